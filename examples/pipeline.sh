@@ -1,14 +1,16 @@
 #!/bin/sh
-# A shell pipeline with jq: asks a node for news of a topic for some seconds, and prints who says what.
+# A shell pipeline with jq: subscribes to a topic for some seconds and prints each message with its
+# sender.
 #
 #   sh examples/pipeline.sh <topic> <seconds> [<bootstrap multiaddr>]
 set -eu
 node=${P2P_NODE_BIN:-target/release/p2p-node}
 topic=${1:?a topic} seconds=${2:?seconds} entry=${3:-}
 
-# Commands are held until the node is ready; after the last one it goes on receiving for the time of --receive-after-eof, and ends. The exit code of a
-# pipeline in sh is that of its last command, so that of the node comes by hand, through descriptor 4: 0 only if everything was carried out and
-# heard. The lines for the reader go through descriptor 3.
+# The node holds commands until it is ready. After the last command it receives for the time of
+# --receive-after-eof and exits. A pipeline in sh returns the exit code of its last command, so the
+# script passes the node's exit code through descriptor 4: 0 only if the node executed every command
+# and a subscriber got the broadcast. The output lines go through descriptor 3.
 exec 3>&1
 code=$({
     jq -nc --arg topic "$topic" --arg entry "$entry" '

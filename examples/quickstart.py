@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Two agents on this machine: alice sends bob a message by his Ethereum address. Standard library only."""
+"""Two agents on this machine: alice sends bob a message by his Ethereum address.
+
+Needs only the standard library."""
 import json
 import os
 import subprocess
@@ -28,10 +30,10 @@ class Agent:
                 return event
             if event["type"] == "error":
                 raise RuntimeError(line)
-        raise RuntimeError(f"the node ended before it said {kind}")
+        raise RuntimeError(f"the node exited before its event {kind}; see its stderr above")
 
     def close(self):
-        self.process.stdin.close()  # the end of stdin ends the node
+        self.process.stdin.close()  # the node exits at the end of stdin
         self.process.stdout.read()
         self.process.wait(timeout=10)
 

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Two agents that chat: each says what it has to say, and hears the other. With `P2P_NODE_BIN`, or the wheel installed.
+"""Two agents that chat: each sends its lines and prints the lines of the other.
+
+Needs the installed wheel, or the path of the binary in `P2P_NODE_BIN`.
 
     python3 examples/python/chat.py
 """
@@ -14,7 +16,8 @@ LINES = {
 }
 
 
-#: Seconds for which the node tries to deliver a line. Without it: 2 minutes, or 24 hours with a data directory.
+#: Seconds for which the node tries to deliver a line. The default is 2 minutes, and 24 hours with a
+#: data directory.
 TTL = 10.0
 
 
@@ -22,7 +25,7 @@ async def speak(name: str, node: p2p_node.Node, other: str) -> None:
     for line in LINES[name]:
         try:
             mail = await node.send(other, {"text": line}, ttl=TTL)
-            # Here, and not in the loop over the messages: the other agent may wait for this one, too.
+            # Waits here, not in the loop over the messages: the other agent may wait too.
             await mail.delivered()
         except p2p_node.P2PError as error:
             print(f"{name} is not heard: {error}", flush=True)
@@ -40,7 +43,7 @@ async def main() -> None:
         async with p2p_node.open(name="bob", network="dev", bootstrap_peers=[entry]) as bob:
             listening = [asyncio.create_task(listen("alice", alice)), asyncio.create_task(listen("bob", bob))]
             await asyncio.gather(speak("alice", alice, bob.address), speak("bob", bob, alice.address))
-    # The end of their nodes is the end of the loops over the messages.
+    # The loops over the messages end with their nodes.
     await asyncio.gather(*listening)
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Reads the mail that waits for an agent, once, and ends. The agent's key and what it has read are in the directory.
+"""Reads the pending mail of an agent once and exits. The directory holds the agent's key and the
+record of the mail that it has read.
 
     python3 examples/python/collect.py DIRECTORY /ip4/…/p2p/…
 """
@@ -14,7 +15,8 @@ async def main(directory: str, entry: str) -> int:
     async with p2p_node.open(name="collector", network="dev", data_dir=directory, bootstrap_peers=[entry]) as node:
         print("I am", node.address)
         try:
-            # The loop ends when no more mail comes from anybody who can be reached. Without a network it raises `NotJoined`.
+            # The loop ends when no more mail arrives from reachable senders. It raises `NotJoined`
+            # if no peer connects.
             async for message in node.messages(until_caught_up=True):
                 print(message.sender, "says", message.data)
         except p2p_node.NotJoined as error:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An agent that answers requests, and one that asks: an answer is in the conversation of its question.
+"""An agent that answers requests, and a client: a reply has the `conversation_id` of its request.
 
     python3 examples/python/request_reply.py
 """
@@ -12,8 +12,10 @@ import p2p_node
 
 
 async def serve(node: p2p_node.Node) -> None:
-    """Squares the numbers that clients ask about. The server does not wait for the delivery of an answer, so a client that is gone holds up
-    no other; and it answers requests alone, never an answer, so two servers do not answer each other for ever."""
+    """Squares the numbers of requests.
+
+    The server does not wait for the delivery of a reply, so an unreachable client does not delay
+    the others. It never answers a reply, so two servers do not answer each other forever."""
     async for message in node.messages():
         if message.kind != "square" or message.reply_to is not None:
             continue
@@ -28,22 +30,22 @@ async def serve(node: p2p_node.Node) -> None:
 
 
 class Client:
-    """Waits for the answers to what it asks."""
+    """Sends requests and waits for their replies."""
 
     def __init__(self, node: p2p_node.Node) -> None:
         self._node = node
-        # By the conversation, which an answer shares with its question.
+        # By `conversation_id`, which a reply shares with its request.
         self._answers: dict[str, asyncio.Future[p2p_node.Message]] = {}
 
     async def listen(self) -> None:
         async for message in self._node.messages():
-            # An answer that came too late has no entry any more.
+            # A late reply has no entry.
             answer = self._answers.get(message.conversation_id or "")
             if answer is not None and not answer.done() and message.reply_to is not None:
                 answer.set_result(message)
 
     async def ask(self, server: str, number: object, timeout: float = 10.0) -> object:
-        # Made up here, so that the entry is there before the answer can be.
+        # The client creates the id, so that the entry exists before a reply can arrive.
         question = uuid.uuid4().hex
         answer = self._answers[question] = asyncio.get_running_loop().create_future()
         try:

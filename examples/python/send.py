@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sends one message and ends with 0 only if the recipient has acknowledged it.
+"""Sends one message and exits with 0 only if the recipient has acknowledged it.
 
     python3 examples/python/send.py /ip4/…/p2p/… 0x… "the text"
 """
@@ -9,7 +9,8 @@ import sys
 
 import p2p_node
 
-#: Seconds for which the node tries. Without it: 2 minutes, or 24 hours with a data directory.
+#: Seconds for which the node tries to deliver the message. The default is 2 minutes, and 24 hours
+#: with a data directory.
 TTL = 20.0
 
 

@@ -1,4 +1,4 @@
-/** Two agents that chat: each says what it has to say, and hears the other. */
+/** Two agents that chat: each sends its lines and prints the lines of the other. */
 
 import { P2PNode } from "@p2p-node/sdk";
 
@@ -7,14 +7,14 @@ const LINES = {
   bob: ["Hello, Alice.", "Not a packet lost.", "Goodbye!"],
 };
 
-/** How long a line is worth saying; mail is tried for two minutes otherwise. */
+/** How long the node tries to deliver a line, in ms. The default is two minutes. */
 const TTL_MS = 10_000;
 
 async function speak(name: keyof typeof LINES, node: P2PNode, other: string): Promise<void> {
   for (const text of LINES[name]) {
     try {
       const mail = await node.send(other, { text }, { ttlMs: TTL_MS });
-      // Here, and not in the loop over the messages: the other agent may wait for this one, too.
+      // Waits here and not in the loop over the messages, because the other agent may wait too.
       await mail.delivered();
     } catch (error) {
       console.log(`${name} is not heard: ${(error as Error).message}`);

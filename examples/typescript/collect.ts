@@ -1,6 +1,7 @@
 /**
- * Reads the mail that waits for an agent, once: `collect.js <data directory> <bootstrap peer>`, for a job that runs now and then. Exits with 1
- * when there is no network, which is not the same as no mail.
+ * Reads the pending mail of an agent once, for a job that runs now and then:
+ * `collect.js <data directory> <bootstrap peer>`. Exits with 1 if no peer connects, so that "no
+ * network" differs from "no mail".
  */
 
 import { NotJoined, P2PNode } from "@p2p-node/sdk";
@@ -16,7 +17,7 @@ try {
     console.log(`${message.from}: ${JSON.stringify(message.data)}`);
     count += 1;
   }
-  console.log(`${count} in all`);
+  console.log(`messages: ${count}`);
 } catch (error) {
   if (!(error instanceof NotJoined)) throw error;
   console.error(error.message);

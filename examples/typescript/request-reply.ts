@@ -1,20 +1,23 @@
-/** An agent that answers requests, and one that asks: an answer names the message that it answers in `replyTo`. */
+/** An agent that answers requests, and a client: a reply names its request in `replyTo`. */
 
 import { pathToFileURL } from "node:url";
 
 import { P2PNode, type Message } from "@p2p-node/sdk";
 
-/** How long a request, or an answer, is of use. Mail is tried for two minutes otherwise. */
+/** How long the node tries to deliver a request or a reply, in ms. The default is two minutes. */
 const TTL_MS = 10_000;
 
-/** Squares numbers for every agent that asks. It answers requests alone, never an answer, so two servers do not answer each other for ever. */
+/**
+ * Squares the numbers of requests. The server never answers a reply, so two servers do not answer
+ * each other forever.
+ */
 export async function serve(node: P2PNode): Promise<void> {
   for await (const message of node.messages()) {
     if (message.kind !== "square" || message.replyTo !== undefined) continue;
     const number = (message.data as { number?: unknown } | null)?.number;
     const answer = typeof number === "number" ? { result: number ** 2 } : { error: 'say {"number": …}' };
     try {
-      // Accepted by this node, and no more: a client that is gone must not hold up the others.
+      // Does not wait for the delivery, so an unreachable client does not delay the others.
       await node.reply(message, answer, { kind: "answer", ttlMs: TTL_MS });
     } catch (error) {
       console.error(`no answer to ${message.from}: ${(error as Error).message}`);
@@ -22,10 +25,10 @@ export async function serve(node: P2PNode): Promise<void> {
   }
 }
 
-/** Waits for the answers to what it asks. */
+/** Sends requests and waits for their replies. */
 class Client {
   readonly #node: P2PNode;
-  /** By the message that is answered. The answer and the wait for it both make the entry, the first of them does. */
+  /** By the id of the request. The reply or the wait for it creates the entry, whichever is first. */
   readonly #answers = new Map<string, { promise: Promise<Message>; resolve: (message: Message) => void }>();
 
   constructor(node: P2PNode) {
@@ -48,7 +51,7 @@ class Client {
     }
   }
 
-  /** Fails when there is no answer in time: the server may be gone, or end after it has the request. */
+  /** Rejects without a reply in time: the server may be unreachable, or exit after the request. */
   async ask(server: string, number: unknown): Promise<unknown> {
     const mail = await this.#node.send(server, { number }, { kind: "square", ttlMs: TTL_MS });
     let timer: NodeJS.Timeout | undefined;
@@ -56,7 +59,7 @@ class Client {
       timer = setTimeout(() => reject(new Error(`no answer within ${2 * TTL_MS} ms`)), 2 * TTL_MS);
     });
     try {
-      // Without a delivery there is no answer to wait for.
+      // A request that was not delivered gets no reply.
       await Promise.race([mail.delivered(), late]);
       return (await Promise.race([this.#answer(mail.messageId).promise, late])).data;
     } finally {

@@ -1,8 +1,11 @@
-/** Sends one mail: `send-once.js <bootstrap peer> <address> <text>`. Exits with 0 only if it was delivered. */
+/**
+ * Sends one message: `send-once.js <bootstrap peer> <address> <text>`. Exits with 0 only if it was
+ * delivered.
+ */
 
 import { P2PError, P2PNode } from "@p2p-node/sdk";
 
-/** How long to try; two minutes otherwise. */
+/** How long the node tries to deliver the message, in ms. The default is two minutes. */
 const TTL_MS = 5000;
 
 const [bootstrapPeer, to, text] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-"""The tests, under the event loop that `P2P_NODE_TEST_LOOP` names: that of asyncio, or `uvloop`."""
+"""The tests. `P2P_NODE_TEST_LOOP=uvloop` selects uvloop instead of asyncio's event loop."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What several tests use."""
+"""Helpers that several tests share."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from p2p_node.client import OpenContext
 
 ROOT = Path(__file__).resolve().parents[3]
 CHILD = str(ROOT / "sdk/testing/child.sh")
-#: Longer than anything here takes; no test that passes waits for it.
+#: Timeout in seconds, longer than any step of a test. A passing test never waits this long.
 PATIENCE = 30.0
-#: Has the child say that it never leaves its stdin unread for more than 60 ms, so that it counts as stuck after 0.3 s.
+#: Makes the child report a longest pause of 60 ms, so that it counts as stuck after 0.3 s.
 IMPATIENT = {"MAX_PAUSE_MS": "60"}
-#: Pauses that tests can wait for.
+#: A restart policy with short pauses.
 QUICK = p2p_node.Restart(first=0.02, max=0.1)
 
 
@@ -33,13 +33,13 @@ def binary() -> str:
 
 
 def misbehaving(mode: str, **options: Any) -> OpenContext:
-    """A child that stands in for a node."""
+    """Opens a node whose process is the fake child in this mode."""
     options = {"binary": CHILD, "args": [mode], "restart": QUICK, **options}
     return Standing(p2p_node.Options(**options))
 
 
 def logging(home: str, mode: str, **options: Any) -> tuple[OpenContext, Callable[[], list[dict[str, Any]]]]:
-    """Such a child, and a function that returns what was written to it."""
+    """As `misbehaving`, with a function that returns the commands written to the child."""
     log, script = Path(home, f"{mode}.log"), Path(home, mode)
     log.touch()
     script.write_text(f"#!/bin/bash\nexec {CHILD} {mode} < <(tee -a {log})\n")
@@ -48,7 +48,7 @@ def logging(home: str, mode: str, **options: Any) -> tuple[OpenContext, Callable
 
 
 class Standing(OpenContext):
-    """The fake child takes its mode as its first argument."""
+    """Passes only `args` to the fake child: its first argument is the mode."""
 
     def __init__(self, options: p2p_node.Options) -> None:
         options.command_line = lambda: list(options.args)  # type: ignore[method-assign]
@@ -56,7 +56,7 @@ class Standing(OpenContext):
 
 
 def real(home: str, **options: Any) -> OpenContext:
-    """A node of its own on this machine."""
+    """Opens a real node on the `dev` network of this machine."""
     env = {"P2P_NODE_NETWORK": "dev", "P2P_NODE_LOCK_SCOPE": home, **options.pop("env", {})}
     return p2p_node.open(**{"binary": binary(), "env": env, "cwd": home, "port": 0, "restart": QUICK, **options})
 
@@ -65,7 +65,7 @@ async def until(what: str, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"never: {what}")
+            raise AssertionError(f"not within {PATIENCE:g} s: {what}")
         await asyncio.sleep(0.005)
 
 
@@ -82,7 +82,7 @@ def open_files() -> int:
 
 
 class TestCase(unittest.IsolatedAsyncioTestCase):
-    """A test with a home for nodes, in which nothing may go wrong unseen."""
+    """A test with a temporary home for nodes. Fails on errors that only the event loop sees."""
 
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory()

@@ -1,4 +1,4 @@
-"""What a program passes by mistake, and the errors that say what to do instead."""
+"""Invalid arguments and the advice of their errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ for _ in range(100_000):
 
 
 class Data(unittest.TestCase):
-    def test_a_value_that_json_cannot_hold_is_named_by_its_path(self) -> None:
+    def test_data_json_cannot_represent_error_names_the_path(self) -> None:
         cases: list[tuple[Any, str, str]] = [
             ({"when": datetime.datetime.now()}, "data.when", "isoformat"),
             ({"a": [1, {"b": math.nan}]}, "data.a[1].b", "nan"),
@@ -43,18 +43,18 @@ class Data(unittest.TestCase):
             self.assertIn(words, str(wrong.exception))
             self.assertFalse(wrong.exception.retryable)
 
-    def test_data_nested_beyond_all_measure_is_refused_by_name(self) -> None:
+    def test_data_nested_100_000_deep_error_names_data(self) -> None:
         with self.assertRaises(p2p_node.InvalidArgument) as wrong:
             encode({"type": "send", "data": DEEP})
         self.assertTrue(wrong.exception.argument.startswith("data[0]"))
 
-    def test_what_json_holds_passes(self) -> None:
+    def test_data_json_can_represent_is_accepted(self) -> None:
         value = {"a": [1, 2.5, None, True, "é\u2028😀", (1,)], "b": {}}
         self.assertIn('"b":{}', encode({"data": value}).decode())
 
 
 class Calls(TestCase):
-    async def test_each_wrong_argument_is_named_and_nothing_is_written(self) -> None:
+    async def test_call_with_wrong_argument_error_names_it_and_nothing_is_written(self) -> None:
         async with misbehaving("good") as node:
             messages: Any = node.messages()
             await (await node.send("0xB", 1)).delivered()
@@ -89,7 +89,7 @@ class Calls(TestCase):
             assert child is not None
             self.assertEqual(child.channel.outstanding, 0)
 
-    async def test_a_stream_and_a_node_used_without_async_say_how_to_use_them(self) -> None:
+    async def test_stream_or_node_used_without_async_error_gives_advice(self) -> None:
         async with misbehaving("good") as node:
             stream: Any = node.messages()
             with self.assertRaisesRegex(p2p_node.InvalidArgument, "async for"):
@@ -100,7 +100,7 @@ class Calls(TestCase):
             with opening:
                 pass
 
-    def test_each_wrong_option_is_named(self) -> None:
+    def test_open_with_wrong_option_error_names_it(self) -> None:
         cases: list[tuple[str, dict[str, Any]]] = [
             ("bootstrap_peers", {"bootstrap_peers": "/ip4/127.0.0.1/tcp/1"}),
             ("bootstrap_peers", {"bootstrap_peers": 7}),

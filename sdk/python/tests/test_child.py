@@ -1,4 +1,4 @@
-"""Against a child that misbehaves."""
+"""Tests against a fake child that misbehaves."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .common import CHILD, IMPATIENT, PATIENCE, QUICK, ROOT, TestCase, is_alive,
 
 
 class Misbehaving(TestCase):
-    async def test_a_good_child_is_served(self) -> None:
+    async def test_calls_to_good_child_return_answers(self) -> None:
         async with misbehaving("good") as node:
             self.assertEqual(node.address, "0xA")
             messages = node.messages()
             mail = await node.send("0xB", {"a": 1})
             self.assertEqual((await mail.delivered()).attempts, 1)
-            self.assertEqual((await mail.delivered()).attempts, 1, "it may be asked twice")
+            self.assertEqual((await mail.delivered()).attempts, 1, "`delivered` may be called twice")
             self.assertEqual((await anext(messages)).data, {"text": "hé"})
             self.assertEqual((await node.publish("t", 1)).peers, 3)
             self.assertEqual([peer.address for peer in await node.discover()], ["0xB"])
@@ -42,25 +42,25 @@ class Misbehaving(TestCase):
         assert pid is not None
         self.assertFalse(is_alive(pid))
 
-    async def test_an_old_binary_and_another_protocol_are_named(self) -> None:
+    async def test_binary_of_other_version_or_protocol_error_names_it(self) -> None:
         for mode in ("version", "old"):
             with self.assertRaises(p2p_node.VersionMismatch) as mismatch:
                 await misbehaving(mode)
             self.assertIn(CHILD, str(mismatch.exception))
             self.assertIn("0.1.0", str(mismatch.exception))
 
-    async def test_a_silent_child_is_quoted(self) -> None:
+    async def test_child_without_ready_raises_not_ready(self) -> None:
         with self.assertRaises(p2p_node.NotReady) as silent:
             await misbehaving("silent", ready_timeout=0.1)
         self.assertEqual((silent.exception.code, silent.exception.retryable), ("NOT_READY", True))
 
-    async def test_an_early_exit_is_quoted_and_not_repeated(self) -> None:
+    async def test_child_that_exits_early_error_quotes_stderr(self) -> None:
         with self.assertRaises(p2p_node.SidecarExited) as early:
             await misbehaving("early")
         self.assertEqual(early.exception.exit, p2p_node.Exit(code=64))
         self.assertIn("--nonsense is unknown", str(early.exception))
 
-    async def test_noise_and_long_lines_are_counted_and_passed_over(self) -> None:
+    async def test_undecodable_and_long_lines_are_counted_and_skipped(self) -> None:
         for mode, undecodable in (("garbage", 3), ("huge", 1), ("split", 0)):
             async with misbehaving(mode) as node:
                 await node.ping()
@@ -68,7 +68,7 @@ class Misbehaving(TestCase):
                 if mode == "split":
                     self.assertEqual(node.ready.name, "né")
 
-    async def test_a_flood_on_stderr_stops_nothing_and_a_hook_that_fails_neither(self) -> None:
+    async def test_stderr_flood_and_failing_hook_do_not_stop_the_node(self) -> None:
         seen = bytearray()
 
         def hook(chunk: bytes) -> None:
@@ -77,12 +77,12 @@ class Misbehaving(TestCase):
 
         async with misbehaving("stderr", on_stderr=hook) as node:
             await node.ping()
-            await until("all of stderr", lambda: seen.endswith(b"the last words\n"))
+            await until("the hook gets all of stderr", lambda: seen.endswith(b"the last words\n"))
         self.assertGreater(len(seen), 1_000_000)
         self.assertTrue(self.unseen and all("on_stderr" in context["message"] for context in self.unseen))
         self.unseen.clear()
 
-    async def test_a_crash_fails_what_is_under_way_and_the_node_comes_back(self) -> None:
+    async def test_crash_fails_calls_in_progress_and_restarts_the_node(self) -> None:
         async with misbehaving("crash") as node:
             events = node.events()
             await node.subscribe("t")
@@ -90,7 +90,7 @@ class Misbehaving(TestCase):
             ping, mail = await asyncio.gather(node.send("0xB", 1), node.send("0xB", 2), return_exceptions=True)
             for error in (ping, mail):
                 assert isinstance(error, p2p_node.SidecarRestarted), error
-                self.assertFalse(error.retryable, "the first was written, the second may have been")
+                self.assertFalse(error.retryable, "the SDK wrote the first send, and maybe the second")
             self.assertIn("a defect", str(ping))
             await node.ping()
             self.assertNotEqual(node.pid, first)
@@ -100,7 +100,7 @@ class Misbehaving(TestCase):
             restarting = next(event for event in seen if isinstance(event, p2p_node.Restarting))
             self.assertEqual((restarting.exit, restarting.attempt), (p2p_node.Exit(code=70), 1))
 
-    async def test_three_crashes_are_unhealthy_and_a_node_without_restart_is_closed(self) -> None:
+    async def test_three_crashes_emit_unhealthy_and_restart_none_closes_the_node(self) -> None:
         async with misbehaving("crash") as node:
             events = node.events()
             for _ in range(3):
@@ -117,24 +117,24 @@ class Misbehaving(TestCase):
             last = [event async for event in events][-1]
             assert isinstance(last, p2p_node.Closed) and isinstance(last.error, p2p_node.SidecarExited)
 
-    async def test_a_line_that_is_cut_off_by_the_end_is_no_event(self) -> None:
+    async def test_line_incomplete_at_exit_is_no_event(self) -> None:
         async with misbehaving("partial") as node:
             events = node.events()
             while not isinstance(event := await anext(events), p2p_node.Restarted):
                 self.assertNotIsInstance(event, p2p_node.Message)
 
-    async def test_a_grandchild_that_holds_the_pipe_holds_up_nobody(self) -> None:
+    async def test_pipe_held_by_grandchild_does_not_delay_the_restart(self) -> None:
         async with misbehaving("holder") as node:
             with self.assertRaises(p2p_node.SidecarRestarted):
                 await asyncio.wait_for(node.send("0xB", 1), 10)
             await node.ping()
 
-    async def test_a_child_that_does_not_read_is_killed(self) -> None:
+    async def test_child_that_never_reads_raises_not_ready(self) -> None:
         with self.assertRaises(p2p_node.SidecarError) as stuck:
             await misbehaving("stuck", ready_timeout=0.1)
         self.assertEqual(stuck.exception.code, "NOT_READY")
 
-    async def test_a_child_that_stops_reading_is_killed_and_replaced(self) -> None:
+    async def test_child_that_stops_reading_is_killed_and_replaced(self) -> None:
         async with misbehaving("good", env=IMPATIENT) as node:
             events = node.events()
             assert node.pid is not None
@@ -146,7 +146,7 @@ class Misbehaving(TestCase):
                 pass
             await node.ping()
 
-    async def test_calls_that_are_given_up_do_no_harm(self) -> None:
+    async def test_abandoned_calls_leave_no_request_outstanding(self) -> None:
         async with misbehaving("good") as node:
             for patience in (0, 0.0001, 0.001) * 20:
                 try:
@@ -165,11 +165,11 @@ class Misbehaving(TestCase):
             assert child is not None
             await until("every call is answered", lambda: child.channel.outstanding == 0)
 
-    async def test_a_thousand_callers_share_one_pipe(self) -> None:
+    async def test_two_thousand_concurrent_calls_are_answered(self) -> None:
         async with misbehaving("good") as node:
             await asyncio.gather(*(node.ping() for _ in range(2000)))
 
-    async def test_closing_is_asked_for_then_signalled_then_forced(self) -> None:
+    async def test_close_sends_shutdown_then_sigterm_then_sigkill(self) -> None:
         node = await misbehaving("good")
         for _ in range(2):
             self.assertEqual((await node.close(), node.exit), ([], p2p_node.Exit(code=0)))
@@ -182,16 +182,16 @@ class Misbehaving(TestCase):
         await asyncio.sleep(0)
         closing.cancel()
         self.assertEqual(await node.close(), [])
-        self.assertEqual(node.exit, p2p_node.Exit(signal=signal.SIGKILL), "it goes on though it was cancelled")
+        self.assertEqual(node.exit, p2p_node.Exit(signal=signal.SIGKILL), "the cancelled shutdown continues")
         self.assertFalse(is_alive(pid))
 
-    async def test_each_close_timeout_is_that_of_its_step(self) -> None:
+    async def test_close_timeouts_apply_to_shutdown_and_sigterm(self) -> None:
         node = await misbehaving("stopping", close_timeouts=(0.05, PATIENCE))
-        self.assertEqual((await node.close(), node.exit), ([], p2p_node.Exit(code=4)), "SIGTERM was enough")
+        self.assertEqual((await node.close(), node.exit), ([], p2p_node.Exit(code=4)), "exits on SIGTERM")
         node = await misbehaving("good", close_timeouts=(PATIENCE, 0))
-        self.assertEqual((await node.close(), node.exit), ([], p2p_node.Exit(code=0)), "it was given the time to finish")
+        self.assertEqual((await node.close(), node.exit), ([], p2p_node.Exit(code=0)), "exits on shutdown")
 
-    async def test_closing_while_it_is_down_ends_the_waiting(self) -> None:
+    async def test_close_during_restart_pause_fails_waiting_calls(self) -> None:
         slow = p2p_node.Restart(first=1000, max=1000)
         node = await misbehaving("crash", restart=slow)
         with self.assertRaises(p2p_node.SidecarRestarted):
@@ -204,10 +204,10 @@ class Misbehaving(TestCase):
         with self.assertRaises(p2p_node.NodeClosed):
             await waiting
 
-    async def test_nothing_is_left_open(self) -> None:
+    async def test_closed_and_failed_nodes_leave_no_open_files(self) -> None:
         async with misbehaving("good"):
             pass
-        # Some event loops close a file one turn later.
+        # Some event loops close a file one iteration later.
         await asyncio.sleep(0)
         before = open_files()
         for _ in range(5):
@@ -215,9 +215,9 @@ class Misbehaving(TestCase):
                 await node.ping()
             with self.assertRaises(p2p_node.SidecarExited):
                 await misbehaving("early")
-        await until("nothing is left open", lambda: open_files() == before)
+        await until("all files are closed", lambda: open_files() == before)
 
-    def test_a_program_that_forgets_to_close_leaves_nothing_behind(self) -> None:
+    def test_program_that_exits_without_close_leaves_no_process(self) -> None:
         script = f"""
             import asyncio, sys
             from tests.common import misbehaving
@@ -235,11 +235,11 @@ class Misbehaving(TestCase):
             timeout=PATIENCE,
         )
         pid = int(run.stdout)
-        asyncio.run(until("it is gone", lambda: not is_alive(pid)))
+        asyncio.run(until("the process exits", lambda: not is_alive(pid)))
 
 
 class Locating(TestCase):
-    async def test_the_binary_is_the_one_named_or_of_the_variable_or_bundled_or_on_path_if_asked(self) -> None:
+    async def test_binary_search_uses_option_then_variable_then_package_then_path(self) -> None:
         self.assertEqual(locate.find_binary("/a"), "/a")
         before = os.environ.pop(locate.VARIABLE, None)
         path = os.environ["PATH"]
@@ -264,7 +264,7 @@ class Locating(TestCase):
             if before is not None:
                 os.environ[locate.VARIABLE] = before
 
-    async def test_a_binary_that_is_not_there_is_named(self) -> None:
+    async def test_missing_binary_error_names_the_path(self) -> None:
         with self.assertRaises(p2p_node.BinaryUnusable) as failed:
             await p2p_node.open(binary="/nowhere/p2p-node", restart=QUICK)
         self.assertEqual((failed.exception.path, failed.exception.reason), ("/nowhere/p2p-node", "missing"))

@@ -1,4 +1,4 @@
-"""However a node, or the program that has one, comes to its end, no process and no pipe is left."""
+"""The end of a node or of its program leaves no process and no open pipe."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .common import PATIENCE, ROOT, TestCase, binary, is_alive, misbehaving, ope
 
 
 class Dropping(TestCase):
-    async def test_a_node_that_nobody_has_any_more_is_ended(self) -> None:
-        # Some event loops open files of their own for the first pipe.
+    async def test_node_without_references_is_killed(self) -> None:
+        # Some event loops open internal files for the first pipe.
         async with misbehaving("good"):
             pass
         before = open_files()
@@ -32,10 +32,10 @@ class Dropping(TestCase):
             assert pid is not None
             del node
             gc.collect()
-            await until("it is gone", lambda: not is_alive(pid))
-        await until("nothing is left open", lambda: open_files() == before)
+            await until("the process exits", lambda: not is_alive(pid))
+        await until("all files are closed", lambda: open_files() == before)
 
-    async def test_a_node_is_kept_by_what_came_from_it(self) -> None:
+    async def test_node_referenced_by_stream_or_message_stays_alive(self) -> None:
         node = await misbehaving("good")
         await node.ping()
         pid = node.pid
@@ -51,9 +51,9 @@ class Dropping(TestCase):
         self.assertTrue(is_alive(pid))
         del mail
         gc.collect()
-        await until("it is gone", lambda: not is_alive(pid))
+        await until("the process exits", lambda: not is_alive(pid))
 
-    async def test_a_node_that_is_dropped_while_it_is_down_does_not_come_back(self) -> None:
+    async def test_node_dropped_during_restart_pause_is_not_restarted(self) -> None:
         node = await misbehaving("crash", restart=p2p_node.Restart(first=1000, max=1000))
         with self.assertRaises(p2p_node.SidecarRestarted):
             await node.send("0xB", 1)
@@ -62,7 +62,7 @@ class Dropping(TestCase):
         gc.collect()
         await until("its tasks end", lambda: asyncio.all_tasks() <= {asyncio.current_task()} | (others - asyncio.all_tasks()))
 
-    async def test_streams_that_nobody_has_any_more_are_no_burden(self) -> None:
+    async def test_streams_without_references_are_collected(self) -> None:
         async with misbehaving("good") as node:
             for _ in range(100):
                 messages = node.messages()
@@ -71,11 +71,11 @@ class Dropping(TestCase):
                     break
                 del messages
             gc.collect()
-            self.assertEqual(len(node._supervised.events._streams), 1, "one keeps what comes before a program asks for events")
+            self.assertEqual(len(node._supervised.events._streams), 1, "one stream buffers events before the first `events()`")
 
 
 class Opening(TestCase):
-    async def test_opening_can_be_cancelled_anywhere(self) -> None:
+    async def test_open_cancelled_at_any_point_leaves_no_files_or_threads(self) -> None:
         async with misbehaving("good"):
             pass
         before = open_files()
@@ -83,20 +83,20 @@ class Opening(TestCase):
             task = asyncio.ensure_future(misbehaving("good" if turns % 2 else "silent").__aenter__())
             for _ in range(turns // 2):
                 await asyncio.sleep(0)
-            # More than once: what cleans up is cancelled, too.
+            # Cancels repeatedly, so that the cleanup is cancelled too.
             for _ in range(3):
                 task.cancel()
                 await asyncio.sleep(0)
             for result in await asyncio.gather(task, return_exceptions=True):
-                # It may have been quicker.
+                # `open` may have finished before the cancellation.
                 if isinstance(result, p2p_node.Node):
                     await result.close()
                 else:
                     self.assertIsInstance(result, asyncio.CancelledError)
-        await until("nothing is left open", lambda: open_files() == before)
-        await until("all are reaped", lambda: not any("reaper" in thread.name for thread in threading.enumerate()))
+        await until("all files are closed", lambda: open_files() == before)
+        await until("all processes are reaped", lambda: not any("reaper" in thread.name for thread in threading.enumerate()))
 
-    async def test_a_system_that_cannot_wait_without_reaping(self) -> None:
+    async def test_system_without_waitid_restarts_and_closes_the_node(self) -> None:
         waitid = os.waitid
         del os.waitid
         try:
@@ -110,13 +110,13 @@ class Opening(TestCase):
 
 
 class Closing(TestCase):
-    async def test_closing_while_the_next_process_is_not_ready(self) -> None:
+    async def test_close_while_next_process_starts_kills_it_and_fails_calls(self) -> None:
         node = await misbehaving("crash")
         node._supervised.options.args = ["silent"]
         with self.assertRaises(p2p_node.SidecarRestarted):
             await node.send("0xB", 1)
         processes = node._supervised._processes
-        await until("the next one runs", lambda: bool(processes))
+        await until("the next process runs", lambda: bool(processes))
         pids = [process.child.pid for process in processes]
         waiting = [asyncio.ensure_future(node.ping()) for _ in range(3)]
         await asyncio.sleep(0)
@@ -125,7 +125,7 @@ class Closing(TestCase):
         for error in await asyncio.gather(*waiting, return_exceptions=True):
             self.assertIsInstance(error, p2p_node.NodeClosed)
 
-    async def test_calls_under_way_at_the_end_are_answered_or_told(self) -> None:
+    async def test_calls_in_progress_at_close_are_answered_or_fail(self) -> None:
         node = await misbehaving("good")
         asked = [asyncio.ensure_future(node.ping()) for _ in range(10)]
         never = await node.send("0xB", 1, kind="never")
@@ -136,7 +136,7 @@ class Closing(TestCase):
                 await never.delivered()
         self.assertEqual([event async for event in node.events() if isinstance(event, p2p_node.Closed)], [p2p_node.Closed(None)])
 
-    async def test_a_node_that_ended_by_itself_can_be_closed(self) -> None:
+    async def test_close_after_final_exit_returns_no_mail(self) -> None:
         node = await misbehaving("good")
         assert node.pid is not None
         os.kill(node.pid, signal.SIGKILL)
@@ -150,7 +150,7 @@ class Closing(TestCase):
 
 class Programs(TestCase):
     def start(self, script: str) -> subprocess.Popen[str]:
-        # Whoever runs these tests in the background may have them ignore what this one needs.
+        # A background job may ignore SIGINT; this restores the default.
         heed = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         program = subprocess.Popen(
             [sys.executable, "-c", heed + textwrap.dedent(script)],
@@ -178,7 +178,7 @@ class Programs(TestCase):
             self.fail(program.stderr.read() if program.stderr else "")
         return line.strip()
 
-    async def test_a_program_that_is_killed_takes_its_node_with_it(self) -> None:
+    async def test_node_of_killed_program_exits(self) -> None:
         program = self.start(
             """
             import asyncio, p2p_node
@@ -191,9 +191,9 @@ class Programs(TestCase):
         )
         pid = int(self.line(program))
         program.kill()
-        await until("it is gone", lambda: not is_alive(pid))
+        await until("the process exits", lambda: not is_alive(pid))
 
-    async def test_a_program_that_is_interrupted_closes_its_node(self) -> None:
+    async def test_program_interrupted_by_sigint_closes_its_node(self) -> None:
         program = self.start(
             """
             import asyncio, p2p_node
@@ -216,8 +216,8 @@ class Programs(TestCase):
         self.assertEqual(self.line(program), "exit code 0")
         self.assertEqual((program.wait(PATIENCE), is_alive(pid)), (0, False))
 
-    @unittest.skipIf(os.environ.get("P2P_NODE_TEST_LOOP") == "uvloop", "the end of a fork breaks uvloop's loop for its parent")
-    async def test_a_fork_of_the_program_does_not_end_its_node(self) -> None:
+    @unittest.skipIf(os.environ.get("P2P_NODE_TEST_LOOP") == "uvloop", "the exit of a fork breaks uvloop's loop in the parent")
+    async def test_fork_that_exits_leaves_the_node_running(self) -> None:
         program = self.start(
             """
             import asyncio, os, p2p_node
@@ -235,7 +235,7 @@ class Programs(TestCase):
         )
         self.assertEqual(self.line(program), "True")
 
-    async def test_the_quick_start_of_the_readme_runs(self) -> None:
+    async def test_readme_first_example_runs(self) -> None:
         readme = (ROOT / "sdk/python/README.md").read_text()
         found = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
         assert found is not None
@@ -243,5 +243,5 @@ class Programs(TestCase):
         self.assertRegex(self.line(program), "^I am 0x[0-9a-fA-F]{40}$")
         program.send_signal(signal.SIGINT)
         program.wait(PATIENCE)
-        self.assertTrue(Path(self.home, "alice").is_dir(), "its data directory")
+        self.assertTrue(Path(self.home, "alice").is_dir(), "the data directory of the example exists")
 

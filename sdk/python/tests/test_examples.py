@@ -1,4 +1,4 @@
-"""The examples that people start from."""
+"""The example programs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .common import PATIENCE, ROOT, TestCase, binary, real, until
 
 
 def first_example(open: Callable[..., OpenContext]) -> Callable[[], Coroutine[Any, Any, None]]:
-    """`main` of the first program in the README, with another `open`."""
+    """Returns `main` of the first program in the README, with `open` replaced."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "sdk/python/README.md").read_text(), re.DOTALL)
     found: dict[str, Any] = {}
     exec(blocks[0].replace("asyncio.run(main())", ""), found)
@@ -49,14 +49,14 @@ class Examples(TestCase):
         self.assertEqual((run.returncode, run.stderr), (0, ""))
         return run.stdout
 
-    async def test_two_agents_chat(self) -> None:
+    async def test_chat_example_prints_all_lines(self) -> None:
         lines = self.run_example("chat.py").splitlines()
         self.assertEqual(len(lines), 6)
         self.assertIn("alice hears: Not a packet lost.", lines)
         self.assertIn("bob hears: Goodbye!", lines)
 
     async def lose_a_node(self, name: str) -> list[str]:
-        """The lines of an example, one of whose nodes is killed as soon as it has said something."""
+        """Runs an example, kills one of its nodes after the first line, and returns all lines."""
         program = await asyncio.create_subprocess_exec(
             sys.executable, str(ROOT / "examples/python" / name), env=self.env(), cwd=self.home, stdout=asyncio.subprocess.PIPE
         )
@@ -69,19 +69,20 @@ class Examples(TestCase):
         self.assertEqual(await program.wait(), 0, rest)
         return (first + rest).decode().splitlines()
 
-    async def test_chat_one_of_whose_nodes_dies_goes_on_to_its_end(self) -> None:
+    async def test_chat_example_with_killed_node_runs_to_its_end(self) -> None:
         lines = await self.lose_a_node("chat.py")
         for name in ("alice", "bob"):
-            # Each line of one agent is heard by the other or said not to be, or both, since its acknowledgement may be lost with the node.
+            # The other agent hears each line, or the example reports it as not heard, or both: the
+            # acknowledgement may be lost with the node.
             other = "bob" if name == "alice" else "alice"
             told = [line for line in lines if line.startswith((f"{name} is not heard", f"{other} hears"))]
             self.assertGreaterEqual(len(told), 3, lines)
 
-    async def test_client_whose_server_dies_goes_on_to_its_end(self) -> None:
+    async def test_request_reply_example_with_killed_server_runs_to_its_end(self) -> None:
         lines = await self.lose_a_node("request_reply.py")
         self.assertEqual([line.split(":")[0] for line in lines], ["7 squared", "12 squared", "a dozen squared"])
 
-    async def test_two_servers_that_greet_each_other_fall_silent(self) -> None:
+    async def test_two_servers_that_request_each_other_reply_once_each(self) -> None:
         serve = runpy.run_path(str(ROOT / "examples/python/request_reply.py"))["serve"]
         async with real(self.home) as alice, real(self.home, bootstrap_peers=alice.ready.addrs[:1]) as bob:
             with mock.patch.object(alice, "reply", wraps=alice.reply) as one, mock.patch.object(bob, "reply", wraps=bob.reply) as other:
@@ -95,12 +96,12 @@ class Examples(TestCase):
                 for task in serving:
                     task.cancel()
 
-    async def test_requests_are_answered(self) -> None:
+    async def test_request_reply_example_prints_all_answers(self) -> None:
         out = self.run_example("request_reply.py")
         self.assertEqual(out.splitlines()[:2], ["7 squared: {'result': 49}", "12 squared: {'result': 144}"])
         self.assertIn("'error'", out)
 
-    async def test_a_server_outlives_a_client_that_dies_and_answers_no_answer(self) -> None:
+    async def test_server_with_killed_client_serves_others_and_ignores_replies(self) -> None:
         found = runpy.run_path(str(ROOT / "examples/python/request_reply.py"))
         async with real(self.home, name="server") as server:
             entry, serving = [server.ready.addrs[0]], asyncio.create_task(found["serve"](server))
@@ -112,7 +113,7 @@ class Examples(TestCase):
                 client = found["Client"](node)
                 listening = asyncio.create_task(client.listen())
                 self.assertEqual(await client.ask(server.address, 7), {"result": 49})
-                with mock.patch.object(server, "reply", side_effect=AssertionError("it answers an answer")):
+                with mock.patch.object(server, "reply", side_effect=AssertionError("the server answers a reply")):
                     answer = await node.send(server.address, {"number": 3}, kind="square", reply_to=uuid.uuid4().hex)
                     await answer.delivered(PATIENCE)
                 self.assertEqual(await client.ask(server.address, 8), {"result": 64})
@@ -120,7 +121,7 @@ class Examples(TestCase):
                 listening.cancel()
             serving.cancel()
 
-    async def test_a_sender_ends_with_0_only_if_its_mail_was_delivered(self) -> None:
+    async def test_send_example_exits_with_0_only_if_mail_was_delivered(self) -> None:
         async with real(self.home, name="bob") as bob:
             heard: list[Any] = []
 
@@ -137,7 +138,7 @@ class Examples(TestCase):
             self.assertEqual((run.returncode, run.stdout), (1, ""))
             listening.cancel()
 
-    async def test_a_collector_reads_the_mail_that_waited_and_ends(self) -> None:
+    async def test_collect_example_reads_pending_mail_and_exits(self) -> None:
         async with real(self.home, name="bob") as bob:
             entry = bob.ready.addrs[0]
             run = await asyncio.to_thread(self.start, "collect.py", "collector", entry)
@@ -152,7 +153,7 @@ class Examples(TestCase):
 
 
 class FirstExample(TestCase):
-    """The README's first program, as it stands there."""
+    """The first program of the README, unchanged except for `open`."""
 
     @contextlib.asynccontextmanager
     async def run_agents(self, count: int) -> AsyncIterator[tuple[list[p2p_node.Node], io.StringIO]]:
@@ -176,13 +177,13 @@ class FirstExample(TestCase):
                 await until("it is open", lambda: len(nodes) == number + 1)
             try:
                 yield nodes, out
-                self.assertFalse(any(task.done() for task in tasks), "an agent ended")
+                self.assertFalse(any(task.done() for task in tasks), "an agent exited")
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def test_a_client_that_dies_holds_up_no_other(self) -> None:
+    async def test_readme_example_with_killed_client_serves_others(self) -> None:
         async with self.run_agents(1) as ([server], out):
             entry = [server.ready.addrs[0]]
             async with real(self.home, bootstrap_peers=entry, restart=None) as dying:
@@ -195,7 +196,7 @@ class FirstExample(TestCase):
                 answer = await asyncio.wait_for(anext(client.messages()), PATIENCE / 2)
                 self.assertEqual((answer.reply_to, answer.data), (mail.message_id, {"text": "thank you"}))
 
-    async def test_two_agents_do_not_answer_each_other_for_ever(self) -> None:
+    async def test_readme_example_run_twice_exchanges_one_reply(self) -> None:
         async with self.run_agents(2) as ([alice, bob], out):
             await alice.send(bob.address, "hello")
             await until("the answer", lambda: "thank you" in out.getvalue())

@@ -1,4 +1,4 @@
-"""What needs no process: mail and its acks, the credit of sends, the buffers of streams."""
+"""Tests without a process: mail and acks, the credit of sends, the buffers of streams."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def take(mailbox: Mailbox, *, finish: bool) -> str:
 
 
 class Mail(unittest.TestCase):
-    def test_finished_mail_goes_in_batches_and_only_one_batch_waits_for_its_answer(self) -> None:
+    def test_finished_mail_is_acked_in_batches_with_one_unanswered(self) -> None:
         mailbox = box(3000, 2500)
         self.assertFalse(mailbox.has_acks)
         for _ in range(2500):
@@ -51,7 +51,7 @@ class Mail(unittest.TestCase):
         self.assertEqual(mailbox.next_batch()[0], f"m{MAX_ACK_MESSAGES}")
         self.assertEqual([len(batch) for batch in mailbox.last_batches()], [2500 - 2 * MAX_ACK_MESSAGES])
 
-    def test_a_batch_that_the_node_had_no_room_for_goes_again_and_others_do_not(self) -> None:
+    def test_ack_batch_rejected_as_busy_is_repeated_and_others_are_not(self) -> None:
         mailbox = box(9, 6)
         answers: list[tuple[P2PError, bool]] = [
             (CommandRefused("BUSY", "", retryable=True), True),
@@ -70,7 +70,7 @@ class Mail(unittest.TestCase):
             self.assertFalse(mailbox.has_acks)
         self.assertEqual(mailbox.acks_not_found, 2)
 
-    def test_mail_finished_without_a_confirmed_ack_is_acknowledged_and_not_handed_out_when_it_comes_again(self) -> None:
+    def test_mail_finished_without_confirmed_ack_is_acked_on_redelivery_and_not_delivered(self) -> None:
         mailbox = box(9, 5)
         for _ in range(2):
             take(mailbox, finish=True)
@@ -79,16 +79,16 @@ class Mail(unittest.TestCase):
         held = mailbox.take()
         assert held is not None
         mailbox.process_ended()
-        self.assertEqual((mailbox.first, mailbox.has_acks), (None, False), "what nobody took comes again")
+        self.assertEqual((mailbox.first, mailbox.has_acks), (None, False), "the senders send unread mail again")
         for number in range(5):
             mailbox.put(10 + number, message(f"m{number}"))
         self.assertEqual(mailbox.next_batch(), ["m0", "m1", "m2"])
         mailbox.confirmed()
         mailbox.finish(held)
-        self.assertEqual(mailbox.next_batch(), ["m3"], "it waited again, and need not be handed out")
+        self.assertEqual(mailbox.next_batch(), ["m3"], "redelivered and finished, so not delivered again")
         self.assertEqual(take(mailbox, finish=False), "m4")
 
-    def test_mail_of_an_earlier_process_is_acknowledged_only_once_it_is_there_again(self) -> None:
+    def test_mail_of_earlier_process_is_acked_only_after_redelivery(self) -> None:
         mailbox = box(9, 1)
         held = mailbox.take()
         assert held is not None
@@ -98,7 +98,7 @@ class Mail(unittest.TestCase):
         mailbox.put(1, message("m0"))
         self.assertEqual((mailbox.next_batch(), mailbox.first), (["m0"], None))
 
-    def test_mail_that_is_put_back_comes_first_and_in_its_order(self) -> None:
+    def test_mail_put_back_is_delivered_first_and_in_order(self) -> None:
         mailbox = box(9, 5)
         taken = [mailbox.take() for _ in range(3)]
         for one in (taken[1], taken[0]):
@@ -108,9 +108,9 @@ class Mail(unittest.TestCase):
         mailbox.process_ended()
         assert taken[2] is not None
         mailbox.put_back(taken[2])
-        self.assertIsNone(mailbox.first, "it comes again from its sender")
+        self.assertIsNone(mailbox.first, "the sender sends it again")
 
-    def test_what_nobody_took_is_left_at_the_end(self) -> None:
+    def test_unread_mail_is_returned_at_the_end(self) -> None:
         mailbox = box(9, 3)
         taken = mailbox.take()
         assert taken is not None
@@ -121,7 +121,7 @@ class Mail(unittest.TestCase):
         self.assertEqual([one.message_id for one in mailbox.take_rest()], ["m0", "m1", "m2", "m3"])
         self.assertEqual(mailbox.take_rest(), [])
 
-    def test_everything_is_bounded_and_what_is_forgotten_is_counted(self) -> None:
+    def test_mailbox_above_its_limits_drops_oldest_and_counts_drops(self) -> None:
         mailbox = box(5, 13)
         self.assertEqual((mailbox.dropped, take(mailbox, finish=False)), (3, "m3"))
         mailbox = Mailbox(4)
@@ -130,7 +130,7 @@ class Mail(unittest.TestCase):
             take(mailbox, finish=True)
             mailbox.process_ended()
         mailbox.put(0, message("m0"))
-        self.assertFalse(mailbox.has_acks, "it is forgotten")
+        self.assertFalse(mailbox.has_acks, "the mailbox has dropped its id")
         self.assertEqual(take(mailbox, finish=False), "m0")
         mailbox.put(0, message("m2"))
         self.assertTrue(mailbox.has_acks)
@@ -158,7 +158,7 @@ class Credit(unittest.TestCase):
             names.append(name)
         return names
 
-    def test_other_commands_go_ahead_of_sends_that_wait_and_find_room_when_sends_find_none(self) -> None:
+    def test_other_commands_overtake_waiting_sends_and_use_the_reserve(self) -> None:
         for number in range(30):
             self.put(f"a{number}", "a")
             self.put(f"b{number}", "b")
@@ -167,9 +167,9 @@ class Credit(unittest.TestCase):
         self.queue.put("ack", None)
         self.assertEqual(self.written(20), ["ping", "ack"])
         self.queue.put("status", None)
-        self.assertEqual(self.written(RESERVED + 20), [], "the node would not read on")
+        self.assertEqual(self.written(RESERVED + 20), [], "the node would pause its stdin")
 
-    def test_one_recipient_has_half_of_the_credit_and_the_others_take_turns_in_order(self) -> None:
+    def test_recipient_gets_half_of_the_credit_and_others_take_turns_in_order(self) -> None:
         for number in range(30):
             self.put(f"a{number}", "a")
         self.assertEqual(self.written(), [f"a{number}" for number in range(10)])
@@ -180,11 +180,11 @@ class Credit(unittest.TestCase):
         self.queue.answered(self.sends["a0"])
         self.assertEqual(self.written(), ["a10"])
 
-    def test_bytes_are_credit_too_and_a_large_message_gets_its_turn_among_small_ones(self) -> None:
+    def test_large_send_among_small_ones_gets_its_turn_within_byte_credit(self) -> None:
         self.put("a0", "a", 450)
         self.put("a1", "a", 100)
         self.put("b0", "b", 450)
-        self.assertEqual(self.written(), ["a0", "b0"], "half of it for each")
+        self.assertEqual(self.written(), ["a0", "b0"], "half of the credit for each")
         self.put("c0", "c", 400)
         self.put("d0", "d", 1)
         self.assertEqual(self.written(), [], "c waits for all the credit that it needs, and d waits for its turn")
@@ -195,9 +195,9 @@ class Credit(unittest.TestCase):
             self.queue.answered(self.sends[name])
             self.assertEqual(self.written(), [])
         self.queue.answered(self.sends["a1"])
-        self.assertEqual(self.written(), ["e0"], "one that is larger than all the credit goes alone")
+        self.assertEqual(self.written(), ["e0"], "a send larger than the credit goes alone")
 
-    def test_what_is_removed_or_drained_leaves_nothing_behind(self) -> None:
+    def test_removed_or_drained_commands_leave_no_state(self) -> None:
         self.queue.put("ping", None)
         for name in ("a0", "a1", "b0"):
             self.put(name, name[0])
@@ -212,7 +212,7 @@ class Credit(unittest.TestCase):
             self.queue.answered(self.sends[name])
         self.assertEqual(self.queue._lanes, {})
 
-    def test_whatever_happens_the_credit_is_kept_and_every_send_is_written_in_order(self) -> None:
+    def test_random_operations_respect_credit_and_write_sends_in_order(self) -> None:
         for seed in range(50):
             self.setUp()
             chance, waiting, unanswered, last = random.Random(seed), 0, list[str](), dict[str, int]()
@@ -249,7 +249,7 @@ class Streams(unittest.IsolatedAsyncioTestCase):
     async def names(self, stream: Any, count: int) -> list[str]:
         return [(await anext(stream)).message_id for _ in range(count)]
 
-    async def test_no_flood_of_one_kind_takes_room_from_another(self) -> None:
+    async def test_flood_of_one_kind_drops_no_events_of_other_kinds(self) -> None:
         for looks_before in (True, False):
             events = self.events()
             early = (events.messages(None, None), events.events(None, None)) if looks_before else None
@@ -262,7 +262,7 @@ class Streams(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(await anext(news), Closed(None))
             self.assertEqual(await anext(news), PeerConnected(peer_id="p7"))
 
-    async def test_each_mail_goes_to_one_stream_and_each_broadcast_to_all(self) -> None:
+    async def test_two_streams_get_each_message_once_and_each_broadcast_twice(self) -> None:
         events = self.events()
         first, second = events.messages(None, None), events.messages(None, None)
         self.flood(events, 2)
@@ -270,7 +270,7 @@ class Streams(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await self.names(second, 3), ["t0", "m1", "t1"])
         self.assertEqual(await self.names(first, 2), ["t0", "t1"])
 
-    async def test_a_waiting_loop_gets_the_mail_that_another_loop_left_in_the_middle(self) -> None:
+    async def test_waiting_loop_gets_mail_of_loop_left_in_the_middle(self) -> None:
         events = self.events()
         stream = events.messages(None, None)
         events.tell(message("m0"))
@@ -289,7 +289,7 @@ class Streams(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await asyncio.wait_for(waiting, 5), ["m0"])
         self.assertFalse(events.mailbox.has_acks)
 
-    async def test_a_loop_that_the_garbage_collector_ends_in_another_thread_gives_its_mail_back(self) -> None:
+    async def test_loop_collected_in_another_thread_gives_its_mail_back(self) -> None:
         events = self.events()
         events.tell(message("m0"))
         circle: list[Any] = [events.messages(None, None)]
@@ -303,7 +303,7 @@ class Streams(unittest.IsolatedAsyncioTestCase):
         await asyncio.sleep(0)
         self.assertEqual(await self.names(events.messages(None, None), 1), ["m0"])
 
-    async def test_blocks_that_end_well_acknowledge_what_anext_took_and_others_give_it_back(self) -> None:
+    async def test_stream_block_without_exception_acks_mail_of_anext_else_gives_it_back(self) -> None:
         events = self.events()
         self.flood(events, 2)
         async with events.messages(None, None) as stream:

@@ -1,4 +1,4 @@
-"""A fork of the program, which has the same node object and must not use it."""
+"""A fork of the program inherits the node object and must not use it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .common import PATIENCE, TestCase, is_alive, misbehaving
 
 
 def in_a_fork(work: Callable[[], Any]) -> Any:
-    """What `work` returns in a fork of this process, which ends without cleaning up."""
+    """Returns the result of `work` in a fork of this process. The fork exits without cleanup."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -34,9 +34,9 @@ def in_a_fork(work: Callable[[], Any]) -> Any:
 
 
 def code_of(call: Coroutine[Any, Any, Any]) -> str:
-    """The code of the error that a call ends with, in a loop of its own."""
+    """Runs a call in a new event loop and returns the code of its error."""
     try:
-        # The loop of the parent runs in this thread, as far as the fork knows.
+        # The fork inherits the mark that the parent's loop runs in this thread; this clears it.
         asyncio.events._set_running_loop(None)
         asyncio.run(asyncio.wait_for(call, PATIENCE))
     except p2p_node.P2PError as error:
@@ -45,7 +45,7 @@ def code_of(call: Coroutine[Any, Any, Any]) -> str:
 
 
 class Forks(TestCase):
-    async def test_each_call_in_a_fork_raises_forked_and_the_node_serves_its_owner(self) -> None:
+    async def test_calls_in_a_fork_raise_forked_and_the_parent_keeps_the_node(self) -> None:
         async with misbehaving("good") as node:
             messages, events = node.messages(), node.events()
             calls: list[Callable[[], Coroutine[Any, Any, Any]]] = [
@@ -61,7 +61,7 @@ class Forks(TestCase):
             await node.ping()
             await (await node.send("0xB", 1)).delivered()
 
-    async def test_finalizers_in_a_fork_leave_the_node_alone(self) -> None:
+    async def test_finalizers_in_a_fork_do_not_affect_the_node(self) -> None:
         async with misbehaving("mails") as node:
             messages = node.messages()
             first = await anext(messages)

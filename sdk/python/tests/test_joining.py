@@ -1,4 +1,4 @@
-"""Whether a program can tell that it is on the network, and that its mail has come."""
+"""`joined` and `caught_up`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import p2p_node
 
 from .common import PATIENCE, TestCase, misbehaving, real
 
-#: A place where nobody listens: port 1 of this machine.
+#: An address without a listener: port 1 of this machine.
 DEAD = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
 
 
 class Joining(TestCase):
-    async def test_joined_with_a_dead_entry_point_raises_what_was_tried_and_why_it_failed(self) -> None:
+    async def test_joined_with_unreachable_bootstrap_peer_error_names_peer_and_cause(self) -> None:
         async with real(self.home, bootstrap_peers=[DEAD]) as node:
             with self.assertRaises(p2p_node.NotJoined) as failed:
                 await node.joined(timeout=2)
@@ -33,7 +33,7 @@ class Joining(TestCase):
                 peers = await waiting
                 self.assertEqual([peer.peer_id for peer in peers], [bob.ready.peer_id])
 
-    async def test_joined_while_the_process_is_down_waits_and_times_out_as_such(self) -> None:
+    async def test_joined_during_restart_pause_raises_not_joined_after_timeout(self) -> None:
         async with misbehaving("crash", restart=p2p_node.Restart(first=1000, max=1000)) as node:
             with self.assertRaises(p2p_node.SidecarRestarted):
                 await node.send("0xB", 1)
@@ -48,7 +48,7 @@ class Joining(TestCase):
 
 
 class CaughtUp(TestCase):
-    async def test_a_loop_until_caught_up_takes_all_pending_mail_and_ends(self) -> None:
+    async def test_loop_until_caught_up_reads_all_pending_mail_and_ends(self) -> None:
         async with real(self.home, data_dir=f"{self.home}/alice", private_key="0x" + "a1" * 32) as alice, real(
             self.home, bootstrap_peers=[alice.ready.addrs[0]]
         ) as bob:
@@ -69,15 +69,15 @@ class CaughtUp(TestCase):
                 for mail in mails:
                     await mail.delivered(PATIENCE)
 
-    async def test_a_loop_until_caught_up_without_a_network_raises_and_is_not_empty_in_silence(self) -> None:
+    async def test_loop_until_caught_up_without_peer_raises_not_joined(self) -> None:
         async with real(self.home, bootstrap_peers=[DEAD]) as node:
             stream = node.messages()
             stream._until = lambda: node._catch_up(1, 0.5, None)
             with self.assertRaises(p2p_node.NotJoined):
                 async for _ in stream:
-                    self.fail("there is no mail")
+                    self.fail("the stream yielded a message")
 
-    async def test_caught_up_waits_for_the_program_to_take_its_mail(self) -> None:
+    async def test_caught_up_with_unread_mail_waits_for_the_program(self) -> None:
         async with real(self.home) as alice, real(self.home, bootstrap_peers=[alice.ready.addrs[0]]) as bob:
             mail = await bob.send(alice.address, 1)
             messages = alice.messages()

@@ -1,4 +1,4 @@
-"""More mail than a program is quick enough for, with the real binary: what a sender is told is true for the program."""
+"""Heavy load with the real binary: a message is reported delivered only if the program read it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .common import PATIENCE, ROOT, TestCase, binary, real, until
 
 T = TypeVar("T")
 
-#: How long a test of thousands of messages may take, in seconds: for a debug build on a busy machine.
+#: Timeout in seconds of a test with thousands of messages, for a debug build on a busy machine.
 LOAD_PATIENCE = 200.0
 
 
 def begun(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task whose failure is looked at here and not by the event loop."""
+    """Starts a task whose error the event loop does not log."""
     task = asyncio.ensure_future(call)
     task.add_done_callback(mark_retrieved)
     return task
 
 
 async def accepted(node: p2p_node.Node, to: str, data: Any, **more: Any) -> p2p_node.SentMessage:
-    """Sends until the node has room."""
+    """Sends a message; repeats it while the node answers `BUSY`."""
     while True:
         try:
             return await node.send(to, data, timeout=LOAD_PATIENCE, **more)
@@ -40,7 +40,7 @@ async def accepted(node: p2p_node.Node, to: str, data: Any, **more: Any) -> p2p_
 
 
 async def outcome(node: p2p_node.Node, to: str, data: Any, **more: Any) -> str:
-    """The state that the sender of a message is told in the end."""
+    """Sends a message and returns the final state of its delivery."""
     mail = await accepted(node, to, data, **more)
     try:
         return (await mail.delivered()).state
@@ -51,10 +51,10 @@ async def outcome(node: p2p_node.Node, to: str, data: Any, **more: Any) -> str:
 class Load(TestCase):
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()
-        # Tests run in the debug mode of asyncio, which is many times slower.
+        # Turns off asyncio's debug mode, which is many times slower.
         asyncio.get_running_loop().set_debug(False)
 
-    async def test_every_mail_that_its_sender_is_told_delivered_was_taken_by_a_slow_program(self) -> None:
+    async def test_slow_program_reads_every_message_reported_delivered(self) -> None:
         count = 5000
         async with real(self.home) as slow, real(self.home, bootstrap_peers=[slow.ready.addrs[0]]) as sender:
             taken: list[int] = []
@@ -69,12 +69,12 @@ class Load(TestCase):
             sends = [begun(outcome(sender, slow.address, number)) for number in range(count)]
             states = await asyncio.wait_for(asyncio.gather(*sends), LOAD_PATIENCE)
             self.assertEqual(states.count("delivered"), count)
-            self.assertEqual(taken, list(range(count)), "each once, in order")
+            self.assertEqual(taken, list(range(count)), "each message once, in order")
             self.assertEqual((slow.mail_dropped, slow.acks_not_found), (0, 0))
             self.assertEqual((slow.pid, sender.pid), pids)
             working.cancel()
 
-    async def test_a_sender_is_not_told_delivered_for_mail_that_a_program_had_not_finished_when_it_died(self) -> None:
+    async def test_mail_unfinished_at_kill_of_program_is_not_reported_delivered(self) -> None:
         script = """
             import asyncio, os, p2p_node
             async def main():
@@ -108,7 +108,7 @@ class Load(TestCase):
             self.assertLessEqual(delivered, set(finished))
             self.assertGreater(len(delivered), 0)
 
-    async def test_floods_of_broadcasts_push_out_no_mail(self) -> None:
+    async def test_broadcast_flood_drops_no_mail(self) -> None:
         async with real(self.home, broadcast_buffer=5, event_buffer=5) as slow, real(
             self.home, bootstrap_peers=[slow.ready.addrs[0]]
         ) as sender:
@@ -131,7 +131,7 @@ class Load(TestCase):
             while not isinstance(await anext(events), p2p_node.Ready):
                 pass
 
-    async def test_two_agents_that_send_four_thousand_messages_before_they_read_both_finish(self) -> None:
+    async def test_two_agents_that_send_4000_messages_before_they_read_both_finish(self) -> None:
         count = 4000
         async with real(self.home, ack="manual") as alice, real(
             self.home, ack="manual", bootstrap_peers=[alice.ready.addrs[0]]
@@ -141,7 +141,7 @@ class Load(TestCase):
             async def agent(node: p2p_node.Node, to: str) -> None:
                 data, taken = "x" * 1000, set[str]()
                 sends = [begun(outcome(node, to, f"{number} {data}")) for number in range(count)]
-                # Neither reads before its node has answered what it could: the first answers come, or the first BUSY.
+                # Neither agent reads before its node has answered the first sends, or `BUSY`.
                 await asyncio.sleep(3)
                 async for message in node.messages():
                     taken.add(message.data)
@@ -151,9 +151,9 @@ class Load(TestCase):
                 self.assertEqual({*await asyncio.gather(*sends)}, {"delivered"})
 
             await asyncio.wait_for(asyncio.gather(agent(alice, bob.address), agent(bob, alice.address)), LOAD_PATIENCE)
-            self.assertEqual((alice.pid, bob.pid), pids, "nobody was killed")
+            self.assertEqual((alice.pid, bob.pid), pids, "no node was killed")
 
-    async def test_a_recipient_that_takes_nothing_costs_neither_the_node_nor_the_others_anything(self) -> None:
+    async def test_recipient_that_reads_nothing_delays_neither_node_nor_others(self) -> None:
         async with real(self.home, mail_buffer=10) as stuck, real(
             self.home, bootstrap_peers=[stuck.ready.addrs[0]]
         ) as other, real(self.home, bootstrap_peers=[stuck.ready.addrs[0], other.ready.addrs[0]]) as sender:
@@ -166,7 +166,7 @@ class Load(TestCase):
 
             taking = begun(take())
             flood = [begun(accepted(sender, stuck.address, "x" * 1000)) for _ in range(4000)]
-            await until("it has mail that it does not take", lambda: len(stuck._supervised.mailbox._waiting) > 0)
+            await until("the stuck recipient has unread mail", lambda: len(stuck._supervised.mailbox._waiting) > 0)
             for number in range(100):
                 await sender.ping(timeout=2)
                 await asyncio.wait_for(outcome(sender, other.address, number), PATIENCE)

@@ -1,4 +1,4 @@
-"""Mail and its acks, against a child that stands in for a node."""
+"""Mail and acks, against the fake child."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def acked(lines: list[dict[str, Any]]) -> list[str]:
 
 
 class Acks(TestCase):
-    async def test_a_thousand_messages_taken_one_in_a_turn_are_acknowledged_with_few_lines(self) -> None:
+    async def test_thousand_messages_read_one_per_iteration_are_acked_in_few_lines(self) -> None:
         opening, written = logging(self.home, "mails")
         async with opening as node:
             taken = []
@@ -33,11 +33,11 @@ class Acks(TestCase):
                     break
         self.assertEqual(taken, [f"m{number}" for number in range(1, 1001)])
         lines = [line for line in written() if line["type"] == "ack"]
-        self.assertEqual(sorted(acked(lines)), sorted(taken), "each once")
+        self.assertEqual(sorted(acked(lines)), sorted(taken), "each message once")
         self.assertLess(len(lines), 100)
         self.assertLessEqual(max(len(line["messageIds"]) for line in lines), MAX_ACK_MESSAGES)
 
-    async def test_mail_taken_in_one_turn_is_acknowledged_with_one_line(self) -> None:
+    async def test_mail_read_in_one_iteration_is_acked_in_one_line(self) -> None:
         opening, written = logging(self.home, "mails")
         async with opening as node:
             await node.ping()
@@ -47,7 +47,7 @@ class Acks(TestCase):
             await until("the ack", lambda: len(acked(written())) == 499)
             self.assertEqual(len([line for line in written() if line["type"] == "ack"]), 1)
 
-    async def test_the_node_is_told_how_much_mail_the_program_holds_and_never_acknowledges_by_itself(self) -> None:
+    async def test_connect_passes_mail_buffer_and_manual_ack(self) -> None:
         opening, written = logging(self.home, "good", mail_buffer=7)
         async with opening as node:
             self.assertIn("manual", p2p_node.Options().command_line())
@@ -55,7 +55,7 @@ class Acks(TestCase):
         self.assertEqual(written()[0]["maxUnacked"], 7)
         self.assertEqual(p2p_node.Options().mail_buffer, 1024)
 
-    async def test_mail_whose_loop_was_left_in_the_middle_has_no_ack_and_the_next_loop_begins_with_it(self) -> None:
+    async def test_mail_of_loop_left_in_the_middle_is_not_acked_and_starts_the_next_loop(self) -> None:
         opening, written = logging(self.home, "mails")
         async with opening as node:
             messages, seen = node.messages(), []
@@ -78,7 +78,7 @@ class Acks(TestCase):
             self.assertEqual(seen, ["m1", "m2", "m3", "m3", "m3", "m4", "m5"])
         self.assertEqual(sorted(acked(written())), ["m1", "m2", "m3", "m4"])
 
-    async def test_tasks_that_share_a_stream_get_each_mail_once_and_each_is_acknowledged_when_its_task_is_done(self) -> None:
+    async def test_tasks_that_share_a_stream_get_each_message_once_and_ack_it_when_done(self) -> None:
         opening, written = logging(self.home, "mails")
         async with opening as node:
             messages, seen = node.messages(), list[str]()
@@ -89,15 +89,15 @@ class Acks(TestCase):
                     await (asyncio.Event().wait() if stuck else asyncio.sleep(0))
 
             workers = [asyncio.ensure_future(work(number == 0)) for number in range(5)]
-            await until("all are taken", lambda: len(seen) == 1000)
-            await until("all but one are acknowledged", lambda: len(acked(written())) == 999)
+            await until("the tasks have read all mail", lambda: len(seen) == 1000)
+            await until("all but one message are acknowledged", lambda: len(acked(written())) == 999)
             self.assertEqual((len(set(seen)), set(seen) - set(acked(written()))), (1000, {"m1"}))
             for worker in workers:
                 worker.cancel()
             await asyncio.wait(workers)
         self.assertNotIn("m1", acked(written()))
 
-    async def test_acks_by_hand_are_the_programs_own(self) -> None:
+    async def test_manual_ack_writes_only_the_acks_of_the_program(self) -> None:
         opening, written = logging(self.home, "mails", ack="manual")
         async with opening as node:
             messages = node.messages()
@@ -107,7 +107,7 @@ class Acks(TestCase):
             await node.ack()
         self.assertEqual([line["messageIds"] for line in written() if line["type"] == "ack"], [["m8"], ["m1", "m2", "m3"]])
 
-    async def test_an_ack_that_the_node_refuses_stops_nothing(self) -> None:
+    async def test_rejected_ack_does_not_stop_later_acks(self) -> None:
         for mode, lines, not_found in (("gone", 2, 2), ("full", 2, 0), ("busy", 3, 0)):
             with self.subTest(mode), mock.patch.object(supervised_node, "ACK_RETRY", 0.05):
                 opening, written = logging(self.home, mode)
@@ -117,9 +117,9 @@ class Acks(TestCase):
                         await node.send("0xB", number)
                         await anext(messages)
                         if number == 1:
-                            await until("the first", lambda: len(acked(written())) >= (2 if mode == "busy" else 1))
+                            await until("the first ack", lambda: len(acked(written())) >= (2 if mode == "busy" else 1))
                     messages.close()
-                    await until("all", lambda: len([one for one in written() if one["type"] == "ack"]) == lines)
+                    await until("all acks", lambda: len([one for one in written() if one["type"] == "ack"]) == lines)
                     await node.ping()
                     self.assertEqual(node.acks_not_found, not_found)
                     if mode == "gone":
@@ -131,7 +131,7 @@ class Acks(TestCase):
         await node.send("0xB", 1)
         return node.messages()
 
-    async def test_mail_finished_while_the_node_was_away_is_acknowledged_when_it_comes_again_and_not_handed_out(self) -> None:
+    async def test_mail_finished_during_restart_is_acked_on_redelivery_and_not_delivered(self) -> None:
         for finishes in (True, False):
             opening, written = logging(self.home, "again")
             async with opening as node:
@@ -154,7 +154,7 @@ class Acks(TestCase):
 
 
 class Buffers(TestCase):
-    async def test_floods_of_broadcasts_and_news_push_out_no_mail(self) -> None:
+    async def test_flood_of_broadcasts_and_peer_events_drops_no_mail(self) -> None:
         async with misbehaving("flood", event_buffer=3, broadcast_buffer=3) as node:
             await node.ping()
             messages, events = node.messages(), node.events()
@@ -163,7 +163,7 @@ class Buffers(TestCase):
             self.assertEqual((messages.dropped, events.dropped, node.mail_dropped), (3997, 3997, 0))
             self.assertIsInstance(await anext(events), p2p_node.Ready)
 
-    async def test_close_returns_the_mail_that_nobody_took(self) -> None:
+    async def test_close_returns_unread_mail(self) -> None:
         opening, written = logging(self.home, "mails")
         async with opening as node:
             await node.ping()
@@ -177,7 +177,7 @@ class Buffers(TestCase):
                 await anext(messages)
         self.assertEqual(acked(written()), [f"m{number}" for number in range(1, 10)])
 
-    async def test_acks_that_wait_are_written_before_the_end(self) -> None:
+    async def test_close_writes_waiting_acks_before_shutdown(self) -> None:
         opening, written = logging(self.home, "mails")
         async with opening as node:
             messages = node.messages()
@@ -188,19 +188,19 @@ class Buffers(TestCase):
 
 
 class Repeating(TestCase):
-    async def test_a_send_that_was_written_is_not_retryable_and_one_that_was_not_is(self) -> None:
+    async def test_send_timeout_is_retryable_only_if_not_written(self) -> None:
         limits = {"MAX_INFLIGHT": "66"}
         opening, written = logging(self.home, "mute", env=limits)
         async with opening as node:
             calls = [node.send("0xB", number, timeout=0.3) for number in range(3)] + [node.send("0xC", 3, timeout=0.3)]
             errors = await asyncio.gather(*calls, return_exceptions=True)
             self.assertTrue(all(isinstance(error, p2p_node.CallTimeout) for error in errors), errors)
-            # One for each recipient was written.
+            # The SDK wrote one send for each recipient.
             self.assertEqual([error.retryable for error in errors if isinstance(error, p2p_node.P2PError)], [False, True, True, False])
             await node.ping()
             self.assertEqual([line["data"] for line in written() if line["type"] == "send"], [0, 3])
 
-    async def test_commands_other_than_send_may_be_repeated(self) -> None:
+    async def test_failed_commands_other_than_send_are_retryable(self) -> None:
         async with misbehaving("good") as node:
             assert node.pid is not None
             os.kill(node.pid, signal.SIGSTOP)
@@ -214,7 +214,7 @@ class Repeating(TestCase):
                 await ping
             self.assertTrue(restarted.exception.retryable)
 
-    async def test_mail_under_way_when_the_node_dies_is_not_retryable(self) -> None:
+    async def test_delivery_lost_with_the_process_is_not_retryable(self) -> None:
         async with misbehaving("good") as node:
             mail = await node.send("0xB", 1, kind="never")
             with self.assertRaises(p2p_node.CallTimeout) as late:
@@ -225,7 +225,7 @@ class Repeating(TestCase):
                 await mail.delivered()
             self.assertEqual((late.exception.retryable, lost.exception.retryable), (False, False))
 
-    async def test_other_commands_do_not_wait_behind_sends_that_have_no_answer(self) -> None:
+    async def test_other_commands_overtake_unanswered_sends(self) -> None:
         opening, written = logging(self.home, "mute", env={"MAX_INFLIGHT": "84", "MAX_INFLIGHT_BYTES": "100000"})
         async with opening as node:
             sends = [asyncio.ensure_future(node.send(to, "x" * 10)) for _ in range(50) for to in ("0xB", "0xb", "0xC")]
@@ -233,7 +233,7 @@ class Repeating(TestCase):
             for _ in range(100):
                 await node.ping(timeout=PATIENCE)
             lines = [line["peerId"] for line in written() if line["type"] == "send"]
-            self.assertEqual((len(lines), lines.count("0xC")), (20, 10), "an address is the same in capitals")
+            self.assertEqual((len(lines), lines.count("0xC")), (20, 10), "the case of an address does not matter")
             for send in sends:
                 send.cancel()
             await asyncio.wait(sends)
@@ -241,14 +241,14 @@ class Repeating(TestCase):
 
 
 class Liveness(TestCase):
-    async def test_a_child_that_writes_and_does_not_read_is_alive(self) -> None:
+    async def test_child_that_writes_but_does_not_read_is_not_killed(self) -> None:
         async with misbehaving("pause", env={**IMPATIENT, "PAUSE_LINES": "20"}) as node:
             first, before = node.pid, time.monotonic()
             self.assertEqual((await node.publish("t", "x" * (1 << 19))).peers, 3)
-            self.assertGreater(time.monotonic() - before, 0.5, "longer than a child may be silent")
+            self.assertGreater(time.monotonic() - before, 0.5, "longer than the timeout of a stuck child")
             self.assertEqual(node.pid, first)
 
-    async def test_a_program_that_blocks_its_event_loop_does_not_kill_the_node(self) -> None:
+    async def test_program_that_blocks_its_event_loop_does_not_kill_the_node(self) -> None:
         async with misbehaving("good", env=IMPATIENT) as node:
             pid = node.pid
             assert pid is not None
@@ -256,7 +256,7 @@ class Liveness(TestCase):
             call = asyncio.ensure_future(node.publish("t", "x" * (1 << 19)))
             await asyncio.sleep(0)
             time.sleep(1)
-            # A late tick, which finds that nothing moved.
+            # Lets the delayed tick run, which sees no progress.
             await asyncio.sleep(0.01)
             os.kill(pid, signal.SIGCONT)
             self.assertEqual((await call).peers, 3)

@@ -1,4 +1,4 @@
-"""With the real binary."""
+"""Tests with the real binary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def take_all(node: p2p_node.Node) -> None:
 
 
 class Real(TestCase):
-    async def test_two_agents_talk(self) -> None:
+    async def test_two_nodes_exchange_mail_broadcasts_and_access_rules(self) -> None:
         async with real(self.home, name="alice") as alice, real(
             self.home, name="bob", bootstrap_peers=[alice.ready.addrs[0]]
         ) as bob:
@@ -55,7 +55,7 @@ class Real(TestCase):
             answer2 = await bob.request({"type": "ping"})
             self.assertIsNotNone(answer2.time_ms)
 
-    async def test_mail_that_had_no_ack_comes_again_and_is_delivered_when_it_has(self) -> None:
+    async def test_mail_without_ack_is_redelivered_and_delivered_after_ack(self) -> None:
         home = os.path.join(self.home, "alice")
         async with real(self.home, ack="manual", data_dir=home) as alice, real(
             self.home, bootstrap_peers=[alice.ready.addrs[0]]
@@ -74,14 +74,14 @@ class Real(TestCase):
                 await alice.ack(again)
             self.assertEqual(twice.exception.code, "MESSAGE_NOT_FOUND")
 
-    async def test_an_identity_that_runs_already_is_refused(self) -> None:
+    async def test_second_node_with_same_identity_is_rejected(self) -> None:
         key = "0x" + "b1" * 32
         async with real(self.home, private_key=key):
             with self.assertRaises(p2p_node.SidecarExited) as taken:
                 await real(self.home, private_key=key)
             self.assertEqual(taken.exception.exit, p2p_node.Exit(code=73))
 
-    async def test_a_node_that_is_killed_twenty_times_comes_back_as_it_was(self) -> None:
+    async def test_node_killed_twenty_times_is_restored(self) -> None:
         async with real(self.home, name="bob") as bob:
             before = open_files()
             async with real(self.home, name="alice", bootstrap_peers=[bob.ready.addrs[0]]) as alice:
@@ -93,7 +93,7 @@ class Real(TestCase):
                     pid = alice.pid
                     assert pid is not None
                     pids.add(pid)
-                    # Mail that is under way when the node dies is told of, and never sent again.
+                    # The SDK reports a send in progress at the kill and never repeats it.
                     mail = await alice.send("0x000000000000000000000000000000000000dEaD", round)
                     os.kill(pid, signal.SIGKILL)
                     with self.assertRaises(p2p_node.SidecarRestarted) as lost:
@@ -103,7 +103,7 @@ class Real(TestCase):
                         pass
                     self.assertEqual((event.ready.address, event.ready.addrs), (address, addrs))
                     self.assertFalse(is_alive(pid))
-                    # Both ways, and the subscription lives.
+                    # Mail works in both directions, and the subscription is restored.
                     to_alice = await bob.send(address, round)
                     await (await alice.send(bob.address, round)).delivered(PATIENCE)
                     message = await asyncio.wait_for(anext(messages), PATIENCE)
@@ -115,7 +115,7 @@ class Real(TestCase):
                     self.assertEqual((message.topic, message.data), ("news", round))
                 taking.cancel()
                 self.assertEqual(len(pids), 20)
-            await until("nothing is left open", lambda: open_files() == before)
+            await until("all files are closed", lambda: open_files() == before)
 
 
 if __name__ == "__main__":

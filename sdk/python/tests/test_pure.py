@@ -1,4 +1,4 @@
-"""What needs no process: framing, decoding, streams, correlation, the restart policy."""
+"""Tests without a process: framing, decoding, the channel, the restart policy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .common import ROOT, binary
 
 
 class Framing(unittest.TestCase):
-    def test_however_the_stream_is_cut_the_lines_are_the_same(self) -> None:
+    def test_stream_split_anywhere_gives_the_same_lines(self) -> None:
         stream = b"\xef\xbb\xbf{\"a\":\"\xc3\xa9\xf0\x9f\x98\x80\"}\r\n\n  \n{\"b\":\"\xe2\x80\xa8\"}\n" + b"x" * 50 + b"\nlast\npartial"
         expected = ['{"a":"é😀"}', '{"b":"\u2028"}', "last"]
         for seed in range(200):
@@ -38,13 +38,13 @@ class Framing(unittest.TestCase):
             self.assertEqual([line.decode() for line in lines], expected, seed)
             self.assertEqual(framer.too_long, 1, seed)
 
-    def test_a_line_at_the_limit_is_a_line(self) -> None:
+    def test_line_at_the_limit_is_accepted(self) -> None:
         framer = Framer(4)
         self.assertEqual(framer.push(b"1234\r\n12345\n123"), [b"1234"])
         self.assertEqual(framer.push(b"4\n"), [b"1234"])
         self.assertEqual(framer.too_long, 1)
 
-    def test_what_is_skipped_costs_no_memory(self) -> None:
+    def test_skipped_line_uses_no_memory(self) -> None:
         framer = Framer(100)
         for _ in range(1000):
             framer.push(b"x" * 1000)
@@ -54,7 +54,7 @@ class Framing(unittest.TestCase):
 
 
 class Decoding(unittest.TestCase):
-    def test_the_shared_lines_are_read_as_they_say(self) -> None:
+    def test_shared_event_lines_decode_as_specified(self) -> None:
         rows = [json.loads(row) for row in (ROOT / "fixtures/protocol/events.ndjson").read_text().splitlines()]
         self.assertGreater(len(rows), 30)
         for row in rows:
@@ -73,17 +73,17 @@ class Decoding(unittest.TestCase):
                     if name != "seq":
                         self.assertEqual(shown.get(name), value, name)
 
-    def test_what_is_not_as_promised_is_refused(self) -> None:
+    def test_event_with_wrong_field_is_undecodable(self) -> None:
         for line in ['{"type":"message","from":7}', '{"type":"closing","reason":true}', '{"type":"overflow","dropped":1,"total":{}}']:
             self.assertRaises(Undecodable, decode_event, line.encode())
 
-    def test_bytes_come_back(self) -> None:
+    def test_content_of_base64_message_returns_bytes(self) -> None:
         row = '{"type":"message","from":"a","data":"AAH/","peerId":"p","messageId":"m","priority":"low","sentAtMs":1,"receivedAtMs":1,"route":"direct","encoding":"base64","trust":"unverified"}'
         event = decode_event(row.encode())
         assert isinstance(event, types.Message)
         self.assertEqual(content(event), b"\x00\x01\xff")
 
-    def test_the_types_are_those_of_the_binary(self) -> None:
+    def test_generated_types_match_the_schema_of_the_binary(self) -> None:
         schema = subprocess.run([binary(), "schema", "--json"], capture_output=True, check=True).stdout
         generate = ROOT / "sdk/python/generate.py"
         made = subprocess.run([sys.executable, str(generate)], input=schema, capture_output=True, check=True).stdout
@@ -91,7 +91,7 @@ class Decoding(unittest.TestCase):
 
 
 def wire(value: Any) -> Any:
-    """An event as it is written."""
+    """Converts an event to the JSON of its line."""
     if hasattr(value, "FIELDS"):
         pairs = [(field.name, getattr(value, field.attribute)) for field in value.FIELDS]
         return {name: wire(one) for name, one in pairs if one is not None or name == "data"}
@@ -121,7 +121,7 @@ class Correlation(unittest.TestCase):
     def found(self, request_id: int) -> Any:
         return self.say(type="peer_discovered", peerId="p", topics=[], address="0xA", role="full", addrs=[], capabilities=[], expiresAtMs=1, requestId=request_id)
 
-    def test_answers_find_their_requests_in_any_order(self) -> None:
+    def test_answers_in_any_order_reach_their_requests(self) -> None:
         first, second = self.ask("first"), self.ask("second")
         self.say(type="result", id=second, command="ping")
         self.say(type="error", id=first, code="BUSY", message="full", retryable=True, details={"a": 1})
@@ -132,7 +132,7 @@ class Correlation(unittest.TestCase):
         self.assertEqual((error.code, error.retryable, error.details), ("BUSY", True, {"a": 1}))
         self.assertEqual(self.channel.outstanding, 0)
 
-    def test_what_nobody_waits_for_is_returned(self) -> None:
+    def test_event_without_waiter_is_returned(self) -> None:
         number = self.ask("ping")
         self.assertIsNotNone(self.say(type="result", id=99, command="ping"))
         self.assertIsNotNone(self.say(type="result", id=str(number), command="ping"))
@@ -140,9 +140,9 @@ class Correlation(unittest.TestCase):
         self.assertIsNotNone(self.say(type="delivery", messageId="m", state="delivered", attempts=1))
         self.assertEqual(self.told, [])
         self.assertIsNone(self.say(type="result", id=number, command="ping"))
-        self.assertIsNotNone(self.say(type="result", id=number, command="ping"), "answered twice")
+        self.assertIsNotNone(self.say(type="result", id=number, command="ping"), "a second answer has no waiter")
 
-    def test_agents_found_wait_for_their_answer_up_to_a_bound(self) -> None:
+    def test_discovered_agents_are_collected_up_to_the_limit(self) -> None:
         number = self.ask("discover")
         for _ in range(MAX_FOUND):
             self.assertIsNone(self.found(number))
@@ -150,7 +150,7 @@ class Correlation(unittest.TestCase):
         self.say(type="result", id=number, command="discover", count=1)
         self.assertEqual(len(self.told[0][1].found), MAX_FOUND)
 
-    def test_deliveries_are_told_once_and_bounded(self) -> None:
+    def test_tracked_deliveries_are_reported_once_and_limited(self) -> None:
         told: list[Any] = []
         for number in range(MAX_TRACKED):
             self.assertTrue(self.channel.track(f"m{number}", lambda delivery, error: told.append(delivery)))
@@ -159,7 +159,7 @@ class Correlation(unittest.TestCase):
             self.say(type="delivery", messageId="m7", state="delivered", attempts=1)
         self.assertEqual([delivery.message_id for delivery in told], ["m7"])
 
-    def test_the_end_is_told_to_all_who_wait_and_to_whoever_comes_later(self) -> None:
+    def test_closed_channel_fails_waiting_and_later_requests(self) -> None:
         self.ask("a")
         self.channel.track("m", lambda delivery, error: self.told.append(("mail", delivery, error)))
         self.channel.fail_all(NodeClosed())
@@ -167,7 +167,7 @@ class Correlation(unittest.TestCase):
         self.assertEqual([(name, error.code) for name, _, error in self.told], [("a", "CLOSED"), ("mail", "CLOSED")])
         self.assertRaises(NodeClosed, self.ask, "b")
 
-    def test_a_line_that_the_node_would_skip_is_refused_here(self) -> None:
+    def test_command_above_line_limit_is_rejected(self) -> None:
         room = types.MAX_LINE_BYTES - len(b'{"type":"ping","pad":"","id":1}')
         self.ask("fits", pad="x" * room)
         self.assertRaises(LineTooLong, self.ask, "too long", pad="x" * (room + 1))
@@ -176,7 +176,7 @@ class Correlation(unittest.TestCase):
 
 
 class Supervision(unittest.TestCase):
-    def test_some_ends_are_final(self) -> None:
+    def test_final_exit_codes_are_not_restarted(self) -> None:
         for code in range(256):
             verdict = Supervisor().ended(Exit(code=code), 0.0, 0.5)
             self.assertEqual(verdict is None, code in FINAL_CODES, code)
@@ -189,14 +189,14 @@ class Supervision(unittest.TestCase):
         assert verdict is not None
         return verdict
 
-    def test_pauses_double_up_to_a_minute_between_half_and_all_of_it(self) -> None:
+    def test_pauses_double_up_to_60_s_with_half_jitter(self) -> None:
         supervisor, halves = Supervisor(), Supervisor()
         pauses = [self.ended(supervisor, 0.0).delay for _ in range(2000)]
         self.assertEqual(pauses[:8], [1, 2, 4, 8, 16, 32, 60, 60])
         self.assertEqual(pauses[-1], 60)
         self.assertEqual([self.ended(halves, 0.0, 0.0).delay for _ in range(3)], [0.5, 1, 2])
 
-    def test_ten_minutes_of_crashes_soon_after_ready_are_few_and_told_once(self) -> None:
+    def test_crash_loop_of_ten_minutes_restarts_15_times_and_reports_once(self) -> None:
         supervisor, now, starts, unhealthy = Supervisor(), 0.0, 0, 0
         while now < 600:
             supervisor.ready(now)
@@ -207,26 +207,26 @@ class Supervision(unittest.TestCase):
             now += again.delay
         self.assertEqual((starts, unhealthy), (15, 1))
 
-    def test_only_a_stable_run_begins_anew(self) -> None:
+    def test_stable_run_resets_pause_and_report(self) -> None:
         supervisor = Supervisor()
         for now in (0.0, 1.0, 2.0):
             supervisor.ready(now)
             self.ended(supervisor, now)
         supervisor.ready(100.0)
-        self.assertEqual(self.ended(supervisor, 159.9).delay, 8, "ready again is not stable")
+        self.assertEqual(self.ended(supervisor, 159.9).delay, 8, "a short run does not reset the pause")
         supervisor.ready(200.0)
         self.assertEqual(self.ended(supervisor, 260.0).delay, 1)
         again = [self.ended(supervisor, 261.0), self.ended(supervisor, 262.0)]
-        self.assertEqual([one.unhealthy for one in again], [False, True], "the next failure is reported again")
+        self.assertEqual([one.unhealthy for one in again], [False, True], "a new crash loop is reported again")
 
-    def test_crashes_far_apart_are_not_unhealthy(self) -> None:
+    def test_crashes_outside_the_window_are_not_unhealthy(self) -> None:
         supervisor = Supervisor(Restart())
         self.assertFalse(any(self.ended(supervisor, now).unhealthy for now in (0.0, 31.0, 61.0, 92.0, 122.0)))
         self.assertTrue(self.ended(supervisor, 123.0).unhealthy)
 
 
 class Desired(unittest.TestCase):
-    def test_the_last_capabilities_go_to_a_new_process_between_the_blocks_and_the_topics(self) -> None:
+    def test_replay_orders_access_rules_then_last_capabilities_then_topics(self) -> None:
         desired = DesiredState()
         desired.record({"type": "subscribe", "topic": "t"})
         desired.record({"type": "capabilities", "capabilities": ["a"]})
@@ -252,7 +252,7 @@ class Constants(unittest.TestCase):
 
 
 class Help(unittest.TestCase):
-    def test_help_names_every_option_of_open_with_its_default(self) -> None:
+    def test_help_of_open_shows_options_with_defaults(self) -> None:
         said = pydoc.render_doc(p2p_node.open)
         for words in ("bootstrap_peers: 'Sequence[str]' = ()", "call_timeout: 'float' = 30.0", "Times are in seconds"):
             self.assertIn(words, said)

@@ -1,4 +1,4 @@
-"""Starts that fail, and what their errors say."""
+"""Failed starts and their errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .common import QUICK, TestCase, binary as node_binary, real
 
 
 class FailedStart(TestCase):
-    async def test_open_with_a_bad_key_raises_what_the_node_says_of_it(self) -> None:
+    async def test_open_with_invalid_key_raises_the_error_of_the_node(self) -> None:
         with self.assertRaises(p2p_node.StartFailed) as failed:
             await real(self.home, env={"PRIVATE_KEY": "zz"})
         error = failed.exception
@@ -26,20 +26,20 @@ class FailedStart(TestCase):
         self.assertIn(error.report.message, str(error))
         self.assertTrue(str(error).startswith("IDENTITY_INVALID: "), str(error))
 
-    async def test_open_with_a_flag_that_is_none_quotes_stderr(self) -> None:
+    async def test_open_with_unknown_flag_error_quotes_stderr(self) -> None:
         with self.assertRaises(p2p_node.StartFailed) as failed:
             await real(self.home, args=["--nonsense"])
         self.assertEqual(failed.exception.exit, p2p_node.Exit(code=64))
         self.assertIn("--nonsense", str(failed.exception))
 
-    async def test_open_with_a_port_in_use_raises_the_refusal_and_the_exit(self) -> None:
+    async def test_open_with_port_in_use_raises_rejection_and_exit(self) -> None:
         async with real(self.home) as first:
             port = int(first.ready.addrs[0].split("/")[4])
             with self.assertRaises(p2p_node.StartFailed) as failed:
                 await real(self.home, port=port)
         self.assertEqual((failed.exception.code, failed.exception.retryable), ("LISTEN_FAILED", True))
 
-    async def test_open_in_a_directory_that_is_none_names_it(self) -> None:
+    async def test_open_with_missing_cwd_error_names_it(self) -> None:
         with self.assertRaises(p2p_node.InvalidArgument) as failed:
             await p2p_node.open(binary=node_binary(), cwd="/nowhere", restart=QUICK)
         self.assertEqual(failed.exception.argument, "cwd")
@@ -59,7 +59,7 @@ class UnusableBinary(TestCase):
         path.chmod(mode)
         return path
 
-    async def test_a_file_that_is_no_program_is_named_with_its_fault(self) -> None:
+    async def test_binary_that_is_no_program_error_gives_the_reason(self) -> None:
         cases = {
             "empty": b"",
             "not_a_program": b"<!DOCTYPE html><html></html>\n",
@@ -72,15 +72,15 @@ class UnusableBinary(TestCase):
         self.assertEqual(await self.reason(self.file(b"#!/bin/sh\n", mode=0o644)), "not_executable")
         self.assertEqual(await self.reason(self.home), "not_a_file")
 
-    async def test_a_program_that_is_cut_off_anywhere_is_truncated(self) -> None:
+    async def test_binary_cut_at_any_length_is_truncated(self) -> None:
         whole = Path("/bin/sh").resolve().read_bytes()
         for length in (4, 63, 64, 100, 1000, 4096, len(whole) // 2, len(whole) - 1):
             path = self.file(whole[:length])
             with self.subTest(length=length):
-                self.assertEqual(binary._fault(path), ("truncated", "the file is cut off: install it again"))
+                self.assertEqual(binary._fault(path), ("truncated", "the file is incomplete: install it again"))
         self.assertIsNone(binary._fault(self.file(whole)))
 
-    async def test_a_program_for_another_machine_or_another_libc_is_named(self) -> None:
+    async def test_binary_for_other_machine_or_libc_error_gives_the_reason(self) -> None:
         whole = bytearray(Path("/bin/sh").resolve().read_bytes())
         other = whole.copy()
         struct.pack_into("<H", other, 18, 183 if os.uname().machine == "x86_64" else 62)
@@ -89,12 +89,12 @@ class UnusableBinary(TestCase):
         whole[at : at + 4] = b"/no-"
         self.assertEqual(await self.reason(self.file(bytes(whole))), "missing_loader")
 
-    async def test_a_shell_that_says_nothing_and_ends_with_0_is_no_success(self) -> None:
+    async def test_silent_program_that_exits_with_0_fails_the_start(self) -> None:
         with self.assertRaises(p2p_node.StartFailed) as failed:
             await p2p_node.open(binary=self.file(b"#!/bin/sh\n"), restart=QUICK)
         self.assertEqual(failed.exception.exit, p2p_node.Exit(code=0))
 
-    def test_hostile_bytes_are_judged_without_another_exception(self) -> None:
+    def test_random_file_content_raises_no_other_exception(self) -> None:
         import random
 
         chance = random.Random(7)
@@ -107,7 +107,7 @@ class UnusableBinary(TestCase):
             binary._fault(self.file(bytes(content)))
 
     @unittest.skipUnless(os.geteuid() == 0 and shutil.which("unshare"), "a mount needs root")
-    def test_a_mount_without_execution_is_named(self) -> None:
+    def test_binary_on_noexec_mount_error_gives_the_reason(self) -> None:
         import subprocess
 
         script = (

@@ -1,4 +1,4 @@
-"""Calls that wait: for room, for a process that reads, for one that is there; and what the next process is told."""
+"""Calls that wait for credit, for the pipe or for a process, and the state of the next process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .common import IMPATIENT, PATIENCE, QUICK, TestCase, logging, misbehaving, 
 
 
 class Waiting(TestCase):
-    async def test_a_short_patience_is_kept_behind_a_long_write(self) -> None:
+    async def test_short_timeout_behind_long_write_expires_in_time(self) -> None:
         async with misbehaving("good") as node:
             assert node.pid is not None
             os.kill(node.pid, signal.SIGSTOP)
@@ -32,7 +32,7 @@ class Waiting(TestCase):
             os.kill(node.pid, signal.SIGCONT)
             self.assertEqual((await stuck).peers, 3)
 
-    async def test_a_child_that_stops_reading_is_found_out_though_every_caller_gives_up_first(self) -> None:
+    async def test_stopped_child_is_killed_even_if_every_call_times_out_first(self) -> None:
         async with misbehaving("good", env=IMPATIENT) as node:
             events, first = node.events(), node.pid
             assert first is not None
@@ -41,14 +41,14 @@ class Waiting(TestCase):
                 with self.assertRaises((p2p_node.P2PError, asyncio.TimeoutError)):
                     await asyncio.wait_for(node.publish("t", "x" * (1 << 17)), 0.01)
                 child = node._supervised.child
-                # What does not fit into the pipe stays with its caller: one line at most is kept here.
+                # Lines that do not fit into the pipe stay in the queue; the SDK buffers at most one.
                 if child is not None:
                     self.assertLess(child.process.stdin._transport.get_write_buffer_size(), 1 << 18)
             while not isinstance(await asyncio.wait_for(anext(events), PATIENCE), p2p_node.Restarted):
                 pass
             self.assertNotEqual(node.pid, first)
 
-    async def test_a_slow_reader_is_not_a_stuck_one(self) -> None:
+    async def test_child_that_reads_slowly_is_not_killed(self) -> None:
         async with misbehaving("good", env=IMPATIENT) as node:
             pid = node.pid
             assert pid is not None
@@ -65,20 +65,20 @@ class Waiting(TestCase):
             self.assertEqual((await call).peers, 3)
             self.assertEqual(node.pid, pid)
 
-    async def test_what_was_not_written_when_the_node_crashed_is_written_to_the_next(self) -> None:
+    async def test_sends_unwritten_at_crash_go_to_the_next_process(self) -> None:
         async with misbehaving("crash") as node:
-            await node.ping()  # by now `connect` is answered, and no longer counts
+            await node.ping()  # after this `connect` is answered and uses no credit
             sends = [asyncio.ensure_future(node.send("0xB", number)) for number in range(MAX_INFLIGHT)]
             await asyncio.sleep(0)
             child = node._supervised.child
             assert child is not None
-            self.assertEqual(child.channel.outstanding, (MAX_INFLIGHT - RESERVED) // 2, "one recipient has half of the credit")
+            self.assertEqual(child.channel.outstanding, (MAX_INFLIGHT - RESERVED) // 2, "one recipient gets half of the credit")
             pings = [asyncio.ensure_future(node.ping()) for _ in range(100)]
             await asyncio.gather(*pings)
             for error in await asyncio.gather(*sends, return_exceptions=True):
                 self.assertIsInstance(error, p2p_node.SidecarRestarted)
 
-    async def test_a_cancellation_is_never_lost(self) -> None:
+    async def test_cancellation_of_a_call_always_takes_effect(self) -> None:
         async with misbehaving("good") as node:
             for turns in range(40):
                 task = asyncio.ensure_future(node.ping())
@@ -88,7 +88,7 @@ class Waiting(TestCase):
                     with self.assertRaises(asyncio.CancelledError):
                         await task
 
-    async def test_mail_whose_sender_gave_up_is_told_as_an_event(self) -> None:
+    async def test_delivery_of_abandoned_send_arrives_as_event(self) -> None:
         async with misbehaving("good") as node:
             events = node.events()
             task = asyncio.ensure_future(node.send("0xB", 1))
@@ -98,7 +98,7 @@ class Waiting(TestCase):
                 pass
             self.assertEqual(event.state, "delivered")
 
-    async def test_the_next_process_is_told_what_holds_before_anything_else(self) -> None:
+    async def test_restarted_process_gets_desired_state_first(self) -> None:
         opening, written = logging(self.home, "crash")
         async with opening as node:
             gave_up = asyncio.ensure_future(node.subscribe("a"))
@@ -126,7 +126,7 @@ class Waiting(TestCase):
         self.assertEqual(told, [*expected, ("shutdown", None)])
         self.assertEqual(lines[second]["port"], 4001, "the port of the first `ready`")
 
-    async def test_a_start_that_does_not_succeed_counts_as_a_crash(self) -> None:
+    async def test_failed_start_counts_as_a_crash(self) -> None:
         async with misbehaving("crash", ready_timeout=0.2) as node:
             events = node.events()
             options = node._supervised.options
@@ -144,7 +144,7 @@ class Waiting(TestCase):
             options.args = ["good"]
             await node.ping()
 
-    async def test_another_version_or_a_final_exit_after_a_restart_closes_the_node(self) -> None:
+    async def test_other_version_or_final_exit_after_restart_closes_the_node(self) -> None:
         for args, error in (["version"], p2p_node.VersionMismatch), (["early"], p2p_node.SidecarExited):
             async with misbehaving("crash") as node:
                 node._supervised.options.args = args
@@ -156,9 +156,9 @@ class Waiting(TestCase):
                 assert isinstance(last, p2p_node.Closed)
                 self.assertIsInstance(last.error, error)
 
-    async def test_whatever_is_cancelled_and_killed_the_calls_end_and_nothing_is_left(self) -> None:
+    async def test_random_cancels_and_kills_leave_no_calls_or_files(self) -> None:
         chance = random.Random(7)
-        # Some event loops open files of their own for the first pipe.
+        # Some event loops open internal files for the first pipe.
         async with misbehaving("good"):
             pass
         before = open_files()
@@ -178,7 +178,7 @@ class Waiting(TestCase):
                     if chance.random() < 0.5:
                         task.cancel()
                     elif chance.random() < 0.1 and node.pid is not None:
-                        with contextlib.suppress(ProcessLookupError):  # the end of the last one may not be known yet
+                        with contextlib.suppress(ProcessLookupError):  # the SDK may not know yet that the process has exited
                             os.kill(node.pid, signal.SIGKILL)
                     await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), PATIENCE)
 
@@ -188,11 +188,11 @@ class Waiting(TestCase):
             assert child is not None
             await until("every call is answered", lambda: child.channel.outstanding == 0)
             self.assertEqual(len(node._supervised._queue), 0)
-        await until("nothing is left open", lambda: open_files() == before)
+        await until("all files are closed", lambda: open_files() == before)
 
 
 class Shapes(TestCase):
-    async def test_errors_can_be_copied_and_pickled(self) -> None:
+    async def test_errors_survive_copy_and_pickle(self) -> None:
         delivery = p2p_node.Delivery(attempts=2, message_id="m", state="expired", code="EXPIRED")
         errors = (
             p2p_node.SidecarExited(p2p_node.Exit(code=70), "words"),
@@ -204,11 +204,11 @@ class Shapes(TestCase):
             for other in (copy.copy(error), pickle.loads(pickle.dumps(error))):
                 self.assertEqual((type(other), str(other), other.__dict__), (type(error), str(error), error.__dict__))
 
-    async def test_an_option_that_does_not_exist_is_refused_also_by_type_checkers(self) -> None:
-        # Were `open` not typed, mypy would call this comment unused.
+    async def test_open_with_unknown_option_raises_type_error(self) -> None:
+        # If `open` were untyped, mypy would report this `type: ignore` as unused.
         self.assertRaises(TypeError, lambda: p2p_node.open(nonsense=1))  # type: ignore[call-arg]
         self.assertNotIn("secret", repr(p2p_node.Options(private_key="secret", env={"PRIVATE_KEY": "secret"}, restart=QUICK)))
 
-    async def test_a_line_has_room_for_a_mebibyte_of_any_letters(self) -> None:
+    async def test_publish_of_non_ascii_text_near_the_line_limit_succeeds(self) -> None:
         async with misbehaving("good") as node:
             self.assertEqual((await node.publish("t", "é" * 500_000)).peers, 3)

@@ -1,4 +1,4 @@
-//! An agent that thanks everybody who writes to it: the first example of the README.
+//! An agent that thanks the sender of each message: the first example of the README.
 //!
 //! `P2P_NODE_BIN=target/release/p2p-node cargo run -p p2p-node-sdk --example agent`
 
@@ -17,7 +17,7 @@ async fn main() -> Result<(), Error> {
         let Event::Message(message) = event else { continue };
         println!("{} says {}", message.from, message.data);
         if message.reply_to.is_some() {
-            continue; // an answer gets no answer
+            continue; // a reply to a reply would never end
         }
         let options = SendOptions { ttl: Some(Duration::from_secs(60)), ..SendOptions::default() };
         if let Err(error) = node.reply_with(&message, "thank you", options).await {

@@ -1,4 +1,4 @@
-//! Two agents that chat: each says what it has to say, and hears the other.
+//! Two agents that chat: each sends its lines and prints the lines of the other.
 //!
 //! `P2P_NODE_BIN=target/release/p2p-node cargo run -p p2p-node-sdk --example chat`
 
@@ -9,7 +9,8 @@ use std::time::Duration;
 use p2p_node_sdk::{Error, Event, Events, Node, SendOptions};
 use tokio::time::timeout;
 
-/// How long an agent tries to say something, and how long it listens: one whose peer is gone does not wait for it for ever.
+/// How long an agent tries to deliver a line, and how long it waits for one: an agent whose peer is
+/// gone does not wait forever.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const ALICE: [&str; 3] = ["Hello, Bob.", "Fine weather on this network.", "Goodbye!"];
@@ -39,9 +40,10 @@ async fn chat(
             return Ok(format!("{heard}{name} hears nothing more\n"));
         };
         heard.push_str(&format!("{name} hears: {}\n", message.data));
-        // The other waits to learn that this line was delivered, and we come for the next one only later.
+        // The other agent waits for this acknowledgement, and this agent reads the next event
+        // later.
         node.ack(&message).await?;
-        // Not before we have listened: the other waits for the same.
+        // Waits only after it has read a line, because the other agent waits for the same.
         mail.delivered().await?;
     }
     Ok(heard)

@@ -1,4 +1,5 @@
-//! Reads the mail that waits for an agent, once, and ends. The agent's key and what it has read are in the directory.
+//! Reads the pending mail of an agent once and exits. The directory holds the agent's key and the
+//! record of the mail that it has read.
 //!
 //! `cargo run -p p2p-node-sdk --example collect DIRECTORY /ip4/…/p2p/…`
 
@@ -12,7 +13,8 @@ async fn collect(directory: &str, entry: &str) -> Result<(), Error> {
     let builder = Node::builder().name("collector").network("dev").data_dir(directory);
     let (node, mut events) = builder.bootstrap_peers([entry]).open().await?;
     println!("I am {}", node.address());
-    // The loop ends when no more mail comes from anybody who can be reached. Without a network it fails with `NotJoined`.
+    // The loop ends when no more mail arrives from reachable senders. It fails with `NotJoined` if
+    // no peer connects.
     let end = loop {
         match events.next_until_caught_up(&node).await {
             Ok(Some(Event::Message(message))) => println!("{} says {}", message.from, message.data),

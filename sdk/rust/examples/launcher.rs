@@ -1,5 +1,6 @@
-//! A launcher that supervises twenty agents in one process: each has a node of its own, says good morning to the next one, and tells
-//! everybody on a topic how it is. One of the nodes is killed on the way, and comes back.
+//! A launcher that supervises twenty agents in one process: each has its own node, sends a greeting
+//! to the next one, and broadcasts its mood on a topic. The launcher kills one node, and the SDK
+//! restarts it.
 //!
 //! `P2P_NODE_BIN=target/release/p2p-node cargo run -p p2p-node-sdk --example launcher`
 
@@ -13,10 +14,11 @@ use tokio::time::timeout;
 
 const AGENTS: usize = 20;
 
-/// How long an agent tries to say something, and how long it listens for another: it does not wait for ever for one that is gone.
+/// How long an agent tries to deliver a message, and how long it waits for one: it does not wait
+/// forever for an agent that is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What one agent does: it hears a greeting and all that the others say of themselves.
+/// Runs one agent until it has received a greeting and the moods of all others.
 async fn live(number: usize, node: Node, mut events: Events, next: String) -> Result<String, Error> {
     let options = SendOptions { ttl: Some(PATIENCE), ..SendOptions::default() };
     let mail = node.send_with(next, &format!("good morning from agent {number}"), options).await?;
@@ -31,7 +33,7 @@ async fn live(number: usize, node: Node, mut events: Events, next: String) -> Re
             None => break,
         }
     }
-    // The greeting may have come last.
+    // Acknowledges the last message, which may be the greeting.
     events.close();
     mail.delivered().await?;
     Ok(format!("agent {number} heard {greeted} and of {moods} others"))
@@ -50,7 +52,7 @@ async fn main() -> Result<(), Error> {
         agents.push(builder.open().await?);
     }
 
-    // A crash in the middle of it all: nothing of what follows knows.
+    // Simulates a crash. The rest of the program needs no change for it.
     let (victim, events) = agents.last_mut().expect("there are agents");
     if let Some(pid) = victim.pid() {
         let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a process id");
@@ -63,7 +65,7 @@ async fn main() -> Result<(), Error> {
     for (node, _) in &agents {
         node.subscribe("mood").await?;
     }
-    // Until everybody is connected to others who listen, a broadcast would miss some.
+    // Waits until the agents are connected, because a broadcast reaches only connected subscribers.
     for (node, _) in &agents {
         while node.peers().await?.len() < 6 {
             tokio::time::sleep(Duration::from_millis(20)).await;

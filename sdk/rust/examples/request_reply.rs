@@ -1,4 +1,4 @@
-//! An agent that answers requests, and one that asks: an answer names the message that it answers in `replyTo`.
+//! An agent that answers requests, and a client: a reply names its request in `replyTo`.
 //!
 //! `P2P_NODE_BIN=target/release/p2p-node cargo run -p p2p-node-sdk --example request_reply`
 
@@ -11,15 +11,16 @@ use p2p_node_sdk::{Error, Event, Events, Node, SendOptions};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-/// How long an agent tries, and how long the client waits for an answer.
+/// How long an agent tries to deliver a message, and how long the client waits for a reply.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn options(kind: &str) -> SendOptions {
     SendOptions { kind: Some(kind.to_owned()), ttl: Some(PATIENCE), ..SendOptions::default() }
 }
 
-/// Squares the numbers that clients ask about. The server does not wait for the delivery of an answer, so a client that is gone holds up no
-/// other; and it answers requests alone, never an answer, so two servers do not answer each other for ever.
+/// Squares the numbers of requests. The server does not wait for the delivery of a reply, so an
+/// unreachable client does not delay the others. It never answers a reply, so two servers do not
+/// answer each other forever.
 async fn serve(node: Node, mut events: Events) -> Result<(), Error> {
     while let Some(event) = events.next().await {
         let Event::Message(message) = event else { continue };
@@ -38,11 +39,11 @@ async fn serve(node: Node, mut events: Events) -> Result<(), Error> {
     Ok(())
 }
 
-/// Asks one thing after another.
+/// Sends one request after another.
 struct Client {
     node: Node,
     events: Events,
-    /// Answers by what they answer, also those that nobody has waited for yet.
+    /// Replies by the id of their request, including replies that `ask` has not waited for yet.
     answers: HashMap<String, String>,
 }
 
@@ -61,7 +62,7 @@ impl Client {
             }
             match self.events.next().await {
                 Some(Event::Message(message)) => {
-                    // It may be the last one, after which nobody comes for another.
+                    // Acknowledges at once, because the client may read no further event.
                     self.node.ack(&message).await?;
                     if let Some(reply_to) = message.reply_to {
                         self.answers.insert(reply_to, message.data.get().to_owned());

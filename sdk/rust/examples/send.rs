@@ -1,4 +1,4 @@
-//! Sends one message and ends with 0 only if the recipient has acknowledged it.
+//! Sends one message and exits with 0 only if the recipient has acknowledged it.
 //!
 //! `cargo run -p p2p-node-sdk --example send /ip4/…/p2p/… 0x… "the text"`
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use p2p_node_sdk::{Error, Node, SendOptions};
 
-/// How long the node tries. Without it: 2 minutes, or 24 hours with a data directory.
+/// directory.
 const TTL: Duration = Duration::from_secs(20);
 
 async fn send(entry: &str, recipient: &str, text: &str) -> Result<(), Error> {

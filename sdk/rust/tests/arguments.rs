@@ -1,4 +1,4 @@
-//! What a call cannot take is named, and nothing is written.
+//! Invalid arguments: the error names the argument, and the SDK writes nothing.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
 
@@ -9,10 +9,10 @@ use std::time::Duration;
 use common::{Notes, child, next, refused};
 use p2p_node_sdk::{Builder, DiscoverOptions, Error, Event, SendOptions};
 
-/// An option, and what spoils it.
+/// The name of an option, and a function that sets an invalid value.
 type Case = (&'static str, fn(Builder) -> Builder);
 
-/// The argument that the error names.
+/// Returns the argument that the error names.
 fn argument(error: Error) -> String {
     assert_eq!((error.code(), error.retryable()), ("INVALID_ARGUMENT", false), "{error}");
     match error {
@@ -22,7 +22,7 @@ fn argument(error: Error) -> String {
 }
 
 #[tokio::test]
-async fn an_option_that_cannot_be_meant_is_named() {
+async fn open_with_invalid_option_error_names_it() {
     let cases: [Case; 11] = [
         ("mail_buffer", |builder| builder.mail_buffer(0)),
         ("mail_buffer", |builder| builder.mail_buffer(16_385)),
@@ -42,7 +42,7 @@ async fn an_option_that_cannot_be_meant_is_named() {
 }
 
 #[tokio::test]
-async fn an_argument_that_no_call_takes_is_named_and_nothing_is_written() {
+async fn call_with_invalid_argument_error_names_it_and_nothing_is_written() {
     let notes = Notes::new();
     let (node, mut events) = notes.listen().open().await.unwrap();
     for ttl in [Duration::ZERO, Duration::from_secs(7 * 24 * 60 * 60 + 1)] {

@@ -1,4 +1,4 @@
-//! The SDK against a child that misbehaves, `sdk/testing/child.sh`.
+//! Tests against a fake child that misbehaves, `sdk/testing/child.sh`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
 
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 #[tokio::test]
-async fn a_good_child_is_served() {
+async fn calls_to_good_child_return_answers() {
     let (node, mut events) = open("good").await;
     assert_eq!((node.address(), node.ready().protocol), ("0xA".to_owned(), 1));
     let mail = node.send("0xB", &["hello"]).await.unwrap();
@@ -38,13 +38,13 @@ async fn a_good_child_is_served() {
     for call in [node.block("0xB").await, node.allow("0xB").await, node.unblock("0xB").await] {
         call.unwrap();
     }
-    assert_eq!(refused(node.status().await).code(), "CONTRACT", "an answer without status");
+    assert_eq!(refused(node.status().await).code(), "CONTRACT", "the answer has no status");
     let unknown = refused(node.send("nobody", "hello").await);
     assert_eq!((unknown.code(), unknown.retryable()), ("PEER_NOT_FOUND", true));
 }
 
 #[tokio::test]
-async fn an_old_binary_and_another_protocol_are_named() {
+async fn binary_of_other_version_or_protocol_error_names_it() {
     for mode in ["version", "old"] {
         let error = refused(child(mode).open().await);
         assert_eq!(error.code(), "VERSION_MISMATCH");
@@ -53,7 +53,7 @@ async fn an_old_binary_and_another_protocol_are_named() {
 }
 
 #[tokio::test]
-async fn a_child_that_is_silent_does_not_read_or_exits_early_is_quoted() {
+async fn child_silent_stuck_or_exiting_early_fails_the_start() {
     for mode in ["silent", "stuck"] {
         let error = refused(child(mode).ready_timeout(Duration::from_millis(100)).open().await);
         assert_eq!((error.code(), error.retryable()), ("NOT_READY", true));
@@ -64,7 +64,7 @@ async fn a_child_that_is_silent_does_not_read_or_exits_early_is_quoted() {
 }
 
 #[tokio::test]
-async fn noise_and_long_lines_are_counted_and_passed_over() {
+async fn undecodable_and_long_lines_are_counted_and_skipped() {
     for (mode, dropped) in [("garbage", 3), ("huge", 1), ("split", 0)] {
         let (node, _events) = open(mode).await;
         node.ping().await.unwrap();
@@ -76,7 +76,7 @@ async fn noise_and_long_lines_are_counted_and_passed_over() {
 }
 
 #[tokio::test]
-async fn a_flood_on_stderr_stops_nothing() {
+async fn stderr_flood_does_not_stop_the_node() {
     let (node, _events) = open("stderr").await;
     node.ping().await.unwrap();
     until(|| node.stderr_tail().ends_with("the last words\n")).await;
@@ -84,7 +84,7 @@ async fn a_flood_on_stderr_stops_nothing() {
 }
 
 #[tokio::test]
-async fn calls_that_are_given_up_do_no_harm_and_thousands_share_one_pipe() {
+async fn abandoned_and_concurrent_calls_do_not_stop_the_node() {
     let (node, _events) = child("good").call_timeout(Duration::MAX).open().await.unwrap();
     for _ in 0..2000 {
         let given_up = timeout(Duration::ZERO, node.ping()).await;
@@ -102,7 +102,7 @@ async fn calls_that_are_given_up_do_no_harm_and_thousands_share_one_pipe() {
 }
 
 #[tokio::test]
-async fn every_search_that_is_given_up_is_cancelled() {
+async fn abandoned_search_is_cancelled() {
     let notes = Notes::new();
     let (node, _events) = notes.listen().open().await.unwrap();
     let mut searches = JoinSet::new();
@@ -111,7 +111,7 @@ async fn every_search_that_is_given_up_is_cancelled() {
         searches.spawn(async move { node.discover(endless()).await.map(drop) });
     }
     until(|| notes.said().matches("\"discover\"").count() == 500).await;
-    // All at once, which is more than there is room for on the way to the pipe.
+    // Drops all searches at once: more cancels than the queue before the pipe holds.
     searches.shutdown().await;
     until(|| notes.said().matches("\"cancel\"").count() == 500).await;
     let late = child("good").call_timeout(Duration::from_millis(50)).open().await.unwrap().0;
@@ -120,7 +120,7 @@ async fn every_search_that_is_given_up_is_cancelled() {
 }
 
 #[tokio::test]
-async fn what_is_said_of_a_message_is_in_its_line() {
+async fn send_options_are_written_to_the_line() {
     let notes = Notes::new();
     let (node, mut events) = notes.listen().open().await.unwrap();
     let options = SendOptions {
@@ -134,7 +134,7 @@ async fn what_is_said_of_a_message_is_in_its_line() {
     let Event::Message(message) = next(&mut events, |event| matches!(event, Event::Message(_))).await else {
         unreachable!()
     };
-    assert_eq!(message.bytes(), None, "it is JSON");
+    assert_eq!(message.bytes(), None, "the message has JSON data");
     node.publish_with("t", &[1, 2], options).await.unwrap();
     node.reply(&message, &Bytes(b"")).await.unwrap();
     let said = notes.said();
@@ -150,7 +150,7 @@ async fn what_is_said_of_a_message_is_in_its_line() {
 }
 
 #[tokio::test]
-async fn whoever_listens_to_stderr_may_panic() {
+async fn stderr_hook_that_panics_is_called_again() {
     let heard = Arc::new(Mutex::new(0));
     let counter = Arc::clone(&heard);
     let hook = move |bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! However a node is let go of, nothing of it is left.
+//! The end of a node leaves no process and no open file.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
 
@@ -30,24 +30,24 @@ fn runtime() -> Runtime {
 }
 
 #[tokio::test]
-async fn close_is_asked_for_then_signalled_then_forced() {
+async fn close_sends_shutdown_then_sigterm_then_sigkill() {
     let (node, mut events) = open("good").await;
     let pid = node.pid().unwrap();
     assert_eq!(ended(&node).await.code(), Some(0));
     assert!(!is_alive(pid));
     assert_eq!(refused(node.ping().await).code(), "CLOSED");
-    assert_eq!(ended(&node).await.code(), Some(0), "twice is once");
+    assert_eq!(ended(&node).await.code(), Some(0), "a second close has no effect");
     assert!(closed(&mut events).await.is_none());
 
     let (node, _events) = child("stopping").close_timeouts(SHORT, PATIENCE).open().await.unwrap();
-    assert_eq!(ended(&node).await.code(), Some(4), "it obeys SIGTERM");
+    assert_eq!(ended(&node).await.code(), Some(4), "the process exits on SIGTERM");
 
     let (node, _events) = impatient("deaf").open().await.unwrap();
     assert_eq!(ended(&node).await.signal(), Some(9));
 }
 
 #[tokio::test]
-async fn a_close_that_is_given_up_goes_on() {
+async fn close_dropped_early_still_ends_the_process() {
     let (node, mut events) = impatient("deaf").open().await.unwrap();
     let pid = node.pid().unwrap();
     assert!(timeout(Duration::ZERO, node.close()).await.is_err());
@@ -56,7 +56,7 @@ async fn a_close_that_is_given_up_goes_on() {
 }
 
 #[tokio::test]
-async fn several_closes_at_the_same_time_end_alike() {
+async fn concurrent_closes_return_the_same_exit_status() {
     let (node, _events) = impatient("deaf").open().await.unwrap();
     let ends = tokio::join!(ended(&node), ended(&node), ended(&node));
     for end in [ends.0, ends.1, ends.2] {
@@ -65,7 +65,7 @@ async fn several_closes_at_the_same_time_end_alike() {
 }
 
 #[tokio::test]
-async fn close_is_not_held_up_by_a_node_that_does_not_read() {
+async fn close_of_stopped_process_kills_it_and_fails_calls() {
     let (node, _events) = impatient("good").open().await.unwrap();
     signal(&node, Signal::STOP);
     let long = "x".repeat(1 << 19);
@@ -84,7 +84,7 @@ async fn close_is_not_held_up_by_a_node_that_does_not_read() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_down_is_closed_and_calls_that_wait_are_told() {
+async fn close_during_restart_pause_fails_waiting_calls() {
     let slow =
         Restart { first: Duration::from_secs(1000), max: Duration::from_secs(1000), ..Restart::default() };
     let (node, mut events) = child("crash").restart(Some(slow)).open().await.unwrap();
@@ -95,7 +95,7 @@ async fn a_node_that_is_down_is_closed_and_calls_that_wait_are_told() {
 }
 
 #[tokio::test]
-async fn a_process_that_is_being_started_ends_with_a_close() {
+async fn close_while_next_process_starts_kills_it() {
     let notes = Notes::new();
     let (node, mut events) = notes.then("exec $child crash", "exec $child silent").open().await.unwrap();
     refused(node.send("0xB", "1").await);
@@ -106,7 +106,7 @@ async fn a_process_that_is_being_started_ends_with_a_close() {
 }
 
 #[test]
-fn a_process_that_is_being_started_ends_with_the_last_handle_without_a_turning_runtime() {
+fn last_handle_dropped_while_next_process_starts_kills_it_on_an_idle_runtime() {
     let (runtime, notes) = (runtime(), Notes::new());
     let (node, events, pid) = runtime.block_on(async {
         let (node, events) = notes.then("exec $child crash", "exec $child silent").open().await.unwrap();
@@ -119,26 +119,26 @@ fn a_process_that_is_being_started_ends_with_the_last_handle_without_a_turning_r
 }
 
 #[test]
-fn dropping_the_last_handle_kills_without_a_turning_runtime() {
+fn last_handle_dropped_on_an_idle_runtime_kills_the_process() {
     let runtime = runtime();
     let (node, mut events) = runtime.block_on(open("deaf"));
     let (pid, other) = (node.pid().unwrap(), node.clone());
     drop(node);
-    assert!(is_alive(pid), "a handle is left");
+    assert!(is_alive(pid), "another handle exists");
     drop(other);
-    // Nothing turns the runtime of the node here; another one keeps the time.
+    // The runtime of the node is idle here; a second runtime provides timers.
     let waiting = self::runtime();
     waiting.block_on(until(|| !is_alive(pid)));
-    assert!(waiting.block_on(closed(&mut events)).is_none(), "there is an end to the events");
+    assert!(waiting.block_on(closed(&mut events)).is_none(), "the events end without an error");
 }
 
 #[tokio::test]
-async fn a_start_that_is_given_up_leaves_nothing() {
+async fn open_dropped_early_leaves_no_process() {
     let notes = Notes::new();
     let mut opening = Box::pin(notes.then("exec $child silent", "false").open());
     let started = until(|| !notes.pids().is_empty());
     tokio::select! {
-        _ = &mut opening => panic!("it is not ready"),
+        _ = &mut opening => panic!("the silent process cannot be ready"),
         () = started => {}
     }
     drop(opening);
@@ -147,7 +147,7 @@ async fn a_start_that_is_given_up_leaves_nothing() {
 }
 
 #[test]
-fn the_end_of_the_runtime_fails_what_is_pending_and_ends_the_events() {
+fn runtime_dropped_fails_pending_calls_and_ends_events() {
     let runtime = runtime();
     let (node, mut events) = runtime.block_on(open("good"));
     let pid = node.pid().unwrap();
@@ -165,17 +165,21 @@ fn the_end_of_the_runtime_fails_what_is_pending_and_ends_the_events() {
 }
 
 #[tokio::test]
-async fn no_file_is_left_open() {
-    // In a process of its own, or other tests would open and close files meanwhile.
+async fn closed_and_failed_nodes_leave_no_open_files() {
+    // Runs in its own process, because other tests open and close files meanwhile.
     if std::env::var_os("ALONE").is_none() {
         let mut alone = tokio::process::Command::new(std::env::current_exe().unwrap());
-        let output =
-            alone.args(["--exact", "no_file_is_left_open"]).env("ALONE", "1").output().await.unwrap();
+        let output = alone
+            .args(["--exact", "closed_and_failed_nodes_leave_no_open_files"])
+            .env("ALONE", "1")
+            .output()
+            .await
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         return;
     }
     let open_files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    // The first process brings what the runtime itself needs.
+    // The first process makes the runtime open its internal files.
     open("good").await.0.close().await;
     let before = open_files();
     for mode in ["good", "crash", "holder", "partial", "deaf", "stderr"] {

@@ -1,4 +1,4 @@
-//! Whether a program can tell that it is on the network, and that its mail has come.
+//! `joined` and `caught_up`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
 
@@ -12,13 +12,13 @@ use p2p_node_sdk::{Error, Event, Restart};
 const SHORT: Duration = Duration::from_millis(50);
 
 #[tokio::test]
-async fn joined_returns_the_peers_that_are_connected() {
+async fn joined_with_a_peer_returns_connected_peers() {
     let (node, _events) = open("joined").await;
     assert_eq!(node.joined(PATIENCE).await.unwrap()[0].peer_id, "12D3B");
 }
 
 #[tokio::test]
-async fn joined_without_a_peer_names_what_was_tried() {
+async fn joined_without_peer_error_names_bootstrap_peers() {
     let (node, _events) = child("good").bootstrap_peers(["/ip4/127.0.0.1/tcp/1"]).open().await.unwrap();
     let error = refused(node.joined(SHORT).await);
     assert_eq!((error.code(), error.retryable()), ("NOT_JOINED", true));
@@ -28,7 +28,7 @@ async fn joined_without_a_peer_names_what_was_tried() {
 }
 
 #[tokio::test]
-async fn joined_while_the_process_is_down_waits_and_ends_as_not_joined() {
+async fn joined_during_restart_pause_fails_with_not_joined() {
     let slow =
         Restart { first: Duration::from_secs(1000), max: Duration::from_secs(1000), ..Restart::default() };
     let (node, _events) = child("crash").restart(Some(slow)).open().await.unwrap();
@@ -37,7 +37,7 @@ async fn joined_while_the_process_is_down_waits_and_ends_as_not_joined() {
 }
 
 #[tokio::test]
-async fn joined_after_close_fails_at_once() {
+async fn joined_after_close_fails_with_closed() {
     let (node, _events) = open("good").await;
     node.close().await;
     assert_eq!(refused(node.joined(PATIENCE).await).code(), "CLOSED");
@@ -45,7 +45,7 @@ async fn joined_after_close_fails_at_once() {
 }
 
 #[tokio::test]
-async fn caught_up_waits_until_the_program_has_taken_its_mail() {
+async fn caught_up_with_unread_mail_waits_for_the_program() {
     let (node, mut events) = open("joined").await;
     let message = |event: &Event| matches!(event, Event::Message(_));
     next(&mut events, message).await;
@@ -56,7 +56,7 @@ async fn caught_up_waits_until_the_program_has_taken_its_mail() {
 }
 
 #[tokio::test]
-async fn a_loop_until_caught_up_takes_all_mail_and_ends() {
+async fn loop_until_caught_up_reads_all_mail_and_ends() {
     let (node, mut events) = open("joined").await;
     let mut taken = Vec::new();
     while let Some(event) = events.next_until_caught_up(&node).await.unwrap() {

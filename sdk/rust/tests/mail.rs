@@ -1,4 +1,4 @@
-//! What the SDK acknowledges, keeps and hands back, and how it sends, against `sdk/testing/child.sh`.
+//! Mail, acks, buffers and credit, against `sdk/testing/child.sh`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
 
@@ -11,7 +11,7 @@ use p2p_node_sdk::{AckMode, Error, Event, Events, Message, Node};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
-/// A child in this mode, whose input is noted.
+/// Runs the fake child in this mode and logs its input.
 fn noted(notes: &Notes, mode: &str) -> p2p_node_sdk::Builder {
     let script = format!("note said | $child {mode}");
     notes.then(&script, &script)
@@ -24,7 +24,7 @@ async fn message(events: &mut Events) -> Message {
     }
 }
 
-/// The lines that acknowledge something.
+/// Returns the `ack` lines that the SDK wrote.
 fn acks(notes: &Notes) -> Vec<String> {
     notes.said().lines().filter(|line| line.contains(r#""type":"ack""#)).map(str::to_owned).collect()
 }
@@ -34,7 +34,7 @@ fn acked(notes: &Notes, message_id: &str) -> usize {
 }
 
 #[tokio::test]
-async fn acks_of_mail_that_is_taken_fast_share_lines_and_name_every_message_once() {
+async fn acks_of_fast_program_share_lines_and_name_each_message_once() {
     let notes = Notes::new();
     let (_node, mut events) = noted(&notes, "mails").open().await.unwrap();
     for number in 1..=1000 {
@@ -48,7 +48,7 @@ async fn acks_of_mail_that_is_taken_fast_share_lines_and_name_every_message_once
 }
 
 #[tokio::test]
-async fn floods_of_broadcasts_and_news_push_out_no_mail_and_hold_up_no_answer() {
+async fn flood_of_broadcasts_and_peer_events_drops_no_mail_and_delays_no_answer() {
     let (node, mut events) = child("flood").broadcast_buffer(3).event_buffer(3).open().await.unwrap();
     node.ping().await.unwrap();
     assert_eq!((events.dropped_broadcasts(), events.dropped_events()), (3997, 3997));
@@ -64,7 +64,7 @@ async fn floods_of_broadcasts_and_news_push_out_no_mail_and_hold_up_no_answer() 
 }
 
 #[tokio::test]
-async fn mail_that_was_given_up_meanwhile_is_counted_and_no_error() {
+async fn ack_of_mail_given_up_by_sender_is_counted() {
     let notes = Notes::new();
     let (node, mut events) = noted(&notes, "gone").open().await.unwrap();
     node.send("0xB", "1").await.unwrap();
@@ -72,11 +72,11 @@ async fn mail_that_was_given_up_meanwhile_is_counted_and_no_error() {
     events.close();
     until(|| node.acks_not_found() == 1).await;
     assert_eq!(refused(node.ack(&taken).await).code(), "MESSAGE_NOT_FOUND");
-    assert_eq!(node.acks_not_found(), 1, "who says `ack` learns it there");
+    assert_eq!(node.acks_not_found(), 1, "the error of `node.ack` is not counted");
 }
 
 #[tokio::test]
-async fn acks_for_which_the_node_is_busy_are_repeated() {
+async fn ack_rejected_as_busy_is_repeated() {
     let notes = Notes::new();
     let (node, mut events) = noted(&notes, "busy").open().await.unwrap();
     node.send("0xB", "1").await.unwrap();
@@ -86,7 +86,7 @@ async fn acks_for_which_the_node_is_busy_are_repeated() {
 }
 
 #[tokio::test]
-async fn manual_acks_are_written_for_mail_alone_and_nothing_else_acknowledges() {
+async fn manual_ack_writes_only_acks_of_the_program() {
     let notes = Notes::new();
     let (node, mut events) = noted(&notes, "manual").ack(AckMode::Manual).open().await.unwrap();
     for _ in 0..3 {
@@ -108,14 +108,14 @@ async fn manual_acks_are_written_for_mail_alone_and_nothing_else_acknowledges() 
 }
 
 #[tokio::test]
-async fn finished_mail_that_comes_again_after_a_crash_is_acknowledged_and_not_handed_over_again() {
+async fn finished_mail_redelivered_after_crash_is_acked_and_not_delivered() {
     let notes = Notes::new();
     let (node, mut events) = noted(&notes, "again").open().await.unwrap();
     assert_eq!(message(&mut events).await.message_id, "x1");
     signal(&node, Signal::KILL);
     let before = notes.said().len();
     next(&mut events, |event| {
-        assert!(!matches!(event, Event::Message(_)), "it is handed over again");
+        assert!(!matches!(event, Event::Message(_)), "the message was delivered again");
         matches!(event, Event::Restarted { .. })
     })
     .await;
@@ -124,14 +124,14 @@ async fn finished_mail_that_comes_again_after_a_crash_is_acknowledged_and_not_ha
 }
 
 #[tokio::test]
-async fn mail_that_nobody_has_taken_comes_again_after_a_crash() {
+async fn unread_mail_is_redelivered_after_crash() {
     let notes = Notes::new();
     let (node, _events) = noted(&notes, "again").open().await.unwrap();
     node.ping().await.unwrap();
     let first = node.pid();
     signal(&node, Signal::KILL);
     until(|| node.pid().is_some_and(|pid| Some(pid) != first)).await;
-    // It is answered after the mail was handed over.
+    // The child answers after it has delivered the mail.
     node.ping().await.unwrap();
     let untaken = node.close().await;
     assert_eq!(untaken.len(), 1);
@@ -139,7 +139,7 @@ async fn mail_that_nobody_has_taken_comes_again_after_a_crash() {
 }
 
 #[tokio::test]
-async fn close_writes_the_acks_that_are_due_and_returns_the_untaken_mail() {
+async fn close_writes_waiting_acks_and_returns_unread_mail() {
     let notes = Notes::new();
     let (node, mut events) = noted(&notes, "mails").open().await.unwrap();
     for _ in 0..3 {
@@ -149,7 +149,11 @@ async fn close_writes_the_acks_that_are_due_and_returns_the_untaken_mail() {
     let untaken = node.close().await;
     let wanted: Vec<String> = (4..=1000).map(|number| format!("m{number}")).collect();
     assert_eq!(untaken.into_iter().map(|message| message.message_id).collect::<Vec<_>>(), wanted);
-    assert_eq!(["m1", "m2", "m3", "m4"].map(|id| acked(&notes, id)), [1, 1, 0, 0], "`m3` is in hand");
+    assert_eq!(
+        ["m1", "m2", "m3", "m4"].map(|id| acked(&notes, id)),
+        [1, 1, 0, 0],
+        "the program still holds `m3`"
+    );
     assert!(notes.said().trim_end().ends_with(r#"{"type":"shutdown"}"#));
     next(&mut events, |event| {
         assert!(!matches!(event, Event::Message(_)));
@@ -168,9 +172,9 @@ fn sends(node: &Node, to: &'static str, count: usize, data: &'static str) -> Joi
 }
 
 #[tokio::test]
-async fn unanswered_sends_stay_within_the_nodes_room_and_others_go_past_those_that_wait() {
+async fn unanswered_sends_stay_within_credit_and_others_overtake_them() {
     let notes = Notes::new();
-    // Half of so few are for what is no `send`.
+    // With a limit of 80, half is reserved for commands other than `send`.
     let builder = noted(&notes, "mute").env("MAX_INFLIGHT", "80").call_timeout(Duration::from_secs(2));
     let (node, _events) = builder.open().await.unwrap();
     let mut calls = [sends(&node, "0xB", 30, "1"), sends(&node, "0xC", 30, "1")];
@@ -185,17 +189,17 @@ async fn unanswered_sends_stay_within_the_nodes_room_and_others_go_past_those_th
             assert_eq!(error.code(), "TIMEOUT");
             retryable += usize::from(error.retryable());
         }
-        assert_eq!(retryable, 10, "those that no process has seen");
+        assert_eq!(retryable, 10, "the sends that were not written");
     }
-    assert_eq!(written("0xB") + written("0xC"), 40, "they are taken back");
+    assert_eq!(written("0xB") + written("0xC"), 40, "the SDK withdrew the other sends");
 }
 
 #[tokio::test]
-async fn bytes_of_unanswered_sends_stay_within_the_nodes_room() {
+async fn unanswered_sends_stay_within_credit_in_bytes() {
     let notes = Notes::new();
     let builder = noted(&notes, "mute").env("MAX_INFLIGHT_BYTES", "20");
     let (node, _events) = builder.open().await.unwrap();
-    // Six bytes each: one recipient may have ten.
+    // Each `send` has six bytes, and one recipient gets at most ten.
     let _calls =
         [sends(&node, "0xB", 3, "1234"), sends(&node, "0xC", 3, "1234"), sends(&node, "0xD", 3, "1234")];
     let written = |to: &str| notes.said().matches(&format!(r#""peerId":"{to}""#)).count();
@@ -205,7 +209,7 @@ async fn bytes_of_unanswered_sends_stay_within_the_nodes_room() {
 }
 
 #[tokio::test]
-async fn sends_that_wait_go_to_the_next_process_in_their_order_and_those_that_one_has_seen_do_not() {
+async fn unwritten_sends_at_crash_go_to_next_process_in_order() {
     let notes = Notes::new();
     let later = "note later | $child good";
     let (node, mut events) =
@@ -236,17 +240,17 @@ async fn sends_that_wait_go_to_the_next_process_in_their_order_and_those_that_on
 }
 
 #[tokio::test]
-async fn a_child_that_leaves_its_input_unread_and_writes_is_left_alone() {
+async fn child_that_writes_but_does_not_read_is_not_killed() {
     let notes = Notes::new();
     let pausing = "PAUSE_LINES=20 MAX_PAUSE_MS=20 $child pause";
     let (node, _events) = notes.then(pausing, pausing).open().await.unwrap();
-    // More than the pipe holds, for a second: ten times as long as a child may be silent.
+    // More bytes than the pipe holds, for a second: ten times the timeout of a stuck child.
     node.publish("t", &"x".repeat(1 << 18)).await.unwrap();
     assert_eq!(notes.pids().len(), 1);
 }
 
 #[tokio::test]
-async fn commands_that_do_nothing_twice_may_be_repeated_after_a_crash() {
+async fn commands_other_than_send_are_retryable_after_crash() {
     let (node, _events) = child("mute").open().await.unwrap();
     let (search, send) = (node.discover(endless()), node.send("0xB", "1"));
     let kill = async {

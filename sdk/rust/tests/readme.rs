@@ -1,4 +1,4 @@
-//! The README names all that there is, and its first program is an example that other tests run.
+//! The README names every option and error, and its first program is a tested example.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
 
@@ -8,7 +8,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// The names that follow `before` in the lines of a source.
+/// Returns the names that follow `before` at the start of a line.
 fn names<'a>(source: &'a str, before: &str) -> Vec<&'a str> {
     let after = source.lines().filter_map(|line| line.strip_prefix(before));
     let name = |rest: &'a str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
@@ -20,7 +20,7 @@ fn missing<'a>(names: &[&'a str], text: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn the_tables_name_every_option_and_every_error() {
+fn readme_tables_name_every_option_and_error() {
     let (readme, builder, error) = (read("README.md"), read("src/builder.rs"), read("src/error.rs"));
     let options: Vec<&str> = names(&builder, "    pub fn ");
     assert!(options.contains(&"mail_buffer") && options.len() > 15, "{options:?}");
@@ -34,7 +34,7 @@ fn the_tables_name_every_option_and_every_error() {
 }
 
 #[test]
-fn every_option_says_its_default() {
+fn builder_docs_give_the_default_of_every_option() {
     let builder = read("src/builder.rs");
     let options = builder.split("impl Builder {").nth(1).unwrap();
     let mut documentation = String::new();
@@ -53,7 +53,7 @@ fn every_option_says_its_default() {
 }
 
 #[test]
-fn the_first_program_is_the_example_that_is_tested() {
+fn readme_first_program_is_the_agent_example() {
     let (readme, example) = (read("README.md"), read("examples/agent.rs"));
     let program = &example[example.find("use std::time").unwrap()..];
     assert!(readme.contains(&format!("```rust,no_run\n{program}```")), "examples/agent.rs differs");

@@ -1,4 +1,4 @@
-//! What of a node outlives a process, and what does not.
+//! The state and the calls of a node across restarts of its process.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
 
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 #[tokio::test]
-async fn a_crash_fails_what_is_under_way_and_the_node_comes_back() {
+async fn crash_fails_calls_in_progress_and_restarts_the_node() {
     let (node, mut events) = open("crash").await;
     node.subscribe("t").await.unwrap();
     let first = node.pid();
@@ -38,7 +38,7 @@ async fn a_crash_fails_what_is_under_way_and_the_node_comes_back() {
 }
 
 #[tokio::test]
-async fn deliveries_that_are_waited_for_fail_with_the_process() {
+async fn awaited_delivery_fails_when_the_process_crashes() {
     let (node, _events) = open("good").await;
     let never = SendOptions { kind: Some("never".to_owned()), ..SendOptions::default() };
     let mail = node.send_with("0xB", "1", never).await.unwrap();
@@ -51,7 +51,7 @@ async fn deliveries_that_are_waited_for_fail_with_the_process() {
 }
 
 #[tokio::test]
-async fn three_crashes_are_unhealthy_and_a_node_without_restart_is_gone() {
+async fn three_crashes_emit_unhealthy_and_restart_none_ends_the_node() {
     let (node, mut events) = open("crash").await;
     for _ in 0..3 {
         assert_eq!(refused(node.send("0xB", "1").await).code(), "SIDECAR_RESTARTED");
@@ -63,12 +63,12 @@ async fn three_crashes_are_unhealthy_and_a_node_without_restart_is_gone() {
     }
     assert_eq!(closed(&mut events).await.unwrap().code(), "SIDECAR_EXITED");
     node.close().await;
-    assert_eq!(node.exit_status().unwrap().code(), Some(70), "how it ended");
+    assert_eq!(node.exit_status().unwrap().code(), Some(70), "the exit status of the last process");
     assert!(node.stderr_tail().contains("a defect"));
 }
 
 #[tokio::test]
-async fn calls_wait_while_there_is_no_process() {
+async fn call_during_restart_pause_fails_with_unavailable_after_timeout() {
     let slow =
         Restart { first: Duration::from_secs(1000), max: Duration::from_secs(1000), ..Restart::default() };
     let builder = child("crash").restart(Some(slow)).call_timeout(Duration::from_millis(100));
@@ -79,17 +79,17 @@ async fn calls_wait_while_there_is_no_process() {
 }
 
 #[tokio::test]
-async fn what_was_not_sent_yet_goes_to_the_next_process() {
+async fn sends_unwritten_at_kill_go_to_the_next_process() {
     let (node, mut events) = open("good").await;
     signal(&node, Signal::STOP);
-    // The pipe holds 64 KiB, and as much is on its way to it.
+    // The pipe holds 64 KiB, and the SDK buffers as much before it.
     let long = "x".repeat(16 * 1024);
     let mut calls = JoinSet::new();
     for _ in 0..300 {
         let (node, long) = (node.clone(), long.clone());
         calls.spawn(async move { node.publish("t", &long).await });
     }
-    // All of them have got as far as they can once the runtime has nothing else to do.
+    // Lets all calls proceed until they wait.
     tokio::time::sleep(Duration::from_millis(50)).await;
     signal(&node, Signal::KILL);
     let (mut done, mut lost) = (0, 0);
@@ -107,7 +107,7 @@ async fn what_was_not_sent_yet_goes_to_the_next_process() {
 }
 
 #[tokio::test]
-async fn what_was_carried_out_is_asked_again_and_what_was_taken_back_is_not() {
+async fn restarted_process_gets_desired_state_without_undone_commands() {
     let notes = Notes::new();
     let (node, mut events) = notes.listen().open().await.unwrap();
     node.subscribe("kept").await.unwrap();
@@ -118,8 +118,8 @@ async fn what_was_carried_out_is_asked_again_and_what_was_taken_back_is_not() {
     node.allow("0xCD").await.unwrap();
     tokio::select! {
         biased;
-        _ = node.subscribe("alone") => panic!("it cannot be answered yet"),
-        () = std::future::ready(()) => {} // nobody waits for the answer to this one
+        _ = node.subscribe("alone") => panic!("the answer cannot have arrived yet"),
+        () = std::future::ready(()) => {} // drops the call before its answer
     }
     node.ping().await.unwrap();
     let before = notes.said().len();
@@ -141,7 +141,7 @@ async fn what_was_carried_out_is_asked_again_and_what_was_taken_back_is_not() {
 }
 
 #[tokio::test]
-async fn the_last_words_are_those_of_the_process_that_ended_last() {
+async fn stderr_tail_after_second_crash_is_of_the_last_process() {
     let notes = Notes::new();
     let (node, mut events) = notes.then("exec $child crash", "exec $child early").open().await.unwrap();
     refused(node.send("0xB", "1").await);
@@ -152,7 +152,7 @@ async fn the_last_words_are_those_of_the_process_that_ended_last() {
 }
 
 #[tokio::test]
-async fn a_process_that_says_why_it_refuses_may_tell_by_its_exit_code_whether_to_try_again() {
+async fn process_that_rejects_connect_with_final_exit_code_ends_the_node() {
     let notes = Notes::new();
     let refusal = r#"{"type":"error","id":'"${line##*:}"',"code":"IDENTITY_IN_USE","message":"taken","retryable":false}"#;
     let later = format!("read line; line=${{line%\\}}}}; echo '{refusal}'; sleep 0.05; exit 73");
@@ -167,7 +167,7 @@ async fn a_process_that_says_why_it_refuses_may_tell_by_its_exit_code_whether_to
 }
 
 #[tokio::test]
-async fn a_process_that_is_not_ready_in_time_is_a_crash_and_the_next_one_may_be() {
+async fn process_not_ready_in_time_counts_as_crash_and_is_restarted() {
     let notes = Notes::new();
     let later = "if mkdir twice 2>/dev/null; then exec $child silent; else exec $child good; fi";
     let builder = notes.then("exec $child crash", later).ready_timeout(Duration::from_millis(500));
@@ -179,14 +179,14 @@ async fn a_process_that_is_not_ready_in_time_is_a_crash_and_the_next_one_may_be(
     let Event::Restarted { downtime, attempt: 2, .. } =
         next(&mut events, |event| matches!(event, Event::Restarted { .. })).await
     else {
-        panic!("another attempt")
+        panic!("the event has another attempt")
     };
     assert!(downtime >= Duration::from_millis(500), "{downtime:?}");
     node.ping().await.unwrap();
 }
 
 #[tokio::test]
-async fn another_address_ends_the_node() {
+async fn other_address_after_restart_ends_the_node() {
     let notes = Notes::new();
     let builder = notes.then("exec $child crash", "$child good | sed -u s/0xA/0xC/");
     let (node, mut events) = builder.open().await.unwrap();
@@ -198,7 +198,7 @@ async fn another_address_ends_the_node() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_cut_off_is_no_event_and_a_grandchild_that_holds_the_pipes_holds_up_nobody() {
+async fn line_incomplete_at_exit_is_no_event_and_held_pipe_does_not_delay_restart() {
     let (_node, mut events) = open("partial").await;
     next(&mut events, |event| {
         assert!(!matches!(event, Event::Message(_)));
@@ -212,7 +212,7 @@ async fn a_line_that_is_cut_off_is_no_event_and_a_grandchild_that_holds_the_pipe
 }
 
 #[tokio::test]
-async fn a_child_that_stops_reading_is_killed_and_replaced() {
+async fn child_that_stops_reading_is_killed_and_replaced() {
     let (node, mut events) = child("good").env("MAX_PAUSE_MS", "20").open().await.unwrap();
     signal(&node, Signal::STOP);
     let long = "x".repeat(1 << 19);
@@ -225,9 +225,9 @@ async fn a_child_that_stops_reading_is_killed_and_replaced() {
 }
 
 #[tokio::test]
-async fn a_child_that_reads_slowly_is_left_alone() {
+async fn child_that_reads_slowly_is_not_killed() {
     let notes = Notes::new();
-    // 256 KiB take at least 64 of these pauses, so longer than 5 times 100 ms in all.
+    // 256 KiB take at least 64 of these pauses: more than 5 times 100 ms.
     let slowly = "while dd bs=4096 count=1 2>/dev/null; do sleep 0.01; done | MAX_PAUSE_MS=100 $child good";
     let (node, _events) = notes.then(slowly, slowly).open().await.unwrap();
     node.publish("t", &"x".repeat(1 << 18)).await.unwrap();
@@ -235,7 +235,7 @@ async fn a_child_that_reads_slowly_is_left_alone() {
 }
 
 #[tokio::test]
-async fn searches_end_with_a_crash() {
+async fn search_fails_when_the_process_crashes() {
     let (node, _events) = child("good").restart(Some(quick())).open().await.unwrap();
     let search = node.discover(endless());
     let kill = async {

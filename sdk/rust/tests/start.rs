@@ -1,4 +1,4 @@
-//! Starts that fail, and what their errors say.
+//! Failed starts and their errors.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
 
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use common::{child, closed, exit_code, quick, refused};
 use p2p_node_sdk::{BinaryReason, Error, Node};
 
-/// A file that goes with this.
+/// A temporary file. Dropping it removes the file.
 struct Binary(PathBuf);
 
 impl Binary {
@@ -32,7 +32,7 @@ impl Drop for Binary {
     }
 }
 
-/// Why the system cannot run it.
+/// Opens a node with this binary and returns the reason of the failure.
 async fn reason(path: &Path) -> BinaryReason {
     let error = refused(Node::builder().binary(path).restart(Some(quick())).open().await);
     assert_eq!((error.code(), error.retryable()), ("BINARY_UNUSABLE", false), "{error}");
@@ -46,7 +46,7 @@ async fn reason(path: &Path) -> BinaryReason {
 }
 
 #[tokio::test]
-async fn open_with_a_file_that_is_no_program_names_its_fault() {
+async fn open_with_file_that_is_no_program_gives_the_reason() {
     assert_eq!(reason(Path::new("/nowhere/p2p-node")).await, BinaryReason::Missing);
     assert_eq!(reason(&std::env::temp_dir()).await, BinaryReason::NotAFile);
     let cases: [(&[u8], u32, BinaryReason); 6] = [
@@ -65,7 +65,7 @@ async fn open_with_a_file_that_is_no_program_names_its_fault() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn open_with_a_program_that_cannot_run_here_names_the_cause() {
+async fn open_with_foreign_or_damaged_program_gives_the_reason() {
     let mut shell = fs::read("/bin/sh").unwrap();
     let cut = Binary::new(&shell[..shell.len() / 2], 0o755);
     assert_eq!(reason(&cut.0).await, BinaryReason::Truncated);
@@ -80,22 +80,22 @@ async fn open_with_a_program_that_cannot_run_here_names_the_cause() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn open_with_a_binary_on_a_noexec_mount_names_the_mount() {
-    const NAME: &str = "open_with_a_binary_on_a_noexec_mount_names_the_mount";
+async fn open_with_binary_on_noexec_mount_gives_the_reason() {
+    const NAME: &str = "open_with_binary_on_noexec_mount_gives_the_reason";
     if let Some(path) = std::env::var_os("ON_NOEXEC") {
         assert_eq!(reason(Path::new(&path)).await, BinaryReason::Noexec);
         return;
     }
     let place = std::env::temp_dir().join(format!("p2p-node-noexec-{}", std::process::id()));
     fs::create_dir_all(&place).unwrap();
-    // The mount is gone with the process that made it.
+    // The mount ends with the process that made it.
     let script = r#"mount -t tmpfs -o noexec none "$1" && cp /bin/sh "$1/p2p-node" || exit 99; exec "$2" --exact "$3""#;
     let mut command = tokio::process::Command::new("unshare");
     command.args(["-m", "sh", "-c", script, "sh"]).arg(&place);
     command.arg(std::env::current_exe().unwrap()).arg(NAME).env("ON_NOEXEC", place.join("p2p-node"));
     let output = command.output().await;
     fs::remove_dir_all(&place).unwrap();
-    // A mount needs rights that not everybody has.
+    // The test passes without a check where this user may not mount.
     let Ok(output) = output else { return };
     let told = String::from_utf8_lossy(&output.stdout);
     let is_refused = output.status.code() == Some(99) || told.is_empty();
@@ -103,14 +103,14 @@ async fn open_with_a_binary_on_a_noexec_mount_names_the_mount() {
 }
 
 #[tokio::test]
-async fn open_with_a_binary_that_lacks_its_library_names_the_cause() {
+async fn open_with_binary_for_other_library_gives_the_reason() {
     let script = "#!/bin/sh\necho \"version \\`GLIBC_2.99' not found\" >&2\nexit 1\n";
     let binary = Binary::new(script, 0o755);
     assert_eq!(reason(&binary.0).await, BinaryReason::MissingLoader);
 }
 
 #[tokio::test]
-async fn open_with_a_script_that_says_nothing_and_ends_with_0_fails() {
+async fn open_with_silent_script_that_exits_with_0_fails() {
     let binary = Binary::new("#!/bin/sh\n", 0o755);
     let error = refused(Node::builder().binary(&binary.0).open().await);
     assert!(matches!(error, Error::StartFailed { report: None, .. }), "{error}");
@@ -118,7 +118,7 @@ async fn open_with_a_script_that_says_nothing_and_ends_with_0_fails() {
 }
 
 #[tokio::test]
-async fn open_with_a_process_that_tells_an_error_and_ends_has_the_error() {
+async fn open_with_process_that_reports_error_and_exits_returns_the_report() {
     let script = r#"#!/bin/sh
 echo '{"type":"error","code":"IDENTITY_INVALID","message":"PRIVATE_KEY is no key","retryable":false,"details":{"a":1}}'
 exit 78
@@ -132,7 +132,7 @@ exit 78
 }
 
 #[tokio::test]
-async fn the_error_that_a_process_told_before_its_end_is_in_the_error_of_its_end() {
+async fn error_reported_before_exit_is_in_the_errors_of_calls() {
     let (node, mut events) = child("fatal").restart(None).open().await.unwrap();
     let lost = refused(node.send("0xB", "1").await);
     assert_eq!(exit_code(&lost), Some(70));

@@ -1,4 +1,4 @@
-/** Mail whose `ack` is on its way to the node, gathered into few commands. No I/O. */
+/** Collects acknowledgements into few `ack` commands. No I/O. */
 
 import type { Waiter } from "./channel.js";
 import { CommandRefused, type P2PError } from "./errors.js";
@@ -7,36 +7,36 @@ import { ErrorCode, FIELD_LIMITS, type Command } from "./types.js";
 /** The messages of one `ack`, with the calls that wait for its answer. */
 export type AckBatch = Map<string, Waiter<void>[]>;
 
-/** One `ack` is under way at a time; what is processed meanwhile goes with the next one. */
+/** At most one `ack` is unanswered at a time; messages processed meanwhile go into the next one. */
 export class AckQueue {
-  /** Messages that the node did not know any more: the sender had given them up, or the node was started again. */
+  /** Number of messages unknown to the node: their sender gave up, or the node restarted. */
   notFound = 0;
   #waiting: AckBatch = new Map();
   readonly #unanswered = new Set<AckBatch>();
 
-  /** Messages whose `ack` the node has not answered. */
+  /** Number of messages without an answered `ack`. */
   get size(): number {
     return [...this.#unanswered].reduce((sum, batch) => sum + batch.size, this.#waiting.size);
   }
 
-  /** Some messages are in no `ack` that was written. */
+  /** `true` if the SDK has not yet written an `ack` for some message. */
   get hasWaiting(): boolean {
     return this.#waiting.size > 0;
   }
 
-  /** There is an `ack` to write. */
+  /** `true` if the SDK may write the next `ack` now. */
   get isDue(): boolean {
     return this.#unanswered.size === 0 && this.hasWaiting;
   }
 
-  /** Adds a message; `waiter` hears how the node answers. */
+  /** Adds a message; `waiter` gets the answer of the node. */
   add(messageId: string, waiter?: Waiter<void>): void {
     const waiters = this.#waiting.get(messageId) ?? [];
     if (waiter !== undefined) waiters.push(waiter);
     this.#waiting.set(messageId, waiters);
   }
 
-  /** Takes the messages of the next `ack`. */
+  /** Removes and returns the messages of the next `ack`. */
   next(): AckBatch {
     const batch: AckBatch = new Map();
     for (const [messageId, waiters] of this.#waiting) {
@@ -48,20 +48,20 @@ export class AckQueue {
     return batch;
   }
 
-  /** The node took an `ack`. */
+  /** Records that the node accepted an `ack`. */
   accepted(batch: AckBatch): void {
     this.#unanswered.delete(batch);
     for (const waiter of [...batch.values()].flat()) waiter.resolve();
   }
 
-  /** The node refused an `ack`. Returns `true` if it has to be written again later. */
+  /** Records that the node rejected an `ack`. Returns `true` if the SDK must repeat it later. */
   refused(batch: AckBatch, error: P2PError): boolean {
     this.#unanswered.delete(batch);
     if (error.code === ErrorCode.BUSY) {
       this.#waiting = new Map([...batch, ...this.#waiting]);
       return true;
     }
-    // With DISK_FULL the `ack` counts, and the node itself goes on trying to write it.
+    // With DISK_FULL the `ack` counts; the node itself retries the write.
     const unknown = unknownIds(error);
     const isUnknown = error.code === ErrorCode.MESSAGE_NOT_FOUND;
     for (const [messageId, waiters] of batch) {
@@ -73,8 +73,8 @@ export class AckQueue {
   }
 
   /**
-   * The process of the node has ended. Its mail comes again to the next one, so that only what a call of the program waits for is written
-   * to that.
+   * Handles the end of the process: fails the unanswered calls. The senders send unacknowledged
+   * mail again, so only acks with a waiting call stay queued for the next process.
    */
   lost(error: P2PError): void {
     const waiters = [...this.#unanswered].flatMap((batch) => [...batch.values()].flat());
@@ -83,7 +83,7 @@ export class AckQueue {
     for (const waiter of waiters) waiter.reject(error);
   }
 
-  /** There will be no other process. */
+  /** Fails all calls, because there will be no other process. */
   failAll(error: P2PError): void {
     this.lost(error);
     const waiters = [...this.#waiting.values()].flat();
@@ -91,7 +91,7 @@ export class AckQueue {
     for (const waiter of waiters) waiter.reject(error);
   }
 
-  /** A call of the program waits no longer. */
+  /** Removes the waiter of a call that no longer waits. The `ack` itself stays queued. */
   remove(messageId: string, waiter: Waiter<void>): void {
     for (const batch of [this.#waiting, ...this.#unanswered]) {
       const waiters = batch.get(messageId);
@@ -100,12 +100,12 @@ export class AckQueue {
   }
 }
 
-/** The command for some messages. */
+/** Builds the `ack` command of a batch. */
 export function ackOf(batch: AckBatch): Command {
   return { type: "ack", messageIds: [...batch.keys()] };
 }
 
-/** The messages that the node did not know; `undefined`: all of them. */
+/** Returns the message ids that the node did not know; `undefined` means all of them. */
 function unknownIds(error: P2PError): Set<unknown> | undefined {
   const details = error instanceof CommandRefused ? (error.details as { messageIds?: unknown } | undefined) : undefined;
   return error.code === ErrorCode.MESSAGE_NOT_FOUND && Array.isArray(details?.messageIds) ? new Set(details.messageIds) : undefined;

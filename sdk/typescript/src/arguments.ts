@@ -1,14 +1,14 @@
-/** Looks at what the program passes, so that an error names the argument and says what to do. No I/O. */
+/** Checks arguments. Errors name the argument and say what to pass instead. No I/O. */
 
 import { InvalidArgument } from "./errors.js";
 import { FIELD_LIMITS, type Message } from "./types.js";
 
-/** Arrays and objects that `data` may nest: the line is one more. */
+/** Maximum nesting depth of `data`. The line itself is one of the levels that the node accepts. */
 export const MAX_DATA_DEPTH = FIELD_LIMITS.maxDepth - 1;
-/** Characters of a value that an error quotes. */
+/** Maximum number of characters of a value that an error quotes. */
 const QUOTED = 40;
 
-/** What a value is, for a person. */
+/** Describes a value for an error message. */
 export function describe(value: unknown): string {
   if (value === undefined || value === null || typeof value === "boolean") return String(value);
   if (typeof value === "string") return `the string ${JSON.stringify(value.length > QUOTED ? `${value.slice(0, QUOTED)}…` : value)}`;
@@ -23,7 +23,7 @@ function tagOf(value: object): string {
   return Object.prototype.toString.call(value).slice("[object ".length, -1);
 }
 
-/** A rule for one argument: returns what is wrong with a value, and what to do. */
+/** A rule for one argument: returns advice for an invalid value, `undefined` for a valid one. */
 export type Rule = (value: unknown) => string | undefined;
 
 const unless = (fits: (value: unknown) => boolean, advice: string): Rule => (value) => (fits(value) ? undefined : advice);
@@ -56,17 +56,21 @@ export function check(argument: string, value: unknown, rule: Rule): void {
   if (advice !== undefined) throw new InvalidArgument(argument, `is ${describe(value)}: ${advice}`);
 }
 
-/** Options that are undefined count as absent. @throws {InvalidArgument} for an option that is unknown or does not fit. */
+/**
+ * Checks every option; ignores options that are `undefined`.
+ *
+ * @throws {InvalidArgument} for an unknown option or an invalid value.
+ */
 export function checkOptions(options: unknown, rules: Record<string, Rule>, prefix = ""): void {
   check(prefix === "" ? "options" : prefix.slice(0, -1), options, object);
   for (const [key, value] of Object.entries(options as object)) {
     const rule = Object.hasOwn(rules, key) ? rules[key] : undefined;
-    if (rule === undefined) throw new InvalidArgument(`${prefix}${key}`, `is no option: use ${Object.keys(rules).join(", ")}`);
+    if (rule === undefined) throw new InvalidArgument(`${prefix}${key}`, `is no option: use one of ${Object.keys(rules).join(", ")}`);
     if (value !== undefined) check(`${prefix}${key}`, value, rule);
   }
 }
 
-/** Options of every call. */
+/** Rules for the options of every call. */
 export const CALL: Record<string, Rule> = { signal, timeoutMs: milliseconds };
 export const PUBLISH: Record<string, Rule> = { ...CALL, kind: text, priority: oneOf("low", "medium", "high") };
 export const SEND: Record<string, Rule> = {
@@ -78,33 +82,33 @@ export const SEND: Record<string, Rule> = {
 };
 export const DISCOVER: Record<string, Rule> = { ...CALL, topic: name, address: name, capability: name, lookForMs: integer(0, FIELD_LIMITS.maxDiscoverMs) };
 
-/** @throws {InvalidArgument} unless it is one agent or node. */
+/** @throws {InvalidArgument} unless `peer` is a non-empty string. */
 export function checkPeer(argument: string, peer: unknown): void {
   const advice = "give one `0x…` address or PeerId as a string";
   check(argument, peer, (value) => (Array.isArray(value) ? `${advice}, and call once for each` : name(value) && advice));
 }
 
-/** @throws {InvalidArgument} unless it is a message that a stream gave. */
+/** @throws {InvalidArgument} unless `message` has the fields of a message from a stream. */
 export function checkMessage(message: unknown): asserts message is Message {
   const isMessage = (value: unknown): boolean =>
     typeof value === "object" && value !== null && ["messageId", "from"].every((key) => typeof (value as Record<string, unknown>)[key] === "string");
-  check("message", message, unless(isMessage, "give the message itself, as `node.messages()` gave it"));
+  check("message", message, unless(isMessage, "give the message itself, as `node.messages()` yields it"));
 }
 
-/** @throws {InvalidArgument} when JSON cannot hold the value as it is. */
+/** @throws {InvalidArgument} if JSON cannot represent the value without loss. */
 export function checkData(data: unknown): void {
   checkValue("data", data, []);
 }
 
 function checkValue(path: string, value: unknown, around: object[]): void {
   const reject = (advice: string): never => {
-    throw new InvalidArgument(path, `is ${describe(value)}, which JSON cannot hold: ${advice}`);
+    throw new InvalidArgument(path, `is ${describe(value)}, which JSON cannot represent: ${advice}`);
   };
   switch (typeof value) {
     case "boolean":
       return;
     case "string":
-      if (/\p{Surrogate}/u.test(value)) throw new InvalidArgument(path, "has half of a surrogate pair: send bytes, or use toWellFormed()");
+      if (/\p{Surrogate}/u.test(value)) throw new InvalidArgument(path, "contains half of a surrogate pair: send bytes, or call toWellFormed()");
       return;
     case "number":
       return Number.isFinite(value) ? undefined : reject("use null or a string");
@@ -119,20 +123,20 @@ function checkValue(path: string, value: unknown, around: object[]): void {
 }
 
 function checkObject(path: string, value: object, around: object[], reject: (advice: string) => never): void {
-  if (around.includes(value)) throw new InvalidArgument(path, "contains itself, which JSON cannot hold: send each object once");
-  if (around.length >= MAX_DATA_DEPTH) throw new InvalidArgument(path, `is nested more than ${MAX_DATA_DEPTH} deep: send it flat, or as a string`);
+  if (around.includes(value)) throw new InvalidArgument(path, "contains itself, which JSON cannot represent: send a value without cycles");
+  if (around.length >= MAX_DATA_DEPTH) throw new InvalidArgument(path, `is nested more than ${MAX_DATA_DEPTH} levels deep: flatten it, or send a string`);
   const within = [...around, value];
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) reject("send a Uint8Array as the whole `data`, or use a string");
-  if (value instanceof Date && Number.isNaN(value.getTime())) reject("it is no time");
+  if (value instanceof Date && Number.isNaN(value.getTime())) reject("the date is no time; use a valid date");
   if ("toJSON" in value && typeof value.toJSON === "function") {
     checkValue(path, (value.toJSON as (key: string) => unknown)(""), within);
   } else if (Array.isArray(value)) {
-    // By number, so that gaps are seen.
+    // Iterates by index, so that the check also sees the gaps of a sparse array.
     for (let index = 0; index < value.length; index++) checkValue(`${path}[${index}]`, value[index], within);
   } else {
     if (tagOf(value) !== "Object") reject("use a plain object, a list or a string");
     for (const [key, item] of Object.entries(value)) {
-      // JSON leaves out a field that is undefined, as most programs mean it.
+      // JSON omits a field that is `undefined`, which most programs intend.
       if (item !== undefined) checkValue(`${path}.${key}`, item, within);
     }
   }

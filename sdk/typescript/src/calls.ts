@@ -1,4 +1,4 @@
-/** What the program asks of the node: calls that wait for their turn to be written, and for their answer. */
+/** The calls of the program: each waits until its command is written, and then for its answer. */
 
 import { ackOf, AckQueue } from "./acks.js";
 import { encode, type Reply, type Waiter } from "./channel.js";
@@ -12,27 +12,27 @@ import { after } from "./timer.js";
 import { ErrorCode, LIMITS, type Command, type Delivery } from "./types.js";
 import { subject, type DesiredState } from "./desired_state.js";
 
-/** Calls other than `send` that may wait to be written. Ours: as for `send`s. */
+/** Maximum number of unwritten calls other than `send`; the same as for `send`s. */
 export const MAX_WAITING_CALLS = 65_536;
-/** Unanswered commands that `send`s leave to other commands. The node answers those at once, so that a few are enough. */
+/** Unanswered commands that `send`s leave to other commands. The node answers those at once. */
 const RESERVED = 64;
-/** An `ack` that the node has no room for is written again after so many ms: a node writes to its disk several times in this time. */
+/** Delay in ms before the SDK repeats an `ack` after `BUSY`. */
 const ACK_RETRY_MS = 1000;
 
-/** A command on its way: until it is written it waits here, from then on in the channel of a child. */
+/** A command that waits to be written, or that a child's channel tracks until its answer. */
 interface Call {
   command: Command;
   body: string;
   answer: Deferred<Reply>;
-  /** Where the delivery of mail goes. */
+  /** Gets the delivery of mail. */
   outcome: Deferred<Delivery> | undefined;
-  /** Of a `send`: whose turn it is, and how many bytes it has. */
+  /** For a `send`: the key of its recipient or topic, and the size of its line. */
   send: { recipient: string; bytes: number } | undefined;
   written?: { child: Child; id: number };
   abandoned: boolean;
 }
 
-/** The calls of one node. `send`s keep within the node's credit; everything else is written before them. */
+/** The calls of one node. Writes `send`s within the node's credit, and all other commands first. */
 export class Calls {
   readonly acks = new AckQueue();
   readonly #desired: DesiredState;
@@ -50,21 +50,21 @@ export class Calls {
     this.#keepAlive = keepAlive;
   }
 
-  /** There is a process to ask. */
+  /** Starts to write to a process that is ready. */
   use(child: Child): void {
     this.#child = child;
     this.#sends.credit = { sends: Math.max(1, child.limits.maxInflight - RESERVED), bytes: child.limits.maxInflightBytes };
     this.write();
   }
 
-  /** The process is gone; what was not written waits for the next one. */
+  /** Handles the end of the process. Unwritten calls wait for the next process. */
   lose(error: P2PError): void {
     this.#child = undefined;
     this.acks.lost(error);
     this.#stayAliveForAcks();
   }
 
-  /** There will be no process any more. */
+  /** Fails all calls, because there will be no other process. */
   failAll(error: P2PError): void {
     this.#child = undefined;
     clearTimeout(this.#ackRetry);
@@ -79,7 +79,7 @@ export class Calls {
     for (const call of waiting) call.answer.reject(error);
   }
 
-  /** Has a command written when its turn comes, and waits for its answer. */
+  /** Queues a command and waits for its answer. `outcome` gets the delivery of a message. */
   async ask(command: Command, options: CallOptions & { timeoutMs: number }, outcome?: Deferred<Delivery>): Promise<Reply> {
     const call: Call = { command, body: encode(command), answer: deferred<Reply>(), outcome, send: undefined, abandoned: false };
     this.#enqueue(call);
@@ -101,7 +101,7 @@ export class Calls {
     const { command, body } = call;
     if (command.type === "send") {
       const recipient = command.topic === undefined ? `to ${subject(command.peerId ?? "")}` : `on ${command.topic}`;
-      // The whole line: a little more than its `data`, of which the node counts the bytes.
+      // The size of the line. The node counts only `data`, which is a little smaller.
       call.send = { recipient, bytes: Buffer.byteLength(body) };
       if (!this.#sends.push(recipient, call.send.bytes, call)) throw new TooManyCalls(this.#sends.size, this.#sends.bytes);
     } else {
@@ -110,7 +110,7 @@ export class Calls {
     }
   }
 
-  /** Acknowledges a mail. All that the program processes in one turn of the event loop go in one command. */
+  /** Acknowledges a message. All acks of one iteration of the event loop go into one command. */
   ack(messageId: string, waiter?: Waiter<void>): void {
     this.acks.add(messageId, waiter);
     this.#stayAliveForAcks();
@@ -122,7 +122,7 @@ export class Calls {
     });
   }
 
-  /** Acknowledges a mail and waits for the answer. */
+  /** Acknowledges a message and waits for the answer. */
   async askAck(messageId: string, options: CallOptions & { timeoutMs: number }): Promise<void> {
     options.signal?.throwIfAborted();
     const answer = deferred<void>();
@@ -138,7 +138,7 @@ export class Calls {
     }
   }
 
-  /** Writes what may be written now. */
+  /** Writes all commands that may be written now. */
   write(): void {
     const child = this.#child;
     if (child === undefined) return;
@@ -159,12 +159,12 @@ export class Calls {
     child.flush();
   }
 
-  /** Writes every `ack` that waits, because the process is about to be ended. */
+  /** Writes every queued `ack`, because the SDK is about to stop the process. */
   writeLastAcks(child: Child): void {
     while (this.acks.hasWaiting && child.channel.closed === undefined) this.#addAck(child);
   }
 
-  /** Calls that are made together are written together. */
+  /** Schedules a write, so that calls of one tick are written together. */
   #writeSoon(): void {
     if (this.#isWriteDue) return;
     this.#isWriteDue = true;
@@ -182,7 +182,7 @@ export class Calls {
     return other;
   }
 
-  /** A call that was taken by `next` is in flight no longer. */
+  /** Releases the credit of a call that `next` returned. */
   #ended(call: Call): void {
     if (call.send !== undefined) this.#sends.ended(call.send.recipient, call.send.bytes);
   }
@@ -193,11 +193,11 @@ export class Calls {
       resolve: (reply) => {
         const { messageId, delivery } = reply.answer;
         this.#desired.record(command);
-        // Before the next line is looked at, for that may be the delivery. Nobody has the mail of a call that was given up, so its
-        // delivery comes as an event.
+        // Must run before the next line, because that may be the delivery. An abandoned call has no
+        // `SentMessage`, so its delivery arrives as an event.
         if (outcome !== undefined && messageId !== undefined && delivery === "accepted" && !call.abandoned) {
           const tracked = child.channel.track(messageId, outcome);
-          const full = "too many deliveries are awaited; this one comes as an event";
+          const full = "the SDK tracks too many deliveries; this one arrives as an event";
           if (!tracked) outcome.reject(new P2PError(ErrorCode.TOO_MANY, full));
         }
         this.#ended(call);
@@ -224,7 +224,7 @@ export class Calls {
         answered();
       },
       reject: (error) => {
-        // `lose` and `failAll` tell of the end of the process.
+        // `lose` and `failAll` handle the end of the process.
         if (child.channel.closed !== undefined) return;
         if (this.acks.refused(batch, error)) this.#retryAck();
         answered();
@@ -240,7 +240,7 @@ export class Calls {
     });
   }
 
-  /** This process lives until what its program has processed is acknowledged. */
+  /** Keeps this process alive until the node has answered every `ack`. */
   #stayAliveForAcks(): void {
     const isDue = this.acks.size > 0;
     if (isDue && !this.#isAliveForAcks) this.#keepAlive.ref();
@@ -262,7 +262,10 @@ export class Calls {
 
 const nobody: Waiter<Reply> = { resolve: () => undefined, reject: () => undefined };
 
-/** Waits for something for as long as a call may. `keepAlive` keeps this process alive meanwhile. */
+/**
+ * Waits for `something`. Rejects with `late` after `timeoutMs`, and with the reason of `signal` if
+ * it aborts. `keepAlive` keeps this process alive meanwhile.
+ */
 export async function waitFor<T>(
   something: Promise<T>,
   options: CallOptions,

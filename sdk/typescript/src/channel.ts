@@ -1,23 +1,23 @@
-/** Which answer belongs to which request. No I/O: whoever holds the channel moves lines and events, and wakes those who wait. */
+/** Matches answers to requests. No I/O: the owner of the channel moves lines and events. */
 
 import { CommandRefused, LineTooLong, type P2PError } from "./errors.js";
 import { LIMITS, type Answer, type Command, type Delivery, type Event, type PeerDiscovered } from "./types.js";
 
 /**
- * Mails whose delivery is awaited at the same time. The node's outbox holds 8 MiB, which is fewer mails than this as soon as they have
- * 128 bytes.
+ * Maximum number of messages whose delivery the channel tracks. The node's outbox holds 8 MiB, so
+ * it reaches its own limit first if messages have 128 bytes or more.
  */
 export const MAX_TRACKED = 65_536;
-/** Agents that are gathered for one `discover`; what is found beyond that comes as events. */
+/** Maximum number of agents in the reply to one `discover`. Further agents arrive as events. */
 export const MAX_FOUND = 4096;
 
-/** A `result`, and what came before it under its id. */
+/** A `result`, and the agents that `discover` found under its id. */
 export interface Reply {
   answer: Answer;
   found: PeerDiscovered[];
 }
 
-/** Told once: with a value, or with why there is none. */
+/** Gets one value or one error. */
 export interface Waiter<T> {
   resolve(value: T): void;
   reject(error: P2PError): void;
@@ -26,18 +26,18 @@ export interface Waiter<T> {
 interface Pending {
   waiter: Waiter<Reply>;
   found: PeerDiscovered[];
-  /** Asked twice, it would be done twice. */
+  /** `true` for a `send`: if repeated, the message may arrive twice. */
   isSend: boolean;
 }
 
-/** Correlates what is sent to one process with what comes back. */
+/** Matches the commands to one process with its answers and deliveries. */
 export class Channel {
   closed: P2PError | undefined;
   #lastId = 0;
   #pending = new Map<number, Pending>();
   #tracked = new Map<string, Waiter<Delivery>>();
 
-  /** Requests without an answer. */
+  /** Number of requests without an answer. */
   get outstanding(): number {
     return this.#pending.size;
   }
@@ -46,12 +46,17 @@ export class Channel {
     return this.#pending.has(id);
   }
 
-  /** Mails whose delivery is awaited. */
+  /** Number of messages whose delivery the channel tracks. */
   get tracked(): number {
     return this.#tracked.size;
   }
 
-  /** The id and the line of a command that `encode` has made; its answer goes to `waiter`. */
+  /**
+   * Assigns an id to a command that `encode` has made, and returns the id and the line. The answer
+   * goes to `waiter`.
+   *
+   * @throws {LineTooLong} for a line above the limit; the error that closed a closed channel.
+   */
   request(command: string, waiter: Waiter<Reply>, isSend = false): { id: number; line: string } {
     if (this.closed !== undefined) throw this.closed;
     const id = this.#lastId + 1;
@@ -63,14 +68,17 @@ export class Channel {
     return { id, line };
   }
 
-  /** Has a delivery go to `waiter`, if there is room; otherwise it comes as an event. */
+  /**
+   * Sends the delivery of a message to `waiter`. Returns `false` if the channel tracks
+   * `MAX_TRACKED` messages already; the delivery then arrives as an event.
+   */
   track(messageId: string, waiter: Waiter<Delivery>): boolean {
     if (this.#tracked.size >= MAX_TRACKED) return false;
     this.#tracked.set(messageId, waiter);
     return true;
   }
 
-  /** Takes what the node said; returns it if nobody waits for it. */
+  /** Passes an event to its waiter. Returns the event if it has no waiter. */
   receive(event: Event): Event | undefined {
     switch (event.type) {
       case "result": {
@@ -102,8 +110,9 @@ export class Channel {
   }
 
   /**
-   * Ends the channel: every waiter gets an error, and every later request. Only the first call counts. `error` makes it; `maySend`: mail
-   * may have been sent, so that the same call once more may send it twice.
+   * Closes the channel: all waiters and all later requests get an error. Later calls do not change
+   * the error for later requests. `error` creates the error; `maySend` is `true` if the process may
+   * have sent a message, so that a repeated call may send it twice.
    */
   failAll(error: (maySend: boolean) => P2PError): void {
     this.closed ??= error(false);
@@ -122,7 +131,7 @@ export class Channel {
   }
 }
 
-/** A command without its id. */
+/** Encodes a command, without its id, as JSON. */
 export function encode(command: Command): string {
   return JSON.stringify(command);
 }

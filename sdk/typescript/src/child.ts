@@ -1,4 +1,4 @@
-/** One process and the channel to it: what is asked of it, and what it says. */
+/** One process of the node, with its channel: writes commands and dispatches events. */
 
 import { Channel, encode, type Reply, type Waiter } from "./channel.js";
 import { decodeEvent } from "./decode.js";
@@ -10,26 +10,26 @@ import { within } from "./timer.js";
 import { ErrorCode, LIMITS, PROTOCOL_VERSION, type Command, type ErrorEvent, type Event, type Limits, type Ready } from "./types.js";
 import { LineWriter } from "./writer.js";
 
-/** The version of this package, and so of the binary that it expects. */
+/** The version of this package and of the binary that it supports. */
 export const VERSION = "0.1.0";
 
-/** What a child tells its node. */
+/** Handles the events of a child. */
 export interface Listener {
   onEvent(event: Event): void;
   undecodable(lines: number): void;
-  /** There may be room for commands that there was not. */
+  /** The pipe may have room for more commands. */
   room(): void;
 }
 
-/** A node pauses its stdin for `maxPauseMs` at most. Five of them: a node that is slow besides is not dead. */
+/** A child is stuck after this many times `maxPauseMs`: a margin for a slow machine. */
 const PAUSES = 5;
 
-/** A node's process, from its start to its end; another one takes its place after a crash. */
+/** One process of a node, from its start to its exit. After a crash another one replaces it. */
 export class Child {
   readonly channel = new Channel();
   readonly process: Process;
   limits: Limits = LIMITS;
-  /** The last `error` that the node told for itself: if it ends, that is why. */
+  /** The last `error` of the node without a call or message: the reason if the node ends. */
   #lastError: ErrorEvent | undefined;
   #isReady = false;
   readonly #ready: Promise<Ready>;
@@ -73,12 +73,12 @@ export class Child {
     this.#writer.timeoutMs = PAUSES * this.limits.maxPauseMs;
   }
 
-  /** One more command can be written now. */
+  /** `true` if the pipe accepts one more command now. */
   get hasRoom(): boolean {
     return this.#writer.hasRoom && !this.process.exited && this.channel.closed === undefined;
   }
 
-  /** Adds a command, whose answer goes to `waiter`, to what `flush` writes; returns its id. */
+  /** Adds a command to the next `flush`; its answer goes to `waiter`. Returns the id. */
   add(command: string, waiter: Waiter<Reply>, isSend = false): number {
     const { id, line } = this.channel.request(command, waiter, isSend);
     this.#writer.add(line);
@@ -89,22 +89,22 @@ export class Child {
     this.#writer.flush();
   }
 
-  /** Writes a command as soon as the child reads it. */
+  /** Writes a command as soon as the pipe has room; its answer goes to `waiter`. Returns the id. */
   ask(command: string, waiter: Waiter<Reply>): number {
     const id = this.add(command, waiter);
     this.flush();
     return id;
   }
 
-  /** Asks at once and waits for the answer, or for the end of the process. */
+  /** Writes a command and waits for its answer, for `timeoutMs`, or until the process exits. */
   async answer(command: Command, timeoutMs: number): Promise<Reply> {
     const answer = deferred<Reply>();
     this.ask(encode(command), answer);
-    const late = `the node did not answer \`${command.type}\` within ${timeoutMs} ms`;
+    const late = `the restarted node did not answer \`${command.type}\` within ${timeoutMs} ms`;
     return this.#first(answer.promise, timeoutMs, late);
   }
 
-  /** Has the node listen, and waits until it is ready and of a version that this package speaks. */
+  /** Sends `connect`, waits until the node is ready, and checks its version. */
   async connect(command: Command, timeoutMs: number): Promise<Ready> {
     const refused = deferred<Ready>();
     this.ask(encode(command), { resolve: () => undefined, reject: refused.reject });
@@ -115,7 +115,10 @@ export class Child {
     );
   }
 
-  /** Waits for something that the process says, for so many ms, or for its end. What it said before its end counts. */
+  /**
+   * Waits for `something`, for `timeoutMs`, or until the process exits. Output before the exit
+   * still counts.
+   */
   async #first<T>(something: Promise<T>, timeoutMs: number, late: string): Promise<T> {
     const { process } = this;
     const exited = process.finished().then(async (exit) => {
@@ -128,38 +131,43 @@ export class Child {
     throw new SidecarError(ErrorCode.NOT_READY, `${late}${why}`, true, process.stderrTail());
   }
 
-  /** How the process ended, and why, as far as the node or the way of its end says. */
+  /** Returns the error for an exit, with the reason that the node or the exit status gives. */
   exited(exit: Exit): SidecarExited {
     const { program } = this.process;
     const tail = this.process.stderrTail();
     if (this.#isReady) return new SidecarExited(exit, tail, this.#lastError);
     const isDamaged = ["SIGSEGV", "SIGBUS", "SIGILL"].includes(exit.signal ?? "");
     const advice =
-      isDamaged ? `; ${program} is damaged, or for another processor: install it again`
-      : exit.code === 0 ? `, before it was ready; ${program} may be another program`
+      isDamaged ? `; ${program} is damaged or for another processor: install it again`
+      : exit.code === 0 ? ` before it was ready; ${program} may be another program: check the path`
       : "";
     return new StartFailed(exit, tail, this.#lastError, advice);
   }
 
   #stuck(): void {
-    const message = `the node neither read nor wrote for ${this.#writer.timeoutMs} ms, and the SDK killed it`;
+    const { timeoutMs } = this.#writer;
+    const message = `the node neither read nor wrote for ${timeoutMs} ms, so the SDK killed it`;
     this.channel.failAll((maySend) => new SidecarError(ErrorCode.WRITE_TIMEOUT, message, !maySend));
     this.process.signal("SIGKILL");
   }
 
-  /** Waits for the end of the process. One that closes its output without ending is killed, for nothing can come of it. */
+  /**
+   * Waits for the exit of the process. Kills a process that closes its stdout but does not exit,
+   * because the SDK can no longer hear from it.
+   */
   async ended(): Promise<Exit> {
     const finished = this.process.finished();
     await Promise.race([finished, this.process.outputEnd]);
     if (!(await within(finished, EXIT_GRACE_MS))) this.process.signal("SIGKILL");
     const exit = await finished;
-    // What it said last may still be in the pipe; a grandchild may hold that open for ever.
+    // The pipe may still hold the last lines. The wait is bounded, because a grandchild may keep
+    // the pipe open forever.
     await within(this.process.outputEnd, EXIT_GRACE_MS);
     this.process.release();
     return exit;
   }
 
-  /** Ends the child at once, and everything about it. */
+  /** Kills the child, waits for its exit and releases its pipes. */
   async kill(): Promise<Exit> {
     this.process.signal("SIGKILL");
     const exit = await this.process.exit;
@@ -167,10 +175,13 @@ export class Child {
     return exit;
   }
 
-  /** Asks the child to finish and end; makes it end if it does not. */
+  /**
+   * Sends `shutdown` and waits for the exit: `drainMs` until SIGTERM, then `terminateMs` until
+   * SIGKILL.
+   */
   async close(drainMs: number, terminateMs: number): Promise<Exit> {
     const { process } = this;
-    // The end of its input says the same to most nodes, but not to one that outlives its parent.
+    // The end of stdin also stops a node, but not one with `--on-eof stay`.
     this.#writer.end(`${encode({ type: "shutdown" })}\n`);
     if (!(await within(process.exit, drainMs))) {
       process.signal("SIGTERM");
@@ -187,7 +198,8 @@ function checkVersion(ready: Ready, program: string): Ready {
     throw new SidecarError(
       ErrorCode.VERSION_MISMATCH,
       `${program} is version ${ready.version} and speaks protocol ${ready.protocol}; ` +
-        `this package is version ${VERSION} and speaks protocol ${PROTOCOL_VERSION}`,
+        `this package is version ${VERSION} and speaks protocol ${PROTOCOL_VERSION}: ` +
+        "install package and binary of the same version",
     );
   }
   return ready;

@@ -1,4 +1,4 @@
-/** The node as a program uses it: calls, streams of events, and a process that is started again when it crashes. */
+/** The public interface of a node: calls, streams of messages and events, and lifecycle events. */
 
 import { EventEmitter } from "node:events";
 import { inspect } from "node:util";
@@ -25,12 +25,12 @@ import {
   type StatusReport,
 } from "./types.js";
 
-/** Of broadcasts or events that wait in a stream. */
+/** Rule for the buffer size of a stream. */
 const BUFFER = integer(1, Number.MAX_SAFE_INTEGER);
 
-/** The events of `on`. */
+/** The events that `on` reports. */
 export interface NodeEvents extends Lifecycle {
-  /** The node dropped events because this process did not read. */
+  /** The node dropped events because this process read too slowly. */
   overflow: [Overflow];
 }
 
@@ -39,15 +39,23 @@ export interface SentMessage {
   /** Identifies the message across the network. */
   readonly messageId: string;
   /**
-   * Waits until the recipient has acknowledged it: with the SDKs, until its program has processed it. May be called any number of times, or
-   * never.
+   * Waits until the recipient has acknowledged the message, and resolves with the delivery. A
+   * recipient that uses an SDK acknowledges a message after its program has processed it. May be
+   * called any number of times, or never. Without `timeoutMs` the wait ends at the latest when the
+   * message has expired.
    *
-   * @throws {Undelivered} when it did not arrive; `SidecarRestarted` when the node crashed before it could tell.
+   * @throws {Undelivered} if the message did not arrive; `SidecarRestarted` if the node crashed
+   * before it reported the delivery; `CallTimeout` after `timeoutMs`.
    */
   delivered(options?: CallOptions): Promise<Delivery>;
 }
 
-/** A supervised node. */
+/**
+ * A supervised node; `open` creates it.
+ *
+ * Every call rejects with `CommandRefused` if the node rejects the command, `CallTimeout` without
+ * an answer in time, `InvalidArgument`, and the errors of a lost node; the README has a table.
+ */
 export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable {
   readonly #supervised: SupervisedNode;
   readonly #inbox: Inbox;
@@ -82,10 +90,13 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
   }
 
   /**
-   * Starts a node, waits until it is ready, and starts it again when it crashes. Ready does not mean that there is a network: see `joined`.
+   * Starts a node, waits until it is ready, and restarts it after a crash. Does not wait for peers:
+   * see `joined`.
    *
-   * @throws {StartFailed} with the node's `report` when it ended or refused; `BinaryUnusable` or `BinaryNotFound` for the binary;
-   * `InvalidArgument` for an option; `SidecarError` with the code `NOT_READY` when it took too long.
+   * @throws {StartFailed} with the node's `report` if the process ended before it was ready, or
+   * rejected the start; `BinaryUnusable` or `BinaryNotFound` for a problem with the binary;
+   * `InvalidArgument` for an invalid option; `SidecarError` with the code `NOT_READY`,
+   * `VERSION_MISMATCH` or `SPAWN_FAILED`.
    */
   static async open(options: Options = {}): Promise<P2PNode> {
     checkOpenOptions(options);
@@ -109,41 +120,52 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     return this.#supervised.child?.process.pid;
   }
 
-  /** Number of lines of the node that the SDK could not decode. */
+  /** Returns the number of lines of the node that the SDK could not decode. */
   get undecodable(): number {
     return this.#supervised.undecodable;
   }
 
-  /** How the last process ended: code 75 means that mail which the node had accepted was lost. */
+  /**
+   * Returns how the last process ended; `undefined` while the first one runs. Code 75 means that
+   * the node lost accepted mail.
+   */
   get exit(): Exit | undefined {
     return this.#supervised.exit;
   }
 
-  /** Mail that this program processed after its sender had given it up, or after the process that told it had ended. */
+  /**
+   * Returns the number of messages that the SDK acknowledged after their senders had given them up,
+   * or after the process that delivered them had ended.
+   */
   get acksNotFound(): number {
     return this.#supervised.acksNotFound;
   }
 
-  /** Mail that a defective node handed over beyond `mailBuffer`. It was not acknowledged. */
+  /**
+   * Returns the number of messages that the SDK dropped unacknowledged, because the node delivered
+   * more than `mailBuffer`.
+   */
   get mailDropped(): number {
     return this.#inbox.mailbox.dropped;
   }
 
-  /** Mail that this program has not processed. */
+  /** Returns the number of messages that this program has not processed. */
   get unprocessed(): number {
     return this.#inbox.mailbox.size;
   }
 
-  /** Commands of which the answer has not come. */
+  /** Returns the number of written commands without an answer. */
   get outstanding(): number {
     return this.#supervised.child?.channel.outstanding ?? 0;
   }
 
   /**
-   * Sends mail to an agent, by `0x…` address or PeerId. Resolves when the node has accepted it. `data`: bytes as a `Uint8Array`, or a value
-   * that JSON can hold.
+   * Sends a message to one agent. Resolves when the node has accepted the message. `to`: the `0x…`
+   * address of an agent, or a PeerId. `data`: bytes as a `Uint8Array`, or a value that JSON can
+   * represent.
    *
-   * @throws {InvalidArgument} for a value that JSON cannot hold, such as a BigInt or NaN; `CommandRefused` when the node refuses it.
+   * @throws {InvalidArgument} for a value that JSON cannot represent, such as a BigInt or NaN;
+   * `CommandRefused` if the node rejects the message.
    */
   async send(to: string, data: unknown, options: SendOptions = {}): Promise<SentMessage> {
     checkPeer("to", to);
@@ -155,7 +177,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
       messageId: messageIdOf(answer),
       delivered: async (wait: CallOptions = {}) => {
         checkOptions(wait, CALL);
-        const late = (ms: number): P2PError => new CallTimeout(`the mail ${answer.messageId}`, ms, false);
+        const late = (ms: number): P2PError => new CallTimeout(`message ${answer.messageId}`, ms, false);
         const delivery = await this.#supervised.wait(outcome.promise, wait, late);
         if (delivery.state !== "delivered") throw new Undelivered(delivery);
         return delivery;
@@ -163,7 +185,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     };
   }
 
-  /** Answers a message: mail to its sender, in its conversation. */
+  /** Sends a message to the sender of `message`, in the same conversation. Otherwise as `send`. */
   async reply(message: Message, data: unknown, options: SendOptions = {}): Promise<SentMessage> {
     checkMessage(message);
     check("options", options, object);
@@ -172,7 +194,11 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     return this.send(message.from, data, { replyTo: messageId, ...conversation, ...options });
   }
 
-  /** Broadcasts to a topic. Resolves when the node has accepted it, with how many subscribers it went to at once. */
+  /**
+   * Broadcasts to a topic. Resolves when the node has accepted the broadcast. `peers` is the number
+   * of subscribers that the node sent it to at once. If there is none, the node buffers the
+   * broadcast for up to 10 s.
+   */
   async publish(topic: string, data: unknown, options: PublishOptions = {}): Promise<{ messageId: string; peers: number }> {
     check("topic", topic, name);
     checkOptions(options, PUBLISH);
@@ -181,21 +207,27 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     return { messageId: messageIdOf(answer), peers: answer.peers ?? 0 };
   }
 
-  /** Subscribes to the broadcasts of a topic, also after a restart. */
+  /** Subscribes to the broadcasts of a topic. The SDK restores the subscription after a restart. */
   async subscribe(topic: string, options: CallOptions = {}): Promise<void> {
     check("topic", topic, name);
     checkOptions(options, CALL);
     await this.#supervised.ask({ type: "subscribe", topic }, options);
   }
 
-  /** Ends a subscription. */
+  /** Ends the subscription to a topic. */
   async unsubscribe(topic: string, options: CallOptions = {}): Promise<void> {
     check("topic", topic, name);
     checkOptions(options, CALL);
     await this.#supervised.ask({ type: "unsubscribe", topic }, options);
   }
 
-  /** Finds agents; looks for `lookForMs` (2,000 by default). Aborted or timed out, it ends the search. */
+  /**
+   * Finds agents. At most one of `topic`, `address` and `capability` selects agents; without one,
+   * finds all agents that the node knows. Resolves with at most 4,096 agents; further agents arrive
+   * as events. The node searches for `lookForMs`, 0 to 60,000; without it the search ends when the
+   * node expects no further agents, after 2,000 ms at most. `timeoutMs` defaults to `callTimeoutMs`
+   * plus `lookForMs`. An abort or a timeout ends the search.
+   */
   async discover(
     options: CallOptions & { topic?: string; address?: string; capability?: string; lookForMs?: number } = {},
   ): Promise<PeerDiscovered[]> {
@@ -214,10 +246,11 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
   }
 
   /**
-   * Waits until a peer is connected, and resolves with those that are. `open` does not wait for that: a node without a network is ready, and
-   * keeps mail until there is one. `timeoutMs`: 30,000 by default.
+   * Waits until at least one peer is connected, and resolves with the connected peers. `open` does
+   * not wait for a peer. `timeoutMs` defaults to 30,000.
    *
-   * @throws {NotJoined} when there is no peer in time, with what the node complained of. It goes on trying.
+   * @throws {NotJoined} if no peer connects in time, with the errors that the node reported. The
+   * node keeps trying.
    */
   async joined(options: CallOptions = {}): Promise<ConnectedPeer[]> {
     checkOptions(options, CALL);
@@ -225,10 +258,13 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
   }
 
   /**
-   * Waits until a peer is connected, this program has processed all mail, and for `quietMs` (3,000 by default) no mail and no peer has come.
-   * It waits for the peer no longer than 30,000 ms. A sender that is out of reach now may deliver later. `timeoutMs`: 30,000 by default.
+   * Waits until a peer is connected, this program has processed all mail, and for `quietMs`
+   * (default: 3,000) no mail arrived, the program acknowledged none and no new peer connected.
+   * `timeoutMs` defaults to 30,000; the wait for the first peer takes at most 30,000 ms. A sender
+   * that is unreachable now may still deliver later.
    *
-   * @throws {NotJoined} when there is no peer in time; `CallTimeout` when mail still comes, or is not processed.
+   * @throws {NotJoined} if no peer connects in time; `CallTimeout` if mail still arrives, or if the
+   * program has not processed all mail.
    */
   async caughtUp(options: CallOptions & { quietMs?: number } = {}): Promise<void> {
     checkOptions(options, { ...CALL, quietMs: milliseconds });
@@ -239,19 +275,22 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
   async status(options: CallOptions = {}): Promise<StatusReport> {
     checkOptions(options, CALL);
     const { status } = (await this.#supervised.ask({ type: "status" }, options)).answer;
-    if (status === undefined) throw new SidecarError(ErrorCode.CONTRACT, "the answer to `status` has no status");
+    if (status === undefined) throw new SidecarError(ErrorCode.CONTRACT, "the node's answer to `status` has no `status` field");
     return status;
   }
 
-  /** Waits for an answer of the node. */
+  /** Waits until the node answers. */
   async ping(options: CallOptions = {}): Promise<void> {
     checkOptions(options, CALL);
     await this.#supervised.ask({ type: "ping" }, options);
   }
 
   /**
-   * Acknowledges a mail: its sender is told `delivered`. With `ack: "manual"` this program has to do it for every mail. Otherwise it
-   * is for the last one, after which this program asks for no other. It does nothing for a broadcast, which needs no `ack`.
+   * Acknowledges a message: the node reports `delivered` to its sender. With `ack: "manual"` only
+   * this call does so. With `ack: "auto"` call it for the last message, after which the program
+   * asks for no other. Ignores broadcasts, which need no `ack`.
+   *
+   * @throws {CommandRefused} with the code `MESSAGE_NOT_FOUND` if the message waits for no `ack`.
    */
   async ack(message: Message, options: CallOptions = {}): Promise<void> {
     checkMessage(message);
@@ -263,28 +302,34 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     await answer;
   }
 
-  /** Rejects everything from an agent (`0x…`) or a node (PeerId), also after a restart. */
+  /**
+   * Rejects everything from an agent (`0x…`) or a node (PeerId). The SDK restores the rule after a
+   * restart.
+   */
   async block(peer: string, options: CallOptions = {}): Promise<void> {
     checkPeer("peer", peer);
     checkOptions(options, CALL);
     await this.#supervised.ask({ type: "block", peerId: peer }, options);
   }
 
-  /** Marks what an agent or a node sends as `trust` = `allowed`. */
+  /**
+   * Marks messages from an agent (`0x…`) or a node (PeerId) with `trust` = `allowed`, and lifts the
+   * limit on its high-priority messages. The SDK restores the rule after a restart.
+   */
   async allow(peer: string, options: CallOptions = {}): Promise<void> {
     checkPeer("peer", peer);
     checkOptions(options, CALL);
     await this.#supervised.ask({ type: "allow", peerId: peer }, options);
   }
 
-  /** Removes the rule of `block` or `allow`. */
+  /** Removes the rule that `block` or `allow` has set. */
   async unblock(peer: string, options: CallOptions = {}): Promise<void> {
     checkPeer("peer", peer);
     checkOptions(options, CALL);
     await this.#supervised.ask({ type: "unblock", peerId: peer }, options);
   }
 
-  /** Sends any command of the pipe protocol. */
+  /** Sends any command of the pipe protocol, without its `id`, and resolves with the answer. */
   async request(command: Command, options: CallOptions = {}): Promise<Answer> {
     check("command", command, (value) => object(value) ?? (name((value as Command).type) && "give an object with a `type`"));
     checkOptions(options, CALL);
@@ -293,9 +338,11 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
   }
 
   /**
-   * Mail and broadcasts. The SDK acknowledges a mail when this program asks for the next message; see `Stream`. A program that waits for
-   * one stays alive. `buffer`: broadcasts that the stream keeps. `untilCaughtUp`: the stream ends when `caughtUp` would resolve; a
-   * number is its `quietMs`. Without a peer within 30,000 ms the loop fails with `NotJoined`.
+   * Returns a stream of mail and broadcasts. The SDK acknowledges a message when this program asks
+   * for the next one; see `Stream`. A pending read keeps this process alive. `buffer`: the maximum
+   * number of buffered broadcasts (default: `broadcastBuffer`). `untilCaughtUp`: if set, the stream
+   * ends when `caughtUp` would resolve; a number is its `quietMs`. The loop fails with `NotJoined`
+   * if no peer connects within 30,000 ms.
    */
   messages(options: { buffer?: number; untilCaughtUp?: boolean | number } = {}): Stream<Event & Message> {
     const untilRule: Rule = (value) => (flag(value) && milliseconds(value) ? "give true, false or a number of milliseconds" : undefined);
@@ -306,7 +353,10 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     return stream;
   }
 
-  /** Everything but messages that the node tells unasked. `buffer`: events of each kind that the stream keeps. */
+  /**
+   * Returns a stream of the node's events, except messages. `buffer`: the maximum number of
+   * buffered events of each kind (default: `eventBuffer`).
+   */
   events(options: { buffer?: number } = {}): Stream<Event> {
     checkOptions(options, { buffer: BUFFER });
     return this.#inbox.events(options.buffer);
@@ -319,7 +369,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
       await this.#joining.caughtUp(quietMs, Infinity, over.signal);
       stream.finish();
     } catch (error) {
-      // A node that is closed, or gone, ends every stream in good order.
+      // A closed or lost node ends the stream without an error.
       stream.finish(error instanceof NotJoined ? error : undefined);
     }
   }
@@ -336,9 +386,11 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
   }
 
   /**
-   * Has the node finish what it accepted and end; later calls fail. Takes 9 s at most, and may be called more than once. Resolves with the
-   * mail that no loop of this program has taken, or that one left in the middle: it is not acknowledged, so that its senders keep it. Nor
-   * is the mail that a loop has at this time.
+   * Drains and stops the node. Later calls reject with `NodeClosed`. Takes at most the sum of
+   * `closeTimeoutsMs`, by default 9,000 ms. May be called repeatedly. Resolves with the mail that
+   * waits in the SDK, oldest first: no loop has read it, or a loop left it in the middle. The SDK
+   * acknowledges neither this mail nor the mail that a loop holds at this time, so its senders keep
+   * it.
    */
   close(): Promise<Message[]> {
     this.#closing ??= this.#close();
@@ -351,7 +403,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     return this.#inbox.mailbox.drainMail();
   }
 
-  /** What `console.log` shows. */
+  /** Returns the text that `console.log` shows. */
   [inspect.custom](): string {
     return `P2PNode { address: ${inspect(this.address)}, pid: ${inspect(this.pid)} }`;
   }
@@ -368,6 +420,6 @@ function payload(data: unknown): { data: unknown; encoding?: "base64" } {
 }
 
 function messageIdOf(answer: Answer): string {
-  if (answer.messageId === undefined) throw new SidecarError(ErrorCode.CONTRACT, "the answer to `send` has no messageId");
+  if (answer.messageId === undefined) throw new SidecarError(ErrorCode.CONTRACT, "the node's answer to `send` has no `messageId` field");
   return answer.messageId;
 }

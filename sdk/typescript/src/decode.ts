@@ -1,8 +1,8 @@
-/** Lines to events. No I/O. */
+/** Decodes lines to events. No I/O. */
 
 import type { Event, Message } from "./types.js";
 
-/** The fields that each event must have, and of which type, as far as this package and its users rely on them. */
+/** The required fields of each event, with the types that this package and its users rely on. */
 const NEEDED: { [kind in Event["type"]]: Record<string, "string" | "number" | "boolean" | "object" | "array" | "id" | "any"> } = {
   ready: { peerId: "string", address: "string", protocol: "number", version: "string", features: "array", addrs: "array", limits: "object" },
   message: { from: "string", peerId: "string", messageId: "string", data: "any", priority: "string", sentAtMs: "number" },
@@ -17,13 +17,14 @@ const NEEDED: { [kind in Event["type"]]: Record<string, "string" | "number" | "b
   closing: { reason: "string" },
 };
 
-/** The line is no event. */
+/** The line is not a valid event. */
 export class Undecodable extends Error {}
 
 /**
- * The event that a line is; `undefined`: one of a later version, to be ignored.
+ * Decodes a line to an event. Returns `undefined` for an event type that this version does not
+ * know.
  *
- * @throws {Undecodable} when it is not JSON, or not what its `type` promises.
+ * @throws {Undecodable} if the line is not JSON, or lacks a required field of its type.
  */
 export function decodeEvent(line: string): Event | undefined {
   let value: unknown;
@@ -33,7 +34,7 @@ export function decodeEvent(line: string): Event | undefined {
     throw new Undecodable(String(error));
   }
   if (typeof value !== "object" || value === null || !("type" in value) || typeof value.type !== "string") {
-    throw new Undecodable("it is no object with a type");
+    throw new Undecodable("the line is not an object with a type");
   }
   if (!Object.hasOwn(NEEDED, value.type)) return undefined;
   const needed = NEEDED[value.type as Event["type"]];
@@ -45,12 +46,12 @@ export function decodeEvent(line: string): Event | undefined {
       : kind === "array" ? Array.isArray(field)
       : kind === "object" ? typeof field === "object" && field !== null
       : typeof field === kind;
-    if (!fits) throw new Undecodable(`${value.type} has no ${name} that is ${kind}`);
+    if (!fits) throw new Undecodable(`${value.type} has no field ${name} of type ${kind}`);
   }
   return value as Event;
 }
 
-/** The data of a message; bytes if they were sent as such. */
+/** Returns the data of a message; a `Buffer` if the sender passed bytes. */
 export function content(message: Message): unknown {
   return message.encoding === "base64" ? Buffer.from(String(message.data), "base64") : message.data;
 }

@@ -1,7 +1,7 @@
 import type { Waiter } from "./channel.js";
 import type { P2PError } from "./errors.js";
 
-/** A promise and what settles it; one that nobody looks at is no mistake. */
+/** A promise with its `resolve` and `reject`. A rejection without a handler causes no warning. */
 export interface Deferred<T> extends Waiter<T> {
   promise: Promise<T>;
 }

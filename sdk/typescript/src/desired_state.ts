@@ -1,14 +1,14 @@
-/** Capabilities, subscriptions and access rules that a new process of the node must get again. */
+/** Capabilities, subscriptions and access rules that the SDK restores in a new process. */
 
 import type { Command } from "./types.js";
 
-/** Holds commands that the node has carried out. The limits of the node bound it. */
+/** Holds commands that the node has executed. The limits of the node bound its size. */
 export class DesiredState {
   #capabilities: Command[] = [];
   readonly #topics = new Set<string>();
   readonly #standings = new Map<string, Command>();
 
-  /** Records a command that the node has carried out. Call it in the order of the answers. */
+  /** Records a command that the node has executed. Call it in the order of the answers. */
   record(command: Command): void {
     switch (command.type) {
       case "capabilities":
@@ -30,14 +30,17 @@ export class DesiredState {
     }
   }
 
-  /** Returns the commands for a new process. Blocks come first, so that no broadcast of a blocked agent arrives on a topic. */
+  /**
+   * Returns the commands for a new process. Access rules come first, so that no broadcast of a
+   * blocked agent arrives on a topic.
+   */
   replay(): Command[] {
     const topics = [...this.#topics].map((topic): Command => ({ type: "subscribe", topic }));
     return [...this.#standings.values(), ...this.#capabilities, ...topics];
   }
 }
 
-/** Returns the key of an agent: addresses differ only in case; a PeerId has one form. */
+/** Returns the key of an agent: the address in lower case. A PeerId has one form. */
 export function subject(peer: string): string {
   return peer.startsWith("0x") ? peer.toLowerCase() : peer;
 }

@@ -1,25 +1,25 @@
-/** Errors of the SDK. */
+/** The errors of the SDK. */
 
 import { ErrorCode, RETRYABLE, type Delivery, type ErrorEvent } from "./types.js";
 
-/** How a process ended: by itself with a code, or by a signal. */
+/** How a process ended: with an exit `code`, or by a `signal`. The other field is `null`. */
 export interface Exit {
   code: number | null;
   signal: NodeJS.Signals | null;
 }
 
-/** How a process ended and, if the node said it, why. */
+/** Describes how a process ended, and the error that it reported. */
 export function describeEnd(exit: Exit, report: ErrorEvent | undefined): string {
   const how = exit.code === null ? `signal ${exit.signal}` : `exit code ${exit.code}`;
   return `the node ended with ${how}${report === undefined ? "" : `: ${report.code}: ${report.message}`}`;
 }
 
-/** Every error of this package. `code` is stable; `retryable`: the same call may succeed later, and does nothing twice. */
+/** Base class of all errors of this package. */
 export class P2PError extends Error {
   override readonly name: string = "P2PError";
-  /** Stable, for a program. */
+  /** The stable code of the error. */
   readonly code: ErrorCode;
-  /** The same call may succeed later, and does nothing twice. */
+  /** `true` if the same call may succeed later and cannot have an effect twice. */
   readonly retryable: boolean;
 
   constructor(code: ErrorCode, message: string, retryable = false, options?: ErrorOptions) {
@@ -29,10 +29,10 @@ export class P2PError extends Error {
   }
 }
 
-/** The program passed something that cannot be used. Nothing was sent. */
+/** An argument is invalid. The SDK wrote nothing to the node. */
 export class InvalidArgument extends P2PError {
   override readonly name = "InvalidArgument";
-  /** Which argument or option, and where in it: `bootstrapPeers`, `data.items[3]`. */
+  /** The path of the invalid argument or option, such as `bootstrapPeers` or `data.items[3]`. */
   readonly argument: string;
 
   constructor(argument: string, what: string) {
@@ -41,27 +41,30 @@ export class InvalidArgument extends P2PError {
   }
 }
 
-/** No peer was connected in time. The node goes on trying. */
+/** No peer connected in time. The node keeps trying. */
 export class NotJoined extends P2PError {
   override readonly name = "NotJoined";
   /** The bootstrap peers that the program gave. */
   readonly tried: readonly string[];
-  /** What the node complained of since its start: its last errors and warnings, at most eight. */
+  /** The last errors and warnings that the node reported, at most eight. */
   readonly errors: readonly string[];
 
   constructor(ms: number, tried: readonly string[], errors: readonly string[]) {
-    const where = tried.length === 0 ? "no bootstrap peers were given" : `the bootstrap peers are ${tried.join(", ")}`;
-    const why = errors.length === 0 ? "" : `; the node says: ${errors.join("; ")}`;
-    super(ErrorCode.NOT_JOINED, `no peer was connected within ${ms} ms: ${where}${why}`, true);
+    const where = tried.length === 0 ? "no bootstrap peers are configured" : `tried ${tried.join(", ")}`;
+    const why = errors.map((error) => `; ${error}`).join("");
+    super(ErrorCode.NOT_JOINED, `no peer connected within ${ms} ms: ${where}${why}`, true);
     this.tried = tried;
     this.errors = errors;
   }
 }
 
-/** The node refused the command, or failed at it; `code` is one of the contract. */
+/**
+ * The node rejected the command, or failed to execute it. `code` is an error code of the pipe
+ * protocol.
+ */
 export class CommandRefused extends P2PError {
   override readonly name = "CommandRefused";
-  /** More, as the node says it. */
+  /** Further values of the node's error. */
   readonly details: unknown;
 
   constructor(code: ErrorCode, message: string, retryable: boolean, details?: unknown) {
@@ -70,23 +73,27 @@ export class CommandRefused extends P2PError {
   }
 }
 
-/** The mail was accepted and did not arrive, or nobody knows whether it did. `code` is the delivery's own. */
+/**
+ * The node accepted the message, but it did not arrive, or the node cannot know if it arrived.
+ * `code` is the code of `delivery`, or its state in upper case.
+ */
 export class Undelivered extends P2PError {
   override readonly name = "Undelivered";
-  /** What the node told of it. */
+  /** The delivery that the node reported. */
   readonly delivery: Delivery;
 
   constructor(delivery: Delivery) {
     const code = delivery.code ?? delivery.state.toUpperCase();
     const why = delivery.message === undefined ? "" : `: ${delivery.message}`;
-    super(code, `the mail ${delivery.messageId} is ${delivery.state}${why}`, RETRYABLE[code] ?? false);
+    super(code, `message ${delivery.messageId} is ${delivery.state}${why}`, RETRYABLE[code] ?? false);
     this.delivery = delivery;
   }
 }
 
 /**
- * No answer came in time. The node may still carry out the command, unless the SDK had not written it yet. `retryable`: the same call does
- * no harm; for a `send` that was written it is `false`, because the mail may arrive.
+ * No answer arrived in time. The node may still execute the command; the SDK withdraws a command
+ * that it had not written yet. `retryable` is `false` for a `send` that was written, because the
+ * message may still arrive.
  */
 export class CallTimeout extends P2PError {
   override readonly name = "CallTimeout";
@@ -96,50 +103,52 @@ export class CallTimeout extends P2PError {
   }
 }
 
-/** The program asks for more than the SDK keeps until the node takes it. Nothing was sent: wait for answers, then try again. */
+/** Too many calls wait in the SDK. The SDK sent nothing: wait for answers, then try again. */
 export class TooManyCalls extends P2PError {
   override readonly name = "TooManyCalls";
 
   constructor(calls: number, bytes: number) {
-    super(ErrorCode.BUSY, `${calls} calls of ${bytes} bytes wait for the node already`, true);
+    super(ErrorCode.BUSY, `${calls} calls (${bytes} bytes) already wait: wait for answers first`, true);
   }
 }
 
-/** The command's line would be longer than the node reads. */
+/** The line of the command exceeds the node's limit of 1 MiB. The SDK did not write it. */
 export class LineTooLong extends P2PError {
   override readonly name = "LineTooLong";
 
   constructor(bytes: number, limit: number) {
-    super(ErrorCode.LINE_TOO_LONG, `the command has ${bytes} bytes, and the node reads at most ${limit}`);
+    const advice = "send less";
+    super(ErrorCode.LINE_TOO_LONG, `the command has ${bytes} bytes, the limit is ${limit}: ${advice}`);
   }
 }
 
-/** Something about the node's process. `stderrTail` is the end of what it wrote to stderr. */
+/** A problem with the node's process. */
 export class SidecarError extends P2PError {
   override readonly name: string = "SidecarError";
-  /** The end of what the node's process wrote to stderr, at most 2,048 bytes. */
+  /** The last bytes that the node's process wrote to stderr, at most 2,048. */
   readonly stderrTail: string;
 
   constructor(code: ErrorCode, message: string, retryable = false, stderrTail = "", options?: ErrorOptions) {
     const words = stderrTail.trim();
-    super(code, words === "" ? message : `${message}; its last words: ${JSON.stringify(words)}`, retryable, options);
+    super(code, words === "" ? message : `${message}; stderr ends with: ${JSON.stringify(words)}`, retryable, options);
     this.stderrTail = stderrTail;
   }
 }
 
-/** There is no binary where it was looked for. */
+/** The SDK did not find the binary. The message lists the places that it searched. */
 export class BinaryNotFound extends SidecarError {
   override readonly name = "BinaryNotFound";
 
   constructor(looked: string[], advice: string) {
-    super(ErrorCode.BINARY_NOT_FOUND, `there is no p2p-node in ${looked.join(", ")}: ${advice}`);
+    super(ErrorCode.BINARY_NOT_FOUND, `no p2p-node binary in ${looked.join(", ")}: ${advice}`);
   }
 }
 
 /**
- * Why a binary cannot be run. `noexec`: its file system forbids it. `missing_loader`: the system does not have the loader that the binary
- * names, because the binary is for another libc. `truncated`: a part is missing. `not_a_program`: neither a program of this system nor a
- * script. `in_archive`: an Electron archive holds it.
+ * Why the system cannot run a binary. `noexec`: the mount forbids execution. `missing_loader`: the
+ * binary is built for another libc, so its loader does not exist. `truncated`: the end of the file
+ * is missing. `not_a_program`: the file is neither a program for this system nor a script.
+ * `in_archive`: the file is within an Electron archive.
  */
 export type BinaryReason =
   | "missing"
@@ -154,12 +163,12 @@ export type BinaryReason =
   | "not_a_program"
   | "in_archive";
 
-/** The binary cannot be run on this machine. The SDK did not try to. */
+/** The system cannot run the binary. The SDK checked the file and did not start it. */
 export class BinaryUnusable extends SidecarError {
   override readonly name = "BinaryUnusable";
-  /** The file. */
+  /** The path of the binary. */
   readonly path: string;
-  /** Why it cannot be run. */
+  /** Why the system cannot run it. */
   readonly reason: BinaryReason;
 
   constructor(path: string, reason: BinaryReason, message: string) {
@@ -169,12 +178,12 @@ export class BinaryUnusable extends SidecarError {
   }
 }
 
-/** The node's process ended and is not started again. */
+/** The node's process ended, and the SDK does not restart it. */
 export class SidecarExited extends SidecarError {
   override readonly name: string = "SidecarExited";
   /** How the process ended. */
   readonly exit: Exit;
-  /** The last `error` event of the node that belongs to no call, if there was one: why it ended. */
+  /** The last `error` event of the node that belongs to no call, if any: the reason for the end. */
   readonly report: ErrorEvent | undefined;
 
   constructor(exit: Exit, stderrTail: string, report?: ErrorEvent, code: ErrorCode = ErrorCode.SIDECAR_EXITED, advice = "") {
@@ -186,8 +195,8 @@ export class SidecarExited extends SidecarError {
 }
 
 /**
- * The node's process ended before it was ready, or refused to start. `code` and `retryable` are those of the node's `report`; without one
- * the code is `SIDECAR_EXITED`.
+ * The node's process ended before it was ready, or rejected the start. `code` and `retryable` are
+ * those of the node's `report`; without a report the code is `SIDECAR_EXITED`.
  */
 export class StartFailed extends SidecarExited {
   override readonly name = "StartFailed";
@@ -198,8 +207,9 @@ export class StartFailed extends SidecarExited {
 }
 
 /**
- * The node's process ended before it answered. It may have carried out the command; the SDK does not write it again. `retryable` is `false`
- * for mail and broadcasts, because they may have been sent; the same call once more does no harm for all other commands.
+ * The node's process ended before it answered. The SDK does not repeat the command, because the
+ * node may have executed it. `retryable` is `false` for `send`, `reply` and `publish`, because the
+ * node may have sent the message; all other commands are safe to repeat.
  */
 export class SidecarRestarted extends SidecarError {
   override readonly name = "SidecarRestarted";
@@ -209,20 +219,21 @@ export class SidecarRestarted extends SidecarError {
   }
 }
 
-/** The node was not there, and did not come back in time. Nothing was sent. */
+/** No process of the node was ready in time. The SDK sent nothing. */
 export class SidecarUnavailable extends SidecarError {
   override readonly name = "SidecarUnavailable";
 
   constructor(ms: number) {
-    super(ErrorCode.SIDECAR_UNAVAILABLE, `the node was not back within ${ms} ms`, true);
+    const why = `the node is restarting and was not ready within ${ms} ms`;
+    super(ErrorCode.SIDECAR_UNAVAILABLE, `${why}: try again later`, true);
   }
 }
 
-/** `close` was called. */
+/** The program called `close`. */
 export class NodeClosed extends SidecarError {
   override readonly name = "NodeClosed";
 
   constructor() {
-    super(ErrorCode.CLOSED, "the node was closed");
+    super(ErrorCode.CLOSED, "the program closed the node");
   }
 }

@@ -1,11 +1,11 @@
-/** Events other than mail, for a program that reads them later: bounded, and the oldest gives way. No I/O. */
+/** Bounded buffers for events other than mail. A full buffer drops its oldest event. No I/O. */
 
 import type { Event, Message } from "./types.js";
 
-/** Kinds of events. None takes room from another. */
+/** The kinds of events. Each has its own buffer. */
 type Kind = "mail" | "broadcast" | "news" | "other";
 
-/** What the node tells about peers and about itself, in any amount. */
+/** Peer events, logs and overflow reports: of unlimited number. */
 const NEWS: ReadonlySet<Event["type"]> = new Set(["peer_discovered", "peer_connected", "peer_disconnected", "log", "overflow"]);
 
 export function isMessage(event: Event): event is Event & Message {
@@ -17,12 +17,12 @@ export function kindOf(event: Event): Kind {
   return NEWS.has(event.type) ? "news" : "other";
 }
 
-/** Holds at most `limit` events of each kind. */
+/** Holds at most `limit` events of each kind; a full kind drops its oldest event. */
 export class EventBuffer {
-  /** Events that gave way. */
+  /** Number of dropped events. */
   dropped = 0;
   readonly #limit: number;
-  /** Each event with its place among all that the node told. */
+  /** Each event with its position among all events of the node. */
   readonly #queues = new Map<Kind, [number, Event][]>();
 
   constructor(limit: number) {
@@ -40,12 +40,12 @@ export class EventBuffer {
     queue.push([number, event]);
   }
 
-  /** The number of the oldest event; `Infinity` when there is none. */
+  /** The position of the oldest event; `Infinity` if there is none. */
   get first(): number {
     return this.#oldest()?.[0]?.[0] ?? Infinity;
   }
 
-  /** Removes the oldest event. */
+  /** Removes and returns the oldest event; `undefined` if there is none. */
   shift(): Event | undefined {
     return this.#oldest()?.shift()?.[1];
   }

@@ -1,4 +1,4 @@
-/** Bytes to lines. No I/O. */
+/** Splits bytes into lines. No I/O. */
 
 import { LIMITS } from "./types.js";
 
@@ -7,8 +7,9 @@ const CARRIAGE_RETURN = 0x0d;
 const BYTE_ORDER_MARK = "\u{feff}";
 
 /**
- * Cuts a byte stream into lines at `\n` alone, and only then decodes them; how it is cut into chunks makes no difference. A line of
- * more than `limit` bytes is skipped and counted in `tooLong`; blank lines are no lines.
+ * Splits a byte stream into lines at `\n` only, and then decodes each line. The chunk boundaries
+ * have no effect. Skips blank lines. Skips lines longer than `limit` bytes and counts them in
+ * `tooLong`.
  */
 export class Framer {
   tooLong = 0;
@@ -22,12 +23,12 @@ export class Framer {
     this.#limit = limit;
   }
 
-  /** Bytes that wait for the end of their line. */
+  /** Number of buffered bytes of an incomplete line. */
   get waiting(): number {
     return this.#length;
   }
 
-  /** Takes the next chunk; returns the lines that end in it. */
+  /** Adds the next chunk; returns the lines that end in it. */
   push(chunk: Buffer): string[] {
     const lines: string[] = [];
     let start = 0;
@@ -45,7 +46,7 @@ export class Framer {
     if (!this.#skipping && start < chunk.length) {
       this.#partial.push(chunk.subarray(start));
       this.#length += chunk.length - start;
-      // With a carriage return and a byte order mark it may still be short enough.
+      // The limit excludes a carriage return (1 byte) and a byte order mark (3 bytes).
       if (this.#length > this.#limit + 4) {
         this.#forget();
         this.#skipping = true;

@@ -1,4 +1,4 @@
-/** What the node tells unasked, and the streams that the program reads. No I/O. */
+/** Distributes mail, broadcasts and events to the streams of the program. No I/O. */
 
 import { EventBuffer, isMessage, kindOf } from "./events.js";
 import { Mailbox } from "./mailbox.js";
@@ -6,16 +6,16 @@ import { Stream } from "./stream.js";
 import type { Event, Message } from "./types.js";
 
 export interface InboxOptions {
-  /** The program acknowledges by itself. */
+  /** `true` if the program acknowledges mail itself. */
   manual: boolean;
   mailBuffer: number;
-  /** Broadcasts that wait in each stream of messages. */
+  /** Maximum number of buffered broadcasts in each message stream. */
   broadcastBuffer: number;
-  /** Events of each kind that wait in each stream of events. */
+  /** Maximum number of buffered events of each kind in each event stream. */
   eventBuffer: number;
-  /** The SDK has to acknowledge a mail. */
+  /** Acknowledges a message. */
   ack(messageId: string): void;
-  /** The program begins to wait for an event, or does not wait any more. */
+  /** Reports that the program starts (`true`) or stops waiting for an event. */
   waits(waiting: boolean): void;
 }
 
@@ -25,7 +25,7 @@ export class Inbox {
   readonly mailbox: Mailbox;
   readonly #options: InboxOptions;
   readonly #streams = new Set<Stream<never>>();
-  /** What came before the first stream of messages, and of events. */
+  /** Buffers for the broadcasts and events that arrive before the first stream. */
   #earlyBroadcasts: EventBuffer | undefined;
   #earlyEvents: EventBuffer | undefined;
   #number = 0;
@@ -38,21 +38,21 @@ export class Inbox {
     this.#earlyEvents = new EventBuffer(options.eventBuffer);
   }
 
-  /** A stream of mail and broadcasts. The first one begins with the broadcasts that came before it. */
+  /** Returns a new stream of mail and broadcasts. The first one gets all earlier broadcasts. */
   messages(limit = this.#options.broadcastBuffer): Stream<Event & Message> {
     const stream = this.#open<Event & Message>(limit, isMessage, this.mailbox, this.#earlyBroadcasts);
     this.#earlyBroadcasts = undefined;
     return stream;
   }
 
-  /** A stream of everything else. The first one begins with what came before it. */
+  /** Returns a new stream of all other events. The first one gets all earlier events. */
   events(limit = this.#options.eventBuffer): Stream<Event> {
     const stream = this.#open<Event>(limit, isOther, undefined, this.#earlyEvents);
     this.#earlyEvents = undefined;
     return stream;
   }
 
-  /** Takes what the node told. */
+  /** Passes an event to the mailbox or to the streams. */
   put(event: Event): void {
     if (event.type === "ready") this.mailbox.processStarted();
     this.#number += 1;
@@ -66,7 +66,7 @@ export class Inbox {
     for (const stream of [...this.#streams]) stream.put(this.#number, event);
   }
 
-  /** Nothing comes any more. */
+  /** Ends all streams, including later ones. */
   end(): void {
     this.mailbox.close();
     this.#isOver = true;

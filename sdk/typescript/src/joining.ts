@@ -1,4 +1,7 @@
-/** Whether the node has reached the network, and whether mail still comes: a program that reads nothing cannot tell "no mail" from "no network". */
+/**
+ * Waits until the node has a peer, and until no more mail arrives. Without this a program cannot
+ * distinguish "no mail" from "no network".
+ */
 
 import type { KeepAlive } from "./process.js";
 import { CallTimeout, NotJoined, P2PError } from "./errors.js";
@@ -6,21 +9,24 @@ import type { CallOptions } from "./options.js";
 import { after } from "./timer.js";
 import { ErrorCode, type ConnectedPeer, type Event } from "./types.js";
 
-/** How long `joined` waits for a peer, in ms: a dial to a host that does not answer takes 10 s, and the node tries again. */
+/** Default timeout of `joined` in ms. A dial without an answer takes 10 s; this allows retries. */
 export const JOIN_TIMEOUT_MS = 30_000;
-/** How long no mail has to come, in ms. A node offers its mail as soon as it hears that the recipient is back, which takes about a second. */
+/**
+ * Default of `quietMs`. A node sends its mail as soon as it learns that the recipient is connected,
+ * which takes about a second.
+ */
 export const QUIET_MS = 3000;
-/** Looks at the peers besides those at every event, in ms: the node drops events of peers when the program is slow. */
+/** Interval in ms between requests for the peers, because the node may drop peer events. */
 const LOOK_MS = 1000;
-/** Complaints of the node that an error quotes. */
+/** Maximum number of the node's errors that a `NotJoined` quotes. */
 const MAX_ERRORS = 8;
-/** Errors of the look itself after which the next one may succeed. */
+/** Errors of a `peers` request after which the next one may succeed. */
 const PASSING: readonly ErrorCode[] = [ErrorCode.TIMEOUT, ErrorCode.SIDECAR_RESTARTED, ErrorCode.SIDECAR_UNAVAILABLE, ErrorCode.WRITE_TIMEOUT];
 
-/** What it needs of a node. */
+/** The functions of a node that `Joining` needs. */
 export interface JoiningContext {
   peers(options: CallOptions): Promise<ConnectedPeer[]>;
-  /** Mail that the program has not processed. */
+  /** Returns the number of messages that the program has not processed. */
   unprocessed(): number;
   /** Keeps this process alive while a call waits. */
   keepAlive: KeepAlive;
@@ -37,7 +43,7 @@ export class Joining {
     this.#node = node;
   }
 
-  /** Takes what the node told. */
+  /** Records an event of the node, if it concerns mail, peers or errors. */
   put(event: Event): void {
     if (event.type === "error") this.#complain(`${event.code}: ${event.message}`);
     if (event.type === "log" && (event.level === "warn" || event.level === "error")) this.#complain(event.message);
@@ -48,13 +54,13 @@ export class Joining {
     this.#errors = [...this.#errors.filter((other) => other !== what), what].slice(-MAX_ERRORS);
   }
 
-  /** A peer, a mail or an `ack`: the quiet begins anew. */
+  /** Restarts the quiet period after a new peer, mail or an `ack`. */
   changed(): void {
     this.#lastChange = performance.now();
     for (const wake of [...this.#waiting]) wake();
   }
 
-  /** Waits until a peer is connected. */
+  /** Waits until a peer is connected; resolves with the connected peers. */
   async joined(timeoutMs: number, signal: AbortSignal | undefined): Promise<ConnectedPeer[]> {
     const deadline = performance.now() + timeoutMs;
     return this.#holding(async () => {
@@ -68,7 +74,7 @@ export class Joining {
     });
   }
 
-  /** Waits until a peer is connected, the program has processed all mail, and none came for `quietMs`. */
+  /** Waits until a peer is connected, all mail is processed, and `quietMs` have passed since. */
   async caughtUp(quietMs: number, timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
     const deadline = performance.now() + timeoutMs;
     await this.joined(Math.min(timeoutMs, JOIN_TIMEOUT_MS), signal);
@@ -78,7 +84,7 @@ export class Joining {
         const now = performance.now();
         const quiet = this.#node.unprocessed() > 0 ? LOOK_MS : this.#lastChange + quietMs - now;
         if (quiet <= 0) return;
-        if (now >= deadline) throw new CallTimeout("`caughtUp`, while mail comes or is unprocessed,", timeoutMs, true);
+        if (now >= deadline) throw new CallTimeout("`caughtUp` (mail still arrives, or is unprocessed)", timeoutMs, true);
         await this.#change(Math.min(quiet, deadline - now), signal);
       }
     });
@@ -93,7 +99,7 @@ export class Joining {
     }
   }
 
-  /** Waits for a change, but no longer than so many ms. */
+  /** Waits for the next `changed`, at most `ms`. */
   async #change(ms: number, signal: AbortSignal | undefined): Promise<void> {
     signal?.throwIfAborted();
     let wake!: () => void;

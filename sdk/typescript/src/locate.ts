@@ -1,4 +1,7 @@
-/** Where the binary is: as named, as `P2P_NODE_BIN` says, in the package of this platform, or, only if asked, on PATH. */
+/**
+ * Finds the binary: the given path, else the path in `P2P_NODE_BIN`, else the package of this
+ * platform, else, only on request, PATH.
+ */
 
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -9,16 +12,16 @@ import { BinaryNotFound } from "./errors.js";
 
 export const VARIABLE = "P2P_NODE_BIN";
 export const NAME = "p2p-node";
-/** The platforms for which there is a package with the binary. */
+/** The platforms with a package that contains the binary. */
 export const PLATFORMS: readonly string[] = ["darwin-arm64", "darwin-x64", "linux-arm64", "linux-x64"];
-/** Loaders of musl: where there is one, npm does not install a package that needs glibc. */
+/** Loaders of musl. On a system with one of these, npm does not install a package for glibc. */
 const MUSL_LOADERS = ["/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1"];
 
 declare const __filename: unknown;
 
 /**
- * Where packages are looked for: beside this file, and beside the program. A bundler that writes CommonJS leaves `import.meta` empty; there
- * `__filename` is the bundle.
+ * Returns the files from which the SDK resolves packages: this file, the program and the working
+ * directory. In a CommonJS bundle `import.meta` is empty, and `__filename` is the bundle.
  */
 function origins(): string[] {
   const own: unknown = import.meta.url;
@@ -27,22 +30,22 @@ function origins(): string[] {
   return places.filter((place): place is string => typeof place === "string" && place !== "");
 }
 
-/** The binary in a package, if the package is installed. */
+/** Returns the path of the binary in a package, if the package is installed. */
 function packaged(name: string): string | undefined {
   for (const origin of origins()) {
     try {
       return unpacked(join(dirname(createRequire(origin).resolve(`${name}/package.json`)), "bin", NAME));
     } catch {
-      // It is not to be seen from there, or there is no such place.
+      // The package is not visible from this origin, or the origin does not exist.
     }
   }
   return undefined;
 }
 
 /**
- * The path of the binary.
+ * Returns the path of the binary.
  *
- * @throws {BinaryNotFound} naming the places that were looked at, and what to do.
+ * @throws {BinaryNotFound} with the searched places and advice.
  */
 export function findBinary(
   binary?: string,
@@ -55,7 +58,7 @@ export function findBinary(
   const looked = [`${VARIABLE} (not set)`];
   const own = `@p2p-node/${platform}`;
   const bundled = packaged(own);
-  // One that is there and cannot be run is an error of its own, with its cause.
+  // Also returns a file that the system cannot run: `checkBinary` reports the reason.
   if (bundled !== undefined && existsSync(bundled)) return bundled;
   looked.push(bundled === undefined ? `the package ${own} (not installed)` : bundled);
   if (searchPath) {
@@ -71,14 +74,16 @@ export function findBinary(
 function adviceFor(platform: string): string {
   const others = PLATFORMS.filter((other) => other !== platform && packaged(`@p2p-node/${other}`) !== undefined);
   if (others.length > 0) {
-    return `there is one for ${others.join(", ")}: node_modules was copied from another machine, or Node.js runs under emulation; install it here`;
+    const cause = "node_modules is a copy from another machine, or Node.js runs under emulation";
+    return `the installed package is for ${others.join(", ")}: ${cause}; install it on this machine`;
   }
-  if (!PLATFORMS.includes(platform)) return "there is no package for this platform; build it from source and name it (binary, P2P_NODE_BIN)";
+  const build = "build the binary from source, and set `binary` or P2P_NODE_BIN";
+  if (!PLATFORMS.includes(platform)) return `there is no package for this platform; ${build}`;
   if (MUSL_LOADERS.some((loader) => existsSync(loader))) {
-    return "the packages are for glibc, and this system has musl; build it from source and name it (binary, P2P_NODE_BIN)";
+    return `the packages are for glibc, and this system has musl; ${build}`;
   }
   return (
-    `install without --omit=optional, name a binary (binary, P2P_NODE_BIN), or ask for a search of PATH (searchPath); ` +
-    `beside a bundled program the package @p2p-node/${platform} has to be in node_modules, or the binary to be named`
+    "install without --omit=optional, set `binary` or P2P_NODE_BIN, or set `searchPath`; " +
+    `a node_modules beside a bundled program must contain the package @p2p-node/${platform}`
   );
 }

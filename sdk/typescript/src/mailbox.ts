@@ -1,53 +1,56 @@
-/** Mail from the node until the program has processed it. No I/O. */
+/** Holds mail from its arrival until the program has processed it. No I/O. */
 
 import { LIMITS, type Event, type Message } from "./types.js";
 
-/** Ids of processed mail that the SDK remembers: as many as a node leaves without an `ack`. */
+/**
+ * Maximum number of processed message ids that the SDK remembers. A node delivers at most this many
+ * messages without an `ack`.
+ */
 export const MAX_PROCESSED = LIMITS.maxUnacked;
 
-/** A mail with its place among all that the node told. */
+/** A message with its position among all events of the node. */
 export interface Entry {
   readonly number: number;
   readonly message: Event & Message;
 }
 
 /**
- * The mail of one node. Each goes to exactly one loop of the program. The node hands over `capacity` mails without an `ack` at most, so
- * that the box never holds more; the rest stays with the senders.
+ * The mail of one node. Each message goes to exactly one loop of the program. The node delivers at
+ * most `capacity` messages without an `ack`; further messages stay with their senders.
  */
 export class Mailbox {
-  /** Mail that a defective node handed over beyond the capacity. It is not acknowledged. */
+  /** Number of messages dropped unacknowledged, because the node delivered more than `capacity`. */
   dropped = 0;
   readonly #capacity: number;
   readonly #manual: boolean;
   readonly #ack: (messageId: string) => void;
-  /** Mail that no loop has, oldest first. */
+  /** Messages that no loop has received, oldest first. */
   readonly #waiting = new Map<string, Entry>();
-  /** Mail that a loop left in the middle. It came before all that waits. */
+  /** Messages that loops gave back, oldest first; all are older than the waiting messages. */
   #returned: Entry[] = [];
-  /** Mail that a loop has. */
+  /** Messages that a loop holds. */
   readonly #taken = new Map<string, Entry>();
-  /** Mail that the program has processed, oldest first: it comes again when its `ack` was lost with a process. */
+  /** Ids of processed messages, oldest first. A message arrives again if its `ack` was lost. */
   readonly #processed = new Set<string>();
   #isClosed = false;
 
-  /** `manual`: the program acknowledges by itself. `ack`: the SDK has to acknowledge a mail. */
+  /** `manual`: the program acknowledges mail itself. `ack`: acknowledges a message. */
   constructor(capacity: number, manual: boolean, ack: (messageId: string) => void) {
     this.#capacity = capacity;
     this.#manual = manual;
     this.#ack = ack;
   }
 
-  /** Mail that the program has not processed. */
+  /** Number of messages that the program has not processed. */
   get size(): number {
     return this.#waiting.size + this.#returned.length + this.#taken.size;
   }
 
-  /** Takes a mail that the node hands over. */
+  /** Adds a message that the node delivers. */
   put(number: number, message: Event & Message): void {
     const { messageId } = message;
     if (this.#processed.has(messageId)) {
-      // The process that had the `ack` is gone, and the sender does not know yet.
+      // The process ended before the sender got the acknowledgement.
       this.#ack(messageId);
       return;
     }
@@ -60,23 +63,23 @@ export class Mailbox {
     this.#waiting.set(messageId, { number, message });
   }
 
-  /** The number of the mail that `take` would return; `Infinity` when there is none. */
+  /** The position of the message that `take` would return; `Infinity` if there is none. */
   get first(): number {
     return this.#isClosed ? Infinity : (this.#oldest()?.number ?? Infinity);
   }
 
-  /** The oldest mail, for a loop that asks for one. `undefined` when there is none. */
+  /** Removes and returns the oldest message for a loop; `undefined` if there is none. */
   take(): Entry | undefined {
     const entry = this.#isClosed ? undefined : this.#oldest();
     if (entry === undefined) return undefined;
     if (this.#returned.length > 0) this.#returned.shift();
     else this.#waiting.delete(entry.message.messageId);
-    // A program that acknowledges mail itself has it for good.
+    // In manual mode no loop gives a message back, so the box does not track it.
     if (!this.#manual) this.#taken.set(entry.message.messageId, entry);
     return entry;
   }
 
-  /** The program has processed a mail. */
+  /** Records that the program has processed a message, and acknowledges it. */
   finish(entry: Entry): void {
     const { messageId } = entry.message;
     if (this.#taken.get(messageId) !== entry) return;
@@ -85,7 +88,7 @@ export class Mailbox {
     this.#ack(messageId);
   }
 
-  /** The program left a mail in the middle. */
+  /** Puts back a message that the program did not finish. */
   giveBack(entry: Entry): void {
     const { messageId } = entry.message;
     if (this.#taken.get(messageId) !== entry) return;
@@ -93,7 +96,7 @@ export class Mailbox {
     this.#returned = [...this.#returned, entry].sort((a, b) => a.number - b.number);
   }
 
-  /** The program acknowledges a mail itself. */
+  /** Records that the program has acknowledged a message itself. */
   acked(messageId: string): void {
     if (!this.#manual) this.#remember(messageId);
     this.#taken.delete(messageId);
@@ -101,18 +104,18 @@ export class Mailbox {
     this.#returned = this.#returned.filter((entry) => entry.message.messageId !== messageId);
   }
 
-  /** Another process takes over. What no loop has comes again, because its senders still have it. */
+  /** Drops unread mail when a new process starts, because its senders send it again. */
   processStarted(): void {
     this.#waiting.clear();
     this.#returned = [];
   }
 
-  /** Hands out no more mail. */
+  /** Stops the delivery of mail to the program. */
   close(): void {
     this.#isClosed = true;
   }
 
-  /** The mail that no loop has, oldest first. */
+  /** Returns the mail that no loop holds, oldest first. */
   drainMail(): Message[] {
     return [...this.#returned, ...this.#waiting.values()].map((entry) => entry.message);
   }

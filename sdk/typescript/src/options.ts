@@ -1,61 +1,96 @@
-/** How a node is started, and how a call is made. */
+/** The options of `open` and of the calls. */
 
 import { check, checkOptions, flag, functions, integer, milliseconds, name, object, oneOf, signal, strings, text, texts, type Rule } from "./arguments.js";
 import { InvalidArgument } from "./errors.js";
 import type { Restart } from "./supervisor.js";
 import { LIMITS, type Priority, type Route } from "./types.js";
 
-/** How a node is started. Times are in milliseconds. An option that is `undefined` is one that is not given. */
+/**
+ * The options of a node. Times are in milliseconds. An option that is `undefined` counts as absent.
+ */
 export interface Options {
   /** The path of the binary. Default: `P2P_NODE_BIN`, otherwise the package of this platform. */
   binary?: string;
-  /** Whether to search PATH as well. Default: `false`. */
+  /** `true`: as a last resort the SDK searches PATH for `p2p-node`. Default: `false`. */
   searchPath?: boolean;
-  /** Arguments before those of the SDK: further flags, or those of a program around the node. Default: none. */
+  /**
+   * Additional arguments, before those of the SDK: flags of the node, or arguments of a wrapper
+   * program. Do not pass secrets: every user of the machine can read them. Default: none.
+   */
   args?: string[];
-  /** Variables of the child besides those of this process. Default: none. */
+  /** Additional environment variables of the node. Default: none; it inherits this process's. */
   env?: Record<string, string>;
-  /** The child's working directory. Default: that of this process. */
+  /** The node's working directory. Default: that of this process. */
   cwd?: string;
   /** The display name. Default: that of the binary. */
   name?: string;
   /** The network. Default: that of the binary. */
   network?: string;
-  /** The TCP and UDP port to listen on, 0 to 65,535; 0 takes any. Default: that of the binary. */
+  /**
+   * The TCP and UDP port to listen on, 0 to 65,535; 0 means any free port. Default: that of the
+   * binary.
+   */
   port?: number;
-  /** Multiaddrs of nodes to join through, each ending in `/p2p/<peer id>`. Default: those of the binary. */
+  /**
+   * Multiaddrs of the nodes that this node dials to join the network, each ending in
+   * `/p2p/<peer id>`. Default: those of the binary.
+   */
   bootstrapPeers?: string[];
-  /** The directory for what has to outlive the process: mail, and a key that is made up. Default: none, nothing does. */
+  /**
+   * The directory that persists mail and a random key. Default: none; the node persists nothing.
+   */
   dataDir?: string;
-  /** `manual`: this program calls `ack` for each mail. `auto`: the SDK does, when this program asks for the next message. Default: `auto`. */
+  /**
+   * `auto`: the SDK acknowledges a message when this program asks for the next one. `manual`: this
+   * program calls `ack` for each message. Default: `auto`.
+   */
   ack?: "auto" | "manual";
-  /** The most mail that the node hands over without an `ack`, 1 to 16,384. The rest stays with its senders. Default: 1,024. */
+  /**
+   * Maximum number of messages that the node delivers without an `ack`, 1 to 16,384. Further
+   * messages stay with their senders. Default: 1,024.
+   */
   mailBuffer?: number;
-  /** Broadcasts kept for each stream of messages. When there are more, the oldest goes. Default: 1,024. */
+  /**
+   * Maximum number of buffered broadcasts of each message stream. A full buffer drops its oldest
+   * broadcast. Default: 1,024.
+   */
   broadcastBuffer?: number;
-  /** Events of each kind kept for each stream of events: news, and what becomes of mail and commands. Default: 1,024. */
+  /**
+   * Maximum number of buffered events of each event stream, once for peer events, logs and
+   * `overflow`, and once for all others. A full buffer drops its oldest event. Default: 1,024.
+   */
   eventBuffer?: number;
-  /** A file with variables for the node. Default: that of the binary. */
+  /** A file with environment variables for the node. Default: that of the binary. */
   envFile?: string;
-  /** The agent's Ethereum key: goes into the child's environment, never into its arguments. Default: that of the environment, or one that is made up. */
+  /**
+   * The agent's Ethereum key in hexadecimal. The SDK passes it in the environment, never in the
+   * arguments. Default: the key of the environment, else a random key, which lasts as long as the
+   * `P2PNode` or, with `dataDir`, as the data directory.
+   */
   privateKey?: string;
-  /** The file with the binding of a key elsewhere. Default: that of the binary. */
+  /** The file with the binding of a key that another device holds. Default: that of the binary. */
   bindingFile?: string;
-  /** How long the node may take to be ready, in ms. Default: 30,000. */
+  /** How long a process may take until it is ready, in ms. Default: 30,000. */
   readyTimeoutMs?: number;
-  /** How long a call waits, for the node to be there and for its answer, in ms. Default: 30,000. */
+  /** How long a call waits, for a running process and for its answer, in ms. Default: 30,000. */
   callTimeoutMs?: number;
-  /** The pauses before a process that ended is started again; `false`: it is not. Default: pauses of 1,000 to 60,000 ms. */
+  /**
+   * The restart policy. `false`: the SDK never restarts the process. Default: pauses of 1,000 to
+   * 60,000 ms.
+   */
   restart?: Partial<Restart> | false;
-  /** Called with what the node writes to stderr, in pieces. Default: none. */
+  /** The SDK calls this function with each piece of the node's stderr. Default: none. */
   onStderr?: (chunk: Buffer) => void;
-  /** Gives up opening. Default: none. */
+  /** Aborts `open` and kills the process. Has no effect after `open`. Default: none. */
   signal?: AbortSignal;
-  /** How long a node may take to end after `close`, in ms: to finish (it takes up to 5,000 itself), and then to obey SIGTERM. Default: [7,000, 2,000]. */
+  /**
+   * The time in ms from `close` until SIGTERM, and from then until SIGKILL. The node itself drains
+   * for up to 5,000 ms. Default: [7,000, 2,000].
+   */
   closeTimeoutsMs?: [number, number];
 }
 
-/** The most mail that a node leaves without an `ack`. */
+/** Rule for a positive number of things. */
 const COUNT = integer(1, Number.MAX_SAFE_INTEGER);
 
 const RESTART_RULES: Record<keyof Restart, Rule> = {
@@ -93,12 +128,12 @@ const RULES: Record<keyof Options, Rule> = {
     Array.isArray(value) && value.length === 2 && !value.some(milliseconds) ? undefined : "give two numbers of milliseconds",
 };
 
-/** @throws {InvalidArgument} naming the option, never the value of `privateKey`. */
+/** @throws {InvalidArgument} with the name of an invalid option; never quotes `privateKey`. */
 export function checkOpenOptions(options: Options): void {
   check("options", options, object);
   const { privateKey } = options as { privateKey?: unknown };
-  // The error would quote it.
-  if (privateKey !== undefined && typeof privateKey !== "string") throw new InvalidArgument("privateKey", "is no string");
+  // Checked here, because `checkOptions` would quote the value.
+  if (privateKey !== undefined && typeof privateKey !== "string") throw new InvalidArgument("privateKey", "is not a string: give the key in hexadecimal");
   checkOptions(options, RULES);
   if (typeof options.restart === "object") checkOptions(options.restart, RESTART_RULES, "restart.");
 }
@@ -112,41 +147,53 @@ export const DEFAULTS = {
   closeTimeoutsMs: [7000, 2000],
 } as const;
 
-/** Of each call. */
+/** The options of each call. */
 export interface CallOptions {
-  /** Aborted, the call rejects with its reason; the command is not taken back. Default: none. */
+  /**
+   * If the signal aborts, the call rejects with its reason. The SDK withdraws a command that it has
+   * not written yet, and ends the search of `discover`; the node still executes every other written
+   * command. Default: none.
+   */
   signal?: AbortSignal;
   /** How long the call waits, in ms. Default: `callTimeoutMs` of `open`. */
   timeoutMs?: number;
 }
 
-/** Of `publish`. */
+/** The options of `publish`. */
 export interface PublishOptions extends CallOptions {
-  /** What the message is, for those who receive it, at most 64 bytes. Default: none. */
+  /** The kind of the message, for the receiving agent, at most 64 bytes. Default: none. */
   kind?: string;
-  /** How urgent it is. Default: as its kind is, `medium` for most. */
+  /** The priority. Default: that of `kind`; `medium` for most kinds. */
   priority?: Priority;
 }
 
-/** Of `send` and `reply`. */
+/** The options of `send` and `reply`. */
 export interface SendOptions extends PublishOptions {
-  /** How long the node tries, in ms: 1 to 604,800,000 (7 days). Default: 120,000 (2 minutes); with a data directory 86,400,000 (1 day). */
+  /**
+   * How long the node tries to deliver the message, in ms: 1 to 604,800,000 (7 days). Default:
+   * 120,000 (2 minutes), and 86,400,000 (1 day) with a data directory.
+   */
   ttlMs?: number;
-  /** Which way the mail goes. Default: `auto`. */
+  /** The route of the message. Default: `auto`. */
   route?: Route;
-  /** The message that it answers, at most 128 bytes. Default: none; `reply` gives the message's own. */
+  /**
+   * The id of the message that this one answers, at most 128 bytes. Default: none; `reply` sets it.
+   */
   replyTo?: string;
-  /** The conversation, at most 128 bytes. Default: none; `reply` gives that of the message. */
+  /** The conversation, at most 128 bytes. Default: none; `reply` copies it from the message. */
   conversationId?: string;
 }
 
-/** The arguments of the process. Whoever gave some of their own may have given them for a program around it: those come first. */
+/**
+ * Returns the arguments of the process. `args` come first, because they may be for a wrapper
+ * program.
+ */
 export function commandLine(options: Options): string[] {
   const flags: [string, string | undefined][] = [
     ["--name", options.name],
     ["--network", options.network],
     ["--data-dir", options.dataDir],
-    // The node never acknowledges by itself: only this program knows when it has processed a mail.
+    // The SDK acknowledges mail itself: only this program knows when it has processed a message.
     ["--ack", "manual"],
     ["--env-file", options.envFile],
     ["--binding", options.bindingFile],
@@ -155,7 +202,9 @@ export function commandLine(options: Options): string[] {
   return [...(options.args ?? []), ...flags.flatMap(([flag, value]) => (value === undefined ? [] : [flag, value]))];
 }
 
-/** Its environment; `ephemeralKey` is for an agent that was given none. */
+/**
+ * Returns the environment of the process. `ephemeralKey`: the key of an agent without any other.
+ */
 export function environment(options: Options, ephemeralKey: string): NodeJS.ProcessEnv {
   const key = options.privateKey === undefined ? {} : { PRIVATE_KEY: options.privateKey };
   return { ...process.env, P2P_NODE_EPHEMERAL_KEY: ephemeralKey, ...options.env, ...key };

@@ -1,4 +1,7 @@
-/** The child process: in a process group of its own, its stderr always read, waited for by its exit and not by its pipes. */
+/**
+ * The child process: runs in its own process group. The SDK always drains its stderr, and detects
+ * its end by the exit and not by the pipes.
+ */
 
 import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { statSync } from "node:fs";
@@ -10,14 +13,14 @@ import { InvalidArgument, SidecarError, type Exit } from "./errors.js";
 import { within } from "./timer.js";
 import { ErrorCode } from "./types.js";
 
-/** Bytes of stderr that are kept: what a Linux pipe holds. */
+/** Maximum size of the retained stderr in bytes: the capacity of a Linux pipe. */
 const STDERR_BYTES = 64 * 1024;
-/** What an error quotes of it: about twenty lines. */
+/** Bytes of stderr that an error quotes: about twenty lines. */
 const QUOTED_BYTES = 2048;
-/** How long pipes are read on after the exit, in ms: a grandchild may hold them for ever. */
+/** Time in ms for which the SDK reads the pipes after the exit. A grandchild may keep them open. */
 export const EXIT_GRACE_MS = 1000;
 
-/** Whatever ends this process, no child is left behind; `--parent-pid` covers the ends that run no code. */
+/** Children to kill when this process exits. `--parent-pid` covers exits that run no code. */
 const running = new Set<Process>();
 process.on("exit", () => {
   for (const child of running) child.signal("SIGKILL");
@@ -31,16 +34,16 @@ export interface SpawnOptions {
   onStderr: ((chunk: Buffer) => void) | undefined;
 }
 
-/** Keeps this process alive, as `ref` and `unref` of the handles of Node.js do. Calls of both are counted. */
+/** Keeps this process alive, as `ref` and `unref` of Node.js handles. Counts the calls of both. */
 export interface KeepAlive {
   ref(): void;
   unref(): void;
 }
 
-/** A running child. It keeps this process alive only after `ref`, until `unref`. */
+/** A running child. It keeps this process alive only between `ref` and `unref`. */
 export class Process {
   readonly exit: Promise<Exit>;
-  /** The end of stdout. */
+  /** Resolves at the end of stdout. */
   readonly outputEnd: Promise<void>;
   readonly program: string;
   readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
@@ -60,24 +63,29 @@ export class Process {
     });
     this.outputEnd = new Promise((resolve) => child.stdout.once("close", resolve));
     this.#stderrEnd = new Promise((resolve) => child.stderr.once("close", resolve));
-    // Who waits for an answer learns of the end by the exit; an error of a pipe says nothing more.
+    // Ignores pipe errors: waiting calls fail at the exit of the child.
     for (const pipe of [child.stdin, child.stdout, child.stderr]) pipe.on("error", () => undefined);
     child.stderr.on("data", (chunk: Buffer) => {
       this.#stderr = Buffer.concat([this.#stderr, chunk]).subarray(-STDERR_BYTES);
       try {
         options.onStderr?.(chunk);
       } catch (error) {
-        // A hook that fails must not stop the reading.
+        // A failing hook must not stop the reading.
         process.emitWarning(`onStderr failed: ${String(error)}`);
       }
     });
     running.add(this);
   }
 
-  /** Starts the child. Its process group is its own, so that Ctrl-C at a terminal reaches this process alone. */
+  /**
+   * Starts the child in its own process group, so that Ctrl-C in a terminal does not reach it.
+   *
+   * @throws {InvalidArgument} for a bad `cwd`; `BinaryNotFound`, `BinaryUnusable`, or
+   * `SidecarError` with the code `SPAWN_FAILED`.
+   */
   static async spawn(options: SpawnOptions): Promise<Process> {
     const { args, env, cwd } = options;
-    if (cwd !== undefined && !isDirectory(cwd)) throw new InvalidArgument("cwd", `is ${JSON.stringify(cwd)}, which is no directory`);
+    if (cwd !== undefined && !isDirectory(cwd)) throw new InvalidArgument("cwd", `is ${JSON.stringify(cwd)}, which is not a directory`);
     const program = resolveProgram(options.program, env, cwd);
     checkBinary(program);
     const failed = (error: unknown): SidecarError =>
@@ -105,7 +113,7 @@ export class Process {
     return this.#child.pid ?? 0;
   }
 
-  /** A pipe is a socket to Node.js, which knows when nothing has moved in it for a while. */
+  /** Returns the pipe to the child, which Node.js represents as a socket. */
   get stdin(): Socket {
     return this.#child.stdin as Socket;
   }
@@ -118,12 +126,12 @@ export class Process {
     this.#child.stdout.on("data", take);
   }
 
-  /** The end of what the child wrote to stderr. */
+  /** Returns the last bytes of the child's stderr as text, at most 2,048. */
   stderrTail(): string {
     return this.#stderr.subarray(-QUOTED_BYTES).toString("utf8");
   }
 
-  /** Waits for the exit, and a moment for the last of stderr. */
+  /** Waits for the exit, and then at most `EXIT_GRACE_MS` for the end of stderr. */
   async finished(): Promise<Exit> {
     const exit = await this.exit;
     await within(this.#stderrEnd, EXIT_GRACE_MS);
@@ -145,17 +153,20 @@ export class Process {
     return handles as Partial<KeepAlive>[];
   }
 
-  /** Signals the child and its children, unless it has ended: its number may be another's then. */
+  /**
+   * Sends a signal to the child's process group, unless the child has exited: then another process
+   * may have its id.
+   */
   signal(name: NodeJS.Signals): void {
     if (this.#exited || this.#child.pid === undefined) return;
     try {
       process.kill(-this.#child.pid, name);
     } catch {
-      // It has ended just now, which is what was wanted.
+      // The child has just exited, so the signal is not needed.
     }
   }
 
-  /** Lets go of the pipes of a child that has ended. */
+  /** Closes the pipes of a child that has exited. */
   release(): void {
     for (const pipe of [this.#child.stdin, this.#child.stdout, this.#child.stderr]) pipe.destroy();
   }

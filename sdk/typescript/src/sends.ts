@@ -1,42 +1,44 @@
-/** `send`s that wait until the node has room for them: in order for each recipient, and in turn among recipients. No I/O. */
+/**
+ * `send`s that wait for credit: in order for each recipient, and in turn among recipients. No I/O.
+ */
 
 /**
- * `send`s that may wait here, and the bytes of their lines. Ours: more mail than a program should ask for before it waits for an answer,
- * and as much memory as a program can spare.
+ * Maximum number of waiting `send`s, and maximum size of their lines in bytes. A program should
+ * wait for answers well before it reaches either.
  */
 export const MAX_WAITING_SENDS = 65_536;
 export const MAX_WAITING_BYTES = 256 << 20;
 
-/** What the node takes without an answer. */
+/** The unanswered `send`s, and the bytes of their lines, that the node accepts. */
 export interface Credit {
   sends: number;
   bytes: number;
 }
 
 interface Lane<T> {
-  /** With the bytes of each. */
+  /** Each `send` with the size of its line in bytes. */
   waiting: Map<T, number>;
   inFlight: number;
   inFlightBytes: number;
 }
 
-/** No recipient has more than half of the credit, so that one that takes nothing leaves the other half to the others. */
+/** Each recipient gets at most half of the credit, so that a slow one cannot block the others. */
 export class SendQueue<T> {
   credit: Credit;
-  /** Unanswered `send`s, and their bytes. */
+  /** Number of unanswered `send`s, and their bytes. */
   inFlight = 0;
   inFlightBytes = 0;
   size = 0;
   bytes = 0;
   readonly #lanes = new Map<string, Lane<T>>();
-  /** Recipients for whom something waits; the next one in turn comes first. */
+  /** Recipients with a waiting `send`; the queue serves the first one next. */
   readonly #turns = new Set<string>();
 
   constructor(credit: Credit) {
     this.credit = credit;
   }
 
-  /** Adds a `send`; returns `false` if too many wait already. */
+  /** Adds a `send`. Returns `false` if too many `send`s already wait. */
   push(recipient: string, bytes: number, item: T): boolean {
     const isFull = this.size >= MAX_WAITING_SENDS || this.bytes + bytes > MAX_WAITING_BYTES;
     if (isFull && this.size > 0) return false;
@@ -49,7 +51,7 @@ export class SendQueue<T> {
     return true;
   }
 
-  /** Takes the next `send` that may be written; from now on it is in flight. */
+  /** Removes and returns the next `send` that may be written. It uses credit until `ended`. */
   next(): T | undefined {
     for (const recipient of this.#turns) {
       const lane = this.#lanes.get(recipient) as Lane<T>;
@@ -57,7 +59,7 @@ export class SendQueue<T> {
       if (first === undefined) continue;
       const [item, bytes] = first;
       if (!this.#isWithinShare(lane, bytes)) continue;
-      // The recipient keeps its turn, so that a large message gets all the credit that it needs.
+      // The recipient keeps its turn, so that a large message gets enough credit.
       if (!this.#hasCredit(bytes)) return undefined;
       this.#removeWaiting(recipient, lane, item, bytes);
       if (this.#turns.delete(recipient)) this.#turns.add(recipient);
@@ -70,7 +72,7 @@ export class SendQueue<T> {
     return undefined;
   }
 
-  /** A `send` in flight has ended. */
+  /** Releases the credit of a `send` that was answered or has failed. */
   ended(recipient: string, bytes: number): void {
     const lane = this.#lanes.get(recipient);
     if (lane === undefined) return;
@@ -81,7 +83,7 @@ export class SendQueue<T> {
     this.#tidy(recipient, lane);
   }
 
-  /** Takes back a `send` that waits. */
+  /** Removes a waiting `send`. */
   remove(recipient: string, item: T): void {
     const lane = this.#lanes.get(recipient);
     const bytes = lane?.waiting.get(item);
@@ -90,7 +92,7 @@ export class SendQueue<T> {
     this.#tidy(recipient, lane);
   }
 
-  /** Takes back all that wait. */
+  /** Removes and returns all waiting `send`s. */
   clear(): T[] {
     const items: T[] = [];
     for (const [recipient, lane] of [...this.#lanes]) {
@@ -104,7 +106,7 @@ export class SendQueue<T> {
 
   #hasCredit(bytes: number): boolean {
     const { sends, bytes: all } = this.credit;
-    // What is larger than the credit goes alone.
+    // A `send` that is larger than the credit goes alone.
     return this.inFlight === 0 || (this.inFlight < sends && this.inFlightBytes + bytes <= all);
   }
 

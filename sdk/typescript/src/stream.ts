@@ -1,52 +1,56 @@
-/** What the node tells, for a program that iterates. No stream ever stops the reading of the node's output. */
+/** Async iterators over events and mail. No stream pauses the reading of the node's output. */
 
 import { EventBuffer } from "./events.js";
 import type { Entry, Mailbox } from "./mailbox.js";
 import type { Event } from "./types.js";
 
-/** What a stream tells its owner. */
+/** Handles the notifications of a stream. */
 export interface Owner<T> {
-  /** The stream takes no more events. */
+  /** The stream accepts no more events. */
   ended(stream: Stream<T>): void;
-  /** The program begins to wait for an event, or does not wait any more. */
+  /** The program starts (`true`) or stops waiting for an event. */
   waits(waiting: boolean): void;
-  /** A mail can be taken again. */
+  /** A loop has given mail back. */
   returned(): void;
 }
 
 type Result<T> = IteratorResult<T, undefined>;
 
-/** What a loop takes from. */
+/** The source of a loop. */
 interface Source<T> {
   mailbox: Mailbox | undefined;
   take(loop: Loop<T>): Promise<Result<T>>;
   left(loop: Loop<T>): void;
 }
 
-/** One `for await` over a stream, with the mail that it has taken and not processed. */
+/** One `for await` over a stream, with the messages that it has received and not processed. */
 class Loop<T> implements AsyncIterableIterator<T> {
   readonly #source: Source<T>;
-  /** `true`: the program has seen the mail, so that its next `next` means that it has processed it. */
+  /**
+   * `true`: the program has seen the message, so its next call of `next` means that it has
+   * processed it.
+   */
   readonly #held = new Map<Entry, boolean>();
 
   constructor(source: Source<T>) {
     this.#source = source;
   }
 
-  /** A mail goes to the program. */
+  /** Holds a message that the loop delivers to the program. */
   hold(entry: Entry): void {
     this.#held.set(entry, false);
-    // This runs before the program sees the mail. Two calls of `next` at once acknowledge nothing.
+    // The microtask runs before the program sees the message. Two calls of `next` in one tick
+    // therefore acknowledge nothing.
     queueMicrotask(() => this.#held.has(entry) && this.#held.set(entry, true));
   }
 
-  /** Goes on where another one was. */
+  /** Moves the messages of another loop to this one. */
   follow(other: Loop<T>): void {
     for (const [entry, seen] of other.#held) this.#held.set(entry, seen);
     other.#held.clear();
   }
 
-  /** The program has processed what it has seen. */
+  /** Acknowledges the messages that the program has seen. */
   finish(): void {
     for (const [entry, seen] of this.#held) {
       if (!seen) continue;
@@ -55,7 +59,7 @@ class Loop<T> implements AsyncIterableIterator<T> {
     }
   }
 
-  /** The program has left what it has. */
+  /** Gives all held messages back to the mailbox. */
   giveBack(): void {
     for (const entry of this.#held.keys()) this.#source.mailbox?.giveBack(entry);
     this.#held.clear();
@@ -77,30 +81,34 @@ class Loop<T> implements AsyncIterableIterator<T> {
 }
 
 /**
- * An async iterator over events. Of all the loops over the streams of a node each mail goes to exactly one; every other event goes to every
- * stream. The SDK acknowledges a mail when the loop that took it asks for the next event. A mail whose loop was left in the middle, by
- * `break`, `return` or an exception, is not acknowledged, and the next loop begins with it: call `node.ack` before such a `break`. What the
- * program took by `next` is acknowledged by the `next` after it, and by `return`.
+ * An async iterator over events. Each mail message goes to exactly one loop of all streams of a
+ * node; every other event goes to every stream.
  *
- * The oldest event of a kind gives way when too many of them wait; mail never does.
+ * With `ack: "auto"` the SDK acknowledges a message when its loop asks for the next event. If
+ * `break`, `return` or an exception leaves the loop in the middle, the SDK does not acknowledge the
+ * message, and the next loop begins with it. Call `node.ack` before such a `break` if the program
+ * has processed the message. The SDK acknowledges a message from `next` at the following `next` and
+ * at `return`.
+ *
+ * A full buffer drops the oldest event of its kind. The stream never drops mail.
  */
 export class Stream<T> implements AsyncIterableIterator<T> {
   readonly #desired: (event: Event) => boolean;
   readonly #owner: Owner<T>;
   readonly #events: EventBuffer;
   readonly #source: Source<T>;
-  /** What `next` has taken. */
+  /** Holds the messages that `next` returned. */
   readonly #own: Loop<T>;
   readonly #loops = new Set<Loop<T>>();
   #takers: { loop: Loop<T>; resolve(result: Result<T> | Promise<never>): void }[] = [];
   #ended = false;
-  /** Why the stream ended, for the next one who takes. */
+  /** The error that the next read of the ended stream reports. */
   #failure: Error | undefined;
   #tellEnd!: () => void;
-  /** @internal The stream takes no more events. */
+  /** @internal Resolves when the stream accepts no more events. */
   readonly ended = new Promise<void>((resolve) => (this.#tellEnd = resolve));
 
-  /** @internal `mailbox`: where the stream takes mail from, if it is about mail. */
+  /** @internal `mailbox`: the source of mail, for a message stream. */
   constructor(limit: number, wanted: (event: Event) => boolean, mailbox: Mailbox | undefined, owner: Owner<T>) {
     this.#desired = wanted;
     this.#owner = owner;
@@ -109,25 +117,28 @@ export class Stream<T> implements AsyncIterableIterator<T> {
     this.#own = new Loop(this.#source);
   }
 
-  /** Events that the stream dropped because the program did not take them. Mail is never among them. */
+  /**
+   * Returns the number of events that the stream dropped because the program did not read them. The
+   * stream never drops mail.
+   */
   get dropped(): number {
     return this.#events.dropped;
   }
 
-  /** @internal Takes an event that is no mail. */
+  /** @internal Adds an event other than mail. */
   put(number: number, event: Event): void {
     if (this.#ended || !this.#desired(event)) return;
     this.#events.push(number, event);
     this.wake();
   }
 
-  /** @internal Takes over what came before there was a stream. */
+  /** @internal Takes over the events that arrived before the stream existed. */
   adopt(events: EventBuffer): void {
     this.#events.dropped += events.dropped;
     for (let number = events.first; number !== Infinity; number = events.first) this.put(number, events.shift() as Event);
   }
 
-  /** @internal Gives what is there to those who wait. */
+  /** @internal Passes available events to waiting reads. */
   wake(): void {
     for (let taker = this.#takers[0]; taker !== undefined; taker = this.#takers[0]) {
       const result = this.#pull(taker.loop);
@@ -138,14 +149,14 @@ export class Stream<T> implements AsyncIterableIterator<T> {
     }
   }
 
-  /** @internal Nothing comes any more; the program can still take the events that wait. */
+  /** @internal Ends the stream: it yields the buffered events and no later ones. */
   end(): void {
     this.#ended = true;
     this.#tellEnd();
     this.wake();
   }
 
-  /** @internal Ends the stream in the place of the program: a loop over it ends, or fails if there is an error. */
+  /** @internal Ends the stream on behalf of the program. Its loops end, or fail with `failure`. */
   finish(failure?: Error): void {
     if (this.#ended) return;
     this.#failure = failure;
@@ -154,12 +165,12 @@ export class Stream<T> implements AsyncIterableIterator<T> {
     this.#owner.returned();
   }
 
-  /** The next event, when there is one. Acknowledges the mail that the `next` before it gave. */
+  /** Waits for the next event. Acknowledges the message that the previous `next` returned. */
   next(): Promise<Result<T>> {
     return this.#own.next();
   }
 
-  /** Ends the stream in good order: acknowledges what `next` has taken. */
+  /** Ends the stream and acknowledges the message that `next` returned last. */
   return(): Promise<Result<T>> {
     this.#own.finish();
     for (const loop of [this.#own, ...this.#loops]) loop.giveBack();
@@ -171,7 +182,10 @@ export class Stream<T> implements AsyncIterableIterator<T> {
     return Promise.resolve({ value: undefined, done: true });
   }
 
-  /** A loop goes on where `next` was. Several loops may share a stream. The stream ends with the last one. */
+  /**
+   * Starts a loop, which takes over the message from `next`. Several loops may share a stream. The
+   * stream ends when the last loop ends.
+   */
   [Symbol.asyncIterator](): AsyncIterableIterator<T> {
     const loop = new Loop(this.#source);
     loop.follow(this.#own);
@@ -186,7 +200,7 @@ export class Stream<T> implements AsyncIterableIterator<T> {
     else this.#owner.returned();
   }
 
-  /** The oldest event; `undefined` when there is none yet. */
+  /** Removes and returns the oldest event; `undefined` if there is none yet. */
   #pull(loop: Loop<T>): Result<T> | undefined {
     const mailbox = this.#ended ? undefined : this.#source.mailbox;
     if (mailbox !== undefined && mailbox.first < this.#events.first) {
@@ -199,7 +213,7 @@ export class Stream<T> implements AsyncIterableIterator<T> {
     return this.#ended ? { value: undefined, done: true } : undefined;
   }
 
-  /** A stream that failed says so once. */
+  /** Reports the failure of a stream once. */
   #given(result: Result<T>): Result<T> | Promise<never> {
     const failure = result.done === true ? this.#failure : undefined;
     if (failure === undefined) return result;

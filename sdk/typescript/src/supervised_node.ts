@@ -1,4 +1,4 @@
-/** A process that is started again when it crashes, and the calls that wait for it. */
+/** Supervises the process of one node, restarts it after a crash, and executes calls. */
 
 import { randomBytes } from "node:crypto";
 
@@ -25,15 +25,21 @@ import { after, within } from "./timer.js";
 import { ErrorCode, PROTOCOL_VERSION, type Command, type Delivery, type Event, type Ready } from "./types.js";
 import { DesiredState } from "./desired_state.js";
 
-/** Events of the process. */
+/** The lifecycle events of the process. */
 export interface Lifecycle {
-  /** The process ended. The SDK restarts it after `delayMs`. `exit` is missing if no process had started or the SDK killed it. */
+  /**
+   * The process ended. The SDK restarts it after `delayMs`. `exit` is missing if no process had
+   * started or the SDK killed it before it was ready. `attempt` counts the restarts, from 1.
+   */
   restarting: [{ exit: Exit | undefined; reason: string; delayMs: number; attempt: number }];
-  /** The node is ready again, with the same address, port and subscriptions. It missed the broadcasts of the meantime. */
+  /**
+   * The node is ready again, with the same address, access rules and subscriptions. It missed the
+   * broadcasts of the last `downtimeMs`.
+   */
   restarted: [{ attempt: number; downtimeMs: number; ready: Ready }];
-  /** The process crashed this often within the window. The SDK still restarts it. */
+  /** The process crashed `crashes` times within the policy's window. The SDK still restarts it. */
   unhealthy: [{ crashes: number }];
-  /** The last event. `error`: the reason, unless the program called `close`. */
+  /** The last event, with the reason; `undefined` if the program called `close`. */
   closed: [P2PError | undefined];
 }
 
@@ -43,12 +49,12 @@ export interface Handler {
   onLifecycle<Name extends keyof Lifecycle>(name: Name, ...what: Lifecycle[Name]): void;
 }
 
-/** Errors after which another start would end the same way. A binary that is being replaced at this time is none. */
+/** Errors after which a restart would fail the same way. A missing binary may be being replaced. */
 const FINAL: readonly ErrorCode[] = [ErrorCode.VERSION_MISMATCH, ErrorCode.IDENTITY_CHANGED, ErrorCode.INTERNAL];
 
 /** Starts and restarts the process of a node, and passes the calls to it. */
 export class SupervisedNode implements KeepAlive {
-  /** Number of lines of the node that the SDK could not decode. */
+  /** The number of lines of the node that the SDK could not decode. */
   undecodable = 0;
   ready!: Ready;
   child: Child | undefined;
@@ -76,7 +82,7 @@ export class SupervisedNode implements KeepAlive {
     this.#calls = new Calls(this.#desired, this);
   }
 
-  /** Starts the first process. What goes wrong before it is ready is not tried again. */
+  /** Starts the first process. The SDK does not retry if it fails before it is ready. */
   async open(): Promise<void> {
     const [child, ready] = await this.#start(this.#options.port, this.#options.signal);
     this.#onReady(child, ready);
@@ -85,22 +91,22 @@ export class SupervisedNode implements KeepAlive {
 
   // --- Asking ---
 
-  /** Has a command written when its turn comes, and waits for its answer. */
+  /** Queues a command and waits for its answer. `outcome` gets the delivery of a message. */
   async ask(command: Command, options: CallOptions, outcome?: Deferred<Delivery>): Promise<Reply> {
     return this.#calls.ask(command, this.#checked(options), outcome);
   }
 
-  /** Acknowledges a mail of which the program does not ask for the answer. */
+  /** Acknowledges a message without waiting for the answer. */
   ack(messageId: string): void {
     if (this.#closed === undefined) this.#calls.ack(messageId);
   }
 
-  /** Acknowledges a mail and waits for the answer. */
+  /** Acknowledges a message and waits for the answer. */
   async askAck(messageId: string, options: CallOptions): Promise<void> {
     return this.#calls.askAck(messageId, this.#checked(options));
   }
 
-  /** Mail whose `ack` the node did not know. */
+  /** Number of acknowledged messages that the node did not know. */
   get acksNotFound(): number {
     return this.#calls.acks.notFound;
   }
@@ -111,12 +117,12 @@ export class SupervisedNode implements KeepAlive {
     return { ...options, timeoutMs: options.timeoutMs ?? this.#options.callTimeoutMs ?? DEFAULTS.callTimeoutMs };
   }
 
-  /** Waits for something for as long as a call may, and keeps this process alive meanwhile. */
+  /** Waits for `something` with the options of a call, and keeps this process alive meanwhile. */
   wait<T>(something: Promise<T>, options: CallOptions, late: (timeoutMs: number) => P2PError): Promise<T> {
     return waitFor(something, options, late, this);
   }
 
-  /** Keeps this process alive until `unref`, by the child or by the timer of the next start. Calls are counted. */
+  /** Keeps this process alive until `unref`. Counts the calls. */
   ref(): void {
     this.#refs += 1;
     if (this.#refs !== 1) return;
@@ -124,7 +130,9 @@ export class SupervisedNode implements KeepAlive {
     this.#pause?.timer.ref();
   }
 
-  /** Takes back one `ref`. After the last one, neither the child nor the timer keeps this process alive. */
+  /**
+   * Undoes one `ref`. After the last one, neither the child nor a timer keeps this process alive.
+   */
   unref(): void {
     this.#refs -= 1;
     if (this.#refs !== 0) return;
@@ -134,7 +142,10 @@ export class SupervisedNode implements KeepAlive {
 
   // --- The process ---
 
-  /** A process that is ready; one that does not get there is gone. */
+  /**
+   * Starts a process and waits until it is ready. If that fails, kills the process before it throws
+   * the error.
+   */
   async #start(port: number | undefined, signal?: AbortSignal): Promise<[Child, Ready]> {
     signal?.throwIfAborted();
     const options = this.#options;
@@ -161,18 +172,19 @@ export class SupervisedNode implements KeepAlive {
     };
     const give = (): void => process.signal("SIGKILL");
     signal?.addEventListener("abort", give, { once: true });
-    // Whoever closed or gave up a moment ago saw no process to end.
+    // `close` or an abort before this point found no process to kill.
     if (this.#closing !== undefined || signal?.aborted) give();
     try {
       return [child, await child.connect(connect, options.readyTimeoutMs ?? DEFAULTS.readyTimeoutMs)];
     } catch (error) {
-      // One that says why it refuses is about to end by itself, with a code that tells whether to try again.
+      // A process that rejected the command exits by itself. Its exit code says if a restart can
+      // help.
       if (error instanceof CommandRefused) await within(process.exit, EXIT_GRACE_MS);
       const exit = await child.kill();
       signal?.throwIfAborted();
       if (!(error instanceof CommandRefused)) throw error;
       const { code, details, retryable } = error;
-      // The error's text begins with the code, which the report has apart.
+      // The error's text begins with the code, which the report holds separately.
       const message = error.message.slice(code.length + 2);
       throw new StartFailed(exit, process.stderrTail(), { code, message, retryable, details });
     } finally {
@@ -193,13 +205,17 @@ export class SupervisedNode implements KeepAlive {
     try {
       await this.#restartOnExit(child);
     } catch (error) {
-      // A defect of this package must not leave callers waiting for ever.
+      // After a bug in this package, callers must not wait forever.
       for (const process of this.#processes) process.signal("SIGKILL");
-      this.#finish(new SidecarError(ErrorCode.INTERNAL, `the supervision failed: ${String(error)}`), child);
+      const message = `the supervisor of the SDK failed, please report this bug: ${String(error)}`;
+      this.#finish(new SidecarError(ErrorCode.INTERNAL, message), child);
     }
   }
 
-  /** Has a process take the place of one that ended, again and again, until that is no use or the node is closed. */
+  /**
+   * Restarts the process after each exit, until a restart cannot help or the program closes the
+   * node.
+   */
   async #restartOnExit(child: Child): Promise<void> {
     for (;;) {
       const end = await child.ended();
@@ -239,7 +255,7 @@ export class SupervisedNode implements KeepAlive {
     return this.#closing !== undefined;
   }
 
-  /** Waits, unless the node is closed before. */
+  /** Waits for `ms`, or until `close`. */
   async #wait(ms: number): Promise<void> {
     await new Promise<void>((end) => {
       const timer = after(ms, end);
@@ -250,14 +266,15 @@ export class SupervisedNode implements KeepAlive {
     this.#pause = undefined;
   }
 
-  /** A new process in the place of the old one, with all that this program had asked of that. */
+  /** Starts a replacement process and restores the desired state in it. */
   async #replace(attempt: number, since: number): Promise<Child> {
     const before = this.ready;
     const [child, ready] = await this.#start(portOf(before) ?? this.#options.port);
     try {
       if (ready.address !== before.address) {
-        const message = `the node was ${before.address} and is now ${ready.address}: give it a key`;
-        throw new SidecarError(ErrorCode.IDENTITY_CHANGED, message);
+        const change = `the node was ${before.address} and is now ${ready.address}`;
+        const advice = "set privateKey, so that every process has the same address";
+        throw new SidecarError(ErrorCode.IDENTITY_CHANGED, `${change}: ${advice}`);
       }
       const timeoutMs = this.#options.callTimeoutMs ?? DEFAULTS.callTimeoutMs;
       for (const command of this.#desired.replay()) {
@@ -265,9 +282,9 @@ export class SupervisedNode implements KeepAlive {
           await child.answer(command, timeoutMs);
         } catch (error) {
           if (!(error instanceof CommandRefused)) throw error;
-          // It was possible once. Nobody waits for this answer, so it is told as an event.
+          // No caller waits for this answer, so the SDK reports the error as an event.
           const { code, retryable } = error;
-          const message = `after a restart, ${encode(command)}: ${error.message}`;
+          const message = `the restarted node rejected ${encode(command)}: ${error.message}`;
           this.#handler.onEvent({ type: "error", code, message, retryable });
         }
       }
@@ -281,7 +298,7 @@ export class SupervisedNode implements KeepAlive {
     return child;
   }
 
-  /** There is no process any more, and will be none. */
+  /** Ends the node for good: fails all calls. `undefined`: `close` ran. */
   #finish(error: P2PError | undefined, child: Child | undefined): void {
     const closed = error ?? new NodeClosed();
     this.#closed = closed;
@@ -304,7 +321,7 @@ export class SupervisedNode implements KeepAlive {
     this.#closed = new NodeClosed();
     this.#calls.failWaiting(this.#closed);
     this.ref();
-    // Those who are told by now see that it is closing.
+    // Lets the callers of the failed calls run; they see that the node is closing.
     await Promise.resolve();
     this.#pause?.end();
     const [drainMs, terminateMs] = this.#options.closeTimeoutsMs ?? DEFAULTS.closeTimeoutsMs;
@@ -317,7 +334,7 @@ export class SupervisedNode implements KeepAlive {
   }
 }
 
-/** The TCP port that a node listens on. */
+/** Returns the TCP port on which the node listens. */
 function portOf(ready: Ready): number | undefined {
   const port = ready.addrs.map((addr) => /\/tcp\/(\d+)/.exec(addr)?.[1]).find((found) => found !== undefined);
   return port === undefined ? undefined : Number(port);

@@ -1,9 +1,15 @@
-/** Decides when to restart a node after its process has ended. Has no I/O: time and chance are arguments. */
+/**
+ * Decides when to restart a node after its process has ended. No I/O: time and chance are
+ * arguments.
+ */
 
 import type { Exit } from "./errors.js";
 import { FINAL_CODES } from "./types.js";
 
-/** Restart policy: the pause doubles after each crash and is multiplied by a random factor from 0.5 to 1. */
+/**
+ * The restart policy. The pause before a restart doubles after each crash, from `firstMs` up to
+ * `maxMs`; the SDK multiplies it by a random factor from 0.5 to 1.
+ */
 export interface Restart {
   /** The first pause, in ms. Default: 1,000. */
   firstMs: number;
@@ -13,7 +19,7 @@ export interface Restart {
   stableMs: number;
   /** This many crashes within `windowMs` emit `unhealthy`. Default: 3. */
   crashes: number;
-  /** In ms. Default: 60,000. */
+  /** The window in which the SDK counts crashes, in ms. Default: 60,000. */
   windowMs: number;
 }
 
@@ -34,7 +40,7 @@ export class Supervisor {
   #crashes: number[] = [];
   #reported = false;
 
-  /** `false`: never start again. */
+  /** `false`: never restart. */
   constructor(policy: Partial<Restart> | false = {}) {
     this.#policy = policy === false ? false : { ...RESTART, ...policy };
   }
@@ -44,7 +50,10 @@ export class Supervisor {
     this.#readyAt = now;
   }
 
-  /** Handles an unexpected exit, or a failed start (no `exit`); `chance` is from 0 to 1. Returns `undefined` if the SDK must not restart the node. */
+  /**
+   * Handles an unexpected exit, or a failed start (no `exit`). `chance` is from 0 to 1. Returns
+   * `undefined` if the SDK must not restart the node.
+   */
   ended(exit: Exit | undefined, now: number, chance: number): RestartDecision | undefined {
     const policy = this.#policy;
     const readyAt = this.#readyAt;

@@ -1,14 +1,14 @@
-/** Waiting for no longer than so many ms. */
+/** Timers without the limit of Node.js. */
 
-/** The longest pause that Node.js knows, 24.8 days; of a longer one it makes 1 ms. */
+/** The longest delay of Node.js in ms, 24.8 days; Node.js reduces a longer one to 1 ms. */
 export const LONGEST_MS = 2 ** 31 - 1;
 
-/** Acts after so many ms, of which `Infinity` is one of the possible numbers. */
+/** Calls `act` after `ms`, at most `LONGEST_MS`; `ms` may be `Infinity`. */
 export function after(ms: number, act: () => void): NodeJS.Timeout {
   return setTimeout(act, Math.min(ms, LONGEST_MS));
 }
 
-/** Waits for something, but no longer than so many ms; whether it happened. */
+/** Waits for `something`, at most `ms`. Resolves with `true` if it happened in time. */
 export async function within(something: Promise<unknown>, ms: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<false>((resolve) => {

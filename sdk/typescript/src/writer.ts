@@ -1,27 +1,27 @@
-/** Lines for the child's stdin, written in pieces, so that the child's progress can be seen. */
+/** Writes lines to the child's stdin in pieces, so that the SDK sees the child's progress. */
 
 import type { Writable } from "node:stream";
 
 import { LONGEST_MS } from "./timer.js";
 
-/** Bytes that are written at once: what a pipe holds on Linux. */
+/** Maximum size of one write in bytes: the capacity of a Linux pipe. */
 const PIECE_BYTES = 64 * 1024;
-/** Looks at the child within its time-out. A pause of this program, or of the machine, is one look only. */
+/** Number of checks per timeout. A pause of this program or of the machine skips only one check. */
 const LOOKS = 5;
 
-/** Writes to one child. It uses no timer of the stream: a pipe has none under Bun. */
+/** Writes to one child. Uses its own timer, because a pipe has no timeout under Bun. */
 export class LineWriter {
   readonly #stdin: Writable;
   readonly #idle: () => void;
   readonly #stuck: () => void;
   #lines: string[] = [];
   #length = 0;
-  /** What is left of the lines that were begun. */
+  /** The unwritten rest of the lines in progress. */
   #rest = Buffer.alloc(0);
   #isWriting = false;
   #looks = 0;
   #timer: NodeJS.Timeout | undefined;
-  /** How long the child may neither read nor write while something is being written. */
+  /** How long the child may neither read nor write while a write is pending, in ms. */
   timeoutMs: number;
 
   constructor(stdin: Writable, timeoutMs: number, told: { idle: () => void; stuck: () => void }) {
@@ -31,7 +31,7 @@ export class LineWriter {
     this.#stuck = told.stuck;
   }
 
-  /** One more line may be added now. */
+  /** `true` if one more line may be added now. */
   get hasRoom(): boolean {
     return !this.#isWriting && this.#length < PIECE_BYTES && this.#stdin.writable;
   }
@@ -41,7 +41,7 @@ export class LineWriter {
     this.#length += line.length;
   }
 
-  /** Writes what was added, unless something is being written. */
+  /** Writes the added lines, unless a write is pending. */
   flush(): void {
     if (this.#isWriting || !this.#stdin.writable) return;
     if (this.#rest.length === 0) this.#rest = this.#takeLines();
@@ -62,7 +62,7 @@ export class LineWriter {
     });
   }
 
-  /** Writes everything, and this as the last line. */
+  /** Writes all added lines and then `line`, and closes the pipe. */
   end(line: string): void {
     if (!this.#stdin.writable) return;
     const rest = Buffer.concat([this.#rest, this.#takeLines(), Buffer.from(line)]);
@@ -70,7 +70,7 @@ export class LineWriter {
     this.#stdin.end(rest);
   }
 
-  /** The child has read or written something. */
+  /** Records that the child has read or written bytes. */
   progress(): void {
     this.#looks = 0;
   }

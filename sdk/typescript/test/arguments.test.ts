@@ -1,4 +1,4 @@
-/** What JSON cannot hold, and what a method does not take: an error that names the argument and says what to do. */
+/** Invalid arguments and the advice of their errors. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -18,7 +18,7 @@ function nested(depth: number): unknown {
   return Array.from({ length: depth }).reduce<unknown>((inner) => [inner], 1);
 }
 
-test("data_json_cannot_hold_error_names_the_place", () => {
+test("data that JSON cannot represent is rejected with its path", () => {
   const loop: { again?: unknown } = {};
   loop.again = [loop];
   const hostile: [unknown, string, string][] = [
@@ -49,7 +49,7 @@ test("data_json_cannot_hold_error_names_the_place", () => {
   }
 });
 
-test("methods_misused_errors_name_the_argument", async () => {
+test("a call with an invalid argument is rejected with the argument's name", async () => {
   const node = await misbehaving("good");
   const any = node as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>;
   const misuses: [string, unknown[], string, string][] = [
@@ -89,7 +89,7 @@ test("methods_misused_errors_name_the_argument", async () => {
   await node.close();
 });
 
-test("open_misused_error_names_the_option_and_never_the_key", async () => {
+test("open with an invalid option is rejected with the option's name and never quotes the key", async () => {
   const misuses: [object, string, string][] = [
     [{ bootstrapPeers: "/ip4/1.2.3.4" }, "bootstrapPeers", '["/ip4/1.2.3.4"]'],
     [{ bootstrapPeers: [1] }, "bootstrapPeers", "list of strings"],

@@ -1,4 +1,4 @@
-/** Against a child that misbehaves. */
+/** Tests against a fake child that misbehaves. */
 
 import assert from "node:assert/strict";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
@@ -9,13 +9,13 @@ import { P2PNode, SidecarRestarted, type Event } from "../src/index.js";
 import { findBinary } from "../src/locate.js";
 import { CHILD, HOME, is, isAlive, misbehaving, once, until } from "./common.js";
 
-test("a good child is served", async () => {
+test("calls to a good child return its answers", async () => {
   const node = await misbehaving("good");
   assert.equal(node.address, "0xA");
   const messages = node.messages();
   const mail = await node.send("0xB", { a: 1 });
   assert.equal((await mail.delivered()).attempts, 1);
-  assert.equal((await mail.delivered()).attempts, 1, "it may be asked twice");
+  assert.equal((await mail.delivered()).attempts, 1, "`delivered` may be called twice");
   assert.deepEqual((await messages.next()).value?.data, { text: "hé" });
   assert.equal((await node.publish("t", 1)).peers, 3);
   assert.deepEqual((await node.discover()).map((peer) => peer.address), ["0xB"]);
@@ -34,13 +34,13 @@ test("a good child is served", async () => {
   assert.ok(!isAlive(pid));
 });
 
-test("an old binary and another protocol are named", async () => {
+test("a binary of another version or protocol is rejected with its path", async () => {
   for (const mode of ["version", "old"]) {
     await assert.rejects(misbehaving(mode), (error: Error) => is("VERSION_MISMATCH")(error) && error.message.includes(CHILD) && error.message.includes("0.1.0"));
   }
 });
 
-test("a silent child, one that does not read, and one that exits early are quoted", async () => {
+test("a child that is silent, never reads or exits early fails the start with its stderr", async () => {
   await assert.rejects(misbehaving("silent", { readyTimeoutMs: 100 }), is("NOT_READY"));
   await assert.rejects(misbehaving("stuck", { readyTimeoutMs: 100 }), is("NOT_READY"));
   await assert.rejects(misbehaving("early"), (error: Error) => is("SIDECAR_EXITED")(error) && error.message.includes("--nonsense is unknown"));
@@ -49,7 +49,7 @@ test("a silent child, one that does not read, and one that exits early are quote
   await assert.rejects(misbehaving("silent", { signal }), { name: "TimeoutError" });
 });
 
-test("noise and long lines are counted and passed over", async () => {
+test("undecodable and long lines are counted and skipped", async () => {
   for (const [mode, undecodable] of [["garbage", 3], ["huge", 1], ["split", 0]] as const) {
     const node = await misbehaving(mode);
     await node.ping();
@@ -59,7 +59,7 @@ test("noise and long lines are counted and passed over", async () => {
   }
 });
 
-test("a flood on stderr stops nothing, and a hook that fails neither", async () => {
+test("a stderr flood and a failing hook do not stop the node", async () => {
   let [seen, last] = [0, ""];
   const onStderr = (chunk: Buffer): void => {
     seen += chunk.length;
@@ -77,7 +77,7 @@ test("a flood on stderr stops nothing, and a hook that fails neither", async () 
   assert.ok(seen > 1_000_000 && warned.length > 0 && warned.every((warning) => warning.message.includes("a bad hook")));
 });
 
-test("a crash fails what is under way, and the node comes back", async () => {
+test("a crash fails calls in progress and the SDK restarts the node", async () => {
   const node = await misbehaving("crash");
   await node.subscribe("t");
   const first = node.pid;
@@ -95,7 +95,7 @@ test("a crash fails what is under way, and the node comes back", async () => {
   await node.close();
 });
 
-test("three crashes are unhealthy, and a node without restart is closed", async () => {
+test("three crashes emit unhealthy, and `restart: false` closes the node", async () => {
   const node = await misbehaving("crash");
   const unhealthy = once(node, "unhealthy");
   for (let count = 0; count < 3; count++) await assert.rejects(node.send("0xB", 1), is("SIDECAR_RESTARTED"));
@@ -109,7 +109,7 @@ test("three crashes are unhealthy, and a node without restart is closed", async 
   for await (const event of mortal.events()) assert.notEqual(event.type, "message");
 });
 
-test("a line that is cut off by the end is no event, and a grandchild that holds the pipe holds up nobody", async () => {
+test("a line incomplete at the exit is no event, and a pipe held by a grandchild does not delay the restart", async () => {
   const node = await misbehaving("partial");
   const seen: Event[] = [];
   await once(node, "restarted");
@@ -123,7 +123,7 @@ test("a line that is cut off by the end is no event, and a grandchild that holds
   await held.close();
 });
 
-test("the binary is the one named, or of the variable, or of the platform, or on PATH if asked", () => {
+test("the binary search uses the option, then the variable, then the package, then PATH", () => {
   const before = { ...process.env };
   try {
     assert.equal(findBinary("/a"), "/a");

@@ -1,4 +1,4 @@
-/** What several tests use. */
+/** Helpers that several tests share. */
 
 import { execFile } from "node:child_process";
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -9,12 +9,12 @@ import { promisify } from "node:util";
 
 import { P2PNode, type Command, type Message, type Options } from "../src/index.js";
 
-/** The repository; the tests run from `out/sdk/typescript/test`. */
+/** The root of the repository; the tests run from `out/sdk/typescript/test`. */
 export const ROOT = fileURLToPath(new URL("../../../../../../", import.meta.url));
 export const CHILD = join(ROOT, "sdk/testing/child.sh");
-/** Longer than anything here takes; no test that passes waits for it. */
+/** Timeout in ms, longer than any step of a test. A passing test never waits this long. */
 export const PATIENCE_MS = 30_000;
-/** Pauses that tests can wait for. */
+/** A restart policy with short pauses. */
 export const QUICK = { firstMs: 20, maxMs: 100 };
 
 export function binary(): string {
@@ -23,24 +23,27 @@ export function binary(): string {
   return named;
 }
 
-/** A child that stands in for a node. What `options.args` hold by then is how the next one misbehaves. */
+/**
+ * Opens a node whose process is the fake child in this mode. Each restart uses the mode that
+ * `options.args` then holds.
+ */
 export function misbehaving(mode: string, options: Options = {}): Promise<P2PNode> {
   return P2PNode.open({ binary: CHILD, args: [mode], restart: QUICK, ...options });
 }
 
 export const is = (code: string) => (error: unknown): boolean => (error as { code?: string }).code === code;
 
-/** The processes that this one has started and not seen the end of. */
+/** Returns the child processes of this process that have not been reaped. */
 export function children(): number[] {
   const lists = readdirSync("/proc/self/task").map((thread) => readFileSync(`/proc/self/task/${thread}/children`, "utf8"));
   return lists.flatMap((list) => list.split(" ").filter((pid) => pid !== "").map(Number));
 }
 
-/** A directory for the files of nodes, removed at the end of the process. */
+/** A temporary directory for the files of nodes; removed when this process exits. */
 export const HOME = mkdtempSync(join(tmpdir(), "p2p-node-test-"));
 process.on("exit", () => rmSync(HOME, { recursive: true, force: true }));
 
-/** A node of its own on this machine. */
+/** Opens a real node on the `dev` network of this machine. */
 export function real(options: Options = {}): Promise<P2PNode> {
   const env = { P2P_NODE_NETWORK: "dev", P2P_NODE_LOCK_SCOPE: HOME };
   return P2PNode.open({ binary: binary(), env, cwd: HOME, port: 0, restart: QUICK, ...options });
@@ -49,7 +52,7 @@ export function real(options: Options = {}): Promise<P2PNode> {
 export async function until(what: string, condition: () => boolean): Promise<void> {
   const deadline = performance.now() + PATIENCE_MS;
   while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`never: ${what}`);
+    if (performance.now() > deadline) throw new Error(`not within ${PATIENCE_MS} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
@@ -67,7 +70,7 @@ export function openFiles(): number {
   return readdirSync("/proc/self/fd").length;
 }
 
-/** Waits for a notice. Listening does not keep a program alive, so something else has to. */
+/** Waits for a lifecycle event. A timer keeps the program alive, because a listener does not. */
 export async function once(node: P2PNode, name: "restarted" | "unhealthy" | "closed" | "restarting"): Promise<unknown> {
   const alive = setInterval(() => undefined, 1000);
   try {
@@ -77,7 +80,7 @@ export async function once(node: P2PNode, name: "restarted" | "unhealthy" | "clo
   }
 }
 
-/** Takes all messages of a node. */
+/** Reads all messages of a node. */
 export function drain(node: P2PNode): Message[] {
   const seen: Message[] = [];
   void (async () => {
@@ -86,7 +89,7 @@ export function drain(node: P2PNode): Message[] {
   return seen;
 }
 
-/** A program that runs a child and writes down what it reads; and what that is by now. */
+/** Returns a program that runs the fake child and logs its input, and a reader of that log. */
 export function recording(name: string): { binary: string; commands: () => Command[] } {
   const [log, binary] = [join(HOME, `${name}.log`), join(HOME, name)];
   writeFileSync(log, "");
@@ -96,16 +99,19 @@ export function recording(name: string): { binary: string; commands: () => Comma
   return { binary, commands };
 }
 
-/** What the SDK is checked with. */
+/** The directory with the development tools of the SDK. */
 export const DEV = join(ROOT, "sdk/typescript/dev/node_modules");
 
-/** Other runtimes, their npm packages, and how they run a file. */
+/** Other runtimes with their npm packages and arguments. */
 export const RUNTIMES = [
   { name: "bun", variable: "BUN_BIN", scope: "@oven", file: "bin/bun", args: ["run"] },
   { name: "deno", variable: "DENO_BIN", scope: "@deno", file: "deno", args: ["run", "--allow-all", "--no-config", "--no-npm"] },
 ] as const;
 
-/** A runtime: as its variable names it, from its npm package, or on PATH. `skip`: why a test has to do without. */
+/**
+ * Finds a runtime: the path in its variable, else its npm package, else PATH. `skip`: why a test
+ * cannot use the runtime.
+ */
 export async function runtime(name: (typeof RUNTIMES)[number]["name"]): Promise<{ command: string; skip: string | false }> {
   const { variable, scope, file } = RUNTIMES.find((other) => other.name === name) ?? RUNTIMES[0];
   const packages = existsSync(join(DEV, scope)) ? readdirSync(join(DEV, scope)).map((found) => join(DEV, scope, found, file)) : [];

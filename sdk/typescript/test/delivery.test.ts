@@ -1,4 +1,4 @@
-/** What a sender is told is true for the recipient's program. With the real binary. */
+/** Tests with the real binary: a message is reported delivered only if the program processed it. */
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import type { SentMessage, Options, P2PError, P2PNode } from "../src/index.js";
 import { binary, drain, HOME, PATIENCE_MS, real, until } from "./common.js";
 
-/** Two nodes that know each other. */
+/** Opens two connected nodes. */
 async function pair(options: Options = {}, other: Options = {}): Promise<[P2PNode, P2PNode]> {
   const alice = await real({ name: "alice", ...options });
   const bob = await real({ name: "bob", bootstrapPeers: alice.ready.addrs.slice(0, 1), ...other });
@@ -20,7 +20,7 @@ async function pair(options: Options = {}, other: Options = {}): Promise<[P2PNod
   return [alice, bob];
 }
 
-/** Sends; tries again for as long as the node has no room. */
+/** Sends a message; repeats it while the node answers `BUSY`. */
 async function sendSooner(node: P2PNode, to: string, data: unknown): Promise<SentMessage> {
   for (;;) {
     try {
@@ -31,14 +31,14 @@ async function sendSooner(node: P2PNode, to: string, data: unknown): Promise<Sen
   }
 }
 
-test("of 5,000 mails to a slow program every one that was told delivered was taken, and none is lost", async () => {
+test("a slow program reads each of 5,000 messages that are reported delivered", async () => {
   const [alice, bob] = await pair();
   const taken = new Set<string>();
   const reading = (async () => {
     for await (const message of alice.messages()) {
       assert.ok(!taken.has(message.messageId));
       taken.add(message.messageId);
-      // One call for each.
+      // Slows the program down by one call for each message.
       await alice.ping();
       if (taken.size === 5000) {
         await alice.ack(message);
@@ -58,7 +58,7 @@ test("of 5,000 mails to a slow program every one that was told delivered was tak
   assert.deepEqual(await alice.close(), []);
 });
 
-test("the sender of what a program did not process is not told delivered when that program dies", async (t) => {
+test("a message unprocessed at the kill of the program is not reported delivered", async (t) => {
   const bob = await real({ name: "bob" });
   const script = `
     import { P2PNode } from ${JSON.stringify(fileURLToPath(new URL("../src/index.js", import.meta.url)))};
@@ -81,7 +81,7 @@ test("the sender of what a program did not process is not told delivered when th
   await bob.close();
 });
 
-test("mail that a program did not process goes to the next program, with a data directory", async () => {
+test("unprocessed mail goes to the next program with the same data directory", async () => {
   const options = { name: "alice", dataDir: mkdtempSync(join(HOME, "alice-")), privateKey: `0x${"c3".repeat(32)}` };
   const [alice, bob] = await pair(options);
   const messages = alice.messages();
@@ -99,7 +99,7 @@ test("mail that a program did not process goes to the next program, with a data 
   await Promise.all([again.close(), bob.close()]);
 });
 
-test("two agents that send much before they read both finish, and no node is killed", async (t) => {
+test("two agents that send 4,000 messages before they read both finish without a killed node", async (t) => {
   const nodes = await pair({ ack: "manual" }, { ack: "manual" });
   t.after(() => Promise.all(nodes.map((node) => node.close())));
   const pids = nodes.map((node) => node.pid);
@@ -110,7 +110,7 @@ test("two agents that send much before they read both finish, and no node is kil
     const to = nodes[1 - index]?.address ?? "";
     return Promise.all(Array.from({ length: 4000 }, () => sendSooner(node, to, data)));
   });
-  // They read when the first of their mail waits at the other end.
+  // Each agent reads once the first message has arrived at the other.
   await until("both have mail", () => nodes.every((node) => node.unprocessed > 500));
   const reading = nodes.map(async (node) => {
     let count = 0;
@@ -125,7 +125,7 @@ test("two agents that send much before they read both finish, and no node is kil
   for (const node of nodes) assert.deepEqual(await node.close(), []);
 });
 
-test("a recipient that stops costs its sender's node and other recipients nothing", async (t) => {
+test("a recipient that stops reading delays neither the sender's node nor other recipients", async (t) => {
   const [alice, bob] = await pair({ restart: false });
   const carol = await real({ name: "carol", bootstrapPeers: bob.ready.addrs.slice(0, 1) });
   t.after(() => Promise.all([alice, bob, carol].map((node) => node.close())));

@@ -1,4 +1,4 @@
-/** However a node, or the program that has one, comes to its end, no process and no pipe is left. */
+/** The end of a node or of its program leaves no process and no open pipe. */
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -11,7 +11,7 @@ import { CHILD, children, is, isAlive, misbehaving, once, openFiles, PATIENCE_MS
 
 const run = promisify(execFile);
 
-test("closing is asked for, then signalled, then forced", async () => {
+test("close sends shutdown, then SIGTERM, then SIGKILL", async () => {
   const node = await misbehaving("deaf", { closeTimeoutsMs: [50, 50] });
   const pid = node.pid ?? 0;
   assert.deepEqual(await Promise.all([node.close(), node.close()]), [[], []]);
@@ -19,7 +19,7 @@ test("closing is asked for, then signalled, then forced", async () => {
   assert.ok(!isAlive(pid));
 });
 
-test("closing while it is down ends the waiting", async () => {
+test("close during a restart pause fails waiting calls", async () => {
   const node = await misbehaving("crash", { restart: { firstMs: 1e6, maxMs: 1e6 } });
   await assert.rejects(node.send("0xB", 1), is("SIDECAR_RESTARTED"));
   await assert.rejects(node.ping({ timeoutMs: 10 }), is("SIDECAR_UNAVAILABLE"));
@@ -29,7 +29,7 @@ test("closing while it is down ends the waiting", async () => {
   await waiting;
 });
 
-test("closing while the next process is not ready ends that too", async () => {
+test("close while the next process starts kills it and fails calls", async () => {
   const options: Options = { args: ["crash"] };
   const node = await misbehaving("crash", options);
   const pids = children();
@@ -44,7 +44,7 @@ test("closing while the next process is not ready ends that too", async () => {
   await Promise.all(waiting);
 });
 
-test("calls under way at the end are answered or told", async () => {
+test("calls in progress at close are answered or fail", async () => {
   const node = await misbehaving("good");
   const closed = once(node, "closed");
   const asked = Promise.all(Array.from({ length: 10 }, () => node.ping()));
@@ -56,7 +56,7 @@ test("calls under way at the end are answered or told", async () => {
   assert.equal(await closed, undefined);
 });
 
-test("opening can be given up at any time", async () => {
+test("open aborted at any time leaves no process", async () => {
   for (let count = 0; count < 20; count++) {
     const signal = AbortSignal.timeout(count);
     const mode = count % 2 === 0 ? "silent" : "good";
@@ -66,7 +66,7 @@ test("opening can be given up at any time", async () => {
   assert.deepEqual(children(), []);
 });
 
-test("nothing is left open", async () => {
+test("closed and failed nodes leave no open handles", async () => {
   const round = async (): Promise<void> => {
     const node = await misbehaving("good");
     await node.ping();
@@ -79,7 +79,7 @@ test("nothing is left open", async () => {
   await until("every file is closed", () => openFiles() <= before);
 });
 
-test("an idle program ends by itself and leaves no child, also when it throws", async () => {
+test("an idle or throwing program exits by itself and leaves no child", async () => {
   const index = fileURLToPath(new URL("../src/index.js", import.meta.url));
   for (const end of ["", "throw new Error('a defect of the program');", "process.exit(3);"]) {
     const script = `

@@ -1,4 +1,4 @@
-/** The examples that people start from. */
+/** The example programs. */
 
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
@@ -32,7 +32,7 @@ async function example(name: string, ...args: string[]): Promise<Ended> {
   );
 }
 
-test("two agents chat", async () => {
+test("the chat example prints all lines", async () => {
   const { stdout, stderr } = await example("chat");
   assert.equal(stderr, "");
   const lines = stdout.trimEnd().split("\n");
@@ -40,7 +40,7 @@ test("two agents chat", async () => {
   assert.ok(lines.includes("alice hears: Not a packet lost.") && lines.includes("bob hears: Goodbye!"), lines.join("\n"));
 });
 
-test("requests are answered", async () => {
+test("the request_reply example prints all answers", async () => {
   const { stdout, stderr } = await example("request-reply");
   assert.equal(stderr, "");
   const lines = stdout.trimEnd().split("\n");
@@ -48,7 +48,7 @@ test("requests are answered", async () => {
   assert.ok(lines[2]?.includes("error"));
 });
 
-/** The lines of an example, one of whose nodes is killed as soon as it has said something. */
+/** Runs an example, kills one of its nodes after the first line, and returns all lines. */
 async function loseANode(name: string): Promise<string[]> {
   const script = fileURLToPath(new URL(`../../../examples/typescript/${name}.js`, import.meta.url));
   const program = spawn(process.execPath, [script], { cwd: HOME, env: env(), stdio: ["ignore", "pipe", "inherit"] });
@@ -64,21 +64,22 @@ async function loseANode(name: string): Promise<string[]> {
   return lines;
 }
 
-test("chat_one_of_whose_nodes_dies_goes_on_to_its_end", async () => {
+test("the chat example with a killed node runs to its end", async () => {
   const lines = await loseANode("chat");
   for (const [name, other] of [["alice", "bob"], ["bob", "alice"]]) {
-    // Each line is heard by the other or said not to be, or both, since its acknowledgement may be lost with the node.
+    // The other agent hears each line, or the example reports it as not heard, or both: the
+    // acknowledgement may be lost with the node.
     const told = lines.filter((line) => line.startsWith(`${name} is not heard`) || line.startsWith(`${other} hears`));
     assert.ok(told.length >= 3, lines.join("\n"));
   }
 });
 
-test("client_whose_server_dies_goes_on_to_its_end", async () => {
+test("the request_reply example with a killed server runs to its end", async () => {
   const lines = await loseANode("request-reply");
   assert.deepEqual(lines.map((line) => line.split(":")[0]), ["7 squared", "12 squared", "a dozen squared"]);
 });
 
-test("two_servers_that_greet_each_other_fall_silent_and_a_client_that_dies_holds_up_no_other", async () => {
+test("two servers that request each other reply once each, and a killed client delays no other", async () => {
   const alice = await real();
   const bootstrapPeers = alice.ready.addrs.slice(0, 1);
   const bob = await real({ bootstrapPeers });
@@ -93,7 +94,7 @@ test("two_servers_that_greet_each_other_fall_silent_and_a_client_that_dies_holds
   const mails = [
     await alice.send(bob.address, { number: 2 }, { kind: "square" }),
     await bob.send(alice.address, { number: 3 }, { kind: "square" }),
-    // An answer of a server that calls its answers as others call their requests.
+    // A reply with the same kind as a request.
     await bob.send(alice.address, { number: 4 }, { kind: "square", replyTo: "0".repeat(32) + "-1" }),
   ];
   for (const mail of mails) await mail.delivered();
@@ -110,27 +111,27 @@ test("two_servers_that_greet_each_other_fall_silent_and_a_client_that_dies_holds
   await Promise.all([alice.close(), bob.close(), dying.close().catch(() => undefined), client.close(), ...serving]);
 });
 
-test("collect_pending_mail_is_read_once_and_send_once_tells_delivery_by_its_exit_code", async () => {
+test("the collect example reads pending mail once, and send-once reports the delivery by its exit code", async () => {
   const entry = await real();
   const at = entry.ready.addrs[0] ?? "";
   const none = await example("collect", "collected", at);
-  const [, address = ""] = /^I am (0x\w+)\n0 in all\n$/.exec(none.stdout) ?? [];
+  const [, address = ""] = /^I am (0x\w+)\nmessages: 0\n$/.exec(none.stdout) ?? [];
   assert.notEqual(address, "", none.stdout + none.stderr);
   const mail = await entry.send(address, "while you were out");
   const some = await example("collect", "collected", at);
   await mail.delivered();
-  assert.equal(some.stdout, `I am ${address}\n${entry.address}: "while you were out"\n1 in all\n`);
+  assert.equal(some.stdout, `I am ${address}\n${entry.address}: "while you were out"\nmessages: 1\n`);
   const [sent, lost] = await Promise.all([
     example("send-once", at, entry.address, "hello"),
     example("send-once", at, `0x${"1".repeat(40)}`, "hello"),
-    // Takes the mail of the first.
+    // Reads the message of the first program.
     entry.messages().next().then(({ value }) => entry.ack(value as Message)),
   ]);
   assert.deepEqual([sent.code, lost.code], [0, 1], sent.stderr + lost.stderr);
   await entry.close();
 });
 
-test("readme_first_example_survives_a_dead_peer_and_does_not_answer_answers", async () => {
+test("the first example of the README with an unreachable peer continues and never answers replies", async () => {
   const readme = readFileSync(join(ROOT, "sdk/typescript/README.md"), "utf8");
   const source = /```ts\n(.*?)```/s.exec(readme)?.[1] ?? "";
   const entry = await real();
@@ -155,7 +156,7 @@ test("readme_first_example_survives_a_dead_peer_and_does_not_answer_answers", as
     assert.equal(answer.replyTo, first.messageId);
     await (await entry.reply(answer, "thanks for your thanks")).delivered();
     const second = await entry.send(address, "hello again");
-    assert.equal(((await messages.next()).value as Message).replyTo, second.messageId, "an answer got an answer");
+    assert.equal(((await messages.next()).value as Message).replyTo, second.messageId, "the example answered a reply");
     assert.equal(program.exitCode, null);
   } finally {
     program.kill("SIGKILL");

@@ -1,4 +1,4 @@
-/** What the SDK writes, in which order and how much of it at once. */
+/** The order and the amount of what the SDK writes. */
 
 import assert from "node:assert/strict";
 import { Writable } from "node:stream";
@@ -28,20 +28,20 @@ describe("sends", () => {
     return taken;
   }
 
-  test("recipients take turns, each in its order", () => {
+  test("sends to several recipients are written in turn and in order for each", () => {
     assert.deepEqual(drain(filled(100, 1000, { a: 4, b: 2, c: 1 })), ["a0", "b0", "c0", "a1", "b1", "a2", "a3"]);
   });
 
-  test("one recipient has half of the credit, in sends and in bytes", () => {
+  test("one recipient gets at most half of the credit in sends and in bytes", () => {
     assert.deepEqual(drain(filled(4, 1000, { a: 9, b: 1 })), ["a0", "b0", "a1"]);
     const queue = filled(100, 60, { a: 9, b: 9 });
     assert.deepEqual(drain(queue), ["a0", "b0", "a1", "b1", "a2", "b2"]);
     assert.deepEqual([queue.inFlight, queue.inFlightBytes, queue.size, queue.bytes], [6, 60, 12, 120]);
     queue.ended("a", 10);
-    assert.deepEqual(drain(queue), ["a3"], "a recipient that takes nothing costs the other nothing");
+    assert.deepEqual(drain(queue), ["a3"], "a recipient without answers does not delay the other");
   });
 
-  test("a large message keeps its turn", () => {
+  test("a large send that waits for credit keeps its turn", () => {
     const queue = new SendQueue<string>({ sends: 100, bytes: 100 });
     for (const to of ["a", "b", "c"]) queue.push(to, 40, to);
     queue.push("d", 5, "d");
@@ -50,7 +50,7 @@ describe("sends", () => {
     assert.deepEqual(drain(queue), ["c", "d"]);
   });
 
-  test("what is larger than the credit goes alone", () => {
+  test("a send larger than the credit goes alone", () => {
     const queue = new SendQueue<string>({ sends: 4, bytes: 10 });
     for (const item of ["first", "second"]) queue.push("a", 50, item);
     assert.deepEqual(drain(queue), ["first"]);
@@ -58,7 +58,7 @@ describe("sends", () => {
     assert.deepEqual(drain(queue), ["second"]);
   });
 
-  test("what is taken back is gone, and a queue that is empty holds nothing", () => {
+  test("removed sends are not written, and an empty queue holds no state", () => {
     const queue = filled(4, 1000, { a: 2, b: 2 });
     queue.remove("a", "a0");
     queue.remove("a", "nobody's");
@@ -67,7 +67,7 @@ describe("sends", () => {
     assert.deepEqual([queue.inFlight, queue.inFlightBytes, queue.size, queue.bytes], [0, 0, 0, 0]);
   });
 
-  test("what waits is bounded in number and in bytes", () => {
+  test("waiting sends above the limits of number or bytes are rejected", () => {
     const [many, large] = [filled(1, 1, { a: MAX_WAITING_SENDS }), new SendQueue<string>({ sends: 1, bytes: 1 })];
     assert.equal(many.push("b", 1, "one more"), false);
     assert.equal(large.push("a", MAX_WAITING_BYTES + 1, "by itself"), true);
@@ -84,7 +84,7 @@ describe("acks", () => {
 
   const refusal = (code: string, messageIds?: string[]): CommandRefused => new CommandRefused(code, "no", false, messageIds && { messageIds });
 
-  test("one ack is under way, and the rest gathers", () => {
+  test("acks added while one is unanswered go into the next one", () => {
     const acks = new AckQueue();
     for (let number = 0; number < maxAckMessages + 2; number++) acks.add(`m${number}`);
     const first = acks.next();
@@ -94,7 +94,7 @@ describe("acks", () => {
     assert.deepEqual(ackOf(acks.next()), { type: "ack", messageIds: [`m${maxAckMessages}`, `m${maxAckMessages + 1}`] });
   });
 
-  test("only what the node did not know fails", () => {
+  test("a rejected ack fails only the messages that the node did not know", () => {
     const [acks, { answers, waiter }] = [new AckQueue(), told()];
     for (const id of ["a", "b", "c"]) acks.add(id, waiter(id));
     assert.equal(acks.refused(acks.next(), refusal("MESSAGE_NOT_FOUND", ["b"])), false);
@@ -104,7 +104,7 @@ describe("acks", () => {
     assert.equal(acks.notFound, 2);
   });
 
-  test("an ack that found no room is written again, one that the disk did not take is not", () => {
+  test("an ack rejected as BUSY is repeated, and one rejected as DISK_FULL is not", () => {
     const [acks, { answers, waiter }] = [new AckQueue(), told()];
     acks.add("a", waiter("a"));
     const first = acks.next();
@@ -116,7 +116,7 @@ describe("acks", () => {
     assert.deepEqual([answers, acks.notFound, acks.size], [["a DISK_FULL"], 0, 0]);
   });
 
-  test("the end of a process leaves what a call waits for and was not written", () => {
+  test("unwritten acks with a waiting call survive the end of the process", () => {
     const [acks, { answers, waiter }] = [new AckQueue(), told()];
     acks.add("written", waiter("written"));
     acks.next();
@@ -128,7 +128,7 @@ describe("acks", () => {
     assert.deepEqual([answers, acks.size], [["written CLOSED", "waiting CLOSED"], 0]);
   });
 
-  test("a call that waits no longer hears nothing", () => {
+  test("an abandoned call gets no answer", () => {
     const [acks, { answers, waiter }] = [new AckQueue(), told()];
     const [first, second] = [waiter("first"), waiter("second")];
     acks.add("a", first);
@@ -140,7 +140,7 @@ describe("acks", () => {
 });
 
 describe("writing", () => {
-  /** Takes a piece when the test says so. */
+  /** Accepts a piece when the test calls for it. */
   class Slow extends Writable {
     readonly pieces: number[] = [];
     done: (() => void) | undefined;
@@ -151,7 +151,7 @@ describe("writing", () => {
     }
   }
 
-  test("a long line goes in pieces, and nothing overtakes it", async () => {
+  test("a long line is written in pieces and in order", async () => {
     const stdin = new Slow();
     let idle = 0;
     const writer = new LineWriter(stdin, 60_000, { idle: () => void (idle += 1), stuck: () => assert.fail() });
@@ -169,7 +169,7 @@ describe("writing", () => {
     assert.deepEqual(stdin.pieces, [65_536, 65_536, 150_001 - 131_072]);
   });
 
-  test("a child is dead when it neither reads nor writes for its whole time-out", async (context) => {
+  test("a child that neither reads nor writes for the whole timeout is stuck", async (context) => {
     context.mock.timers.enable({ apis: ["setInterval"] });
     for (const [alive, pauseMs] of [["reads", 80], ["writes", 80], ["reads", 100], ["neither", 20]] as const) {
       const stdin = new Slow();

@@ -1,4 +1,4 @@
-/** Which mail is acknowledged, and what a slow program costs. */
+/** The acknowledgement of mail, and the buffers for a slow program. */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -46,7 +46,7 @@ async function take(stream: AsyncIterator<Event & Message, undefined>): Promise<
 }
 
 describe("acknowledging", () => {
-  test("a mail is acknowledged when the program asks for the next event", async () => {
+  test("a message is acknowledged when the program asks for the next event", async () => {
     const scene = new Scene();
     const stream = scene.messages();
     scene.put("a", "b");
@@ -59,7 +59,7 @@ describe("acknowledging", () => {
     assert.equal(scene.size, 1);
   });
 
-  test("two calls of `next` at once acknowledge nothing", async () => {
+  test("two concurrent calls of `next` acknowledge nothing", async () => {
     for (const early of [true, false]) {
       const scene = new Scene();
       const stream = scene.messages();
@@ -72,7 +72,7 @@ describe("acknowledging", () => {
     }
   });
 
-  test("a mail whose processing threw is not acknowledged, and the next stream begins with it", async () => {
+  test("a message whose processing throws is not acknowledged and starts the next stream", async () => {
     const scene = new Scene();
     scene.put("a", "b", "c");
     const first = scene.messages();
@@ -85,7 +85,7 @@ describe("acknowledging", () => {
     assert.deepEqual([await take(second), await take(second), scene.acked], ["b", "c", ["a", "b"]]);
   });
 
-  test("each mail goes to one loop, which acknowledges its own", async () => {
+  test("several loops get each message once and acknowledge their own", async () => {
     for (const streams of [1, 2]) {
       const scene = new Scene();
       const stream = scene.messages();
@@ -97,13 +97,13 @@ describe("acknowledging", () => {
       assert.deepEqual([await waiting, scene.acked], ["d", ["b", "c"]]);
       const more = take(second);
       await first.return?.();
-      assert.deepEqual([await more, scene.drainMail()], ["a", []], "what one left goes to another that waits");
+      assert.deepEqual([await more, scene.drainMail()], ["a", []], "a waiting loop gets the message that another left");
       await second.return?.();
       assert.deepEqual([scene.drainMail(), (await stream.next()).done, scene.acked], [["a"], true, ["b", "c", "d"]]);
     }
   });
 
-  test("a loop goes on where `next` was", async () => {
+  test("a loop after `next` takes over its message", async () => {
     const scene = new Scene();
     const stream = scene.messages();
     scene.put("a", "b");
@@ -115,7 +115,7 @@ describe("acknowledging", () => {
     assert.deepEqual([scene.drainMail(), scene.acked], [["b"], ["a"]]);
   });
 
-  test("a stream that the program ends has processed what `next` gave", async () => {
+  test("a stream ended by the program acknowledges the message of `next`", async () => {
     const scene = new Scene();
     const stream = scene.messages();
     scene.put("a", "b");
@@ -124,7 +124,7 @@ describe("acknowledging", () => {
     assert.deepEqual([scene.acked, scene.drainMail()], [["a"], ["b"]]);
   });
 
-  test("the program may acknowledge early, and nothing is acknowledged twice", async () => {
+  test("a message acknowledged early is not acknowledged twice", async () => {
     const scene = new Scene();
     scene.put("a", "b", "c");
     for await (const message of scene.messages()) {
@@ -133,10 +133,10 @@ describe("acknowledging", () => {
     }
     assert.deepEqual([scene.acked, scene.drainMail(), scene.size], [[], ["c"], 1]);
     scene.put("a");
-    assert.deepEqual([scene.acked, scene.size], [["a"], 1], "it came again, so that its sender does not know");
+    assert.deepEqual([scene.acked, scene.size], [["a"], 1], "the sender sent it again, so it needs another ack");
   });
 
-  test("with manual acks the program acknowledges alone", async () => {
+  test("with manual acks only the program acknowledges", async () => {
     const scene = new Scene(true);
     const stream = scene.messages();
     scene.put("a", "b");
@@ -150,7 +150,7 @@ describe("acknowledging", () => {
 });
 
 describe("a new process", () => {
-  test("what the program has processed is acknowledged again and not told again", async () => {
+  test("processed mail that arrives again is acknowledged and not delivered again", async () => {
     const scene = new Scene();
     const stream = scene.messages();
     scene.put("a", "b", "c");
@@ -161,7 +161,7 @@ describe("a new process", () => {
     assert.deepEqual(scene.acked, ["a", "a", "b", "c"]);
   });
 
-  test("what the program has not taken comes again, and is told once", async () => {
+  test("unread mail that arrives again is delivered once", async () => {
     const scene = new Scene();
     const stream = scene.messages();
     scene.put("a", "b");
@@ -174,7 +174,7 @@ describe("a new process", () => {
     assert.deepEqual([first?.messageId, first?.redelivered, scene.size], ["a", true, 1]);
   });
 
-  test("what a loop left and what it has are told once, too", async () => {
+  test("mail that a loop left or holds is delivered once", async () => {
     const scene = new Scene();
     const stream = scene.messages();
     scene.put("a");
@@ -186,13 +186,13 @@ describe("a new process", () => {
     assert.deepEqual([scene.size, await take(next), await take(next), scene.acked], [2, "a", "b", ["a"]]);
   });
 
-  test("a node that ignores the buffer loses no mail for others", () => {
+  test("mail above the buffer is dropped and counted without loss of other mail", () => {
     const scene = new Scene();
     for (let number = 0; number < 102; number++) scene.put(`m${number}`);
     assert.deepEqual([scene.size, scene.inbox.mailbox.dropped, scene.acked, scene.drainMail().at(-1)], [100, 2, [], "m99"]);
   });
 
-  test("the memory of processed mail is bounded", () => {
+  test("the remembered ids of processed mail are limited", () => {
     const scene = new Scene();
     for (let number = 0; number <= MAX_PROCESSED; number++) scene.inbox.mailbox.acked(`m${number}`);
     scene.put("m0", "m1");
@@ -201,7 +201,7 @@ describe("a new process", () => {
 });
 
 describe("other events", () => {
-  test("floods of broadcasts and of news push out no mail, and each other neither", async () => {
+  test("a flood of broadcasts or peer events drops no mail and no other events", async () => {
     for (const looks of ["before", "after"]) {
       const scene = new Scene();
       const early = looks === "before" ? [scene.messages(), scene.inbox.events()] as const : undefined;
@@ -215,22 +215,22 @@ describe("other events", () => {
       const seen: (string | undefined)[] = [];
       for (let count = 0; count < 103; count++) seen.push(await take(messages));
       assert.deepEqual(seen.filter((id) => id?.startsWith("m")), Array.from({ length: 100 }, (_, number) => `m${number}`));
-      assert.deepEqual(seen.slice(-6), ["m97", "b97", "m98", "b98", "m99", "b99"], "in their order");
-      assert.equal(scene.acked.length, 100, "a broadcast asked for after the last mail says that it is processed");
+      assert.deepEqual(seen.slice(-6), ["m97", "b97", "m98", "b98", "m99", "b99"], "in order of arrival");
+      assert.equal(scene.acked.length, 100, "the read of a broadcast acknowledges the last message");
       const told: Event[] = [];
       for (let count = 0; count < 4; count++) told.push((await events.next()).value as Event);
       assert.deepEqual(told, [READY, peer("p97"), peer("p98"), peer("p99")]);
     }
   });
 
-  test("each broadcast goes to every stream", async () => {
+  test("several streams get each broadcast", async () => {
     const scene = new Scene();
     const streams = [scene.messages(), scene.messages()];
     scene.inbox.put(broadcast("b"));
     assert.deepEqual(await Promise.all(streams.map(take)), ["b", "b"]);
   });
 
-  test("a stream that was ended keeps nothing and takes nothing", async () => {
+  test("an ended stream buffers and yields nothing", async () => {
     const scene = new Scene();
     const stream = scene.messages();
     scene.inbox.put(broadcast("b"));
@@ -241,7 +241,7 @@ describe("other events", () => {
     assert.deepEqual(scene.drainMail(), ["a"]);
   });
 
-  test("after the end streams give what is left of other events, and no mail", async () => {
+  test("streams after the end yield buffered events and no mail", async () => {
     const scene = new Scene();
     const stream = scene.messages();
     scene.put("a");

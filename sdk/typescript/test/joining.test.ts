@@ -1,4 +1,4 @@
-/** "No mail" and "no network" are told apart. */
+/** `joined` and `caughtUp`. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -6,10 +6,10 @@ import { test } from "node:test";
 import { NotJoined, type Message } from "../src/index.js";
 import { is, misbehaving, real } from "./common.js";
 
-/** Nobody listens there. */
+/** An address without a listener. */
 const DEAD = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
 
-test("joined_dead_entry_point_fails_and_names_it", async () => {
+test("joined with an unreachable bootstrap peer fails and names it", async () => {
   const node = await real({ bootstrapPeers: [DEAD] });
   await assert.rejects(node.joined({ timeoutMs: 1500 }), (error: Error) => {
     assert.ok(error instanceof NotJoined && error.code === "NOT_JOINED" && error.retryable);
@@ -23,7 +23,7 @@ test("joined_dead_entry_point_fails_and_names_it", async () => {
   await closing;
 });
 
-test("joined_with_a_peer_resolves_with_it_on_both_sides", async () => {
+test("joined with a peer resolves on both sides", async () => {
   const alice = await real({ name: "alice" });
   const waiting = alice.joined();
   const bob = await real({ name: "bob", bootstrapPeers: alice.ready.addrs.slice(0, 1) });
@@ -32,7 +32,7 @@ test("joined_with_a_peer_resolves_with_it_on_both_sides", async () => {
   await Promise.all([alice.close(), bob.close()]);
 });
 
-test("messages_until_caught_up_reads_pending_mail_once_and_ends", async () => {
+test("messages untilCaughtUp with pending mail yields it once and ends", async () => {
   const key = `0x${"7".repeat(64)}`;
   const alice = await real({ name: "alice" });
   const bootstrapPeers = alice.ready.addrs.slice(0, 1);
@@ -51,7 +51,7 @@ test("messages_until_caught_up_reads_pending_mail_once_and_ends", async () => {
   await alice.close();
 });
 
-test("messages_until_caught_up_waits_for_a_slow_program_and_no_peer_fails_the_loop", async () => {
+test("messages untilCaughtUp waits for a slow program and fails without a peer", async () => {
   const node = await misbehaving("joined", { restart: false });
   const seen: Message[] = [];
   for await (const message of node.messages({ untilCaughtUp: 50 })) {
@@ -62,13 +62,13 @@ test("messages_until_caught_up_waits_for_a_slow_program_and_no_peer_fails_the_lo
   await node.close();
   const alone = await misbehaving("good");
   await assert.rejects(alone.caughtUp({ timeoutMs: 100 }), is("NOT_JOINED"));
-  // The end of the node ends the loop in good order, as it does every loop.
+  // The end of the node ends the loop without an error, as every loop.
   const loop = alone.messages({ untilCaughtUp: true }).next();
   await alone.close();
   assert.deepEqual(await loop, { value: undefined, done: true });
 });
 
-test("caught_up_unprocessed_mail_times_out", async () => {
+test("caughtUp with unprocessed mail times out", async () => {
   const node = await misbehaving("joined");
   await assert.rejects(node.caughtUp({ quietMs: 10, timeoutMs: 300 }), is("TIMEOUT"));
   assert.equal((await node.close()).length, 2);

@@ -1,4 +1,4 @@
-/** Mail, acks and credit, against a child that misbehaves. */
+/** Mail, acks and credit, against the fake child. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,7 +8,7 @@ import { is, misbehaving, once, recording, until } from "./common.js";
 
 const acksOf = (commands: Command[]): string[][] => commands.flatMap((command) => (command.type === "ack" ? [command.messageIds ?? []] : []));
 
-test("the node is started with manual acks and told how much mail the program may have", async () => {
+test("the start passes manual acks and `mailBuffer` to the node", async () => {
   const { binary, commands } = recording("credit");
   for (const mailBuffer of [undefined, 7]) {
     const node = await misbehaving("good", { binary, ...(mailBuffer && { mailBuffer }) });
@@ -17,32 +17,32 @@ test("the node is started with manual acks and told how much mail the program ma
   assert.deepEqual(commands().flatMap((command) => (command.type === "connect" ? [command.maxUnacked] : [])), [1024, 7]);
 });
 
-test("acks of a fast program are few lines, in order, each mail once", async () => {
+test("the acks of a fast program name each message once, in order and in few lines", async () => {
   const { binary, commands } = recording("batches");
   const node = await misbehaving("mails", { binary });
   let count = 0;
   for await (const message of node.messages()) {
     count += 1;
     assert.equal(message.messageId, `m${count}`);
-    // A turn of the event loop for each: the answer of the node is what gathers them.
+    // Waits one iteration of the event loop per message, so that only unanswered acks cause batches.
     await new Promise(setImmediate);
     if (count === 1000) break;
   }
   await until("999 are acknowledged", () => acksOf(commands()).flat().length >= 999);
-  assert.deepEqual((await node.close()).map((mail) => mail.messageId), ["m1000"], "the loop was left in the middle of it");
+  assert.deepEqual((await node.close()).map((mail) => mail.messageId), ["m1000"], "`break` left the loop in the middle of it");
   const acks = acksOf(commands());
   assert.deepEqual(acks.flat(), Array.from({ length: 999 }, (_, number) => `m${number + 1}`));
   assert.ok(acks.length < 100, `${acks.length} lines`);
 });
 
-test("what is processed in one turn of the event loop is one ack", async () => {
+test("mail processed in one iteration of the event loop is acknowledged in one line", async () => {
   const { binary, commands } = recording("turn");
   const node = await misbehaving("mails", { binary });
   const messages = node.messages();
   await until("all mail came", () => node.unprocessed === 1000);
   for (let count = 0; count < 1000; count++) {
     await messages.next();
-    // Another command does not take half of them along.
+    // Another command does not split the batch.
     if (count === 500) void node.ping();
   }
   await messages.return();
@@ -51,7 +51,7 @@ test("what is processed in one turn of the event loop is one ack", async () => {
   assert.deepEqual(acksOf(commands()).map((ids) => ids.length), [1000]);
 });
 
-test("floods of broadcasts and news push out no mail and stop nothing", async () => {
+test("a flood of broadcasts and peer events drops no mail and stops no call", async () => {
   const node = await misbehaving("flood", { broadcastBuffer: 10, eventBuffer: 10 });
   const [messages, events] = [node.messages(), node.events()];
   await until("all mail came", () => node.unprocessed === 20);
@@ -66,7 +66,7 @@ test("floods of broadcasts and news push out no mail and stop nothing", async ()
   await node.close();
 });
 
-test("close returns the mail that was not taken, and acknowledges what was processed", async () => {
+test("close returns unread mail and acknowledges processed mail", async () => {
   const { binary, commands } = recording("closing");
   const node = await misbehaving("mails", { binary });
   const messages = node.messages();
@@ -74,11 +74,11 @@ test("close returns the mail that was not taken, and acknowledges what was proce
   for (let count = 0; count < 4; count++) await messages.next();
   const drainMail = await node.close();
   assert.deepEqual([drainMail.length, drainMail[0]?.messageId, drainMail.at(-1)?.messageId], [996, "m5", "m1000"]);
-  assert.deepEqual(acksOf(commands()), [["m1", "m2", "m3"]], "the fourth is in the program's hands");
+  assert.deepEqual(acksOf(commands()), [["m1", "m2", "m3"]], "the program still holds the fourth message");
   assert.equal((await messages.next()).done, true);
 });
 
-test("a loop gets no more mail once the node is being closed", async () => {
+test("a loop gets no mail after close has begun", async () => {
   const node = await misbehaving("mails");
   await until("all mail came", () => node.unprocessed === 1000);
   const seen: string[] = [];
@@ -87,7 +87,7 @@ test("a loop gets no more mail once the node is being closed", async () => {
   assert.deepEqual([seen, (await closing)?.length], [["m1", "m2", "m3"], 997]);
 });
 
-test("acks that come too late are counted and nothing else", async () => {
+test("acks of messages given up by the sender are only counted", async () => {
   const node = await misbehaving("gone");
   const messages = node.messages();
   for (let count = 0; count < 3; count++) {
@@ -102,7 +102,7 @@ test("acks that come too late are counted and nothing else", async () => {
   await node.close();
 });
 
-test("an ack that finds no room is written again, and one that the disk refuses is not", async () => {
+test("an ack rejected as BUSY is repeated and one rejected as DISK_FULL is not", async () => {
   for (const [mode, lines] of [["busy", 2], ["full", 1]] as const) {
     const { binary, commands } = recording(mode);
     const node = await misbehaving(mode, { binary });
@@ -117,12 +117,12 @@ test("an ack that finds no room is written again, and one that the disk refuses 
   }
 });
 
-test("mail that was processed and comes again after a crash is acknowledged and not told again", async () => {
+test("processed mail that arrives again after a crash is acknowledged and not delivered again", async () => {
   const { binary, commands } = recording("again");
   const node = await misbehaving("again", { binary });
   const messages = node.messages();
   assert.equal((await messages.next()).value?.messageId, "x1");
-  // The program has it in its hands when the process ends; then it asks for the next.
+  // The program holds the message when the process ends, and then asks for the next one.
   const restarted = once(node, "restarted");
   process.kill(node.pid ?? 0, "SIGKILL");
   const next = messages.next();
@@ -133,7 +133,7 @@ test("mail that was processed and comes again after a crash is acknowledged and 
   await node.close();
 });
 
-test("sends keep within the credit of the node, and everything else goes before them", async () => {
+test("sends stay within the node's credit and other commands overtake them", async () => {
   const { binary, commands } = recording("sends");
   const node = await misbehaving("mute", { binary, env: { MAX_INFLIGHT: "68" } });
   const send = (to: string, timeoutMs: number): Promise<P2PError> => node.send(to, 1, { timeoutMs }).then(() => assert.fail(), (error: P2PError) => error);
@@ -144,7 +144,7 @@ test("sends keep within the credit of the node, and everything else goes before 
   await until("both are written", () => commands().filter((command) => command.type === "send").length === 3);
   const late = send("0xB", 100);
   const [never, ...errors] = await Promise.all([late, ...stuck, other]);
-  assert.deepEqual([never.code, never.retryable], ["TIMEOUT", true], "it was never written");
+  assert.deepEqual([never.code, never.retryable], ["TIMEOUT", true], "the SDK never wrote it");
   assert.deepEqual(errors.map((error) => error.code), Array.from({ length: 11 }, () => "TIMEOUT"));
   assert.deepEqual(errors.map((error) => error.retryable), [false, false, ...Array.from({ length: 8 }, () => true), false]);
   await node.close();
@@ -152,7 +152,7 @@ test("sends keep within the credit of the node, and everything else goes before 
   assert.deepEqual(sends, ["0xB", "0xB", "0xC"]);
 });
 
-test("sends keep within the bytes that the node takes", async () => {
+test("sends stay within the node's credit in bytes", async () => {
   const { binary, commands } = recording("bytes");
   const node = await misbehaving("mute", { binary, env: { MAX_INFLIGHT_BYTES: "4096" } });
   for (const to of ["0xB", "0xB", "0xB", "0xC", "0xC", "0xC"]) void node.send(to, "x".repeat(1000)).catch(() => undefined);
@@ -161,18 +161,18 @@ test("sends keep within the bytes that the node takes", async () => {
   assert.deepEqual(commands().flatMap((command) => (command.type === "send" ? [command.peerId] : [])), ["0xB", "0xC"]);
 });
 
-test("what was written may have been done, and what was not is safe to ask again", async () => {
+test("a failed call is retryable unless the SDK wrote a send", async () => {
   const node = await misbehaving("crash");
   const written = await node.publish("t", 1).then(() => undefined, (error: P2PError) => error);
-  assert.equal(written, undefined, "only mail crashes it");
+  assert.equal(written, undefined, "only a send crashes this child");
   const results = await Promise.allSettled([node.send("0xB", 1), node.subscribe("t")]);
   const errors = results.map((result) => (result.status === "rejected" ? (result.reason as P2PError) : undefined));
   assert.deepEqual([errors[0]?.code, errors[0]?.retryable], ["SIDECAR_RESTARTED", false]);
-  assert.ok(errors[1] === undefined || errors[1].retryable, "a subscription does no harm twice");
+  assert.ok(errors[1] === undefined || errors[1].retryable, "a repeated subscription has no further effect");
   await node.close();
 });
 
-test("a child that does not read but writes is left alone", async () => {
+test("a child that writes but does not read is not killed", async () => {
   const node = await misbehaving("pause", { env: { PAUSE_LINES: "30", MAX_PAUSE_MS: "100" } });
   const pid = node.pid;
   assert.equal((await node.publish("t", "x".repeat(900_000))).peers, 3);
@@ -180,7 +180,7 @@ test("a child that does not read but writes is left alone", async () => {
   await node.close();
 });
 
-test("the time-out of a child follows from its own limits", async () => {
+test("the timeout of a stuck child follows from its `maxPauseMs`", async () => {
   const node = await misbehaving("good", { env: { MAX_PAUSE_MS: "20" } });
   const restarted = once(node, "restarted");
   process.kill(node.pid ?? 0, "SIGSTOP");

@@ -1,4 +1,4 @@
-/** A child that misbehaves, under runtimes whose pipes differ from those of Node.js. */
+/** The fake child under runtimes whose pipes differ from those of Node.js. */
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -11,12 +11,12 @@ import { promisify } from "node:util";
 import { CHILD, HOME, isAlive, PATIENCE_MS, runtime, RUNTIMES, until } from "./common.js";
 
 const run = promisify(execFile);
-/** Deno tells a program nothing of an exception; there the end of its input ends the child. */
+/** Deno emits no `exit` event after an exception; there the end of stdin stops the child. */
 const lastChild = (name: string): string => (name === "deno" ? "good" : "deaf");
 
 for (const { name, args } of RUNTIMES) {
   const { command, skip } = await runtime(name);
-  test(`${name}: a stopped child is replaced, one that pauses is not, mail is acknowledged, and an exception leaves no child`, { skip }, () =>
+  test(`${name} replaces a stopped child, keeps a pausing one, acknowledges mail and leaves no child`, { skip }, () =>
     misbehaves(name, command, args));
 }
 

@@ -1,4 +1,4 @@
-/** With the real binary. */
+/** Tests with the real binary. */
 
 import assert from "node:assert/strict";
 import { mkdtempSync } from "node:fs";
@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { content, SidecarRestarted } from "../src/index.js";
 import { drain, HOME, isAlive, once, openFiles, PATIENCE_MS, real, until } from "./common.js";
 
-test("two agents talk", async () => {
+test("two nodes exchange mail, broadcasts and access rules", async () => {
   const alice = await real({ name: "alice" });
   const bob = await real({ name: "bob", bootstrapPeers: alice.ready.addrs.slice(0, 1) });
   assert.equal((await bob.discover({ address: alice.address, lookForMs: 20_000 }))[0]?.name, "alice");
@@ -44,7 +44,7 @@ test("two agents talk", async () => {
   assert.equal((await more).done, true);
 });
 
-test("mail that had no ack comes again, and is delivered when it has", async () => {
+test("mail without an ack is redelivered and delivered after its ack", async () => {
   const alice = await real({ ack: "manual", dataDir: mkdtempSync(join(HOME, "alice-")) });
   const bob = await real({ bootstrapPeers: alice.ready.addrs.slice(0, 1) });
   const toAlice = alice.messages();
@@ -62,14 +62,14 @@ test("mail that had no ack comes again, and is delivered when it has", async () 
   await alice.close();
 });
 
-test("an identity that runs already is refused", async () => {
+test("a second node with the same identity is rejected", async () => {
   const privateKey = `0x${"c1".repeat(32)}`;
   const node = await real({ privateKey });
   await assert.rejects(real({ privateKey }), (error: { exit?: { code: number } }) => error.exit?.code === 73);
   await node.close();
 });
 
-test("a node that is killed twenty times comes back as it was", async () => {
+test("a node killed twenty times is restored", async () => {
   const bob = await real({ name: "bob" });
   const before = openFiles();
   const alice = await real({ name: "alice", bootstrapPeers: bob.ready.addrs.slice(0, 1) });
@@ -81,7 +81,7 @@ test("a node that is killed twenty times comes back as it was", async () => {
   for (let round = 0; round < 20; round++) {
     const pid = alice.pid ?? 0;
     pids.add(pid);
-    // Mail that is under way when the node dies is told of, and never sent again.
+    // The SDK reports a send in progress at the kill and never repeats it.
     const mail = await alice.send("0x000000000000000000000000000000000000dEaD", round);
     const restarted = once(alice, "restarted") as Promise<{ ready: typeof ready }>;
     process.kill(pid, "SIGKILL");
@@ -89,7 +89,7 @@ test("a node that is killed twenty times comes back as it was", async () => {
     const back = await restarted;
     assert.deepEqual([back.ready.address, back.ready.addrs], [address, ready.addrs]);
     assert.ok(!isAlive(pid));
-    // Both ways, and the subscription lives.
+    // Mail works in both directions, and the subscription is restored.
     await (await bob.send(address, round)).delivered({ timeoutMs: PATIENCE_MS });
     await (await alice.send(bob.address, round)).delivered({ timeoutMs: PATIENCE_MS });
     await bob.publish("news", round);

@@ -1,4 +1,4 @@
-/** What needs no process: framing, decoding, correlation, the restart policy. */
+/** Tests without a process: framing, decoding, the channel, the restart policy. */
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -16,7 +16,7 @@ import { DEFAULT_PRIORITY, ErrorCode } from "../src/index.js";
 import { FINAL_CODES, LIMITS, RETRYABLE, type Command, type Event } from "../src/types.js";
 import { binary, ROOT } from "./common.js";
 
-/** Numbers by chance, from a seed. */
+/** Returns a pseudo-random generator with a seed. */
 function chance(seed: number): () => number {
   let state = seed;
   return () => {
@@ -26,7 +26,7 @@ function chance(seed: number): () => number {
 }
 
 describe("framing", () => {
-  test("however the stream is cut, the lines are the same", () => {
+  test("a stream split anywhere gives the same lines", () => {
     const text = `\u{feff}{"a":"é😀"}\r\n\n  \n{"b":"\u2028"}\n${"x".repeat(50)}\nlast\npartial`;
     const stream = Buffer.from(text);
     for (let seed = 0; seed < 200; seed++) {
@@ -41,7 +41,7 @@ describe("framing", () => {
     }
   });
 
-  test("a line at the limit is a line, and what is skipped costs no memory", () => {
+  test("a line at the limit is accepted, and a skipped line uses no memory", () => {
     const framer = new Framer(4);
     assert.deepEqual(framer.push(Buffer.from("1234\r\n12345\n123")), ["1234"]);
     assert.deepEqual(framer.push(Buffer.from("4\n")), ["1234"]);
@@ -56,7 +56,7 @@ describe("framing", () => {
 });
 
 describe("decoding", () => {
-  test("the shared lines are read as they say", () => {
+  test("the shared event lines decode as specified", () => {
     const rows = readFileSync(join(ROOT, "fixtures/protocol/events.ndjson"), "utf8").trimEnd().split("\n");
     assert.ok(rows.length > 30);
     for (const row of rows.map((text) => JSON.parse(text))) {
@@ -74,26 +74,26 @@ describe("decoding", () => {
     }
   });
 
-  test("what is not as promised is refused", () => {
+  test("an event with a wrong field is undecodable", () => {
     for (const line of ['{"type":"message","from":7}', '{"type":"closing","reason":true}', '{"type":"overflow","dropped":1,"total":{}}', '{"type":"peer_discovered","peerId":"p","address":"a","topics":{},"addrs":[],"capabilities":[]}', '{"type":"toString"}x']) {
       assert.throws(() => decodeEvent(line), Undecodable);
     }
     assert.equal(decodeEvent('{"type":"toString"}'), undefined);
   });
 
-  test("bytes come back", () => {
+  test("content of a base64 message returns bytes", () => {
     const message = decodeEvent('{"type":"message","from":"a","data":"AAH/","peerId":"p","messageId":"m","priority":"low","sentAtMs":1,"receivedAtMs":1,"route":"direct","encoding":"base64","trust":"unverified"}');
     assert.ok(message?.type === "message");
     assert.deepEqual(content(message), Buffer.from([0, 1, 255]));
   });
 
-  test("the types are those of the binary", () => {
+  test("the generated types match the schema of the binary", () => {
     const made = execFileSync(binary(), ["schema", "--ts"], { encoding: "utf8" });
     assert.equal(readFileSync(join(ROOT, "sdk/typescript/src/types.ts"), "utf8"), made, "p2p-node schema --ts > src/types.ts");
   });
 });
 
-describe("correlation", () => {
+describe("channel", () => {
   type Told = [string, Reply | undefined, P2PError | undefined];
 
   function asking(): { channel: Channel; told: Told[]; ask: (name: string, command?: Command) => number; say: (event: object) => Event | undefined } {
@@ -116,7 +116,7 @@ describe("correlation", () => {
     };
   }
 
-  test("answers find their requests in any order", () => {
+  test("answers in any order reach their requests", () => {
     const { channel, told, ask, say } = asking();
     const [first, second] = [ask("first"), ask("second")];
     say({ type: "result", id: second, command: "ping" });
@@ -128,7 +128,7 @@ describe("correlation", () => {
     assert.equal(channel.outstanding, 0);
   });
 
-  test("what nobody waits for is returned", () => {
+  test("an event without a waiter is returned", () => {
     const { told, ask, say } = asking();
     const id = ask("ping");
     assert.ok(say({ type: "result", id: 99, command: "ping" }));
@@ -137,10 +137,10 @@ describe("correlation", () => {
     assert.ok(say({ type: "delivery", messageId: "m", state: "delivered", attempts: 1 }));
     assert.deepEqual(told, []);
     assert.equal(say({ type: "result", id, command: "ping" }), undefined);
-    assert.ok(say({ type: "result", id, command: "ping" }), "answered twice");
+    assert.ok(say({ type: "result", id, command: "ping" }), "a second answer has no waiter");
   });
 
-  test("agents found wait for their answer up to a bound", () => {
+  test("discovered agents are collected up to the limit", () => {
     const { told, ask, say } = asking();
     const id = ask("discover");
     const found = (): Event | undefined => say({ type: "peer_discovered", peerId: "p", topics: [], address: "0xA", role: "full", addrs: [], capabilities: [], expiresAtMs: 1, requestId: id });
@@ -150,7 +150,7 @@ describe("correlation", () => {
     assert.equal(told[0]?.[1]?.found.length, MAX_FOUND);
   });
 
-  test("deliveries are told once and bounded", () => {
+  test("tracked deliveries are reported once and limited", () => {
     const { channel, say } = asking();
     const told: string[] = [];
     const waiter = { resolve: (delivery: { messageId: string }) => void told.push(delivery.messageId), reject: () => assert.fail() };
@@ -161,7 +161,7 @@ describe("correlation", () => {
     assert.equal(channel.tracked, MAX_TRACKED - 1);
   });
 
-  test("the end is told to all who wait and to whoever comes later", () => {
+  test("a closed channel fails waiting and later requests", () => {
     const { channel, told, ask } = asking();
     ask("a");
     channel.track("m", { resolve: () => assert.fail(), reject: (error) => void told.push(["mail", undefined, error]) });
@@ -171,7 +171,7 @@ describe("correlation", () => {
     assert.throws(() => ask("b"), NodeClosed);
   });
 
-  test("the end of the node says of each call whether it may be made again", () => {
+  test("the end of the process makes all calls retryable except written sends", () => {
     const { channel } = asking();
     const told: [string, boolean][] = [];
     const waiter = (name: string) => ({ resolve: () => assert.fail(), reject: (error: P2PError) => void told.push([name, error.retryable]) });
@@ -182,7 +182,7 @@ describe("correlation", () => {
     assert.deepEqual(told, [["ping", true], ["send", false], ["mail", false]]);
   });
 
-  test("a line that the node would skip is refused here", () => {
+  test("a command above the line limit is rejected", () => {
     const { channel, ask } = asking();
     const room = LIMITS.maxLineBytes - '{"type":"subscribe","topic":"","id":1}'.length;
     ask("fits", { type: "subscribe", topic: "x".repeat(room) });
@@ -200,7 +200,7 @@ describe("supervision", () => {
     return again;
   }
 
-  test("some ends are final", () => {
+  test("final exit codes are not restarted", () => {
     for (let code = 0; code < 256; code++) {
       assert.equal(new Supervisor().ended({ code, signal: null }, 0, 0.5) === undefined, FINAL_CODES.has(code));
     }
@@ -208,7 +208,7 @@ describe("supervision", () => {
     assert.equal(new Supervisor(false).ended(killed, 0, 0.5), undefined);
   });
 
-  test("pauses double up to a minute, between half and all of it", () => {
+  test("pauses double up to 60 s with half jitter", () => {
     const [all, half] = [new Supervisor(), new Supervisor()];
     const pauses = Array.from({ length: 2000 }, () => ended(all, 0).delayMs);
     assert.deepEqual(pauses.slice(0, 8), [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
@@ -216,7 +216,7 @@ describe("supervision", () => {
     assert.deepEqual([1, 2, 3].map(() => ended(half, 0, 0).delayMs), [500, 1000, 2000]);
   });
 
-  test("ten minutes of crashes soon after ready are few, and told once", () => {
+  test("a crash loop of ten minutes restarts 15 times and reports once", () => {
     const supervisor = new Supervisor();
     let [now, starts, unhealthy] = [0, 0, 0];
     while (now < 600_000) {
@@ -231,20 +231,20 @@ describe("supervision", () => {
     assert.deepEqual([starts, unhealthy], [15, 1]);
   });
 
-  test("only a stable run begins anew", () => {
+  test("a stable run resets the pause and the report", () => {
     const supervisor = new Supervisor();
     for (const now of [0, 1000, 2000]) {
       supervisor.ready(now);
       ended(supervisor, now);
     }
     supervisor.ready(100_000);
-    assert.equal(ended(supervisor, 159_900).delayMs, 8000, "ready again is not stable");
+    assert.equal(ended(supervisor, 159_900).delayMs, 8000, "a short run does not reset the pause");
     supervisor.ready(200_000);
     assert.equal(ended(supervisor, 260_000).delayMs, 1000);
-    assert.deepEqual([261_000, 262_000].map((now) => ended(supervisor, now).unhealthy), [false, true], "the next failure is reported again");
+    assert.deepEqual([261_000, 262_000].map((now) => ended(supervisor, now).unhealthy), [false, true], "a new crash loop is reported again");
   });
 
-  test("crashes far apart are not unhealthy", () => {
+  test("crashes outside the window are not unhealthy", () => {
     const supervisor = new Supervisor();
     assert.ok([0, 31_000, 61_000, 92_000, 122_000].every((now) => !ended(supervisor, now).unhealthy));
     assert.ok(ended(supervisor, 123_000).unhealthy);
@@ -252,7 +252,7 @@ describe("supervision", () => {
 });
 
 describe("desired state", () => {
-  test("the last capabilities go to a new process between the blocks and the topics", () => {
+  test("replay orders access rules, then the last capabilities, then topics", () => {
     const desired = new DesiredState();
     desired.record({ type: "subscribe", topic: "t" });
     desired.record({ type: "capabilities", capabilities: ["a"] });

@@ -1,4 +1,4 @@
-/** The SDK under other runtimes and out of bundles: two real nodes open, mail goes and is acknowledged, both close. */
+/** The SDK under other runtimes and in bundles: two real nodes open, exchange mail and close. */
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -13,7 +13,7 @@ import { binary, DEV, HOME, PATIENCE_MS, RUNTIMES, runtime } from "./common.js";
 
 const run = promisify(execFile);
 const INDEX = fileURLToPath(new URL("../src/index.js", import.meta.url));
-/** The program; `imported` is what it imports the SDK from. */
+/** Returns the program that imports the SDK from `imported`. */
 const program = (imported: string): string => `
   import { P2PNode } from ${JSON.stringify(imported)};
   async function main() {
@@ -39,7 +39,7 @@ async function mails(command: string, args: string[], env: NodeJS.ProcessEnv = {
 
 for (const { name, args } of RUNTIMES) {
   const { command, skip } = await runtime(name);
-  test(`${name}_two_nodes_open_mail_and_close`, { skip }, async () => {
+  test(`two nodes under ${name} open, exchange mail and close`, { skip }, async () => {
     const script = join(HOME, `${name}.mjs`);
     writeFileSync(script, program(INDEX));
     await mails(command, [...args, script]);
@@ -60,7 +60,7 @@ function loadEsbuild(): Esbuild | undefined {
 
 const esbuild = loadEsbuild();
 for (const [format, extension] of [["cjs", "cjs"], ["esm", "mjs"]] as const) {
-  test(`bundle_${format}_two_nodes_open_mail_and_close`, { skip: esbuild === undefined && "there is no esbuild in dev" }, async () => {
+  test(`two nodes in a bundle as ${format} open, exchange mail and close`, { skip: esbuild === undefined && "there is no esbuild in dev" }, async () => {
     const directory = join(HOME, `bundle-${format}`);
     mkdirSync(directory);
     const [entry, outfile] = [join(directory, "entry.mjs"), join(directory, `app.${extension}`)];
@@ -68,12 +68,12 @@ for (const [format, extension] of [["cjs", "cjs"], ["esm", "mjs"]] as const) {
     const { warnings } = await (esbuild as Esbuild).build({ entryPoints: [entry], outfile, bundle: true, platform: "node", format, minify: true, logLevel: "silent" });
     assert.deepEqual(warnings.filter((warning) => warning.id !== "empty-import-meta"), []);
     await mails(process.execPath, [outfile]);
-    // Without a binary it says where it looked, and what a bundle needs.
+    // Without a binary the error lists the searched places and what a bundle needs.
     const env = { ...process.env, P2P_NODE_BIN: "" };
     const alone = await run(process.execPath, [outfile], { cwd: directory, env }).then(() => assert.fail(), (error: { stderr: string }) => error.stderr);
     assert.match(alone, /BINARY_NOT_FOUND/);
-    assert.match(alone, /beside a bundled program/);
-    // Beside the package of the platform it finds the binary, wherever the program is started.
+    assert.match(alone, /beside a bundled program must contain/);
+    // With the package of the platform beside it, the bundle finds the binary from any directory.
     const packaged = join(directory, "node_modules/@p2p-node", `${process.platform}-${process.arch}`);
     mkdirSync(join(packaged, "bin"), { recursive: true });
     writeFileSync(join(packaged, "package.json"), "{}");

@@ -1,4 +1,4 @@
-/** Starts that fail, each for a reason that the error names. */
+/** Failed starts and their errors. */
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -14,7 +14,7 @@ import { binary, CHILD, HOME, is, misbehaving, once, real } from "./common.js";
 
 const linux = process.platform === "linux" ? false : "needs Linux";
 
-/** The headers of the real binary, changed in one place. */
+/** Writes a copy of the real binary with one change; returns its path. */
 function patched(name: string, change: (bytes: Buffer) => Buffer): string {
   const path = join(HOME, name);
   writeFileSync(path, change(Buffer.from(readFileSync(binary()))), { mode: 0o755 });
@@ -30,7 +30,7 @@ async function fails(path: string, reason: BinaryReason, ...words: string[]): Pr
   });
 }
 
-test("start_refused_configuration_error_has_reason_of_the_node", async () => {
+test("open with a configuration that the node rejects fails with the node's report", async () => {
   await assert.rejects(real({ privateKey: "zz" }), (error: Error) => {
     assert.ok(error instanceof StartFailed && error instanceof SidecarExited);
     assert.deepEqual([error.code, error.exit.code, error.report?.code], ["IDENTITY_INVALID", 78, "IDENTITY_INVALID"]);
@@ -45,14 +45,14 @@ test("start_refused_configuration_error_has_reason_of_the_node", async () => {
   await assert.rejects(real({ args: ["--nonsense"] }), (error: Error) => is("INVALID_ARGUMENT")(error) && error.message.includes("nonsense"));
 });
 
-test("crash_with_error_event_fails_calls_with_that_reason", async () => {
+test("a crash after an error event fails calls with that error", async () => {
   const node = await misbehaving("fatal", { restart: false });
   const closed = once(node, "closed");
   await assert.rejects(node.send("0xB", 1), (error: Error) => is("SIDECAR_EXITED")(error) && error.message.includes("exit code 70: INTERNAL: a defect, told"));
   assert.equal(((await closed) as SidecarExited).report?.code, "INTERNAL");
 });
 
-test("binary_that_cannot_run_here_error_names_cause_and_path", { skip: linux }, async () => {
+test("a file that the system cannot run is rejected with reason and path", { skip: linux }, async () => {
   await fails(join(HOME, "nowhere"), "missing", "does not exist");
   await fails(HOME, "not_a_file");
   const empty = join(HOME, "empty");
@@ -61,7 +61,7 @@ test("binary_that_cannot_run_here_error_names_cause_and_path", { skip: linux }, 
   const text = join(HOME, "text");
   writeFileSync(text, `touch ${join(HOME, "was-run")}\n`, { mode: 0o755 });
   await fails(text, "not_a_program");
-  assert.throws(() => readFileSync(join(HOME, "was-run")), "no shell has read it");
+  assert.throws(() => readFileSync(join(HOME, "was-run")), "a shell ran the file");
   const script = join(HOME, "script");
   writeFileSync(script, "#!/nowhere/sh\n", { mode: 0o755 });
   await fails(script, "missing_interpreter", "/nowhere/sh");
@@ -71,7 +71,7 @@ test("binary_that_cannot_run_here_error_names_cause_and_path", { skip: linux }, 
   await fails(plain, "not_executable", "chmod +x");
 });
 
-test("binary_damaged_or_foreign_error_names_cause_and_path", { skip: linux }, async () => {
+test("a damaged or foreign binary is rejected with reason and path", { skip: linux }, async () => {
   await fails(patched("foreign", (bytes) => (bytes.writeUInt16LE(process.arch === "x64" ? 183 : 62, 18), bytes)), "wrong_architecture", process.arch);
   const loader = withFile(binary(), readElf)?.loader ?? "";
   assert.notEqual(loader, "", "the binary under test is linked to a libc");
@@ -83,7 +83,7 @@ test("binary_damaged_or_foreign_error_names_cause_and_path", { skip: linux }, as
   }
 });
 
-test("elf_headers_of_any_bytes_never_throw", () => {
+test("readElf of random bytes never throws", () => {
   const whole = withFile(binary(), (read) => read(0, 4096));
   for (let round = 0; round < 3000; round++) {
     const bytes = Buffer.from(whole.subarray(0, Math.floor(Math.random() * 1024)));
@@ -95,7 +95,7 @@ test("elf_headers_of_any_bytes_never_throw", () => {
   assert.deepEqual([undefined, "/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1"].map(libcOf), [undefined, "glibc", "musl"]);
 });
 
-test("binary_on_noexec_error_names_the_mount_option", { skip: linux }, async (t) => {
+test("a binary on a noexec mount is rejected with the reason noexec", { skip: linux }, async (t) => {
   const directory = join(HOME, "noexec");
   mkdirSync(directory);
   const index = fileURLToPath(new URL("../src/index.js", import.meta.url));
@@ -108,7 +108,7 @@ test("binary_on_noexec_error_names_the_mount_option", { skip: linux }, async (t)
   assert.equal(result.stdout, "noexec\n");
 });
 
-test("binary_in_electron_archive_is_replaced_by_its_unpacked_twin", async () => {
+test("a binary in an Electron archive is replaced by its unpacked copy", async () => {
   const [inside, beside] = [join(HOME, "app.asar", "bin"), join(HOME, "app.asar.unpacked", "bin")];
   for (const directory of [inside, beside]) mkdirSync(directory, { recursive: true });
   copyFileSync(CHILD, join(beside, "p2p-node"));
@@ -120,14 +120,14 @@ test("binary_in_electron_archive_is_replaced_by_its_unpacked_twin", async () => 
   await fails(join(packed, "p2p-node"), "in_archive", "asarUnpack");
 });
 
-test("binary_named_without_path_is_searched_and_missing_directory_is_named", async () => {
+test("a binary without a directory is searched on PATH, and a missing cwd is named", async () => {
   await assert.rejects(P2PNode.open({ binary: "no-such-program" }), (error: Error) => is("BINARY_NOT_FOUND")(error) && error.message.includes("no-such-program"));
   await assert.rejects(misbehaving("good", { cwd: "/nowhere" }), (error: Error) => is("INVALID_ARGUMENT")(error) && error.message.includes("/nowhere"));
   const node = await P2PNode.open({ binary: "sh", args: [CHILD, "good"], restart: false });
   await node.close();
 });
 
-test("program_that_ends_before_ready_error_says_what_may_be_wrong", async () => {
+test("a program that exits before it is ready fails the start with a probable cause", async () => {
   for (const [body, word] of [["kill -SEGV $$", "is damaged"], ["exit 0", "may be another program"]] as const) {
     const path = join(HOME, "ends");
     writeFileSync(path, `#!/bin/sh\n${body}\n`, { mode: 0o755 });

@@ -1,4 +1,4 @@
-/** Calls that wait: for room, for a process that reads, for one that is there; and what the next process is told. */
+/** Calls that wait for credit, for the pipe or for a process, and the state of the next process. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -7,7 +7,7 @@ import type { Command, Event, Options } from "../src/index.js";
 import { LIMITS } from "../src/types.js";
 import { CHILD, is, misbehaving, once, QUICK, recording, until } from "./common.js";
 
-test("calls that are given up do no harm", async () => {
+test("abandoned calls leave no request outstanding", async () => {
   const node = await misbehaving("good");
   for (let count = 0; count < 60; count++) {
     const signal = AbortSignal.timeout(count % 3);
@@ -25,7 +25,7 @@ test("calls that are given up do no harm", async () => {
   await node.close();
 });
 
-test("mail whose sender gave up is told as an event", async () => {
+test("the delivery of an abandoned send arrives as an event", async () => {
   const node = await misbehaving("good");
   const events = node.events();
   const controller = new AbortController();
@@ -36,7 +36,7 @@ test("mail whose sender gave up is told as an event", async () => {
   await node.close();
 });
 
-test("a child that stops reading is killed and replaced", async () => {
+test("a child that stops reading is killed and replaced by a new one", async () => {
   const node = await misbehaving("good", { env: { MAX_PAUSE_MS: "20" } });
   const restarted = once(node, "restarted");
   process.kill(node.pid ?? 0, "SIGSTOP");
@@ -46,8 +46,9 @@ test("a child that stops reading is killed and replaced", async () => {
   await node.close();
 });
 
-test("a child that reads slowly is left alone", async () => {
-  // With the pauses of a real node: `flow.test.ts` has a clock of its own to show when a slow child is given up.
+test("a child that reads slowly is not killed", async () => {
+  // Uses the pauses of a real node; `flow.test.ts` tests the timeout of a slow child with a mock
+  // clock.
   const node = await misbehaving("good");
   const pid = node.pid ?? 0;
   let [answered, running] = [false, true];
@@ -63,19 +64,19 @@ test("a child that reads slowly is left alone", async () => {
   await node.close();
 });
 
-test("what was not written when the node crashed is written to the next", async () => {
+test("sends unwritten at a crash go to the next process", async () => {
   const node = await misbehaving("crash");
   let crashes = 0;
   node.on("restarting", () => (crashes += 1));
   const calls = Array.from({ length: 2 * LIMITS.maxInflight }, (_, number) => node.send("0xB", number));
   for (const result of await Promise.allSettled(calls)) assert.ok(result.status === "rejected" && is("SIDECAR_RESTARTED")(result.reason));
-  // What a pipe and its buffer hold goes down with each.
+  // Each crash loses the content of the pipe and its buffer.
   assert.ok(crashes > 1 && crashes < 10, `${crashes} crashes`);
   await node.ping();
   await node.close();
 });
 
-test("the next process is told what holds before anything else", async () => {
+test("a restarted process gets the desired state first", async () => {
   const { binary, commands } = recording("desired");
   const node = await misbehaving("crash", { binary });
   const controller = new AbortController();
@@ -101,7 +102,7 @@ test("the next process is told what holds before anything else", async () => {
   assert.equal((lines[second] as Command & { port: number }).port, 4001, "the port of the first `ready`");
 });
 
-test("a start that does not succeed counts as a crash", async () => {
+test("a failed start counts as a crash", async () => {
   const options: Options = { readyTimeoutMs: 200, binary: CHILD, args: ["crash"], restart: QUICK };
   const node = await misbehaving("crash", options);
   options.args?.splice(0, 1, "silent");
@@ -117,7 +118,7 @@ test("a start that does not succeed counts as a crash", async () => {
   await node.close();
 });
 
-test("another version or a final exit after a restart closes the node, with its own last words", async () => {
+test("another version or a final exit after a restart closes the node with that error", async () => {
   for (const [mode, code, words] of [["version", "VERSION_MISMATCH", "protocol 2"], ["early", "SIDECAR_EXITED", "--nonsense"]] as const) {
     const options: Options = { args: ["crash"] };
     const node = await misbehaving("crash", options);

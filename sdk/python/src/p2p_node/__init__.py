@@ -1,4 +1,4 @@
-"""A place on a peer-to-peer network for an asyncio program: see README.md."""
+"""Runs a p2p-node process for an asyncio program and gives typed access to it. See README.md."""
 
 from .client import SentMessage, Node, Published, open
 from .decode import content

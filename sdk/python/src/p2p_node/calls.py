@@ -1,4 +1,4 @@
-"""A command on its way to the node."""
+"""A command from its call until its answer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .types import Delivery
 
 @dataclass(eq=False)
 class Call:
-    """A command on its way: until it is written it waits here, from then on in the channel of a child."""
+    """A command that waits to be written, or that a child's channel tracks until its answer."""
 
     command: Mapping[str, Any]
     body: bytes
     answer: asyncio.Future[Reply]
-    #: What it costs, if it sends a message.
+    #: Credit that the command uses; `None` unless it sends a message.
     send: Send | None
-    #: Where the delivery of mail goes.
+    #: Gets the delivery result of mail.
     outcome: asyncio.Future[Delivery] | None
     child: Child | None = None
     number: int = 0
@@ -31,12 +31,14 @@ class Call:
 
     @property
     def may_be_repeated(self) -> bool:
-        """Whether to ask the same again does nothing twice: of all commands only a `send` that was written may."""
+        """Returns `False` only for a `send` that was written: repeated, it may arrive twice."""
         return self.send is None or self.child is None
 
 
 def cost(command: Mapping[str, Any], body: bytes) -> Send | None:
-    """What a command costs if it sends a message. An agent is the same in every way of writing its address."""
+    """Returns the credit that a command uses; `None` unless it sends a message.
+
+    The recipient key ignores the case of an address."""
     if command.get("type") != "send":
         return None
     peer = command.get("peerId")
@@ -44,7 +46,8 @@ def cost(command: Mapping[str, Any], body: bytes) -> Send | None:
 
 
 def after_writing(call: Call, error: P2PError | None) -> P2PError | None:
-    """Why a call that was written failed. When the node's process is at fault, a message may be on its way all the same."""
+    """Adapts the error of a written call: after a `SidecarError` the message may have been sent,
+    so a `send` is not retryable."""
     if isinstance(error, SidecarError):
         error.retryable = error.retryable and call.may_be_repeated
     return error

@@ -1,4 +1,4 @@
-"""Which answer belongs to which request. No I/O: whoever holds the channel moves lines and events, and wakes those who wait."""
+"""Matches answers to requests. No I/O: the owner of the channel moves lines and events."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 from .errors import CommandRefused, LineTooLong, P2PError
 from .types import MAX_LINE_BYTES, Answer, Delivery, ErrorEvent, Event, PeerDiscovered
 
-#: Mails whose delivery is awaited at the same time. The node's outbox holds 8 MiB, which is fewer mails than this as soon as
-#: they have 128 bytes.
+#: Maximum number of messages whose delivery the channel tracks. The node's outbox holds 8 MiB, so
+#: it reaches its own limit first if messages have 128 bytes or more.
 MAX_TRACKED = 65_536
-#: Agents that are gathered for one `discover`; what is found beyond that comes as events.
+#: Maximum number of agents in the reply to one `discover`. Further agents arrive as events.
 MAX_FOUND = 4096
 
 
 @dataclass
 class Reply:
-    """A `result`, and what came before it under its id."""
+    """A `result`, and the agents that `discover` found under its id."""
 
     answer: Answer
     found: list[PeerDiscovered] = field(default_factory=list)
 
 
-#: Told once: with a reply, or with why there is none.
+#: The channel calls a waiter once, with a value or with an error.
 Waiter = Callable[[Reply | None, P2PError | None], None]
 DeliveryWaiter = Callable[[Delivery | None, P2PError | None], None]
 
@@ -37,7 +37,7 @@ class _Pending:
 
 
 class Channel:
-    """Correlates what is sent to one process with what comes back."""
+    """Matches the commands to one process with its answers and deliveries."""
 
     def __init__(self) -> None:
         self._last_id = 0
@@ -47,11 +47,14 @@ class Channel:
 
     @property
     def outstanding(self) -> int:
-        """Requests without an answer."""
+        """Returns the number of requests without an answer."""
         return len(self._pending)
 
     def request(self, command: bytes, waiter: Waiter) -> tuple[int, bytes]:
-        """The id and the line of a command that `encode` has made; its answer goes to `waiter`."""
+        """Assigns an id to a command that `encode` has made. Returns the id and the line; the
+        answer goes to `waiter`.
+
+        Raises `LineTooLong`, or the error that closed the channel."""
         if self.closed is not None:
             raise copy(self.closed)
         number = self._last_id + 1
@@ -63,14 +66,15 @@ class Channel:
         return number, line
 
     def track(self, message_id: str, waiter: DeliveryWaiter) -> bool:
-        """Has a delivery go to `waiter`, if there is room; otherwise it comes as an event."""
+        """Sends the delivery of a message to `waiter`. Returns `False` if the channel tracks
+        `MAX_TRACKED` messages already; the delivery then arrives as an event."""
         if len(self._tracked) >= MAX_TRACKED:
             return False
         self._tracked[message_id] = waiter
         return True
 
     def receive(self, event: Event) -> Event | None:
-        """Takes what the node said; returns it if nobody waits for it."""
+        """Passes an event to its waiter. Returns the event if it has no waiter."""
         if isinstance(event, Answer):
             pending = self._end(event.id)
             if pending is None:
@@ -97,7 +101,8 @@ class Channel:
         return None
 
     def fail_all(self, error: P2PError) -> None:
-        """Ends the channel: all who wait are told, and so is whoever comes later. Only the first call counts."""
+        """Closes the channel: all waiters and all later requests get `error`. Later calls of
+        `fail_all` do not change the error for later requests."""
         if self.closed is None:
             self.closed = error
         pending, self._pending = self._pending, {}

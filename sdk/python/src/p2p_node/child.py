@@ -1,4 +1,4 @@
-"""One process and the channel to it: what is asked of it, and what it says."""
+"""One process of the node, with its channel: writes commands and dispatches events."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from .framer import Framer
 from .process import CHUNK, EXIT_GRACE, Process
 from .types import PROTOCOL_VERSION, ErrorCode, ErrorEvent, Event, Ready
 
-#: The version of this package, and so of the binary that it expects.
+#: The version of this package and of the binary that it supports.
 VERSION = "0.1.0"
-#: Seconds before the end of a process within which an error counts as its reason: a node takes up to 5 to finish.
+#: An error counts as the reason for an exit if it came at most this many seconds before the exit.
+#: A node takes up to 5 s to shut down.
 REPORT_AGE = 7.0
 
 
 class Child:
-    """A node's process, from its start to its end; another one takes its place after a crash."""
+    """One process of a node, from its start to its exit. After a crash another one replaces it."""
 
     def __init__(
         self,
@@ -46,26 +47,34 @@ class Child:
 
     @property
     def has_room(self) -> bool:
-        """Whether a line can be written now without waiting here for the pipe."""
+        """Returns `True` if the pipe accepts a line now, so that the SDK need not buffer it."""
         return self.channel.closed is None and self.process.stdin.open and not self.process.exit.done()
 
     def ask(self, command: bytes, waiter: Waiter) -> int:
-        """Writes a command, whose answer goes to `waiter`; returns its id. Never waits: look at `has_room` before."""
+        """Writes a command; its answer goes to `waiter`. Returns the id of the command.
+
+        Does not wait: check `has_room` first."""
         number, line = self.channel.request(command, waiter)
         self.process.stdin.write(line)
         return number
 
     async def answer(self, command: Mapping[str, Any], timeout: float) -> Reply:
-        """Asks at once and waits for the answer, or for the end of the process."""
+        """Writes a command at once and waits for its answer, at most `timeout` seconds.
+
+        Raises `NotReady` after the timeout, and `SidecarError` if the process exits first."""
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.ask(encode(command), lambda reply, error: resolve(answer, reply, error))
         await self._first(answer, timeout=timeout)
         if answer.done():
             return answer.result()
-        raise NotReady(ErrorCode.NOT_READY, f"the node did not answer `{command['type']}` within {timeout:g} s", retryable=True)
+        message = f"the restarted node did not answer `{command['type']}` within {timeout:g} s"
+        raise NotReady(ErrorCode.NOT_READY, message, retryable=True)
 
     async def connect(self, command: Mapping[str, Any], timeout: float) -> Ready:
-        """Has the node listen, and waits until it is ready and of a version that this package speaks."""
+        """Sends `connect` and waits until the node is ready, at most `timeout` seconds.
+
+        Raises `NotReady` after the timeout, `VersionMismatch`, `CommandRefused` if the node rejects
+        the command, and `StartFailed` or `BinaryUnusable` if the process exits first."""
         refused: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def answered(reply: Reply | None, error: P2PError | None) -> None:
@@ -78,24 +87,25 @@ class Child:
         if self.ready.done():
             return check_version(self.ready.result(), program)
         if refused.done():
-            # It may be about to end, with an exit code that says whether to try again.
+            # The process may exit now. Its exit code says if a restart can help.
             await asyncio.wait({self.process.exit}, timeout=EXIT_GRACE)
             error = refused.exception()
             if isinstance(error, CommandRefused) and error.code == ErrorCode.UNSUPPORTED_PROTOCOL:
-                raise mismatch(program, f"refuses protocol {PROTOCOL_VERSION} ({error.message})")
+                raise mismatch(program, f"rejects protocol {PROTOCOL_VERSION} ({error.message})")
             refused.result()
-        message = f"the node was not ready within {timeout:g} s"
+        message = f"the node was not ready within {timeout:g} s: raise ready_timeout if it is slow"
         raise NotReady(ErrorCode.NOT_READY, message, retryable=True, stderr_tail=self.process.stderr_tail())
 
     async def _first(self, *awaited: asyncio.Future[Any], timeout: float) -> None:
-        """Returns when one of these is done or the time is over. Raises when the process has ended, and none is done."""
+        """Returns when a future is done or after `timeout` seconds. Raises if the process exits
+        first."""
         for future in awaited:
             future.add_done_callback(mark_retrieved)
         exited = asyncio.ensure_future(self.process.finished())
         try:
             await asyncio.wait({*awaited, exited}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
-                # What it said last may still be in the pipe.
+                # The pipe may still hold the last lines of the process.
                 await asyncio.wait({*awaited, self._reader}, timeout=EXIT_GRACE, return_when=asyncio.FIRST_COMPLETED)
                 if not any(future.done() for future in awaited):
                     raise self._early_end(exited.result())
@@ -103,18 +113,19 @@ class Child:
             exited.cancel()
 
     def report(self, exit: Exit) -> ErrorEvent | None:
-        """The error that the process told last, if it can be why it ended: it ended by itself, and soon after."""
+        """Returns the last error of the process if it may be the reason for the exit: the process
+        ended with a non-zero code at most `REPORT_AGE` seconds after the error."""
         recent = time.monotonic() - self._last_error_at < REPORT_AGE
         return self._last_error if exit.code and recent else None
 
     def _early_end(self, exit: Exit) -> SidecarError:
-        """The error for a process that ended before it was ready."""
+        """Returns the error for a process that exited before it was ready."""
         process, tail, report = self.process, self.process.stderr_tail(), self.report(exit)
         fault = None if report is not None else unusable_after(process.program, process.cwd, exit, tail)
         return fault or StartFailed(exit, tail, report)
 
     def _stuck(self) -> None:
-        message = "the node neither read nor wrote for a long time, and was killed"
+        message = "the node neither read nor wrote for too long, so the SDK killed it"
         self.channel.fail_all(SidecarError(ErrorCode.WRITE_TIMEOUT, message, retryable=True))
         self.process.kill()
 
@@ -144,7 +155,8 @@ class Child:
                 self._on_event(news)
 
     async def ended(self) -> Exit:
-        """Waits for the end of the process. One that closes its output without ending is killed, for nothing can come of it."""
+        """Waits for the exit of the process. Kills a process that closes its stdout but does not
+        exit, because the SDK can no longer hear from it."""
         exit = asyncio.ensure_future(self.process.finished())
         try:
             await asyncio.wait({exit, self._reader}, return_when=asyncio.FIRST_COMPLETED)
@@ -154,25 +166,28 @@ class Child:
             result = await exit
         finally:
             exit.cancel()
-        # What it said last may still be in the pipe; a grandchild may hold that open for ever.
+        # The pipe may still hold the last lines. The wait is bounded, because a grandchild may keep
+        # the pipe open forever.
         await asyncio.wait({self._reader}, timeout=EXIT_GRACE)
         self.release()
         return result
 
     def release(self) -> None:
-        """Lets go of everything of a child that has ended."""
+        """Releases the reader and the pipes of a child that has exited."""
         self._reader.cancel()
         self.process.release()
 
     async def kill(self) -> Exit:
-        """Ends the child at once, and everything about it, also when this is cancelled."""
+        """Kills the child, releases its resources and waits for the exit. A cancellation only ends
+        the wait."""
         self.process.kill()
         self.release()
         return await asyncio.shield(self.process.exit)
 
     async def close(self, drain: float, terminate: float) -> Exit:
-        """Asks the child to finish and end; makes it end if it does not."""
-        # The end of its input says the same to most nodes, but not to one that outlives its parent.
+        """Sends `shutdown` and waits for the exit: `drain` seconds until SIGTERM, then `terminate`
+        seconds until SIGKILL."""
+        # The end of stdin also stops a node, but not one with `--on-eof stay`.
         self.process.stdin.write(encode({"type": "shutdown"}) + b"\n")
         self.process.stdin.close()
         for number, patience in ((None, drain), (signal.SIGTERM, terminate), (signal.SIGKILL, None)):
@@ -185,7 +200,8 @@ class Child:
 
 
 def check_version(ready: Ready, program: str) -> Ready:
-    """Raises `VersionMismatch` unless binary and package understand each other."""
+    """Returns `ready`. Raises `VersionMismatch` unless protocol and version match this package:
+    before 1.0 the minor versions must be equal, from 1.0 on the major versions."""
     parts = 2 if VERSION.startswith("0.") else 1
     same = ready.version.split(".")[:parts] == VERSION.split(".")[:parts]
     if ready.protocol != PROTOCOL_VERSION or not same:
@@ -195,11 +211,12 @@ def check_version(ready: Ready, program: str) -> Ready:
 
 def mismatch(program: str, what: str) -> VersionMismatch:
     ours = f"this package is version {VERSION} and speaks protocol {PROTOCOL_VERSION}"
-    return VersionMismatch(ErrorCode.VERSION_MISMATCH, f"{program} {what}; {ours}")
+    advice = "install package and binary of the same version"
+    return VersionMismatch(ErrorCode.VERSION_MISMATCH, f"{program} {what}; {ours}: {advice}")
 
 
 def resolve(future: asyncio.Future[Any] | None, value: Any, error: P2PError | None) -> None:
-    """Sets the result or the error of a future that is not done."""
+    """Sets the result or the error of a future, unless it is done already."""
     if future is None or future.done():
         return
     if error is not None:

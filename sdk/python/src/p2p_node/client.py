@@ -1,4 +1,4 @@
-"""The node as a program uses it: calls, and streams of events."""
+"""The public interface of a node: calls, and streams of messages and events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .types import (
 )
 
 OptionsOf = ParamSpec("OptionsOf")
-#: What to pass for something that has an address.
+#: Advice for an argument that must be an address.
 ADDRESS_ADVICE = ": pass an address (message.sender, node.address, found.address) or a PeerId"
 
 
@@ -45,7 +45,7 @@ class SentMessage:
     def __init__(self, message_id: str, outcome: asyncio.Future[Delivery], owner: object) -> None:
         self.message_id = message_id
         self._outcome = outcome
-        # Keeps the node alive while the program has the message.
+        # A reference, so that the node is not collected while the program holds the message.
         self._owner = owner
 
     def __repr__(self) -> str:
@@ -58,15 +58,17 @@ class SentMessage:
         return f"SentMessage(message_id={self.message_id!r}, state={state!r})"
 
     async def delivered(self, timeout: float | None = None) -> Delivery:
-        """Waits until the recipient has acknowledged it. May be called any number of times, or never.
+        """Waits until the recipient has acknowledged the message, and returns the delivery. May be
+        called any number of times, or never.
 
-        Raises `Undelivered` when it did not arrive, `SidecarRestarted` when the node crashed before it could tell, and
-        `CallTimeout` after `timeout` seconds; the mail's own time to live ends the waiting anyway."""
+        `timeout` is in seconds; with `None` the wait ends at the latest when the `ttl` of the
+        message has passed. Raises `Undelivered` if the message did not arrive, `SidecarRestarted`
+        if the node crashed before it reported the delivery, and `CallTimeout` after `timeout`."""
         if timeout is not None:
             arguments.seconds("timeout", timeout)
         await asyncio.wait({self._outcome}, timeout=timeout)
         if not self._outcome.done():
-            raise CallTimeout(f"the mail {self.message_id}", timeout or 0, retryable=False)
+            raise CallTimeout(f"message {self.message_id}", timeout or 0, retryable=False)
         if (error := self._outcome.exception()) is not None:
             raise copy(error)
         delivery = self._outcome.result()
@@ -77,18 +79,24 @@ class SentMessage:
 
 @dataclass(frozen=True)
 class Published:
-    """A broadcast that the node has accepted, and how many subscribers it went to at once."""
+    """A broadcast that the node has accepted. `peers` is the number of subscribers that the node
+    sent it to at once."""
 
     message_id: str
     peers: int
 
 
 class Node:
-    """A supervised node. Made by `p2p_node.open`; every call may be cancelled, which does not take the command back."""
+    """A supervised node; `p2p_node.open` creates it.
+
+    Every call raises `CommandRefused` if the node rejects the command, `CallTimeout` without an
+    answer in time, `InvalidArgument`, and the errors of a lost node; the README has a table.
+    Every call may be cancelled. Cancellation withdraws a command that is not written yet, and
+    ends the search of `discover`; the node still executes every other written command."""
 
     def __init__(self, supervised_node: SupervisedNode) -> None:
         self._supervised = supervised_node
-        # Dropped, or at the end of the interpreter: no process is left behind.
+        # Kills the process when the program drops the node and when the interpreter exits.
         weakref.finalize(self, supervised_node.abandon)
 
     def __repr__(self) -> str:
@@ -99,7 +107,7 @@ class Node:
     @property
     def ready(self) -> Ready:
         """Returns the latest `ready` event of the node."""
-        assert self._supervised.ready is not None, "it is set before anybody has the node"
+        assert self._supervised.ready is not None, "`open` sets `ready` before it returns the node"
         return self._supervised.ready
 
     @property
@@ -115,22 +123,25 @@ class Node:
 
     @property
     def undecodable(self) -> int:
-        """Number of lines of the node that the SDK could not decode."""
+        """Returns the number of lines of the node that the SDK could not decode."""
         return self._supervised.undecodable
 
     @property
     def exit(self) -> Exit | None:
-        """How the last process ended; code 75 means that mail was still under way when the node had to end, and is lost."""
+        """Returns how the last process ended; `None` while the first one runs. Code 75 means that
+        the node ended before it delivered all accepted mail, and that this mail is lost."""
         return self._supervised.exit
 
     @property
     def acks_not_found(self) -> int:
-        """Number of messages that the program finished after their senders had given up."""
+        """Returns the number of messages that the SDK acknowledged after their senders had given
+        them up."""
         return self._supervised.mailbox.acks_not_found
 
     @property
     def mail_dropped(self) -> int:
-        """Mail that nobody took while so much other mail arrived that its sender must have given it up. It was not acknowledged."""
+        """Returns the number of messages that the SDK dropped unacknowledged, because more than
+        twice `mail_buffer` messages waited for the program."""
         return self._supervised.mailbox.dropped
 
     # --- Calls ---
@@ -148,10 +159,19 @@ class Node:
         conversation_id: str | None = None,
         timeout: float | None = None,
     ) -> SentMessage:
-        """Sends mail to an agent. Returns when the node has accepted it; `SentMessage.delivered` tells the rest.
+        """Sends a message to one agent. Returns when the node has accepted the message;
+        `SentMessage.delivered` waits for the delivery.
 
-        `to`: the `0x…` address of an agent, or a PeerId. `data`: bytes, or whatever JSON can say. `ttl`: how long the node keeps trying, in
-        seconds, at most 604,800 (7 days); by default 120, with a data directory 86,400 (24 hours)."""
+        - `to`: the `0x…` address of an agent, or a PeerId.
+        - `data`: bytes, or any value that JSON can represent.
+        - `kind`: the kind of the message, for the receiving agent, at most 64 bytes.
+        - `priority`: the default depends on `kind`; for most kinds it is `medium`.
+        - `ttl`: how long the node tries to deliver, in seconds, at most 604,800 (7 days). The
+          default is 120, and 86,400 (24 hours) with a data directory.
+        - `route`: the default is `auto`.
+        - `reply_to`: the id of the message that this one answers, at most 128 bytes.
+        - `conversation_id`: the conversation, at most 128 bytes.
+        - `timeout`: how long the call waits, in seconds."""
         outcome: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         outcome.add_done_callback(mark_retrieved)
         fields = {"kind": kind, "priority": priority, "ttlMs": arguments.milliseconds("ttl", ttl), "route": route}
@@ -171,7 +191,8 @@ class Node:
         route: Route | None = None,
         timeout: float | None = None,
     ) -> SentMessage:
-        """Answers a message: mail to its sender, in its conversation. The rest is as with `send`."""
+        """Sends a message to the sender of `message`, in the same conversation. Otherwise as
+        `send`."""
         _message("message", message)
         return await self.send(
             message.sender,
@@ -197,9 +218,10 @@ class Node:
         conversation_id: str | None = None,
         timeout: float | None = None,
     ) -> Published:
-        """Broadcasts to a topic. Returns when the node has accepted it.
+        """Broadcasts to a topic. Returns when the node has accepted the broadcast.
 
-        `ttl`: how long the broadcast waits where there is no subscriber yet, in seconds, at most 10, which is the default."""
+        `ttl`: how long the node buffers the broadcast while it knows no subscriber, in seconds.
+        The maximum and the default are 10. The other arguments are as in `send`."""
         fields = {"kind": kind, "priority": priority, "ttlMs": arguments.milliseconds("ttl", ttl)}
         fields |= {"replyTo": reply_to, "conversationId": conversation_id}
         command = {"type": "send", "topic": arguments.text("topic", topic), **arguments.payload(data), **_given(fields)}
@@ -207,11 +229,12 @@ class Node:
         return Published(_message_id(reply.answer), reply.answer.peers or 0)
 
     async def subscribe(self, topic: str, *, timeout: float | None = None) -> None:
-        """Subscribes to the broadcasts of a topic, also after a restart."""
+        """Subscribes to the broadcasts of a topic. The SDK restores the subscription after a
+        restart."""
         await self._supervised.ask({"type": "subscribe", "topic": arguments.text("topic", topic)}, timeout)
 
     async def unsubscribe(self, topic: str, *, timeout: float | None = None) -> None:
-        """Ends a subscription."""
+        """Ends the subscription to a topic."""
         await self._supervised.ask({"type": "unsubscribe", "topic": arguments.text("topic", topic)}, timeout)
 
     async def discover(
@@ -223,7 +246,14 @@ class Node:
         look_for: float | None = None,
         timeout: float | None = None,
     ) -> list[PeerDiscovered]:
-        """Finds agents; looks for so many seconds (2 by default). A call that is cancelled cancels the search."""
+        """Finds agents. At most one of `topic`, `address` and `capability` selects agents; without
+        one, finds all agents that the node knows. Returns at most 4,096 agents; further agents
+        arrive as events.
+
+        - `look_for`: how long the node searches, in seconds, 0 to 60. Without it the search ends
+          when the node expects no further agents, after 2 s at most.
+        - `timeout`: how long the call waits, in seconds; the default is `call_timeout` plus
+          `look_for`. A timeout or a cancellation of the call ends the search."""
         fields = {"topic": topic, "address": address, "capability": capability, "timeoutMs": arguments.milliseconds("look_for", look_for)}
         patience = timeout if timeout is not None else self._supervised.options.call_timeout + (look_for or 0)
         return (await self._supervised.ask({"type": "discover", **_given(fields)}, patience)).found
@@ -236,16 +266,20 @@ class Node:
         """Returns the state and the counters of the node."""
         status = (await self._supervised.ask({"type": "status"}, timeout)).answer.status
         if status is None:
-            raise SidecarError(ErrorCode.CONTRACT, "the answer to `status` has no status")
+            raise SidecarError(ErrorCode.CONTRACT, "the node's answer to `status` has no `status` field")
         return status
 
     async def ping(self, *, timeout: float | None = None) -> None:
-        """Waits for an answer of the node."""
+        """Waits until the node answers."""
         await self._supervised.ask({"type": "ping"}, timeout)
 
     async def ack(self, *messages: Message, timeout: float | None = None) -> None:
-        """Acknowledges mail, so that its senders are told `delivered`: with `ack="manual"` nothing else does; otherwise it does so early,
-        for example before a `break`. A broadcast needs no `ack`, and none is written."""
+        """Acknowledges messages: the node reports `delivered` to their senders. With `ack="manual"`
+        only this call does so; with `ack="auto"` it does so early, for example before a `break`.
+
+        Writes up to 1,024 messages as one command. Ignores broadcasts, which need no `ack`. Raises
+        `CommandRefused` with the code `MESSAGE_NOT_FOUND` for messages that wait for no `ack`; the
+        ids are in `details["messageIds"]`, and the `ack` of all other messages counts."""
         checked = [_message(f"messages[{number}]", message) for number, message in enumerate(messages)]
         names = [message.message_id for message in checked if message.topic is None]
         for at in range(0, len(names), MAX_ACK_MESSAGES):
@@ -254,38 +288,44 @@ class Node:
             self._supervised.events.acknowledged(batch)
 
     async def block(self, peer: str, *, timeout: float | None = None) -> None:
-        """Rejects everything from an agent (`0x…`) or a node (PeerId), also after a restart."""
+        """Rejects everything from an agent (`0x…`) or a node (PeerId). The SDK restores the rule
+        after a restart."""
         await self._supervised.ask({"type": "block", "peerId": _peer(peer)}, timeout)
 
     async def allow(self, peer: str, *, timeout: float | None = None) -> None:
-        """Marks what an agent or a node sends as `trust` = `allowed`."""
+        """Marks messages from an agent (`0x…`) or a node (PeerId) with `trust` = `allowed`, and
+        lifts the limit on its high-priority messages. The SDK restores the rule after a restart."""
         await self._supervised.ask({"type": "allow", "peerId": _peer(peer)}, timeout)
 
     async def unblock(self, peer: str, *, timeout: float | None = None) -> None:
-        """Removes the rule of `block` or `allow`."""
+        """Removes the rule that `block` or `allow` has set."""
         await self._supervised.ask({"type": "unblock", "peerId": _peer(peer)}, timeout)
 
     async def request(self, command: Mapping[str, Any], *, timeout: float | None = None) -> Answer:
-        """Sends any command of the pipe protocol, without `id`."""
+        """Sends any command of the pipe protocol, without its `id`, and returns the answer."""
         if not isinstance(command, Mapping) or not isinstance(command.get("type"), str):
-            raise InvalidArgument("command", 'it takes a mapping with a type, as {"type": "ping"}')
+            raise InvalidArgument("command", 'must be a mapping with a "type", as {"type": "ping"}')
         return (await self._supervised.ask(dict(command), timeout)).answer
 
     # --- The network ---
 
     async def joined(self, *, timeout: float = 30.0) -> list[ConnectedPeer]:
-        """Waits until the node has a connected peer, and returns those that it has: `open` succeeds also where no one can be reached.
+        """Waits until at least one peer is connected, and returns the connected peers. `open` does
+        not wait for a peer.
 
-        Raises `NotJoined` after `timeout` seconds, with what was tried and what the node told about it."""
+        `timeout` is in seconds. Raises `NotJoined` after the timeout, with the bootstrap peers and
+        the errors that the node reported; the node keeps trying."""
         arguments.seconds("timeout", timeout)
         return await joined(self._supervised.events.activity, self._peers_within, self._supervised.options.bootstrap_peers, timeout)
 
     async def caught_up(self, *, quiet: float = QUIET, timeout: float = 30.0) -> None:
-        """Waits until the program has what was waiting for it on the network: a peer is connected, no mail waits in the SDK, and for
-        `quiet` seconds no mail came, none was acknowledged and no peer was connected anew.
+        """Waits until the program has received the mail that waited on the network: a peer is
+        connected, no mail waits in the SDK, and for `quiet` seconds no mail arrived, the program
+        finished none and no new peer connected.
 
-        A sender that is out of reach now may deliver later all the same. Raises `NotJoined` when there is no peer within `timeout` seconds,
-        and `CallTimeout` when mail still comes then, or waits here for a program that does not take it."""
+        A sender that is unreachable now may still deliver later. `timeout` is in seconds. Raises
+        `NotJoined` if no peer connects in time, and `CallTimeout` if after `timeout` mail still
+        arrives, or waits in the SDK because the program does not read it."""
         arguments.seconds("quiet", quiet)
         await self._catch_up(quiet, arguments.seconds("timeout", timeout), timeout)
 
@@ -303,14 +343,19 @@ class Node:
     # --- Events ---
 
     def events(self, buffer: int | None = None) -> Stream[Event | Lifecycle]:
-        """Everything but messages that the node tells unasked, and what becomes of its process. `buffer`: events of each kind to keep."""
+        """Returns a stream of the node's events, except messages, and of the lifecycle events of
+        its process.
+
+        `buffer`: the maximum number of buffered events of each of the two kinds (see
+        `event_buffer`); the default is `event_buffer`."""
         return self._supervised.events.events(buffer, self)
 
     def messages(self, buffer: int | None = None, *, until_caught_up: bool | float = False) -> MessageStream:
-        """Mail and broadcasts. `buffer`: broadcasts to keep.
+        """Returns a stream of mail and broadcasts.
 
-        `until_caught_up`: the stream ends when the node has `caught_up`; a number is its `quiet`, in seconds. Where no peer is
-        connected within 30 s, the loop raises `NotJoined`."""
+        `buffer`: the maximum number of buffered broadcasts; the default is `broadcast_buffer`.
+        `until_caught_up`: if set, the stream ends when `caught_up` would return; a number is its
+        `quiet`, in seconds. The loop raises `NotJoined` if no peer connects within 30 s."""
         if until_caught_up is False:
             return self._supervised.events.messages(buffer, self)
         quiet = QUIET if until_caught_up is True else arguments.seconds("until_caught_up", until_caught_up)
@@ -319,8 +364,12 @@ class Node:
     # --- The end ---
 
     async def close(self) -> list[Message]:
-        """Has the node finish what it accepted and end; later calls fail. Takes 9 s at most. May be called more than once, and be
-        cancelled, which does not stop the closing. Returns the mail that no stream has handed out, which is not acknowledged."""
+        """Drains and stops the node. Later calls raise `NodeClosed`. Takes at most the sum of
+        `close_timeouts`, by default 9 s: then the SDK has sent SIGTERM and SIGKILL.
+
+        May be called repeatedly. Cancelling the call does not stop the shutdown. Returns the mail
+        that waits in the SDK, oldest first: no loop has read it, or a loop left it in the middle.
+        The SDK does not acknowledge this mail."""
         return await self._supervised.close()
 
     def _leave(self, kind: type[BaseException] | None) -> None:
@@ -333,14 +382,15 @@ class Node:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # In a fork, leaving the block ends nothing: the node goes on for the process that opened it.
+        # In a fork, the end of the block does not close the node: it belongs to the parent.
         if not self._supervised.is_forked:
             self._leave(kind)
             await self.close()
 
 
 class OpenContext:
-    """A node that is about to open: `async with open(...) as node`, or `node = await open(...)` and `close` later."""
+    """The result of `open`: use it as `async with open(...) as node`, or as
+    `node = await open(...)` with a later `await node.close()`."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -358,7 +408,7 @@ class OpenContext:
         raise InvalidArgument("open", "write `async with p2p_node.open(…) as node`")
 
     def __exit__(self, *error: object) -> None:
-        """Only so that `with` gets as far as the advice."""
+        """Does nothing. Without it, `with` fails before `__enter__` can raise its advice."""
 
     async def __aenter__(self) -> Node:
         self._node = await self
@@ -372,15 +422,20 @@ class OpenContext:
 
 
 def _opening(options: Callable[OptionsOf, Options]) -> Callable[OptionsOf, OpenContext]:
-    # So that type checkers know the options of `open`, and they stand in one place.
+    # Gives `open` the parameters of `Options` for type checkers, without a second list.
     def open(*args: OptionsOf.args, **more: OptionsOf.kwargs) -> OpenContext:
         return OpenContext(options(*args, **more))
 
-    # So that `help` does as well.
+    # Gives `help` the same parameters.
     open.__signature__ = options_signature().replace(return_annotation="Opening")  # type: ignore[attr-defined]
     open.__qualname__ = "open"
-    open.__doc__ = """Starts a node, waits until it is ready, and starts it again when it crashes: `async with p2p_node.open(…) as node`, or
-    `node = await p2p_node.open(…)` and `await node.close()` later.
+    open.__doc__ = """Starts a node, waits until it is ready, and restarts it after a crash. Use
+    `async with p2p_node.open(…) as node`, or `node = await p2p_node.open(…)` with a later
+    `await node.close()`.
+
+    Raises `InvalidArgument`, `BinaryNotFound`, `BinaryUnusable`, `SpawnFailed`, `VersionMismatch`,
+    `StartFailed` if the process exits before it is ready or rejects the start, and `NotReady` if it
+    is not ready in time. Does not wait for peers: see `Node.joined`.
 
     """ + (Options.__doc__ or "")
     return open
@@ -390,7 +445,8 @@ open = _opening(Options)
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields that were given. All but times are text, and are called as in the contract, but for their case."""
+    """Returns the fields that are not `None`. Raises `InvalidArgument` unless every field except
+    durations (`…Ms`) is a `str`."""
     for name, value in fields.items():
         if value is not None and not name.endswith("Ms"):
             arguments.text(_SNAKE.get(name, name), value)
@@ -411,11 +467,11 @@ def _peer(peer: Any) -> str:
 def _message(argument: str, value: Any) -> Message:
     if not isinstance(value, Message):
         advice = ": write `ack(*messages)`" if isinstance(value, (list, tuple)) else ""
-        raise InvalidArgument(argument, f"it takes a Message, not a {type(value).__name__}{advice}")
+        raise InvalidArgument(argument, f"must be a Message, not a {type(value).__name__}{advice}")
     return value
 
 
 def _message_id(answer: Answer) -> str:
     if answer.message_id is None:
-        raise SidecarError(ErrorCode.CONTRACT, "the answer to `send` has no messageId")
+        raise SidecarError(ErrorCode.CONTRACT, "the node's answer to `send` has no `messageId` field")
     return answer.message_id

@@ -1,4 +1,4 @@
-"""Lines to events. No I/O."""
+"""Decodes lines to events. No I/O."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 
 from .types import EVENTS, TYPES, Event, Message
 
-#: What a kind of field must be. A bool is no integer here.
+#: The Python types of the simple field kinds. For `int` and `id`, `_value` rejects a `bool`.
 _SIMPLE: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,), "id": (int, str)}
 
 
 class Undecodable(Exception):
-    """The line is no event."""
+    """The line is not a valid event."""
 
 
 def decode_event(line: bytes) -> Event | None:
-    """The event that a line is; `None`: one of a later version, to be ignored.
+    """Decodes a line to an event. Returns `None` for an event type that this version does not know.
 
-    Raises `Undecodable` when it is not JSON, or not what its `type` promises."""
+    Raises `Undecodable` if the line is not JSON, or lacks a required field of its type."""
     try:
-        # Decoded here, for `json` would guess at UTF-16 and take halves of surrogate pairs.
+        # Decodes UTF-8 first: `json` would guess the encoding and accept lone surrogates.
         value = json.loads(line.decode(), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise Undecodable(str(error)) from None
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
-        raise Undecodable("it is no object with a type")
+        raise Undecodable("the line is not an object with a type")
     kind = EVENTS.get(value["type"])
     if kind is None:
         return None
@@ -35,19 +35,19 @@ def decode_event(line: bytes) -> Event | None:
 
 
 def content(message: Message) -> Any:
-    """The data of a message; bytes if they were sent as such."""
+    """Returns the data of a message; `bytes` if the sender passed bytes."""
     if message.encoding == "base64":
         return base64.b64decode(message.data)
     return message.data
 
 
 def _no_number(name: str) -> Any:
-    raise Undecodable(f"{name} is no JSON")
+    raise Undecodable(f"{name} is not JSON")
 
 
 def _object(kind: Any, value: Any) -> Any:
     if not isinstance(value, dict):
-        raise Undecodable(f"{value!r} is no {kind.__name__}")
+        raise Undecodable(f"{value!r} is not a {kind.__name__}")
     found = {}
     for field in kind.FIELDS:
         if field.name in value and (value[field.name] is not None or field.kind == "any"):
@@ -62,14 +62,14 @@ def _value(kind: str, value: Any) -> Any:
         return value
     if kind in _SIMPLE:
         if not isinstance(value, _SIMPLE[kind]) or (kind != "bool" and isinstance(value, bool)):
-            raise Undecodable(f"{value!r} is no {kind}")
+            raise Undecodable(f"{value!r} is not of type {kind}")
         return value
     if kind[0] == "[":
         if not isinstance(value, list):
-            raise Undecodable(f"{value!r} is no list")
+            raise Undecodable(f"{value!r} is not a list")
         return [_value(kind[1:-1], one) for one in value]
     if kind[0] == "{":
         if not isinstance(value, dict):
-            raise Undecodable(f"{value!r} is no object")
+            raise Undecodable(f"{value!r} is not an object")
         return {name: _value(kind[1:-1], one) for name, one in value.items()}
     return _object(TYPES[kind], value)

@@ -1,4 +1,4 @@
-"""Capabilities, subscriptions and access rules that a new process of the node must get again."""
+"""Capabilities, subscriptions and access rules that the SDK restores in a new process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class DesiredState:
-    """Holds commands that the node has carried out. The limits of the node bound it."""
+    """Holds commands that the node has executed. The limits of the node bound its size."""
 
     def __init__(self) -> None:
         self._capabilities: list[dict[str, Any]] = []
@@ -15,7 +15,7 @@ class DesiredState:
         self._standings: dict[str, dict[str, Any]] = {}
 
     def record(self, command: Mapping[str, Any]) -> None:
-        """Records a command that the node has carried out. Call it in the order of the answers."""
+        """Records a command that the node has executed. Call it in the order of the answers."""
         kind, topic, peer = command.get("type"), str(command.get("topic")), str(command.get("peerId"))
         if kind == "capabilities":
             self._capabilities = [{"type": kind, "capabilities": command.get("capabilities")}]
@@ -29,11 +29,12 @@ class DesiredState:
             self._standings.pop(_subject(peer), None)
 
     def replay(self) -> list[dict[str, Any]]:
-        """Returns the commands for a new process. Blocks come first, so that no broadcast of a blocked agent arrives on a topic."""
+        """Returns the commands for a new process. Access rules come first, so that no broadcast of
+        a blocked agent arrives on a topic."""
         topics = ({"type": "subscribe", "topic": topic} for topic in self._topics)
         return [*self._standings.values(), *self._capabilities, *topics]
 
 
 def _subject(peer: str) -> str:
-    """Returns the key of an agent: addresses differ only in case; a PeerId has one form."""
+    """Returns the key of an agent: the address in lower case. A PeerId has one form."""
     return peer.lower() if peer.startswith("0x") else peer

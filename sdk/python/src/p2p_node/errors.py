@@ -1,4 +1,4 @@
-"""Errors of the SDK."""
+"""The exceptions of the SDK."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .types import Delivery, ErrorCode, ErrorEvent
 
 @dataclass(frozen=True)
 class Exit:
-    """How a process ended: by itself with a code, or by a signal."""
+    """How a process ended: with an exit `code`, or by a `signal`. The other field is `None`."""
 
     code: int | None = None
     signal: int | None = None
@@ -21,8 +21,10 @@ class Exit:
 
 
 class P2PError(Exception):
-    """Every error of this package. `code` is stable, one of `ErrorCode`; `retryable`: the same call may
-    succeed later, and does nothing twice."""
+    """Base class of all errors of this package.
+
+    `code` is stable, one of `ErrorCode`. `retryable` is `True` if the same call may succeed later
+    and cannot have an effect twice."""
 
     def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
         super().__init__(f"{code}: {message}")
@@ -34,7 +36,7 @@ class P2PError(Exception):
         return f"{type(self).__name__}(code={self.code!r}, message={self.message!r}, retryable={self.retryable!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The arguments of the subclasses differ, so the default could neither copy nor pickle them.
+        # Subclasses have different constructors, so the default cannot copy or pickle them.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
@@ -45,7 +47,8 @@ def _rebuild(kind: type[P2PError], args: tuple[Any, ...], state: dict[str, Any])
 
 
 class CommandRefused(P2PError):
-    """The node refused the command, or failed at it; `code` is one of the contract."""
+    """The node rejected the command, or failed to execute it. `code` is an error code of the pipe
+    protocol; `details` holds further values."""
 
     def __init__(self, code: str, message: str, *, retryable: bool, details: Any = None) -> None:
         super().__init__(code, message, retryable=retryable)
@@ -53,47 +56,54 @@ class CommandRefused(P2PError):
 
 
 class Undelivered(P2PError):
-    """The mail was accepted and did not arrive, or nobody knows whether it did. `code` is the delivery's own."""
+    """The node accepted the message, but it did not arrive, or the node cannot know if it arrived.
+    `code` is the code of `delivery`, or its state in upper case."""
 
     def __init__(self, delivery: Delivery, *, retryable: bool) -> None:
         code = delivery.code or delivery.state.upper()
         why = f": {delivery.message}" if delivery.message else ""
-        super().__init__(code, f"the mail {delivery.message_id} is {delivery.state}{why}", retryable=retryable)
+        message = f"message {delivery.message_id} is {delivery.state}{why}"
+        super().__init__(code, message, retryable=retryable)
         self.delivery = delivery
 
 
 class CallTimeout(P2PError):
-    """No answer came in time. Not `retryable` when a message may be on its way: sent again, it could arrive twice."""
+    """No answer arrived in time. Not `retryable` if the node may have got a message: if the program
+    sends it again, it may arrive twice."""
 
     def __init__(self, what: str, seconds: float, *, retryable: bool) -> None:
         super().__init__(ErrorCode.TIMEOUT, f"{what} was not answered within {seconds:g} s", retryable=retryable)
 
 
 class SidecarError(P2PError):
-    """Something about the node's process. `stderr_tail` is the end of what it wrote to stderr."""
+    """A problem with the node's process. `stderr_tail` holds the last bytes of its stderr, at most
+    2,048."""
 
     def __init__(self, code: str, message: str, *, retryable: bool = False, stderr_tail: str = "") -> None:
-        quoted = f"; its last words: {stderr_tail.strip()!r}" if stderr_tail.strip() else ""
+        quoted = f"; stderr ends with: {stderr_tail.strip()!r}" if stderr_tail.strip() else ""
         super().__init__(code, message + quoted, retryable=retryable)
         self.stderr_tail = stderr_tail
 
 
 class BinaryNotFound(SidecarError):
-    """There is no binary where it was looked for."""
+    """The SDK did not find the binary. The message lists the places that it searched."""
 
     def __init__(self, looked: list[str]) -> None:
         places = ", ".join(looked)
-        advice = "install the package from its wheel, name a binary (binary=…, P2P_NODE_BIN), or ask for a search of PATH (search_path=True)"
-        super().__init__(ErrorCode.BINARY_NOT_FOUND, f"there is no p2p-node in {places}: {advice}")
+        advice = "install the wheel, set binary=… or P2P_NODE_BIN, or pass search_path=True"
+        super().__init__(ErrorCode.BINARY_NOT_FOUND, f"no p2p-node binary in {places}: {advice}")
 
 
 class SpawnFailed(SidecarError):
-    """The process could not be started."""
+    """The system could not start the process, and the binary is not the reason."""
 
 
 class BinaryUnusable(SidecarError):
-    """The system cannot run the binary at `path`. `reason`: `missing`, `not_a_file`, `not_executable`, `noexec`, `empty`, `truncated`,
-    `wrong_architecture`, `missing_loader` (it is built for another C library), `missing_interpreter` (of a script) or `not_a_program`."""
+    """The system cannot run the binary at `path`.
+
+    `reason` is `missing`, `not_a_file`, `not_executable`, `noexec` (the mount forbids execution),
+    `empty`, `truncated`, `wrong_architecture`, `missing_loader` (the binary is built for another C
+    library), `missing_interpreter` (the binary is a script) or `not_a_program`."""
 
     def __init__(self, path: str, reason: str, explanation: str, *, system: str, stderr_tail: str = "") -> None:
         message = f"{path} cannot be run ({reason}): {explanation} ({system})"
@@ -103,15 +113,16 @@ class BinaryUnusable(SidecarError):
 
 
 class VersionMismatch(SidecarError):
-    """The binary speaks another version than this package."""
+    """This package does not support the version or the protocol of the binary."""
 
 
 class NotReady(SidecarError):
-    """The node did not say `ready` in time."""
+    """The node was not ready in time."""
 
 
 class SidecarExited(SidecarError):
-    """The node's process ended and is not started again. `report`: the error that the node told before its end."""
+    """The node's process ended, and the SDK does not restart it. `exit` says how it ended; `report`
+    is the error that the node reported before its end, if any."""
 
     def __init__(self, exit: Exit, stderr_tail: str, report: ErrorEvent | None = None) -> None:
         super().__init__(ErrorCode.SIDECAR_EXITED, describe_end(exit, report), stderr_tail=stderr_tail)
@@ -120,7 +131,8 @@ class SidecarExited(SidecarError):
 
 
 class StartFailed(SidecarExited):
-    """The node's process ended before it was ready, or refused to be. `code` is that of its `report`, if there is one."""
+    """The node's process ended before it was ready, or rejected the start. `code` and `retryable`
+    are those of its `report`, if there is one."""
 
     def __init__(self, exit: Exit, stderr_tail: str, report: ErrorEvent | None = None) -> None:
         super().__init__(exit, stderr_tail, report)
@@ -131,18 +143,21 @@ class StartFailed(SidecarExited):
 
 
 class NotJoined(P2PError):
-    """No peer was connected in time. `tried`: the bootstrap peers; `errors`: what the node told about its attempts."""
+    """No peer connected in time; the node keeps trying. `tried` lists the bootstrap peers. `errors`
+    lists the last errors that the node reported, at most eight."""
 
     def __init__(self, seconds: float, tried: Sequence[str], errors: Sequence[str]) -> None:
-        where = f"tried {', '.join(tried)}" if tried else "no bootstrap peer was given, so the node waits for others to connect to it"
+        where = f"tried {', '.join(tried)}" if tried else "no bootstrap peers are configured"
         why = "".join(f"; {error}" for error in errors)
-        super().__init__(ErrorCode.NOT_JOINED, f"no peer was connected within {seconds:g} s: {where}{why}", retryable=True)
+        message = f"no peer connected within {seconds:g} s: {where}{why}"
+        super().__init__(ErrorCode.NOT_JOINED, message, retryable=True)
         self.tried = list(tried)
         self.errors = list(errors)
 
 
 class InvalidArgument(P2PError, ValueError):
-    """An argument is not what the call takes. `argument` names it, down to the part that is wrong."""
+    """An argument is invalid; the SDK wrote nothing. `argument` is the path of the invalid value,
+    such as `data.items[3]`."""
 
     def __init__(self, argument: str, message: str) -> None:
         super().__init__(ErrorCode.INVALID_ARGUMENT, f"{argument}: {message}")
@@ -150,46 +165,49 @@ class InvalidArgument(P2PError, ValueError):
 
 
 class Forked(P2PError):
-    """The node belongs to the process that opened it, and this one is a fork of that."""
+    """This process is a fork of the process that opened the node, so it must not use the node."""
 
     def __init__(self) -> None:
-        advice = "open a node of its own here, or start the process with `spawn`"
-        super().__init__(ErrorCode.FORKED, f"the node belongs to the process that this one was forked from: {advice}")
+        advice = "open another node in this process, or start the process with `spawn`"
+        super().__init__(ErrorCode.FORKED, f"the node belongs to the parent of this fork: {advice}")
 
 
 def describe_end(exit: Exit, report: ErrorEvent | None) -> str:
-    """Describes how a process ended, and the reason that it reported."""
+    """Describes how a process ended, and the error that it reported."""
     return f"the node ended with {exit}" + (f": {report.code}: {report.message}" if report is not None else "")
 
 
 class SidecarRestarted(SidecarError):
-    """The node's process ended before it had answered. The SDK sends nothing again. Not `retryable` when a message may be on its way:
-    sent again, it could arrive twice."""
+    """The node's process ended before it answered. The SDK does not repeat the command. Not
+    `retryable` if the node may have got a message: if the program sends it again, it may arrive
+    twice."""
 
     def __init__(self, reason: str, stderr_tail: str = "") -> None:
         super().__init__(ErrorCode.SIDECAR_RESTARTED, reason, retryable=True, stderr_tail=stderr_tail)
 
 
 class SidecarUnavailable(SidecarError):
-    """The node was not there, and did not come back in time. Nothing was sent."""
+    """No process of the node was ready in time. The SDK sent nothing."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(ErrorCode.SIDECAR_UNAVAILABLE, f"the node was not back within {seconds:g} s", retryable=True)
+        message = f"the node is restarting and was not ready within {seconds:g} s: try again later"
+        super().__init__(ErrorCode.SIDECAR_UNAVAILABLE, message, retryable=True)
 
 
 class IdentityChanged(SidecarError):
-    """After a restart the node had another address."""
+    """After a restart the node has another address. The SDK closes the node."""
 
 
 class NodeClosed(SidecarError):
     """The program closed the node."""
 
     def __init__(self) -> None:
-        super().__init__(ErrorCode.CLOSED, "the node was closed")
+        super().__init__(ErrorCode.CLOSED, "the program closed the node")
 
 
 class LineTooLong(P2PError):
-    """The command's line would be longer than the node reads."""
+    """The line of the command exceeds the node's limit of 1 MiB. The SDK did not write it."""
 
     def __init__(self, length: int, limit: int) -> None:
-        super().__init__(ErrorCode.LINE_TOO_LONG, f"the command has {length} bytes, and the node reads at most {limit}")
+        message = f"the command has {length} bytes, and the node reads at most {limit}: send less"
+        super().__init__(ErrorCode.LINE_TOO_LONG, message)

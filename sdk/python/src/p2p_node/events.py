@@ -1,4 +1,4 @@
-"""What a node tells its program unasked: mail, broadcasts, news, and what becomes of its process."""
+"""Distributes mail, broadcasts, events and lifecycle events to the streams of the program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from .types import Event, Message, Ready
 
 @dataclass(frozen=True)
 class Restarting:
-    """The process ended, and is started again after `delay` seconds. `exit`: how, unless there was none or it was killed here."""
+    """The process ended, and the SDK restarts it after `delay` seconds.
+
+    `reason` describes the end. `exit` says how the process ended; `None` if no process started or
+    the SDK killed it before it was ready. `attempt` counts the restarts, from 1."""
 
     reason: str
     exit: Exit | None
@@ -28,7 +31,8 @@ class Restarting:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The node is ready again, with the same address, port and subscriptions. It missed the broadcasts of the meantime."""
+    """The node is ready again, with the same address, access rules and subscriptions. It missed the
+    broadcasts of the last `downtime` seconds. `attempt` counts the restarts, from 1."""
 
     attempt: int
     downtime: float
@@ -37,14 +41,15 @@ class Restarted:
 
 @dataclass(frozen=True)
 class Unhealthy:
-    """The process has crashed `crashes` times in short order. It is still started again."""
+    """The process crashed `crashes` times within the window of the `Restart` policy. The SDK still
+    restarts it."""
 
     crashes: int
 
 
 @dataclass(frozen=True)
 class Closed:
-    """The last event. `error`: why the node is gone, unless `close` was called."""
+    """The last event. `error` is the reason; `None` if the program called `close`."""
 
     error: P2PError | None
 
@@ -53,7 +58,9 @@ Lifecycle = Union[Restarting, Restarted, Unhealthy, Closed]
 
 
 class NodeEvents:
-    """The streams of one node, and what came before there were any. Knows no `Node`, so that one can be dropped."""
+    """The streams of one node, and the events that arrived before the first stream.
+
+    Holds no reference to the `Node`, so that the garbage collector can collect a dropped node."""
 
     def __init__(
         self, mailbox: Mailbox, event_buffer: int, broadcast_buffer: int, acks: bool, on_finish: Callable[[], None]
@@ -68,18 +75,18 @@ class NodeEvents:
         self._numbers = itertools.count()
         self._streams: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
         self._over = False
-        # What came before the program looked is for its first stream of each kind.
+        # Buffers for events before the first stream of each kind; that stream gets their content.
         self._early_events: Stream[Any] | None = self._make_events(None, None)
         self._early_messages: MessageStream | None = self._make_messages(None, None)
 
     def events(self, buffer: int | None, owner: object) -> Stream[Event | Lifecycle]:
-        """A stream of everything but messages."""
+        """Returns a new stream of all events except messages."""
         stream, early, self._early_events = self._make_events(buffer, owner), self._early_events, None
         self._begin(stream, early)
         return stream
 
     def messages(self, buffer: int | None, owner: object, until: Until | None = None) -> MessageStream:
-        """A stream of mail and broadcasts, which ends when `until` does."""
+        """Returns a new stream of mail and broadcasts. The stream ends when `until` returns."""
         stream, early, self._early_messages = self._make_messages(buffer, owner, until), self._early_messages, None
         self._begin(stream, early)
         return stream
@@ -100,7 +107,7 @@ class NodeEvents:
         return taker
 
     def _changed(self) -> None:
-        """Mail was finished, or waits again."""
+        """Handles mail that a loop has finished or given back."""
         self.activity.touch()
         self._on_finish()
         self._wake()
@@ -117,7 +124,7 @@ class NodeEvents:
             stream.end()
 
     def tell(self, event: Event | Lifecycle) -> None:
-        """Puts an event where the program will find it."""
+        """Passes an event to the mailbox or to the streams."""
         number, room = next(self._numbers), room_of(event)
         self.activity.tell(event)
         if isinstance(event, Message) and room is Room.MAIL:
@@ -128,18 +135,19 @@ class NodeEvents:
             other.put(number, room, event)
 
     def finish(self) -> None:
-        """The program has left the node in good order: what it took with `anext` is done."""
+        """Finishes the mail that `anext` returned, because the program left the node's block
+        without an exception."""
         for stream in self._message_streams():
             stream.own.finish()
 
     def acknowledged(self, message_ids: Collection[str]) -> None:
-        """The program has acknowledged mail itself."""
+        """Records that the program has acknowledged these messages itself."""
         self.activity.touch()
         for taker in list(self._takers):
             taker.forget(message_ids)
 
     def end(self) -> None:
-        """Nothing comes any more."""
+        """Ends all streams, including later ones."""
         self._over = True
         for stream in list(self._streams):
             stream.end()

@@ -1,4 +1,5 @@
-"""Which command is written next: `send`s wait for credit, other commands never wait for `send`s. No I/O."""
+"""Selects the next command to write. A `send` waits for credit; other commands never wait for
+`send`s. No I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from typing import Generic, Hashable, TypeVar
 
 from .types import MAX_INFLIGHT, MAX_INFLIGHT_BYTES, Limits
 
-#: Unanswered commands that `send`s leave to other commands. The node answers those at once, so a few are enough.
+#: Unanswered commands that `send`s leave to other commands. The node answers those at once, so a
+#: few are enough.
 RESERVED = 64
 
 C = TypeVar("C", bound=Hashable)
@@ -16,17 +18,17 @@ C = TypeVar("C", bound=Hashable)
 
 @dataclass(eq=False)
 class Send:
-    """What a `send` costs while it has no answer."""
+    """The credit that a `send` uses until its answer."""
 
-    #: Its recipient or topic; those to the same one keep their order.
+    #: The recipient or topic. `send`s to the same one keep their order.
     to: str
-    #: Bytes of its line, which are a few more than those of its `data`.
+    #: The size of the line in bytes, a little more than the size of `data`.
     size: int
 
 
 @dataclass
 class _Lane(Generic[C]):
-    """The `send`s to one recipient."""
+    """The `send`s to one recipient or topic."""
 
     waiting: OrderedDict[C, Send] = field(default_factory=OrderedDict)
     unanswered: int = 0
@@ -34,28 +36,28 @@ class _Lane(Generic[C]):
 
 
 class CommandQueue(Generic[C]):
-    """Commands that wait to be written, and the credit that unanswered `send`s use.
+    """The commands that wait to be written, and the credit that unanswered `send`s use.
 
-    A node never stops reading while its parent keeps to this credit. Recipients take turns, and one recipient has at most half of
-    the credit, so that others need not wait for it."""
+    The node never pauses its stdin while the SDK respects this credit. The queue serves recipients
+    in turn. One recipient gets at most half of the credit, so that it cannot block the others."""
 
     def __init__(self) -> None:
         self._max_commands = MAX_INFLIGHT
         self._max_bytes = MAX_INFLIGHT_BYTES
         self._commands: OrderedDict[C, None] = OrderedDict()
         self._lanes: dict[str, _Lane[C]] = {}
-        # Recipients with a waiting `send`, in the order of their turns.
+        # Recipients with a waiting `send`; the queue serves the first one next.
         self._turns: deque[str] = deque()
         self._unanswered = 0
         self._bytes = 0
 
     def set_limits(self, limits: Limits) -> None:
-        """Takes the credit of a node that is ready."""
+        """Sets the credit from the `ready` event of a node."""
         self._max_commands = limits.max_inflight
         self._max_bytes = limits.max_inflight_bytes
 
     def put(self, command: C, send: Send | None) -> None:
-        """Adds a command behind those of its kind."""
+        """Adds a command. `send` is `None` for a command other than `send`."""
         if send is None:
             self._commands[command] = None
             return
@@ -65,7 +67,7 @@ class CommandQueue(Generic[C]):
         lane.waiting[command] = send
 
     def remove(self, command: C, send: Send | None) -> None:
-        """Takes out a command that waits, and that nobody wants any more."""
+        """Removes a waiting command whose caller no longer waits."""
         if send is None:
             self._commands.pop(command, None)
             return
@@ -75,7 +77,9 @@ class CommandQueue(Generic[C]):
             self._drop_if_idle(send.to, lane)
 
     def pop(self, outstanding: int) -> C | None:
-        """The command to write next, if any may be written while so many are unanswered. A `send` counts until it is `answered`."""
+        """Removes and returns the next command, or `None` if no command may be written now.
+
+        `outstanding` counts the unanswered commands. A `send` uses credit until `answered`."""
         if outstanding >= self._max_commands:
             return None
         if self._commands:
@@ -88,14 +92,14 @@ class CommandQueue(Generic[C]):
                 self._turns.rotate(-1)
                 continue
             if not self._has_credit(send):
-                # The recipient whose turn it is keeps its turn, so that a large message gets all the credit that it needs.
+                # The recipient keeps its turn, so that a large message gets enough credit.
                 return None
             self._turns.popleft()
             return self._start(lane, send)
         return None
 
     def answered(self, send: Send) -> None:
-        """A `send` has its answer, or will never have one."""
+        """Releases the credit of a `send` that was answered or has failed."""
         self._unanswered -= 1
         self._bytes -= send.size
         lane = self._lanes[send.to]
@@ -104,7 +108,7 @@ class CommandQueue(Generic[C]):
         self._drop_if_idle(send.to, lane)
 
     def drain(self) -> list[C]:
-        """Takes out all that waits."""
+        """Removes and returns all waiting commands."""
         waiting = [*self._commands, *(command for lane in self._lanes.values() for command in lane.waiting)]
         self._commands.clear()
         self._turns.clear()

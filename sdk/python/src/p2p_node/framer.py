@@ -1,4 +1,4 @@
-"""Bytes to lines. No I/O."""
+"""Splits bytes into lines. No I/O."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Framer:
-    """Cuts a byte stream into lines at `\\n` alone; how it is cut into chunks makes no difference.
+    """Splits a byte stream into lines at `\\n` only. The chunk boundaries have no effect.
 
-    A line of more than `limit` bytes is skipped and counted in `too_long`; blank lines are no lines."""
+    Skips blank lines. Skips lines longer than `limit` bytes and counts them in `too_long`."""
 
     def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
         self.too_long = 0
@@ -20,7 +20,7 @@ class Framer:
         self._at_start = True
 
     def push(self, chunk: bytes) -> list[bytes]:
-        """Takes the next chunk; returns the lines that end in it."""
+        """Adds the next chunk; returns the lines that end in it."""
         *ended, rest = chunk.split(b"\n")
         lines = []
         for part in ended:
@@ -36,7 +36,7 @@ class Framer:
                 lines.append(line)
         if not self._skipping:
             self._partial += rest
-            # With a carriage return and a byte order mark it may still be short enough.
+            # The limit excludes a carriage return (1 byte) and a byte order mark (3 bytes).
             if len(self._partial) > self._limit + 4:
                 self._partial.clear()
                 self._skipping = True

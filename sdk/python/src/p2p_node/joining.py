@@ -1,4 +1,4 @@
-"""Whether the node is on the network, and whether the mail that waited for it has come."""
+"""Waits until the node has a peer, and until the mail that waited for it has arrived."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from .errors import CallTimeout, NotJoined, SidecarRestarted, SidecarUnavailable
 from .types import ConnectedPeer, ErrorEvent, Log, Message, PeerConnected
 
-#: Seconds without a message after which what waited for the node has come. Ours: a sender begins at once when it is connected.
+#: Default of `quiet`, in seconds. A sender transmits at once when it is connected, so mail that
+#: waited has arrived by then.
 QUIET = 3.0
-#: How often the node is asked for its peers, in seconds, should the event of a new one have been dropped.
+#: Interval in seconds at which the SDK asks for the peers, because the node may have dropped the
+#: event of a new peer.
 ASK_AGAIN = 1.0
-#: Attempts that an error quotes: a node tells each bootstrap peer's failure once.
+#: Maximum number of node errors in a `NotJoined`. The node reports the failure of each bootstrap
+#: peer once.
 MAX_ERRORS = 8
 
 Peers = Callable[[float], Awaitable[list[ConnectedPeer]]]
 
 
 class Activity:
-    """When something about mail or peers happened last, and what the node told about failures."""
+    """The time of the last mail or peer event, and the last errors that the node reported."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
@@ -29,12 +32,12 @@ class Activity:
         self.changed = asyncio.Event()
 
     def touch(self) -> None:
-        """Something happened."""
+        """Records that mail or a peer event arrived, or that the program finished mail."""
         self.last = time.monotonic()
         self.changed.set()
 
     def tell(self, event: object) -> None:
-        """Notes an event of the node."""
+        """Records an event of the node, if it concerns mail, peers or errors."""
         if isinstance(event, PeerConnected) or (isinstance(event, Message) and event.topic is None):
             self.touch()
         elif isinstance(event, ErrorEvent):
@@ -43,7 +46,7 @@ class Activity:
             self.errors.append(event.message)
 
     async def wait(self, seconds: float) -> None:
-        """Returns when something happens, or after so many seconds."""
+        """Waits for the next `touch`, at most `seconds`."""
         self.changed.clear()
         try:
             await asyncio.wait_for(self.changed.wait(), seconds)
@@ -52,13 +55,14 @@ class Activity:
 
 
 async def joined(activity: Activity, peers: Peers, tried: Sequence[str], timeout: float) -> list[ConnectedPeer]:
-    """Waits until a peer is connected; returns those that are. Raises `NotJoined`."""
+    """Waits until a peer is connected; returns the connected peers. Raises `NotJoined` after
+    `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         try:
             connected = await peers(max(0.0, deadline - time.monotonic()))
         except (CallTimeout, SidecarRestarted, SidecarUnavailable):
-            connected = []  # the node is down, and may be back in time
+            connected = []  # the node is down, but may be ready again in time
         if connected:
             return connected
         left = deadline - time.monotonic()
@@ -75,9 +79,11 @@ async def caught_up(
     timeout: float,
     limit: float | None,
 ) -> None:
-    """Waits until a peer is connected, no mail waits for the program, and nothing has happened for `quiet` seconds.
+    """Waits until a peer is connected, no mail waits for the program, and `quiet` seconds have
+    passed since the last activity.
 
-    Raises `NotJoined` after `timeout` seconds without a peer, and `CallTimeout` after `limit` seconds."""
+    Raises `NotJoined` after `timeout` seconds without a peer, and `CallTimeout` after `limit`
+    seconds in all; `None`: no limit."""
     deadline = None if limit is None else time.monotonic() + limit
 
     def wait_left() -> float:
@@ -86,7 +92,7 @@ async def caught_up(
     await join(timeout)
     while True:
         if wait_left() == 0 and not is_waiting():
-            # Asked again: the peer may be gone, and what comes meanwhile counts.
+            # Checks again: the peer may be gone, and mail may have arrived meanwhile.
             await join(timeout)
             if wait_left() == 0 and not is_waiting():
                 return
@@ -94,6 +100,6 @@ async def caught_up(
         if deadline is not None:
             pause = min(pause, deadline - time.monotonic())
             if pause <= 0 and time.monotonic() >= deadline:
-                what = "`caught_up`, while mail still comes or waits for the program,"
+                what = "`caught_up` (mail still arrives, or waits for the program)"
                 raise CallTimeout(what, limit or 0, retryable=True)
         await activity.wait(max(0.0, pause))

@@ -1,4 +1,5 @@
-"""Where the binary is: as named, as `P2P_NODE_BIN` says, as it was installed with this package, or, only if asked, on PATH."""
+"""Finds the binary: the given path, else the path in `P2P_NODE_BIN`, else the binary of the
+installed package, else, only on request, PATH."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ NAME = "p2p-node"
 
 
 def find_binary(binary: str | os.PathLike[str] | None = None, *, search_path: bool = False) -> str:
-    """The path of the binary. Raises `BinaryNotFound`, which names the places that were looked at."""
+    """Returns the path of the binary. Raises `BinaryNotFound`, which lists the searched places."""
     if binary is not None:
         return os.fspath(binary)
     named = os.environ.get(VARIABLE)
@@ -25,7 +26,7 @@ def find_binary(binary: str | os.PathLike[str] | None = None, *, search_path: bo
     looked = [f"{VARIABLE} (not set)"]
     for directory in _bundled():
         candidate = directory / NAME
-        # Also one that cannot be run: the start says why.
+        # Also returns a file that is not executable: the start reports the reason.
         if candidate.is_file():
             return str(candidate)
         looked.append(str(directory))
@@ -38,16 +39,17 @@ def find_binary(binary: str | os.PathLike[str] | None = None, *, search_path: bo
 
 
 def _bundled() -> Iterator[Path]:
-    """Where pip puts a wheel's scripts, by the ways in which it may have been told to install it."""
+    """Yields the directories into which the different modes of pip install a wheel's scripts."""
     package = Path(__file__).resolve().parent
     places: list[str | Path] = [
         sysconfig.get_path("scripts"),
-        # pip install --target: beside the packages; --prefix: bin beside lib/pythonX.Y/site-packages.
+        # `pip install --target`: beside the packages. `--prefix`: `bin` beside
+        # `lib/pythonX.Y/site-packages`.
         package.parent / "bin",
         package.parent.parent.parent.parent / "bin",
-        # pip install --user.
+        # `pip install --user`.
         sysconfig.get_path("scripts", scheme=sysconfig.get_preferred_scheme("user")),
-        # A virtual environment that sees the packages of the interpreter it was made with.
+        # A virtual environment with access to the packages of its base interpreter.
         Path(sys.base_prefix) / "bin",
     ]
     seen: set[Path] = set()

@@ -1,4 +1,4 @@
-"""How a node is started."""
+"""The options of `open`."""
 
 from __future__ import annotations
 
@@ -17,23 +17,34 @@ from .types import MAX_UNACKED
 
 @dataclass(kw_only=True)
 class Options:
-    """How a node is started. Times are in seconds.
+    """The options of a node. Times are in seconds.
 
-    - `binary`, `search_path`: the binary; if it is not named, that of the variable `P2P_NODE_BIN`, else that of the installed package, else, only
-      with `search_path`, that on PATH.
-    - `args`, `env`, `cwd`: more arguments, variables and the working directory of the process.
-    - `name`, `network`, `port`, `data_dir`, `env_file`, `binding_file`: as the flags of the binary, whose defaults count where one is `None`.
-    - `bootstrap_peers`: multiaddrs of nodes to begin with.
-    - `ack`: with "auto" a mail is acknowledged when the program asks its stream for the next one, with "manual" when it calls `Node.ack`.
-    - `private_key`: the agent's Ethereum key in hexadecimal. It goes into the environment of the process, never into its arguments. Without
-      one the SDK makes one up, which is kept in `data_dir`, or else for as long as the `Node` lives.
-    - `ready_timeout`: how long the node may take to be ready. `call_timeout`: how long a call waits that has no `timeout` of its own.
-    - `close_timeouts`: how long the node may take to end after `close`: to finish (it takes up to 5 s itself), and then to obey SIGTERM.
-    - `mail_buffer`: the most mail that the node hands over without an `ack`, 1 to 16,384 messages; the rest stays with its senders.
-    - `broadcast_buffer`: broadcasts kept for each stream of messages. When there are more, the oldest goes.
-    - `event_buffer`: events of each kind kept for each stream of events: news, and what becomes of the process and of mail.
-    - `restart`: how the process is started again when it ends; with `None` it is not.
-    - `on_stderr`: called with what the node writes to stderr, in pieces."""
+    - `binary`: the path of the binary. With `None` the SDK uses the path in `P2P_NODE_BIN`, else
+      the binary of the installed package, else, with `search_path=True`, `p2p-node` on PATH.
+    - `args`, `env`, `cwd`: additional arguments, additional environment variables and the working
+      directory of the process. Do not pass secrets in `args`: every user of the machine can read
+      them.
+    - `name`, `network`, `port`, `data_dir`, `env_file`, `binding_file`: as the flags of the binary;
+      with `None` the default of the binary applies.
+    - `bootstrap_peers`: multiaddrs of the nodes that this node dials to join the network.
+    - `ack`: "auto" acknowledges a message when the program asks its stream for the next one;
+      "manual" acknowledges a message when the program calls `Node.ack`.
+    - `private_key`: the agent's Ethereum key in hexadecimal. The SDK passes it in the environment,
+      never in the arguments. Without any key the agent gets a random one: `data_dir` persists it;
+      without `data_dir` it lasts as long as the `Node` object.
+    - `ready_timeout`: how long a process may take until it is ready.
+    - `call_timeout`: how long a call waits if it has no `timeout` of its own.
+    - `close_timeouts`: the time from `close` until SIGTERM, and from then until SIGKILL. The node
+      itself drains for up to 5 s.
+    - `mail_buffer`: the maximum number of messages that the node delivers without an `ack`, 1 to
+      16,384. Further messages stay with their senders.
+    - `broadcast_buffer`: the maximum number of buffered broadcasts of each message stream. A full
+      buffer drops its oldest broadcast.
+    - `event_buffer`: the maximum number of buffered events of each event stream, once for peer
+      events, logs and `Overflow`, and once for all others. A full buffer drops its oldest event.
+    - `restart`: the restart policy. With `None` the SDK never restarts the process.
+    - `on_stderr`: the SDK calls this function with each piece of the node's stderr. The function
+      runs on the event loop, so it must not block."""
 
     binary: str | os.PathLike[str] | None = None
     search_path: bool = False
@@ -59,7 +70,7 @@ class Options:
     on_stderr: Callable[[bytes], None] | None = None
 
     def __post_init__(self) -> None:
-        """Raises `InvalidArgument` for what cannot be meant. The node judges the rest."""
+        """Raises `InvalidArgument` for a value of a wrong type or range. The node checks more."""
         for name in ("name", "network", "private_key"):
             if getattr(self, name) is not None:
                 arguments.text(name, getattr(self, name))
@@ -69,7 +80,7 @@ class Options:
         self.args = arguments.texts("args", self.args)
         self.bootstrap_peers = arguments.texts("bootstrap_peers", self.bootstrap_peers)
         if not isinstance(self.env, Mapping):
-            raise InvalidArgument("env", "it takes a mapping of names to values")
+            raise InvalidArgument("env", "must be a mapping of names to values")
         for key, value in self.env.items():
             arguments.text(f"env[{key!r}]", value)
         if self.port is not None:
@@ -80,22 +91,22 @@ class Options:
         for name in ("ready_timeout", "call_timeout"):
             arguments.seconds(name, getattr(self, name))
         if not isinstance(self.close_timeouts, (tuple, list)) or len(self.close_timeouts) != 2:
-            raise InvalidArgument("close_timeouts", "it takes two numbers of seconds")
+            raise InvalidArgument("close_timeouts", "must be two numbers of seconds")
         for number, timeout in enumerate(self.close_timeouts):
             arguments.seconds(f"close_timeouts[{number}]", timeout)
         if self.ack not in ("auto", "manual"):
-            raise InvalidArgument("ack", 'it takes "auto" or "manual"')
+            raise InvalidArgument("ack", 'must be "auto" or "manual"')
         if self.restart is not None and not isinstance(self.restart, Restart):
-            raise InvalidArgument("restart", "it takes a Restart(…), or None for no restart")
+            raise InvalidArgument("restart", "must be a Restart(…), or None to disable restarts")
         if self.on_stderr is not None and not callable(self.on_stderr):
-            raise InvalidArgument("on_stderr", "it takes a function of one argument")
+            raise InvalidArgument("on_stderr", "must be a function with one parameter")
 
     def command_line(self) -> list[str]:
         flags = {
             "--name": self.name,
             "--network": self.network,
             "--data-dir": self.data_dir,
-            # The SDK acknowledges mail itself, when the program has it and not when it is in the pipe.
+            # The SDK acknowledges mail itself. The node would do so before the program has read it.
             "--ack": "manual",
             "--env-file": self.env_file,
             "--binding": self.binding_file,
@@ -111,7 +122,7 @@ class Options:
 
 
 def options_signature() -> inspect.Signature:
-    """The signature of `Options`, with the values of its defaults."""
+    """Returns the signature of `Options` with the values of the default factories."""
     defaults = {one.name: one.default if one.default is not MISSING else one.default_factory() for one in fields(Options)}  # type: ignore[misc]
     found = inspect.signature(Options)
     return found.replace(parameters=[one.replace(default=defaults[one.name]) for one in found.parameters.values()])

@@ -1,4 +1,5 @@
-"""The child process: in a session of its own, its stderr always read, waited for by its exit and not by its pipes, always reaped."""
+"""The child process: runs in its own session. The SDK always drains its stderr, detects its end by
+the exit and not by the pipes, and always reaps it."""
 
 from __future__ import annotations
 
@@ -16,28 +17,28 @@ from .binary import unusable
 from .errors import Exit, InvalidArgument, SpawnFailed
 from .types import ErrorCode
 
-#: Bytes of one read, and of stderr that are kept: what a Linux pipe holds.
+#: Maximum size of one read, and of the retained stderr, in bytes: the capacity of a Linux pipe.
 CHUNK = 64 * 1024
-#: What an error quotes of stderr: about twenty lines.
+#: Bytes of stderr that an error quotes: about twenty lines.
 QUOTED = 2048
-#: How long pipes are read on after the exit: a grandchild may hold them for ever.
+#: Seconds for which the SDK reads the pipes after the exit. A grandchild may keep them open.
 EXIT_GRACE = 1.0
-#: A child is stuck after so many of its longest pauses (`ready.limits.maxPauseMs`) without a byte read or written. Ours: several
-#: times longer than any pause that the node promises to end.
+#: A child is stuck if it neither reads nor writes for this many times its longest pause
+#: (`ready.limits.maxPauseMs`). The factor leaves a wide margin for a slow machine.
 STALL_TICKS = 5
-#: How often a child is looked after where the system cannot say when it ends (macOS before Python 3.13).
+#: Poll interval in seconds where `os.waitid` is missing (macOS before Python 3.13).
 POLL = 0.05
 
 
 class Stdin(asyncio.BaseProtocol):
-    """The pipe to the child: whether there is room in it, and whether the child still moves."""
+    """The pipe to the child. Tracks if the pipe has room, and if the child makes progress."""
 
     def __init__(self) -> None:
-        #: Whether a line can be written now without being kept here.
+        #: `True` if the pipe accepts a line now, so that the SDK need not buffer it.
         self.open = False
         self.on_room: Callable[[], None] = lambda: None
         self.on_stuck: Callable[[], None] = lambda: None
-        #: How much the child has said. A child that writes is not stuck, whatever it leaves unread.
+        #: Returns a counter of the child's output. A child that writes is not stuck.
         self.said: Callable[[], int] = lambda: 0
         self._pause: float | None = None
         self._ticks = 0
@@ -46,31 +47,32 @@ class Stdin(asyncio.BaseProtocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, pause: float) -> None:
-        """From now on a child is stuck that neither reads nor writes for `STALL_TICKS` times its longest `pause`."""
+        """Starts to watch the child: if it neither reads nor writes for `STALL_TICKS` times its
+        longest `pause` in seconds while a line waits, the SDK calls `on_stuck`."""
         self._pause = pause
         if not self.open and self._timer is None and not self._transport.is_closing():
             self._begin()
 
     def write(self, line: bytes) -> None:
-        """Writes a line; to a child that has ended, none."""
+        """Writes a line, unless the pipe is closed."""
         if not self._transport.is_closing():
             self._transport.write(line)
 
     def close(self) -> None:
-        """Tells the child that nothing more comes, once it has read what was written."""
+        """Closes the pipe after the child has read the written lines."""
         self.open = False
         self._transport.close()
 
     def abort(self) -> None:
-        """Closes the pipe, whatever is still in it."""
+        """Closes the pipe at once and discards unwritten bytes."""
         self._rest()
-        # A transport that is closed already cannot be closed again.
+        # A closed transport must not be aborted again.
         if not self._transport.is_closing() or self._transport.get_write_buffer_size() > 0:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
-        # The pipe itself is the buffer: whatever does not fit waits with its caller.
+        # The pipe is the only buffer: lines that do not fit wait in the queue of the caller.
         self._transport.set_write_buffer_limits(high=0)
         self.open = True
 
@@ -93,11 +95,11 @@ class Stdin(asyncio.BaseProtocol):
         self._look_later()
 
     def _look_later(self) -> None:
-        assert self._pause is not None, "it is watched"
+        assert self._pause is not None, "`watch` has set the pause"
         self._timer = asyncio.get_running_loop().call_later(self._pause, self._look)
 
     def _look(self) -> None:
-        # A program that blocks the event loop delays a tick, and the child gets the other ticks all the same.
+        # A program that blocks the event loop delays one tick; the child still gets the others.
         unread, heard = self._transport.get_write_buffer_size(), self.said()
         moved = unread < self._unread or heard != self._heard
         self._ticks = 0 if moved else self._ticks + 1
@@ -115,7 +117,7 @@ class Stdin(asyncio.BaseProtocol):
 
 
 class Process:
-    """A running child. `kill` may be called from anywhere, also at the end of the interpreter."""
+    """A running child. `kill` may be called from any thread, and while the interpreter exits."""
 
     def __init__(
         self,
@@ -131,7 +133,7 @@ class Process:
         self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._parent = os.getpid()
-        # Collecting garbage kills what is garbage, also while this thread holds the lock.
+        # Reentrant: the garbage collector may call `kill` while this thread holds the lock.
         self._lock = threading.RLock()
         self._on_stderr = on_stderr
         self._stderr = bytearray()
@@ -149,7 +151,9 @@ class Process:
         cwd: str | os.PathLike[str] | None,
         on_stderr: Callable[[bytes], None] | None,
     ) -> Process:
-        """Starts the child. Its session is its own, so that Ctrl-C at a terminal reaches this process alone."""
+        """Starts the child in its own session, so that Ctrl-C in a terminal does not reach it.
+
+        Raises `InvalidArgument` for a bad `cwd`, `BinaryUnusable` and `SpawnFailed`."""
         try:
             child = subprocess.Popen(
                 [program, *args],
@@ -162,13 +166,13 @@ class Process:
             )
         except OSError as error:
             if cwd is not None and not os.path.isdir(cwd):
-                raise InvalidArgument("cwd", f"{os.fspath(cwd)} is no directory") from error
+                raise InvalidArgument("cwd", f"{os.fspath(cwd)} is not a directory") from error
             raise unusable(program, cwd, error) or SpawnFailed(ErrorCode.SPAWN_FAILED, f"cannot start {program}: {error}") from error
         except ValueError as error:
             raise SpawnFailed(ErrorCode.SPAWN_FAILED, f"cannot start {program}: {error}") from error
         process = cls(program, cwd, child, on_stderr)
-        # Opened to the end also when this is cancelled: uvloop closes the file of a pipe whose opening is cancelled, which the pipe
-        # would close again.
+        # A cancellation does not stop this task. Otherwise uvloop closes the file of a pipe whose
+        # opening is cancelled, and the pipe closes it a second time.
         opening = process._loop.create_task(process._open_pipes())
         try:
             await asyncio.shield(opening)
@@ -191,22 +195,22 @@ class Process:
         return reader
 
     async def _drain(self, stderr: asyncio.StreamReader) -> None:
-        """Reads stderr to its end, whoever looks at it: a child whose stderr is full would stop."""
+        """Reads stderr to its end. Without this, a child with a full stderr pipe blocks."""
         while chunk := await stderr.read(CHUNK):
             self._stderr += chunk
             del self._stderr[:-CHUNK]
             if self._on_stderr is not None:
                 try:
                     self._on_stderr(chunk)
-                except Exception as error:  # a hook that fails must not stop the reading
+                except Exception as error:  # a failing hook must not stop the loop
                     self._loop.call_exception_handler({"message": "on_stderr failed", "exception": error})
 
     def stderr_tail(self, most: int = QUOTED) -> str:
-        """The end of what the child wrote to stderr."""
+        """Returns the last `most` bytes of the child's stderr as text."""
         return self._stderr[-most:].decode("utf-8", "replace")
 
     async def finished(self) -> Exit:
-        """Waits for the exit, and a moment for the last of stderr."""
+        """Waits for the exit, and then at most `EXIT_GRACE` seconds for the end of stderr."""
         exit = await asyncio.shield(self.exit)
         if self._drained is not None:
             await asyncio.wait([self._drained], timeout=EXIT_GRACE)
@@ -218,37 +222,38 @@ class Process:
         self.release()
 
     def release(self) -> None:
-        """Lets go of the pipes of a child that has ended, or was opened only in part."""
+        """Closes the pipes of a child that has exited or whose opening failed."""
         for transport in self._transports:
             transport.close()
         if self._drained is not None:
             self._drained.cancel()
             self.stdin.abort()
         else:
-            # Where opening broke off, pipes may have no transport yet that would close them.
+            # If the opening failed, some pipes have no transport that closes them.
             for pipe in (self.child.stdin, self.child.stdout, self.child.stderr):
                 if pipe is not None:
                     with contextlib.suppress(OSError):
                         pipe.close()
 
     def signal(self, number: signal.Signals) -> None:
-        """Signals the child and its children, unless it has ended."""
+        """Sends a signal to the child and its process group, unless the child has exited. Does
+        nothing in a fork."""
         if os.getpid() != self._parent:
-            return  # a fork of the parent, whose child it is not
+            return  # this process is a fork, and the child is not its child
         with self._lock:
-            # While it is not reaped, and the lock keeps it so, no other process has its number.
+            # The lock prevents reaping, and the system does not reuse an unreaped process id.
             if self.child.returncode is None:
                 try:
                     os.killpg(self.child.pid, number)
                 except (ProcessLookupError, PermissionError):
-                    pass  # it has ended and is not reaped yet; macOS forbids what Linux allows here
+                    pass  # the child has exited but is not reaped yet; macOS reports EPERM then
 
     def kill(self) -> None:
-        """Ends the child and its children at once."""
+        """Kills the child and its process group."""
         self.signal(signal.SIGKILL)
 
     def _reap(self) -> None:
-        # Without reaping, so that the lock is not held meanwhile.
+        # Waits without reaping, so that the thread does not hold the lock meanwhile.
         if hasattr(os, "waitid"):
             try:
                 os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOWAIT)
@@ -263,7 +268,7 @@ class Process:
         try:
             self._loop.call_soon_threadsafe(self._ended, exit)
         except RuntimeError:
-            pass  # the loop is closed: nobody waits any more
+            pass  # the loop is closed, so no task waits for the exit
 
     def _runs(self) -> bool:
         with self._lock:

@@ -1,4 +1,5 @@
-"""Events and mail for a program that iterates. No buffer of one kind takes room from another, and none holds up the pipe."""
+"""Async iterators over events and mail. Each kind of event has its own buffer, and no buffer pauses
+the reading of the pipe."""
 
 from __future__ import annotations
 
@@ -17,23 +18,23 @@ from .types import Log, Message, Overflow, PeerConnected, PeerDiscovered, PeerDi
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Stream")  # type: ignore[type-arg]
-#: Waits for the end of a stream of messages, while nothing is there to take.
+#: Returns when the stream should end. The stream awaits it while it has no message.
 Until = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Room(enum.Enum):
-    """Kinds of events, each with a buffer of its own."""
+    """The kinds of events. Each has its own buffer."""
 
     MAIL = enum.auto()
     BROADCAST = enum.auto()
-    #: What the node tells about peers and about itself, in any amount.
+    #: Peer events, logs and `Overflow`: of unlimited number.
     NEWS = enum.auto()
-    #: What becomes of the process, of mail and of commands.
+    #: Events about the process, mail and commands.
     OTHER = enum.auto()
 
 
 def room_of(event: object) -> Room:
-    """The kind of an event."""
+    """Returns the kind of an event."""
     if isinstance(event, Message):
         return Room.MAIL if event.topic is None else Room.BROADCAST
     news = isinstance(event, (PeerDiscovered, PeerConnected, PeerDisconnected, Log, Overflow))
@@ -41,23 +42,24 @@ def room_of(event: object) -> Room:
 
 
 class Stream(Generic[T]):
-    """An async iterator over events. When a buffer is full, its oldest event goes, and `dropped` counts it.
+    """An async iterator over events. A full buffer drops its oldest event, and `dropped` counts it.
 
-    Only the program keeps a stream, and the stream keeps its `owner`, the node."""
+    Only the program references a stream. The stream references its `owner`, the node."""
 
     def __init__(self, buffer: int, rooms: Collection[Room], owner: object = None) -> None:
-        #: Events that were dropped because the program did not take them. Mail is never among them.
+        #: Number of events that the stream dropped because the program did not read them. The
+        #: stream never drops mail.
         self.dropped = 0
         self._buffer = max(1, buffer)
         self._owner = owner
-        # Each with its number, so that they come out in the order in which they came.
+        # Each event with its position, so that the stream yields events in the order of arrival.
         self._queues: dict[Room, deque[tuple[int, T]]] = {room: deque() for room in rooms}
         self._news = asyncio.Event()
         self._ended = False
         self._pid = os.getpid()
 
     def put(self, number: int, room: Room, event: T) -> None:
-        """Takes an event, if it is one that this stream is about."""
+        """Adds an event if the stream yields events of its kind."""
         queue = self._queues.get(room)
         if queue is None or self._ended:
             return
@@ -68,11 +70,11 @@ class Stream(Generic[T]):
         self.wake()
 
     def wake(self) -> None:
-        """Has the program look again."""
+        """Wakes the tasks that wait for an event, so that they check again."""
         self._news.set()
 
     def move_to(self, other: Stream[T]) -> None:
-        """Hands over what is there, and how much was dropped."""
+        """Moves the buffered events and the drop count to another stream, and ends this one."""
         other.dropped += self.dropped
         for room, queue in self._queues.items():
             while queue:
@@ -81,19 +83,19 @@ class Stream(Generic[T]):
         self.end()
 
     def end(self) -> None:
-        """Nothing comes any more; what is there can still be taken."""
+        """Ends the stream: it yields the buffered events and no later ones."""
         self._ended = True
         self.wake()
 
     def close(self) -> None:
-        """Takes no more, and lets go of what is there."""
+        """Ends the stream and discards the buffered events."""
         for queue in self._queues.values():
             queue.clear()
         self._owner = None
         self.end()
 
     def _first(self) -> deque[tuple[int, T]] | None:
-        """The queue with the event that came first."""
+        """Returns the queue with the oldest event."""
         return min((queue for queue in self._queues.values() if queue), key=lambda queue: queue[0][0], default=None)
 
     def _take(self) -> T | None:
@@ -114,11 +116,11 @@ class Stream(Generic[T]):
             raise Forked()
 
     async def _wait(self) -> None:
-        """Returns when there may be something to take, or when this is the end."""
+        """Waits until the stream may have an event, or has ended."""
         await self._news.wait()
 
     def __iter__(self) -> NoReturn:
-        raise InvalidArgument("stream", "write `async for … in` this stream, or `await anext(stream)`")
+        raise InvalidArgument("stream", "the stream is async: write `async for … in` the stream, or `await anext(stream)`")
 
     def __aiter__(self: S) -> S:
         return self
@@ -136,8 +138,10 @@ class Stream(Generic[T]):
 
 
 class Taker:
-    """What one loop over mail has taken and not finished. A loop that is left in the middle, by `break` or by an exception, drops its taker,
-    and the mail goes back to be taken again."""
+    """Holds the message that one loop has received and not finished.
+
+    A loop that `break` or an exception leaves in the middle drops its taker. The taker then gives
+    the message back to the mailbox, so that another loop receives it."""
 
     def __init__(
         self, mailbox: Mailbox, on_change: Callable[[], None], loop: asyncio.AbstractEventLoop, *, acks: bool
@@ -151,25 +155,26 @@ class Taker:
         self._pid = os.getpid()
 
     def take(self) -> Message | None:
-        """The oldest mail of the box. A program that acknowledges mail itself has it for good."""
+        """Removes and returns the oldest message of the mailbox. With `ack="manual"` the taker does
+        not hold the message, so that no loop gives it back."""
         taken = self._mailbox.take()
         self._mail = taken if self._acks else None
         return None if taken is None else taken.message
 
     def finish(self) -> None:
-        """The program is done with the mail that it has."""
+        """Records that the program has finished the held message."""
         if self._mail is not None:
             self._mailbox.finish(self._mail)
             self._mail = None
             self._on_change()
 
     def forget(self, message_ids: Collection[str]) -> None:
-        """The program has acknowledged these itself."""
+        """Drops the held message if the program has acknowledged it itself."""
         if self._mail is not None and self._mail.message.message_id in message_ids:
             self._mail = None
 
     def give_back(self) -> None:
-        """The program has not finished the mail that it has."""
+        """Gives the held message back to the mailbox, because the program did not finish it."""
         if self._mail is not None:
             self._mailbox.put_back(self._mail)
             self._mail = None
@@ -182,19 +187,21 @@ class Taker:
             self.give_back()
             return
         try:
-            # The garbage collector runs in any thread.
+            # The garbage collector may run in any thread.
             self._loop.call_soon_threadsafe(self.give_back)
         except RuntimeError:
-            pass  # the loop is closed, and the node has ended
+            pass  # the loop is closed, so the node has ended
 
 
 class MessageStream(Stream[Message]):
-    """An async iterator over mail and broadcasts. Of all the loops over the streams of a node, each mail goes to exactly one; each
-    broadcast goes to every stream.
+    """An async iterator over mail and broadcasts. Each mail message goes to exactly one loop of all
+    streams of a node; each broadcast goes to every stream.
 
-    The SDK acknowledges a mail when the loop that took it asks for the next message. A mail whose loop was left in the middle, by `break`,
-    `return` or an exception, is not acknowledged, and the next loop begins with it. What was taken by `anext` is acknowledged by the next
-    `anext`, by `close`, and when the `async with` block of the stream or of the node ends without an exception."""
+    With `ack="auto"` the SDK acknowledges a message when its loop asks for the next one. If
+    `break`, `return` or an exception leaves the loop in the middle, the SDK does not acknowledge
+    the message, and the next loop begins with it. The SDK acknowledges a message from `anext` at
+    the next `anext`, at `close`, and when the `async with` block of the stream or of the node ends
+    without an exception."""
 
     def __init__(
         self,
@@ -208,16 +215,16 @@ class MessageStream(Stream[Message]):
         self._until = until
         self._new_taker = new_taker
         self._mailbox = mailbox
-        #: What `anext` has taken.
+        #: Holds the message that `anext` returned.
         self.own = new_taker()
 
     def close(self) -> None:
-        """Acknowledges the mail that `anext` took last, and takes no more."""
+        """Acknowledges the message that `anext` returned last, and ends the stream."""
         self.own.finish()
         super().close()
 
     async def next_for(self, taker: Taker) -> Message:
-        """The next message, for a loop that is done with the one before."""
+        """Finishes the message of a loop and returns the next one."""
         self._check_process()
         taker.finish()
         return await self._next(lambda: self._take_for(taker))
@@ -225,7 +232,7 @@ class MessageStream(Stream[Message]):
     async def _wait(self) -> None:
         if self._until is None:
             return await super()._wait()
-        # Neither of these takes anything, so nothing is lost where they are cancelled.
+        # Neither task removes a message, so a cancellation loses nothing.
         news, end = asyncio.ensure_future(self._news.wait()), asyncio.ensure_future(self._until())
         end.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
@@ -258,7 +265,7 @@ class MessageStream(Stream[Message]):
 
 
 class MessageLoop:
-    """One `async for` over a stream of messages. Several tasks may each have one over the same stream."""
+    """One `async for` over a message stream. Several tasks may loop over the same stream."""
 
     def __init__(self, stream: MessageStream, taker: Taker) -> None:
         self._stream = stream

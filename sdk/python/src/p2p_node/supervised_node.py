@@ -1,4 +1,6 @@
-"""A process that is started again when it crashes, and the calls that wait for it. Knows no `Node`, so that one can be dropped."""
+"""Supervises the process of one node, restarts it after a crash, and executes calls.
+
+Holds no reference to the `Node`, so that the garbage collector can collect a dropped node."""
 
 from __future__ import annotations
 
@@ -41,16 +43,16 @@ from .supervisor import Supervisor
 from .types import PROTOCOL_VERSION, Delivery, ErrorCode, ErrorEvent, Message, Ready
 from .desired_state import DesiredState
 
-#: Seconds until an `ack` that the node had no room for is written again. Ours: what the node itself waits for its disk.
+#: Seconds until the SDK repeats a retryable `ack`. The node retries its disk at the same interval.
 ACK_RETRY = 1.0
 
 
 class SupervisedNode:
-    """What becomes of one node's processes, and of what is asked of them."""
+    """The processes of one node, and the calls to them."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        #: Number of lines of the node that the SDK could not decode.
+        #: The number of lines of the node that the SDK could not decode.
         self.undecodable = 0
         #: How the last process ended.
         self.exit: Exit | None = None
@@ -73,7 +75,8 @@ class SupervisedNode:
         self._processes: set[Process] = set()
 
     def check_process(self) -> None:
-        """Raises `Forked` in a fork of the process that opened the node: they share its pipes, and only one of them may use these."""
+        """Raises `Forked` in a fork of the process that opened the node. Both processes share the
+        pipes of the child, and only one may use them."""
         if self.is_forked:
             raise Forked()
 
@@ -87,7 +90,8 @@ class SupervisedNode:
     async def ask(
         self, command: Mapping[str, Any], timeout: float | None, outcome: asyncio.Future[Delivery] | None = None
     ) -> Reply:
-        """Has a command written when its turn comes, and waits for its answer."""
+        """Queues a command and waits for its answer, at most `timeout` seconds; `None` means
+        `call_timeout`. `outcome` gets the delivery of a message."""
         patience = self.options.call_timeout if timeout is None else seconds("timeout", timeout)
         self.check_process()
         if self._closed is not None:
@@ -109,13 +113,15 @@ class SupervisedNode:
         raise CallTimeout(f"`{command.get('type')}`", patience, retryable=call.may_be_repeated)
 
     def _write_soon(self) -> None:
-        """What the program finishes in one turn of the event loop goes as one `ack`."""
+        """Schedules a write, so that all mail finished in one iteration of the event loop goes into
+        one `ack`."""
         if not self._is_writing_soon:
             self._is_writing_soon = True
             self._loop.call_soon(self._write_what_waits)
 
     def _write_what_waits(self) -> None:
-        """Acks first, for they make room; then other commands; what sends messages last, as far as the node's credit goes."""
+        """Writes an `ack` first, because it frees room in the node; then other commands; then
+        `send`s within the node's credit."""
         self._is_writing_soon = False
         child = self.child
         if child is None or self.is_forked:
@@ -134,7 +140,7 @@ class SupervisedNode:
     def _acknowledge(self, child: Child, message_ids: list[str]) -> None:
         def answered(reply: Reply | None, error: P2PError | None) -> None:
             if child is not self.child or child.channel.closed is not None:
-                return  # what it did not confirm is remembered when the next process takes over
+                return  # `process_ended` remembers the unconfirmed messages
             if error is None:
                 self.mailbox.confirmed()
             elif self.mailbox.refused(error):
@@ -148,7 +154,7 @@ class SupervisedNode:
         self._write_what_waits()
 
     def _release(self, call: Call) -> None:
-        """Gives back the credit of a call."""
+        """Releases the credit of a call."""
         if call.send is not None:
             self._queue.answered(call.send)
 
@@ -159,14 +165,14 @@ class SupervisedNode:
         def answered(reply: Reply | None, error: P2PError | None) -> None:
             self._release(call)
             if reply is not None:
-                # Also when whoever asked for it has given up waiting.
+                # Records the command even if its caller no longer waits.
                 self._desired.record(call.command)
                 accepted = reply.answer.message_id if reply.answer.delivery == "accepted" else None
-                # Before the next line is looked at, for that may be the delivery. Nobody has the mail of a call that was given
-                # up, so its delivery comes as an event.
+                # Must run before the next line, because that may be the delivery. An abandoned call
+                # has no `SentMessage`, so its delivery arrives as an event.
                 if call.outcome is not None and accepted is not None and not call.abandoned:
                     if not child.channel.track(accepted, delivered):
-                        message = "too many deliveries are awaited; this one comes as an event"
+                        message = "the SDK tracks too many deliveries; this one arrives as an event"
                         resolve(call.outcome, None, P2PError(ErrorCode.TOO_MANY, message))
             resolve(call.answer, reply, after_writing(call, error))
             self._write_what_waits()
@@ -183,14 +189,16 @@ class SupervisedNode:
     # --- The process ---
 
     async def open(self) -> None:
-        """Starts the first process. What goes wrong before it is ready is not tried again."""
+        """Starts the first process. The SDK does not retry if the process fails before it is
+        ready."""
         self._program = find_binary(self.options.binary, search_path=self.options.search_path)
         child, self.ready = await self._start(self.options.port)
         self._on_ready(child)
         self._supervising = self._loop.create_task(self._supervise(child))
 
     async def _start(self, port: int | None) -> tuple[Child, Ready]:
-        """A process that is ready; one that does not get there is gone."""
+        """Starts a process and waits until it is ready. If that fails, kills the process before it
+        raises the error."""
         options = self.options
         environment = options.environment(self._key)
         process = await Process.spawn(
@@ -207,7 +215,7 @@ class SupervisedNode:
             return child, await child.connect(connect, options.ready_timeout)
         except CommandRefused as error:
             report = ErrorEvent(code=error.code, message=error.message, retryable=error.retryable, details=error.details)
-            # How it ended says more about whether to try again than the refusal does.
+            # The exit code says better than the rejection if a restart can help.
             raise StartFailed(await child.kill(), process.stderr_tail(), report) from error
         except BaseException:
             await child.kill()
@@ -216,7 +224,7 @@ class SupervisedNode:
     def _on_ready(self, child: Child) -> None:
         self._supervisor.ready(time.monotonic())
         self.child = child
-        assert self.ready is not None, "it is ready"
+        assert self.ready is not None, "the caller has set `ready`"
         self._queue.set_limits(self.ready.limits)
         child.process.stdin.on_room = self._write_what_waits
         self._write_what_waits()
@@ -225,17 +233,19 @@ class SupervisedNode:
         try:
             await self._restart_on_exit(child)
         except asyncio.CancelledError:
-            # The program ends without having closed the node.
+            # The program exits without `close`.
             self._kill()
             raise
-        except Exception as error:  # a defect of this package must not leave callers waiting for ever
+        except Exception as error:  # after a bug in this package, callers must not wait forever
             self._kill()
-            defect = SidecarError(ErrorCode.INTERNAL, f"the supervision failed: {error!r}")
+            message = f"the supervisor of the SDK failed, please report this bug: {error!r}"
+            defect = SidecarError(ErrorCode.INTERNAL, message)
             defect.__cause__ = error
             self._finish(defect, child)
 
     async def _restart_on_exit(self, child: Child) -> None:
-        """Has a process take the place of one that ended, again and again, until that is no use or the node is closed."""
+        """Restarts the process after each exit, until a restart cannot help or the program closes
+        the node."""
         while True:
             end = await child.ended()
             if self._closing is not None:
@@ -265,20 +275,21 @@ class SupervisedNode:
                     error, exit, reason = last, None, str(last)
 
     async def _replace(self, attempt: int, since: float) -> Child:
-        """A new process, with all that the parent had asked of the old one."""
+        """Starts a replacement process and restores the desired state in it."""
         before = self.ready
-        assert before is not None, "there was a first"
+        assert before is not None, "`open` has started a first process"
         child, ready = await self._start(_port(before) or self.options.port)
         try:
             if ready.address != before.address:
-                message = f"the node was {before.address} and is now {ready.address}: give it a key"
-                raise IdentityChanged(ErrorCode.IDENTITY_CHANGED, message)
+                change = f"the node was {before.address} and is now {ready.address}"
+                advice = "set private_key, so that every process has the same address"
+                raise IdentityChanged(ErrorCode.IDENTITY_CHANGED, f"{change}: {advice}")
             for command in self._desired.replay():
                 try:
                     await child.answer(command, self.options.call_timeout)
                 except CommandRefused as error:
-                    # It was possible once. Nobody waits for this answer, so it is told as an event.
-                    message = f"after a restart, {command}: {error.message}"
+                    # No caller waits for this answer, so the SDK reports the error as an event.
+                    message = f"the restarted node rejected {command}: {error.message}"
                     self.events.tell(ErrorEvent(code=error.code, message=message, retryable=error.retryable))
         except BaseException:
             await child.kill()
@@ -289,7 +300,7 @@ class SupervisedNode:
         return child
 
     def _finish(self, error: P2PError | None, child: Child | None) -> None:
-        """There is no process any more, and will be none."""
+        """Ends the node for good: fails all calls and ends the streams. `None`: `close` ran."""
         self._closed = error or NodeClosed()
         self.child = None
         self._fail_what_waits(self._closed)
@@ -329,21 +340,22 @@ class SupervisedNode:
                 self._supervising.cancel()
                 await asyncio.wait({self._supervising})
         except asyncio.CancelledError:
-            # The loop itself comes to its end.
+            # The event loop itself ends.
             self._kill()
             raise
         self._finish(None, child)
         return self.mailbox.take_rest()
 
     def abandon(self) -> None:
-        """Leaves nothing behind. May be called from any thread, also when the loop or the interpreter ends. Does nothing in a fork."""
+        """Kills the process and closes the node. May be called from any thread, and while the event
+        loop or the interpreter ends. Does nothing in a fork."""
         if self.is_forked:
-            return  # what wakes the loop belongs to the other process as well
+            return  # the fork shares the wake-up pipe of the loop with its parent
         self._kill()
         try:
             self._loop.call_soon_threadsafe(self._release_all)
         except RuntimeError:
-            pass  # the loop is closed, and what it held with it
+            pass  # the loop is closed, and its resources are released
 
     def _release_all(self) -> None:
         if self._closing is None:
@@ -358,7 +370,7 @@ class SupervisedNode:
 
 
 def _port(ready: Ready) -> int | None:
-    """The TCP port that a node listens on."""
+    """Returns the TCP port on which the node listens."""
     for addr in ready.addrs:
         parts = addr.split("/")
         if "tcp" in parts:

@@ -1,4 +1,5 @@
-"""Decides when to restart a node after its process has ended. Has no I/O: time and chance are arguments."""
+"""Decides when to restart a node after its process has ended. No I/O: time and chance are
+arguments."""
 
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ from .types import FINAL_CODES
 
 @dataclass(frozen=True)
 class Restart:
-    """Restart policy, in seconds: the pause doubles from `first` to `max` and is multiplied by a random factor from 0.5 to 1.
+    """The restart policy. Times are in seconds.
 
-    A run of `stable` seconds resets the pause. `crashes` crashes within `window` make the node unhealthy."""
+    The pause before a restart doubles after each crash, from `first` up to `max`; the SDK
+    multiplies it by a random factor from 0.5 to 1. A run of `stable` seconds resets the pause.
+    After `crashes` crashes within `window` seconds the SDK emits `Unhealthy`."""
 
     first: float = 1.0
     max: float = 60.0
@@ -45,7 +48,8 @@ class Supervisor:
         self._ready_at = now
 
     def ended(self, exit: Exit | None, now: float, chance: float) -> RestartDecision | None:
-        """Handles an unexpected exit, or a failed start (`None`); `chance` is from 0 to 1. Returns `None` if the SDK must not restart the node."""
+        """Handles an unexpected exit, or a failed start (`None`). `chance` is from 0 to 1. Returns
+        `None` if the SDK must not restart the node."""
         policy = self.policy
         ready_at, self._ready_at = self._ready_at, None
         if policy is None or (exit is not None and exit.code in FINAL_CODES):
@@ -55,7 +59,7 @@ class Supervisor:
         self._crashes = [at for at in self._crashes if now - at < policy.window][1 - policy.crashes :] + [now]
         unhealthy = len(self._crashes) >= policy.crashes and not self._reported
         self._reported |= unhealthy
-        # Beyond 2^30 it makes no difference, and a float could not hold it.
+        # Above 2^30 the delay is at its maximum anyway, and a float would overflow.
         delay = min(policy.first * 2.0 ** min(self._attempts, 30), policy.max) * (0.5 + 0.5 * chance)
         self._attempts += 1
         return RestartDecision(delay, self._attempts, unhealthy)

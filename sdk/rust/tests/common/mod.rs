@@ -1,4 +1,4 @@
-//! What the tests against `sdk/testing/child.sh` share.
+//! Helpers for the tests against `sdk/testing/child.sh`.
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
@@ -11,12 +11,12 @@ use p2p_node_sdk::{Builder, DiscoverOptions, Error, Event, Events, Node, Restart
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 use tokio::time::timeout;
 
-/// Longer than anything here takes; no test that passes waits for it.
+/// A timeout longer than any step of a test. A passing test never waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub const CHILD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/child.sh");
 
-/// Pauses that tests can wait for.
+/// Returns a restart policy with short pauses.
 pub fn quick() -> Restart {
     Restart { first: Duration::from_millis(20), max: Duration::from_millis(100), ..Restart::default() }
 }
@@ -29,7 +29,7 @@ pub async fn open(mode: &str) -> (Node, Events) {
     child(mode).open().await.unwrap()
 }
 
-/// A search that the child never answers.
+/// Returns a search that the child never answers.
 pub fn endless() -> DiscoverOptions {
     DiscoverOptions { capability: Some("never".to_owned()), ..DiscoverOptions::default() }
 }
@@ -40,26 +40,26 @@ pub async fn until(mut condition: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(PATIENCE, wait).await.expect("the condition never came true");
+    timeout(PATIENCE, wait).await.expect("the condition was not met in time");
 }
 
 pub async fn next(events: &mut Events, wanted: impl Fn(&Event) -> bool) -> Event {
     let look = async {
         loop {
-            let event = events.next().await.expect("events end too soon");
+            let event = events.next().await.expect("the events ended before the wanted one");
             if wanted(&event) {
                 return event;
             }
         }
     };
-    timeout(PATIENCE, look).await.expect("no such event")
+    timeout(PATIENCE, look).await.expect("the wanted event did not arrive in time")
 }
 
 pub async fn restarted(events: &mut Events) {
     next(events, |event| matches!(event, Event::Restarted { .. })).await;
 }
 
-/// The error of the last event, and that it is the last.
+/// Waits for `Closed`, checks that it is the last event, and returns its error.
 pub async fn closed(events: &mut Events) -> Option<Error> {
     let last = next(events, |event| matches!(event, Event::Closed { .. })).await;
     assert!(events.next().await.is_none());
@@ -71,7 +71,7 @@ pub fn is_alive(pid: u32) -> bool {
     test_kill_process(Pid::from_raw(pid.cast_signed()).unwrap()).is_ok()
 }
 
-/// Signals the child and all that it has started.
+/// Sends a signal to the child and its process group.
 pub fn signal(node: &Node, signal: Signal) {
     let pid = Pid::from_raw(node.pid().unwrap().cast_signed()).unwrap();
     kill_process_group(pid, signal).unwrap();
@@ -82,15 +82,15 @@ pub fn exit_code(error: &Error) -> Option<i32> {
         Error::StartFailed { exit, .. }
         | Error::SidecarExited { exit, .. }
         | Error::SidecarRestarted { exit, .. } => exit.and_then(|exit| exit.code()),
-        _ => panic!("not an end: {error:?}"),
+        _ => panic!("the error has no exit status: {error:?}"),
     }
 }
 
 pub fn refused<T>(result: Result<T, Error>) -> Error {
-    result.err().expect("it was refused")
+    result.err().expect("the call must fail")
 }
 
-/// Children of a shell that notes what becomes of them, in a directory that goes with this.
+/// directory.
 pub struct Notes(PathBuf);
 
 impl Notes {
@@ -102,8 +102,9 @@ impl Notes {
         Notes(path)
     }
 
-    /// Runs `first`, and after that `later`, which are scripts; `$child` is the child, and `note` writes down each line before it passes
-    /// it on, which `tee` does not.
+    /// Runs the script `first` as the first process, and `later` as each further one. `$child` is
+    /// the fake child. `note` logs each line before it passes the line on; `tee` does not guarantee
+    /// that order.
     pub fn then(&self, first: &str, later: &str) -> Builder {
         let path = self.0.display();
         let note = r#"note() { while IFS= read -r line; do printf '%s\n' "$line" >>"$1"; printf '%s\n' "$line"; done; }"#;
@@ -113,7 +114,7 @@ impl Notes {
         Node::builder().binary("/bin/sh").args(["-c", &script]).restart(Some(quick()))
     }
 
-    /// Notes what is said to a good child.
+    /// Logs the input of a good child.
     pub fn listen(&self) -> Builder {
         self.then("note said | $child good", "note said | $child good")
     }
@@ -131,7 +132,7 @@ impl Notes {
         pids.lines().map(|pid| pid.parse().unwrap()).collect()
     }
 
-    /// The process after the first.
+    /// Waits for the second process and returns its id.
     pub async fn second(&self) -> u32 {
         until(|| self.pids().len() > 1).await;
         self.pids()[1]
