@@ -240,7 +240,7 @@ pub trait World: Sized {
     fn disconnects(&mut self, _node: usize, _peer: PeerId) -> bool {
         true
     }
-    /// Notes data that a node publishes.
+    /// Notes data that a node publishes, if anybody receives it.
     fn on_publish(&mut self, _topic: &str, _data: &Bytes) {}
     /// Number of peers to which a node forwards gossip.
     fn fan_out(&self) -> usize {
