@@ -63,7 +63,13 @@ impl Store {
 
     fn apply(&mut self, change: Change) {
         match change {
-            Change::HighestSeen(row) => drop(self.highest_seen.insert(row.address, row)),
+            Change::HighestSeen(row) => {
+                // A highest pair never decreases.
+                let known = self.highest_seen.get(&row.address).map(HighestSeen::order);
+                if known.is_none_or(|known| known < row.order()) {
+                    self.highest_seen.insert(row.address, row);
+                }
+            }
             Change::AccessRule(subject, rule) => {
                 self.access_rules.retain(|(other, _)| *other != subject);
                 self.access_rules.extend(rule.map(|rule| (subject, rule)));

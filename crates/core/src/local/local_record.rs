@@ -61,8 +61,11 @@ pub struct LocalRecord {
     topics: Vec<String>,
     kem: Option<Kem>,
     current: Option<SignedRecord>,
-    /// The highest (generation, seq) of our records, in this process and earlier ones.
+    /// The (generation, seq) of our latest record, of this process or an earlier one.
     last: (u64, u64),
+    /// The seqs of our latest records. The highest is not always the one that counts: a clock that
+    /// was ahead may have dated it.
+    seqs: VecDeque<u64>,
     issued: VecDeque<[u8; 32]>,
     /// Nodes reported to the parent because they announce our address, oldest first.
     conflicts: VecDeque<PeerId>,
@@ -87,9 +90,10 @@ impl LocalRecord {
         // A new generation starts its seq again. A seq from a clock that was ahead would make peers
         // reject the record.
         let generation = binding.binding.generation;
-        let seq = floor.filter(|floor| floor.generation == generation).map_or(0, |floor| floor.seq);
+        let seq = floor.filter(|floor| floor.generation == generation).map(|floor| floor.seq);
         LocalRecord {
-            last: (generation, seq),
+            last: (generation, seq.unwrap_or_default()),
+            seqs: seq.into_iter().collect(),
             binding,
             name,
             role,
@@ -180,7 +184,7 @@ impl LocalRecord {
 
     /// Raises our seq above that of an earlier process of this node.
     pub fn raise_seq(&mut self, seq: u64, now: Now) {
-        self.last.1 = self.last.1.max(seq);
+        self.note_seq(seq);
         self.outdone_before = true;
         self.clock_jumped(now);
     }
@@ -194,8 +198,14 @@ impl LocalRecord {
     /// Raises our seq above that of another node that announces our address, and announces our
     /// record again, so that the other node learns of us.
     pub fn contest(&mut self, seq: u64, now: Now) {
-        self.last.1 = self.last.1.max(seq);
+        self.note_seq(seq);
         self.changed(now);
+    }
+
+    /// Records that peers may know a record of ours with this seq.
+    fn note_seq(&mut self, seq: u64) {
+        self.last.1 = self.last.1.max(seq);
+        remember(&mut self.seqs, seq, MAX_ISSUED);
     }
 
     /// Replaces the binding after its renewal.
@@ -225,8 +235,9 @@ impl LocalRecord {
         }
         self.issue_at = Some(now.mono + jitter.around(REFRESH));
         // Peers rejected a seq this far in the future, so it does not count: the clock was wrong
-        // when it was issued.
-        let believed = Some(self.last.1).filter(|seq| *seq <= now.unix_ms.saturating_add(MAX_SKEW_MS));
+        // when it was issued. The seqs before it do, for a clock that is behind them now.
+        let latest = now.unix_ms.saturating_add(MAX_SKEW_MS);
+        let believed = self.seqs.iter().copied().filter(|seq| *seq <= latest).max();
         let seq = believed.map_or(now.unix_ms, |seq| now.unix_ms.max(seq.saturating_add(1)));
         let binding_end_ms = self.binding.binding.not_after.saturating_mul(1000);
         if binding_end_ms <= now.unix_ms {
@@ -247,10 +258,8 @@ impl LocalRecord {
         };
         let signed = SignedRecord::decode(record.sign(key)?)?;
         self.last = signed.order();
-        self.issued.push_back(signed.hash);
-        if self.issued.len() > MAX_ISSUED {
-            self.issued.pop_front();
-        }
+        remember(&mut self.seqs, seq, MAX_ISSUED);
+        remember(&mut self.issued, signed.hash, MAX_ISSUED);
         self.current = Some(signed);
         self.publish_at = Some(now.mono);
         if std::mem::take(&mut self.changed) && self.heard {
@@ -259,7 +268,7 @@ impl LocalRecord {
         Ok(true)
     }
 
-    /// Returns the highest (generation, seq) of our records.
+    /// Returns the (generation, seq) that a record must exceed to supersede ours.
     pub fn order(&self) -> (u64, u64) {
         self.last
     }
@@ -281,10 +290,7 @@ impl LocalRecord {
         if self.conflicts.contains(&peer) {
             return false;
         }
-        self.conflicts.push_back(peer);
-        if self.conflicts.len() > MAX_CONFLICTS {
-            self.conflicts.pop_front();
-        }
+        remember(&mut self.conflicts, peer, MAX_CONFLICTS);
         true
     }
 
@@ -340,6 +346,14 @@ impl LocalRecord {
         // Without a record there is nothing to publish or announce.
         let telling = if self.current.is_some() { [self.publish_at, self.announce_at] } else { [None, None] };
         telling.into_iter().chain([self.issue_at]).flatten().min()
+    }
+}
+
+/// Appends to a queue of the latest `most` elements.
+fn remember<T>(latest: &mut VecDeque<T>, new: T, most: usize) {
+    latest.push_back(new);
+    if latest.len() > most {
+        latest.pop_front();
     }
 }
 

@@ -42,18 +42,21 @@ pub fn message_hash(topic: &str, data: &Bytes) -> u64 {
 }
 
 impl Endpoint {
+    /// Returns `true` if the node has received this message lately.
+    fn has_heard(&self, message: u64, now: Duration) -> bool {
+        self.seen.get(&message).is_some_and(|until| *until > now)
+    }
+
     /// Returns `true` if the node receives this message for the first time.
     fn hears(&mut self, message: u64, now: Instant) -> bool {
         if self.seen.len() > 20_000 {
             self.seen.retain(|_, until| *until > now);
         }
-        match self.seen.get(&message) {
-            Some(until) if *until > now => false,
-            _ => {
-                self.seen.insert(message, now + SEEN_FOR);
-                true
-            }
+        let first = !self.has_heard(message, now);
+        if first {
+            self.seen.insert(message, now + SEEN_FOR);
         }
+        first
     }
 }
 
@@ -68,32 +71,40 @@ pub(super) fn mark_seen<W: World>(world: &mut W, node: usize, input: &Input) {
     }
 }
 
+/// Publishes a message, unless gossipsub refuses it: a message without a recipient stays unknown, and
+/// may be published again.
 pub(super) fn publish<W: World>(world: &mut W, node: usize, token: Token, topic: String, data: Bytes) {
     let now = world.now();
-    let outcome = if !world.network_mut().endpoints[node].hears(message_hash(&topic, &data), now) {
+    let hash = message_hash(&topic, &data);
+    let outcome = if world.network().endpoints[node].has_heard(hash, now) {
         PublishOutcome::Duplicate
+    } else if listeners(world, node, &topic).is_empty() {
+        PublishOutcome::NoPeers
     } else {
+        world.network_mut().endpoints[node].hears(hash, now);
         world.on_publish(&topic, &data);
-        let message = GossipMessage { topic, data, honest: true };
-        if forward(world, node, &message) == 0 { PublishOutcome::NoPeers } else { PublishOutcome::Sent }
+        forward(world, node, &GossipMessage { topic, data, honest: true });
+        PublishOutcome::Sent
     };
     later(world, node, Duration::ZERO, Input::Published { token, outcome });
 }
 
-/// Forwards a message to neighbours that subscribe to its topic, and returns their number.
-fn forward<W: World>(world: &mut W, node: usize, message: &GossipMessage) -> usize {
-    let network = world.network();
-    let subscribes = |other: &usize| network.endpoints[*other].topics.contains(&message.topic);
-    let mut listeners: Vec<usize> =
-        network.endpoints[node].neighbours.iter().copied().filter(subscribes).collect();
-    let number = listeners.len();
-    for _ in 0..world.fan_out().min(number) {
+/// The neighbours of a node that subscribe to a topic.
+fn listeners<W: World>(world: &W, node: usize, topic: &str) -> Vec<usize> {
+    let endpoints = &world.network().endpoints;
+    let neighbours = endpoints[node].neighbours.iter().copied();
+    neighbours.filter(|other| endpoints[*other].topics.contains(topic)).collect()
+}
+
+/// Forwards a message to neighbours that subscribe to its topic.
+fn forward<W: World>(world: &mut W, node: usize, message: &GossipMessage) {
+    let mut listeners = listeners(world, node, &message.topic);
+    for _ in 0..world.fan_out().min(listeners.len()) {
         let to = listeners.swap_remove(world.pick(listeners.len()));
         if let Some(delay) = world.gossip_delay() {
             hand_over(world, node, to, message.clone(), delay);
         }
     }
-    number
 }
 
 /// Delivers a message to a node that has not received it yet.

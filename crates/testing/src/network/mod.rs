@@ -241,7 +241,7 @@ pub trait World: Sized {
     fn disconnects(&mut self, _node: usize, _peer: PeerId) -> bool {
         true
     }
-    /// Called when a node publishes data.
+    /// Called when a node publishes data that some peer receives.
     fn on_publish(&mut self, _topic: &str, _data: &Bytes) {}
     /// Number of peers to which a node forwards gossip.
     fn fan_out(&self) -> usize {

@@ -224,6 +224,37 @@ fn records_are_above_those_of_an_earlier_process_even_if_the_clock_was_set_back(
 }
 
 #[test]
+fn a_record_of_a_clock_that_was_ahead_hides_no_earlier_seq() {
+    let (mut presence, mut jitter) = presence();
+    presence.set_addrs(vec![addr(1)], at(0.0));
+    let mut issue = |presence: &mut LocalRecord, mono_secs, ahead_ms| {
+        let now = at(mono_secs);
+        let now = Now { unix_ms: now.unix_ms.saturating_add_signed(ahead_ms), ..now };
+        presence.clock_jumped(now);
+        assert!(presence.reissue(now, &node(), &mut jitter).unwrap());
+        presence.order().1
+    };
+    let first = issue(&mut presence, 0.0, 0);
+    let ahead = issue(&mut presence, 5.0, 3_600_000);
+    assert!(ahead > first + 3_000_000);
+    // The clock is put right, but for some seconds.
+    let second = issue(&mut presence, 10.0, -20_000);
+    assert_eq!(second, first + 1, "peers have the first record and refused the one of the future");
+    // What a peer has of an earlier process counts in the same way.
+    assert!(issue(&mut presence, 15.0, 3_600_000) > ahead);
+    presence.raise_seq(second + 1000, at(16.0));
+    assert_eq!(issue(&mut presence, 17.0, -20_000), second + 1001);
+    // So does what the store has of one.
+    let seq = presence.order().1;
+    let floor = HighestSeen { address: agent().address(), generation: 0, seq, hash: [0; 32] };
+    let binding = agent().bind(binding()).unwrap();
+    let mut next = LocalRecord::new(binding, String::new(), Role::Full, Some(&floor));
+    next.set_addrs(vec![addr(1)], at(18.0));
+    issue(&mut next, 18.0, 3_600_000);
+    assert_eq!(issue(&mut next, 19.0, -30_000), seq + 1);
+}
+
+#[test]
 fn a_record_with_all_that_it_may_have_is_made() {
     let mut signed = agent().bind(binding()).unwrap();
     signed.signature = vec![7; MAX_BINDING_SIGNATURE_BYTES].into();
