@@ -43,7 +43,7 @@ pub fn message_hash(topic: &str, data: &Bytes) -> u64 {
 
 impl Endpoint {
     /// Returns `true` if the node has received this message lately.
-    fn has_heard(&self, message: u64, now: Duration) -> bool {
+    fn has_heard(&self, message: u64, now: Instant) -> bool {
         self.seen.get(&message).is_some_and(|until| *until > now)
     }
 
