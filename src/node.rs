@@ -321,8 +321,8 @@ impl Node {
                         store.delete_message(stream, seq);
                     }
                 }
-                Effect::PersistAccessRule { subject, standing } => {
-                    if self.store.as_ref().is_some_and(|store| !store.put_access_rule(subject, standing)) {
+                Effect::PersistAccessRule { subject, rule } => {
+                    if self.store.as_ref().is_some_and(|store| !store.put_access_rule(subject, rule)) {
                         self.core.handle(Input::Dropped { what: DropKind::AccessRule, number: 1 }, now);
                     }
                 }

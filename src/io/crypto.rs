@@ -45,7 +45,7 @@ impl Pool {
     /// within a tokio runtime.
     pub fn submit(&mut self, task: CryptoTask) {
         // The system's randomness; if it fails at all, it fails at the start of the process.
-        self.run(task.refused(), move || task.run(&mut UnwrapErr(SysRng)));
+        self.run(task.rejected_by_pool(), move || task.run(&mut UnwrapErr(SysRng)));
     }
 
     /// Waits for the next result. Cancel-safe: dropping the future loses nothing.

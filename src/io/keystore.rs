@@ -100,14 +100,14 @@ pub fn random_secret() -> Result<SecretBytes, KeyFileError> {
 /// # Errors
 /// Fails if the file is accessible to other users, malformed, unreadable or not writable.
 pub fn node_key(path: &Path) -> Result<SecretBytes, KeyFileError> {
-    kept_key(path, random_secret)
+    persisted_key(path, random_secret)
 }
 
 /// Reads the secret from a key file. If the file is missing, writes the secret that `make` returns.
 ///
 /// # Errors
 /// Returns the errors of [`node_key`] and of `make`.
-pub fn kept_key<E: From<KeyFileError>>(
+pub fn persisted_key<E: From<KeyFileError>>(
     path: &Path,
     make: impl FnOnce() -> Result<SecretBytes, E>,
 ) -> Result<SecretBytes, E> {

@@ -1,7 +1,6 @@
-//! Persistent state except keys, in an embedded transactional database with its own thread: highest
-//! seen values, access rules, accepted messages and checkpoints. Changes are collected in maps, so
-//! that only the latest for each key is written, in one transaction. After a failed write the thread
-//! reopens the database until a write succeeds.
+//! Persistent state except keys: highest seen values, access rules, messages and checkpoints. A
+//! thread writes the latest change of each key to an embedded database, many in one transaction.
+//! After a failed write it reopens the database until a write succeeds.
 
 pub mod catch_panic;
 pub mod codec;
@@ -28,7 +27,7 @@ use file::{Changes, Database, FileError, MAX_ROWS};
 pub use owner::OWNER_FILE;
 use owner::{Elsewhere, Owner};
 use p2p_node_core::effect::ExitCode;
-use p2p_node_core::gate::access_list::{AccessRule, MAX_STANDINGS, Subject};
+use p2p_node_core::gate::access_list::{AccessRule, MAX_ACCESS_RULES, Subject};
 use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
@@ -122,37 +121,38 @@ type Open = Box<dyn FnMut() -> Result<(Database, Snapshot), FileError> + Send>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Highest seen generations and sequence numbers, oldest first.
-    pub floors: Vec<HighestSeen>,
+    pub highest_seen: Vec<HighestSeen>,
     /// Access rules set by the parent.
-    pub standings: Vec<(Subject, AccessRule)>,
+    pub access_rules: Vec<(Subject, AccessRule)>,
     /// Accepted messages that are not completed.
-    pub mails: Vec<PersistedMessage>,
+    pub messages: Vec<PersistedMessage>,
     /// Checkpoints of inbound streams.
-    pub taken: Vec<StreamCheckpoint>,
+    pub checkpoints: Vec<StreamCheckpoint>,
 }
 
 /// Changes to write, and the request to exit.
 #[derive(Debug, Default)]
 struct PendingChanges {
-    floors: BTreeMap<Address, HighestSeen>,
+    highest_seen: BTreeMap<Address, HighestSeen>,
     /// Changed access rules; `None` deletes a rule. Bounded by the rules that the core keeps.
-    standings: BTreeMap<Subject, Option<AccessRule>>,
-    /// Mail to be kept, arrivals, and the number of the last of both, for which somebody waits.
-    kept: Vec<PersistedMessage>,
-    taken: BTreeMap<(Address, StreamId), Option<StreamCheckpoint>>,
-    last_kept: u64,
+    access_rules: BTreeMap<Subject, Option<AccessRule>>,
+    /// New messages, in the order in which the core accepted them.
+    messages: Vec<PersistedMessage>,
+    checkpoints: BTreeMap<(Address, StreamId), Option<StreamCheckpoint>>,
+    /// Number of the last message or checkpoint, and whether the core waits for it.
+    last_persisted: u64,
     is_awaited: bool,
-    forgotten: Vec<(StreamId, u64)>,
+    deleted: Vec<(StreamId, u64)>,
     closing: bool,
 }
 
 impl PendingChanges {
     fn is_empty(&self) -> bool {
-        self.floors.is_empty()
-            && self.standings.is_empty()
-            && self.kept.is_empty()
-            && self.taken.is_empty()
-            && self.forgotten.is_empty()
+        self.highest_seen.is_empty()
+            && self.access_rules.is_empty()
+            && self.messages.is_empty()
+            && self.checkpoints.is_empty()
+            && self.deleted.is_empty()
     }
 
     /// Returns `true` if the core waits for a change to be persisted.
@@ -162,26 +162,26 @@ impl PendingChanges {
 
     fn take(&mut self) -> Changes {
         Changes {
-            floors: std::mem::take(&mut self.floors).into_values().collect(),
-            standings: std::mem::take(&mut self.standings).into_iter().collect(),
-            kept: std::mem::take(&mut self.kept),
-            taken: std::mem::take(&mut self.taken).into_iter().collect(),
-            forgotten: std::mem::take(&mut self.forgotten),
+            highest_seen: std::mem::take(&mut self.highest_seen).into_values().collect(),
+            access_rules: std::mem::take(&mut self.access_rules).into_iter().collect(),
+            messages: std::mem::take(&mut self.messages),
+            checkpoints: std::mem::take(&mut self.checkpoints).into_iter().collect(),
+            deleted: std::mem::take(&mut self.deleted),
         }
     }
 
     /// Requeues changes that were not written, except those replaced since and those whose failure
     /// was reported to the core.
     fn requeue(&mut self, changes: Changes) {
-        self.forgotten.splice(..0, changes.forgotten);
-        for row in changes.floors {
-            self.floors.entry(row.address).or_insert(row);
+        self.deleted.splice(..0, changes.deleted);
+        for row in changes.highest_seen {
+            self.highest_seen.entry(row.address).or_insert(row);
         }
-        for (subject, standing) in changes.standings {
-            self.standings.entry(subject).or_insert(standing);
+        for (subject, rule) in changes.access_rules {
+            self.access_rules.entry(subject).or_insert(rule);
         }
-        for (stream, _) in changes.taken.into_iter().filter(|(_, row)| row.is_none()) {
-            self.taken.entry(stream).or_insert(None);
+        for (stream, _) in changes.checkpoints.into_iter().filter(|(_, row)| row.is_none()) {
+            self.checkpoints.entry(stream).or_insert(None);
         }
     }
 }
@@ -259,9 +259,9 @@ impl Store {
         };
         let mut data_loss = None;
         let opened = open().or_else(|error| {
-            let (reason, mails) = match error {
+            let (reason, messages) = match error {
                 FileError::Damaged(reason) => (reason, Vec::new()),
-                FileError::DamagedPages { reason, mails } => (reason, mails),
+                FileError::DamagedPages { reason, messages } => (reason, messages),
                 error => return Err(error),
             };
             let aside = data_dir.join(format!("{STORE_FILE}.corrupt-{now_ms}"));
@@ -269,9 +269,9 @@ impl Store {
                 "the store {} was damaged ({reason}) and was moved to {}; {} queued messages were recovered, others are lost; all block and allow rules are lost: set them again; revocations of keys are learned again from peers",
                 path.display(),
                 aside.display(),
-                mails.len(),
+                messages.len(),
             ));
-            replace_damaged(&path, &aside, mails, &mut open)
+            replace_damaged(&path, &aside, messages, &mut open)
         });
         let (file, snapshot) = opened.map_err(refused)?;
         owner.claim().map_err(unavailable)?;
@@ -306,11 +306,12 @@ impl Store {
 
     /// Queues an access rule, or its deletion. Returns `false` if the queue is full; it holds
     /// several times the rules that a core keeps.
-    pub fn put_access_rule(&self, subject: Subject, standing: Option<AccessRule>) -> bool {
+    pub fn put_access_rule(&self, subject: Subject, rule: Option<AccessRule>) -> bool {
         let mut waiting = self.shared.lock();
-        let room = waiting.standings.len() < 4 * MAX_STANDINGS || waiting.standings.contains_key(&subject);
+        let room =
+            waiting.access_rules.len() < 4 * MAX_ACCESS_RULES || waiting.access_rules.contains_key(&subject);
         if room {
-            waiting.standings.insert(subject, standing);
+            waiting.access_rules.insert(subject, rule);
         }
         drop(waiting);
         self.shared.changed.notify_one();
@@ -321,9 +322,9 @@ impl Store {
     /// each remembered agent.
     pub fn put_highest_seen(&self, row: HighestSeen) -> bool {
         let mut waiting = self.shared.lock();
-        let room = waiting.floors.len() < MAX_ROWS || waiting.floors.contains_key(&row.address);
+        let room = waiting.highest_seen.len() < MAX_ROWS || waiting.highest_seen.contains_key(&row.address);
         if room {
-            waiting.floors.insert(row.address, row);
+            waiting.highest_seen.insert(row.address, row);
         }
         drop(waiting);
         self.shared.changed.notify_one();
@@ -333,34 +334,35 @@ impl Store {
     /// Queues a message for an immediate write. [`Store::next`] reports its number when it is on
     /// the disk. The outbox bounds the queue.
     pub fn put_message(&self, number: u64, mail: PersistedMessage) {
-        let mut waiting = self.shared.lock();
-        waiting.kept.push(mail);
-        waiting.last_kept = number;
-        waiting.is_awaited = true;
-        drop(waiting);
-        self.shared.changed.notify_one();
+        self.put(number, |changes| changes.messages.push(mail));
     }
 
     /// Queues a checkpoint for an immediate write. [`Store::next`] reports its number when it is on
     /// the disk.
     pub fn put_checkpoint(&self, number: u64, row: StreamCheckpoint) {
-        let mut waiting = self.shared.lock();
-        waiting.taken.insert((row.sender, row.stream), Some(row));
-        waiting.last_kept = number;
-        waiting.is_awaited = true;
-        drop(waiting);
+        self.put(number, |changes| {
+            changes.checkpoints.insert((row.sender, row.stream), Some(row));
+        });
+    }
+
+    /// Queues a change that the core waits for.
+    fn put(&self, number: u64, change: impl FnOnce(&mut PendingChanges)) {
+        let mut changes = self.shared.lock();
+        change(&mut changes);
+        (changes.last_persisted, changes.is_awaited) = (number, true);
+        drop(changes);
         self.shared.changed.notify_one();
     }
 
     /// Queues the deletion of an inbound stream's checkpoint.
     pub fn delete_checkpoint(&self, sender: Address, stream: StreamId) {
-        self.shared.lock().taken.insert((sender, stream), None);
+        self.shared.lock().checkpoints.insert((sender, stream), None);
         self.shared.changed.notify_one();
     }
 
     /// Queues the deletion of a message. The stored messages bound the queue.
     pub fn delete_message(&self, stream: StreamId, seq: u64) {
-        self.shared.lock().forgotten.push((stream, seq));
+        self.shared.lock().deleted.push((stream, seq));
         self.shared.changed.notify_one();
     }
 

@@ -99,7 +99,7 @@ fn agent_key(config: &Config) -> Result<(AgentKey, KeySource), StartError> {
     let Some(path) = config.data_dir.as_ref().map(|dir| dir.join(AGENT_KEY_FILE)) else {
         return Ok((made_up()?, KeySource::Ephemeral));
     };
-    let secret = keystore::kept_key(&path, || Ok::<_, StartError>(made_up()?.secret()))?;
+    let secret = keystore::persisted_key(&path, || Ok::<_, StartError>(made_up()?.secret()))?;
     let path = path.display().to_string();
     let agent = AgentKey::from_bytes(&secret);
     let agent = agent.map_err(|error| StartError::Identity(format!("{path}: {error}")))?;

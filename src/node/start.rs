@@ -203,10 +203,10 @@ pub fn start(
         durable: store.is_some(),
         manual_ack: config.ack == Ack::Manual,
         one_of_several: !config.instance.is_empty(),
-        outbox: snapshot.mails,
-        inbox: snapshot.taken,
-        floors: snapshot.floors,
-        standings: snapshot.standings,
+        outbox: snapshot.messages,
+        inbox: snapshot.checkpoints,
+        highest_seen: snapshot.highest_seen,
+        access_rules: snapshot.access_rules,
     };
     Ok(Components { core_config, swarm, store })
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::Input;
-use p2p_node_core::mail::inbound::inbox::inbox_limits::HELD_BYTES;
+use p2p_node_core::mail::inbound::inbox::inbox_limits::REORDER_BYTES;
 use p2p_node_wire::envelope::Message;
 use serde_json::json;
 
@@ -72,7 +72,7 @@ async fn messages_with_a_permanent_gap_use_bounded_memory() {
 async fn reorder_buffers_of_many_streams_are_bounded_together() {
     // 150 % of the limit.
     const SIZE: usize = 256 << 10;
-    let number = (HELD_BYTES / SIZE * 3 / 2) as u8;
+    let number = (REORDER_BYTES / SIZE * 3 / 2) as u8;
     let mut fixture = Fixture::new("full");
     let victim = Forger::new(VICTIM);
     let mut hostile = Hostile::join(Forger::new(0x40), &fixture.victim).await;
@@ -87,7 +87,7 @@ async fn reorder_buffers_of_many_streams_are_bounded_together() {
     });
     send_all(&mut hostile, &fixture.victim, frames).await;
     let grown = grown(&fixture.victim, before);
-    let bound = HELD_BYTES as u64 / MIB;
+    let bound = REORDER_BYTES as u64 / MIB;
     assert!(grown < bound + 24, "{grown} MiB with a limit of {bound} MiB");
     fixture.assert_no_events(&["message"]);
     fixture.check_honest_traffic();

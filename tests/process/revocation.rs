@@ -140,7 +140,7 @@ fn until_persisted(data_dir: &TempDir, owner: u8, generation: u64) {
         let copy = TempDir::new().unwrap();
         std::fs::copy(data_dir.path().join(STORE_FILE), copy.path().join(STORE_FILE)).unwrap();
         let (_store, rows) = Store::open(copy.path(), "dev", owner, 0, &[7; 16]).unwrap();
-        if rows.floors.iter().any(|row| row.address == address && row.generation == generation) {
+        if rows.highest_seen.iter().any(|row| row.address == address && row.generation == generation) {
             return;
         }
         assert!(Instant::now() < deadline, "not persisted: {rows:?}");

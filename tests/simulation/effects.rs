@@ -8,7 +8,7 @@ use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Event;
-use p2p_node_testing::network::{self, Delivery, GossipMessage, Network, Pair, WriteOutcome};
+use p2p_node_testing::network::{self, Delivery, GossipMessage, LookupResponse, Network, Pair, WriteOutcome};
 use p2p_node_wire::seal::repeatable::DeterministicRng;
 use p2p_node_wire::time::Instant;
 
@@ -73,7 +73,7 @@ impl network::World for World {
     fn run_task(&mut self, _node: usize, task: CryptoTask) -> (Duration, Input) {
         let busy = self.pool_busy;
         let input = match task {
-            task if self.rng.permille(busy) => task.refused(),
+            task if self.rng.permille(busy) => task.rejected_by_pool(),
             CryptoTask::CheckBinding(binding) => {
                 let hash = binding.hash();
                 let valid = *self.checked.entry(hash).or_insert_with(|| binding.verify_signature());
@@ -176,15 +176,16 @@ impl network::World for World {
         }
     }
 
-    fn look_up(&mut self, server: usize, key: &Bytes) -> Option<Option<Bytes>> {
+    fn look_up(&mut self, server: usize, key: &Bytes) -> LookupResponse {
         let honesty = self.nodes[server].honesty;
         if honesty == Honesty::Silent || self.is_suspended(server) || self.is_lost() {
-            return None;
+            return LookupResponse::Silence;
         }
-        Some(match honesty {
+        let record = match honesty {
             Honesty::Lying => self.false_record(key),
             _ => self.network.endpoints[server].records.get(key).cloned(),
-        })
+        };
+        record.into()
     }
 
     fn write(&mut self, _node: usize, _number: u64) -> Option<WriteOutcome> {

@@ -159,7 +159,7 @@ impl Node {
             manual_ack: self.manual_ack,
             outbox: store.messages.values().cloned().collect(),
             inbox: store.checkpoints.values().cloned().collect(),
-            floors: store.highest_seen.values().cloned().collect(),
+            highest_seen: store.highest_seen.values().cloned().collect(),
             database: random[..16].try_into().unwrap(),
             kem_seed: SecretBytes::from(<[u8; 32]>::from(Sha256::digest(random))),
             seed: word(24),

@@ -107,9 +107,9 @@ pub struct CoreConfig {
     pub inbox: Vec<StreamCheckpoint>,
     /// Highest (generation, seq) of each known agent, including our own, as
     /// `Effect::PersistHighestSeen` stored them; oldest first.
-    pub floors: Vec<HighestSeen>,
+    pub highest_seen: Vec<HighestSeen>,
     /// Blocked and allowed agents and nodes, as `Effect::PersistAccessRule` stored them.
-    pub standings: Vec<(Subject, AccessRule)>,
+    pub access_rules: Vec<(Subject, AccessRule)>,
 }
 
 impl CoreConfig {

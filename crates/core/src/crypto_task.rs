@@ -60,9 +60,22 @@ pub struct Opened {
     pub session: SessionKey,
 }
 
-/// The result of a task. The outer `None` means that the pool was full and did not run the task;
-/// the inner `None` means that the operation failed.
-pub type Outcome<T> = Option<Option<T>>;
+/// The result of a task.
+#[derive(Clone, Debug)]
+pub enum TaskOutcome<T> {
+    /// The operation succeeded.
+    Done(T),
+    /// The operation failed: the key or the data is invalid.
+    Failed,
+    /// The pool was full and did not run the task.
+    PoolFull,
+}
+
+impl<T> From<Option<T>> for TaskOutcome<T> {
+    fn from(result: Option<T>) -> Self {
+        result.map_or(TaskOutcome::Failed, TaskOutcome::Done)
+    }
+}
 
 impl CryptoTask {
     /// Runs the task, which takes 0.1 to 0.3 ms. Only encryption uses `rng`.
@@ -74,22 +87,22 @@ impl CryptoTask {
             CryptoTask::Seal(task) => {
                 let sealed: Option<SealedFrame> =
                     once::seal(&task.public_key, &task.info, &task.content, rng);
-                Input::Sealed { token: task.token, outcome: Some(sealed) }
+                Input::Sealed { token: task.token, outcome: sealed.into() }
             }
             CryptoTask::Open(task) => {
                 let opened = once::open(&task.secret, &task.info, &task.enc, &task.ciphertext);
                 let opened = opened.map(|(content, session)| Opened { content, session });
-                Input::Opened { token: task.token, outcome: Some(opened) }
+                Input::Opened { token: task.token, outcome: opened.into() }
             }
         }
     }
 
     /// Returns the input for a task that the pool did not run.
-    pub fn refused(&self) -> Input {
+    pub fn rejected_by_pool(&self) -> Input {
         match self {
             CryptoTask::CheckBinding(binding) => Input::BindingChecked { hash: binding.hash(), valid: None },
-            CryptoTask::Seal(task) => Input::Sealed { token: task.token, outcome: None },
-            CryptoTask::Open(task) => Input::Opened { token: task.token, outcome: None },
+            CryptoTask::Seal(task) => Input::Sealed { token: task.token, outcome: TaskOutcome::PoolFull },
+            CryptoTask::Open(task) => Input::Opened { token: task.token, outcome: TaskOutcome::PoolFull },
         }
     }
 }

@@ -68,7 +68,7 @@ pub enum Effect {
         /// The agent or node of the rule.
         subject: Subject,
         /// The new rule, or `None` to delete it.
-        standing: Option<AccessRule>,
+        rule: Option<AccessRule>,
     },
     /// Performs a network operation.
     Network(NetworkCommand),

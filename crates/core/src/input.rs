@@ -9,7 +9,7 @@ use p2p_node_wire::identity::BindingHash;
 use p2p_node_wire::seal::hpke::SealedFrame;
 pub use p2p_node_wire::time::{Instant, Now};
 
-use crate::crypto_task::{Opened, Outcome};
+use crate::crypto_task::{Opened, TaskOutcome};
 
 /// Identifies an object for which the core and the driver owe each other an answer: a request, a
 /// gossip message to validate, a query. The driver holds the handle itself; it never enters the
@@ -218,15 +218,15 @@ pub enum Input {
     Sealed {
         /// Token of the task.
         token: Token,
-        /// The encrypted frame, or `None` if the recipient's key is invalid.
-        outcome: Outcome<SealedFrame>,
+        /// The encrypted frame. It fails if the recipient's key is invalid.
+        outcome: TaskOutcome<SealedFrame>,
     },
     /// The crypto pool decrypted a frame.
     Opened {
         /// Token of the task.
         token: Token,
-        /// The content, or `None` if the sender did not encrypt the frame to us.
-        outcome: Outcome<Opened>,
+        /// The content. It fails if the sender did not encrypt the frame to us.
+        outcome: TaskOutcome<Opened>,
     },
 
     /// The store has persisted all writes up to this number.

@@ -42,7 +42,7 @@ use p2p_node_wire::time::Instant;
 use crate::directory::record_table::Change;
 use crate::gate::pending_verification::{GossipMessage, MailRequest};
 use crate::local::own_record::{own_highest_seen, superseded};
-use crate::parent::on_access::{list_peers, set_standing};
+use crate::parent::on_access::{list_peers, set_access_rule};
 use crate::parent::on_command::on_bad_line;
 use crate::signal::Signal;
 pub use command_limits::*;
@@ -93,24 +93,24 @@ impl Core {
     pub fn new(setup: CoreConfig, now: Now) -> Self {
         let (origin, boot, seed) = (setup.origin(), setup.boot, setup.seed);
         let (key_source, bootstraps) = (setup.key_source.clone(), setup.bootstraps.clone());
-        let (mut floors, standings) = (setup.floors.clone(), setup.standings.clone());
+        let (mut highest_seen, access_rules) = (setup.highest_seen.clone(), setup.access_rules.clone());
         let mail = Mail::restore(&setup, now);
         let required = Required::new(setup.require_delivery, mail.outbox.len());
         let keyring = Keyring::new(*setup.kem_seed, now);
         let me = LocalIdentity::new(setup, now);
-        let own_floor = own_highest_seen(&mut floors, &me.address, now);
-        let record = LocalRecord::new(me.binding.clone(), me.name.clone(), me.role, own_floor.as_ref());
+        let own_highest = own_highest_seen(&mut highest_seen, &me.address, now);
+        let record = LocalRecord::new(me.binding.clone(), me.name.clone(), me.role, own_highest.as_ref());
         let mut core = Core {
             parent: Parent::new(),
             local: Local::new(record, keyring, now),
-            gate: Gate::new(AccessList::new(standings)),
-            directory: Directory::new(floors),
+            gate: Gate::new(AccessList::new(access_rules)),
+            directory: Directory::new(highest_seen),
             peers: Peers::default(),
             mail,
             gossip: Gossip::new(origin),
             cx: Cx::new(me, Replies::new(required), boot, seed, now),
         };
-        if let Some(row) = own_floor
+        if let Some(row) = own_highest
             && row.generation > core.cx.identity.binding.binding.generation
         {
             superseded(row.generation, &mut core.cx);
@@ -123,7 +123,7 @@ impl Core {
         if let Some((level, message)) = key_source.notice() {
             core.cx.log(level, "identity", message);
         }
-        core.local.tell_binding_life(&mut core.cx);
+        core.local.report_binding_life(&mut core.cx);
         core
     }
 
@@ -160,10 +160,10 @@ impl Core {
             Input::PeerUnsubscribed { peer, topic } => peers.on_peer_unsubscribed(&peer, &topic),
             Input::SlowPeer { peer } => peers.on_slow_peer(peer, cx),
             Input::MailRequestReceived { token, peer, frame } => {
-                mail.on_mail_asked(MailRequest { token, peer, frame }, local, gate, directory, peers, cx);
+                mail.on_mail_request(MailRequest { token, peer, frame }, local, gate, directory, peers, cx);
             }
             Input::MailResponseReceived { token, outcome } => {
-                mail.on_mail_answered(token, outcome, local, directory, peers, cx);
+                mail.on_mail_response(token, outcome, local, directory, peers, cx);
             }
             Input::Gossip { token, from, topic, data } => {
                 let message = GossipMessage { token, from, topic, data };
@@ -178,8 +178,8 @@ impl Core {
             Input::BindingChecked { hash, valid } => gate.on_binding_checked(hash, valid, cx),
             Input::Sealed { token, outcome } => mail.on_sealed(token, outcome, gossip, cx),
             Input::Opened { token, outcome } => mail.on_opened(token, outcome, gate, directory, peers, cx),
-            Input::Persisted { upto } => mail.on_kept(upto, gate, cx),
-            Input::PersistFailed { upto, reason } => mail.on_not_kept(upto, &reason, cx),
+            Input::Persisted { upto } => mail.on_persisted(upto, gate, cx),
+            Input::PersistFailed { upto, reason } => mail.on_persist_failed(upto, &reason, cx),
             Input::StoreFailed { reason } => mail.on_store_failed(reason, cx),
             Input::StoreRecovered => mail.store_failed = false,
             Input::StoreLost { host } => mail.on_store_lost(&host, cx),
@@ -226,7 +226,7 @@ impl Core {
         mail.send_mail_due(local, directory, peers, gossip, cx);
         self.route_signals();
         let Core { directory, peers, mail, gossip, cx, .. } = self;
-        mail.send_acks_owed(peers, gossip, cx);
+        mail.send_pending_acks(peers, gossip, cx);
         gossip.send_broadcasts_due(directory, peers, cx);
     }
 
@@ -262,12 +262,12 @@ impl Core {
             }
             Command::Peers(_) => list_peers(id, gate, directory, peers, cx),
             Command::Block(block) => {
-                set_standing(id, "block", &block.peer_id, Some(AccessRule::Blocked), gate, cx);
+                set_access_rule(id, "block", &block.peer_id, Some(AccessRule::Blocked), gate, cx);
             }
             Command::Allow(allow) => {
-                set_standing(id, "allow", &allow.peer_id, Some(AccessRule::Allowed), gate, cx);
+                set_access_rule(id, "allow", &allow.peer_id, Some(AccessRule::Allowed), gate, cx);
             }
-            Command::Unblock(unblock) => set_standing(id, "unblock", &unblock.peer_id, None, gate, cx),
+            Command::Unblock(unblock) => set_access_rule(id, "unblock", &unblock.peer_id, None, gate, cx),
             Command::Ack(ack) => mail.on_ack_command(id, ack, cx),
             Command::Cancel(cancel) => parent.cancel(id, &cancel.target, gossip, mail, cx),
             Command::Ping(_) => {
@@ -296,7 +296,7 @@ impl Core {
                 directory.on_record(record, local, gate, &Wants { peers, mail }, cx);
             }
             Signal::GossipReceived(message) => gossip.on_gossip(message, local, gate, directory, peers, cx),
-            Signal::MailReceived(request) => mail.on_mail_asked(request, local, gate, directory, peers, cx),
+            Signal::MailReceived(request) => mail.on_mail_request(request, local, gate, directory, peers, cx),
             Signal::RecordChanged { record, change } => {
                 let is_news = change != Change::Refreshed;
                 parent.on_record(&record, is_news, gate, peers, cx);

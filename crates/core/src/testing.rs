@@ -41,8 +41,8 @@ pub(crate) fn core_with(change: impl FnOnce(&mut CoreConfig)) -> Core {
         one_of_several: false,
         outbox: Vec::new(),
         inbox: Vec::new(),
-        floors: Vec::new(),
-        standings: Vec::new(),
+        highest_seen: Vec::new(),
+        access_rules: Vec::new(),
     };
     change(&mut config);
     Core::new(config, START)

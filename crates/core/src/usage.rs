@@ -20,7 +20,7 @@ pub struct Usage {
 /// Largest number of required lines beyond those at which the node stops reading stdin: the
 /// completion of every accepted message and broadcast, the reply to every command, and the lines of
 /// one turn.
-pub(crate) const MUST_TELL: usize = output_queue::MUST_TELL_LINES
+pub(crate) const MAX_REQUIRED: usize = output_queue::MAX_REQUIRED_LINES
     + outbox::OUTBOX_MAILS
     + broadcast_queue::MAX_TOPICS * broadcast_queue::TOPIC_QUEUE_MESSAGES
     + MAX_INFLIGHT

@@ -34,7 +34,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         one_of_several: false,
         outbox: Vec::new(),
         inbox: Vec::new(),
-        floors: Vec::new(),
-        standings: Vec::new(),
+        highest_seen: Vec::new(),
+        access_rules: Vec::new(),
     }
 }

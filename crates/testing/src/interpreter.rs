@@ -27,8 +27,8 @@ pub trait Interpreter {
                 self.store(node, Change::DeleteCheckpoint(sender, stream));
             }
             Effect::DeleteMessage { stream, seq } => self.store(node, Change::DeleteMessage(stream, seq)),
-            Effect::PersistAccessRule { subject, standing } => {
-                self.store(node, Change::AccessRule(subject, standing));
+            Effect::PersistAccessRule { subject, rule } => {
+                self.store(node, Change::AccessRule(subject, rule));
             }
             Effect::Exit(code) => self.exit(node, code),
             Effect::Network(command) => self.execute_command(node, command),

@@ -123,7 +123,7 @@ impl World {
     /// Completes a crypto task, or refuses it because the pool is full.
     fn checked(&mut self, source: &mut Source<'_>) {
         let Some(task) = chosen(source, &mut self.tasks) else { return };
-        let done = if source.byte() < 192 { self.work(task) } else { task.refused() };
+        let done = if source.byte() < 192 { self.work(task) } else { task.rejected_by_pool() };
         self.handle(done.clone());
         if source.byte() == 255 {
             self.handle(done);

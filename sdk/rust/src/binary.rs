@@ -198,7 +198,8 @@ fn content_fault(file: &mut (impl Read + Seek), size: u64) -> Option<Fault> {
             "it is neither a program nor a script: install it again".to_owned(),
         ));
     }
-    elf_fault(file, &start, size).unwrap_or_else(|| Some((BinaryReason::Truncated, CUT.to_owned())))
+    let checked = check_elf(file, &start, size);
+    checked.unwrap_or_else(|| Err((BinaryReason::Truncated, CUT.to_owned()))).err()
 }
 
 /// Returns the `e_machine` number of ELF for Rust's name of a processor.
@@ -230,16 +231,16 @@ impl Elf<'_> {
     }
 }
 
-/// Returns the fault of an ELF file, if it has one. The outer `None` means that the file is
-/// truncated.
-fn elf_fault(file: &mut (impl Read + Seek), start: &[u8], size: u64) -> Option<Option<Fault>> {
+/// Checks an ELF file, which is `size` bytes long and begins with `start`. Returns its fault, or
+/// `None` if the file is truncated.
+fn check_elf(file: &mut (impl Read + Seek), start: &[u8], size: u64) -> Option<Result<(), Fault>> {
     let (is_wide, is_little) = (*start.get(4)? == 2, *start.get(5)? == 1);
     let header = Elf { bytes: start, is_little };
     let ours = env::consts::ARCH;
     if machine_number(ours).is_some_and(|ours| header.number(18, 2) != Some(ours)) {
         header.number(18, 2)?;
         let advice = format!("it is a program for another processor than this {ours}");
-        return Some(Some((BinaryReason::WrongArchitecture, advice)));
+        return Some(Err((BinaryReason::WrongArchitecture, advice)));
     }
     let (word, counts) = if is_wide { (8, 54) } else { (4, 42) };
     let programs = header.number(24 + word, word)?;
@@ -265,11 +266,11 @@ fn elf_fault(file: &mut (impl Read + Seek), start: &[u8], size: u64) -> Option<O
             if !Path::new(loader).exists() {
                 let advice = "take the build for this system's C library";
                 let advice = format!("its loader {} does not exist here: {advice}", loader.display());
-                return Some(Some((BinaryReason::MissingLoader, advice)));
+                return Some(Err((BinaryReason::MissingLoader, advice)));
             }
         }
     }
-    Some(None)
+    Some(Ok(()))
 }
 
 fn read_at(file: &mut (impl Read + Seek), at: u64, length: u64) -> Option<Vec<u8>> {

@@ -6,7 +6,7 @@ use libp2p::PeerId;
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
 use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::mail::inbound::digests::{Digests, REMEMBERED};
-use p2p_node_core::mail::inbound::receive_window::{StreamCheckpoint, UNTAKEN_WINDOW};
+use p2p_node_core::mail::inbound::receive_window::{ACK_WINDOW, StreamCheckpoint};
 use p2p_node_wire::message_id::StreamId;
 
 /// Length of a key, in bytes: an Ethereum address.
@@ -91,8 +91,8 @@ pub fn encode_subject(subject: &Subject) -> Vec<u8> {
 }
 
 /// Encodes the value of an access rule.
-pub fn encode_access_rule(standing: AccessRule) -> u8 {
-    match standing {
+pub fn encode_access_rule(rule: AccessRule) -> u8 {
+    match rule {
         AccessRule::Blocked => 1,
         AccessRule::Allowed => 2,
     }
@@ -108,12 +108,12 @@ pub fn decode_access_rule(key: &[u8], value: u8) -> Result<(Subject, AccessRule)
         Some((&NODE, peer)) => PeerId::from_bytes(peer).ok().map(Subject::Node),
         _ => None,
     };
-    let standing = match value {
+    let rule = match value {
         1 => AccessRule::Blocked,
         2 => AccessRule::Allowed,
         _ => return Err(RowError::AccessRule),
     };
-    subject.map(|subject| (subject, standing)).ok_or(RowError::AccessRule)
+    subject.map(|subject| (subject, rule)).ok_or(RowError::AccessRule)
 }
 
 /// Length of a checkpoint's key, in bytes: the sender and the stream.
@@ -126,7 +126,7 @@ const TAKEN_HEAD: usize = 5;
 
 /// Maximum count of numbers in a checkpoint: the head, the digests with their numbers, and a full
 /// window of out-of-order acks.
-const MAX_TAKEN_NUMBERS: usize = TAKEN_HEAD + 2 * REMEMBERED + UNTAKEN_WINDOW;
+const MAX_TAKEN_NUMBERS: usize = TAKEN_HEAD + 2 * REMEMBERED + ACK_WINDOW;
 
 /// Returns the key of a checkpoint.
 pub fn checkpoint_key(sender: &Address, stream: &StreamId) -> [u8; CHECKPOINT_KEY_BYTES] {
@@ -180,7 +180,7 @@ pub fn decode_checkpoint(
     let digests = digests.iter().map(|[seq, digest]| (*seq, *digest)).collect();
     let digests = Digests::restored(digests, *forgotten, *sent_at_ms).ok_or(RowError::Checkpoint)?;
     let grows = beyond.is_sorted_by(|one, other| one < other);
-    let is_window = beyond.len() <= UNTAKEN_WINDOW && beyond.first().is_none_or(|first| first > next);
+    let is_window = beyond.len() <= ACK_WINDOW && beyond.first().is_none_or(|first| first > next);
     if next > told || !grows || !is_window {
         return Err(RowError::Checkpoint);
     }
@@ -223,13 +223,13 @@ mod tests {
         fn a_standing_survives_and_any_other_bytes_are_none(
             address: [u8; 20], blocked: bool, key in proptest::collection::vec(any::<u8>(), 0..48), value in 0..4_u8,
         ) {
-            let standing = if blocked { AccessRule::Blocked } else { AccessRule::Allowed };
+            let rule = if blocked { AccessRule::Blocked } else { AccessRule::Allowed };
             for subject in [Subject::Agent(address.into()), Subject::Node(PeerId::random())] {
-                let decoded = decode_access_rule(&encode_subject(&subject), encode_access_rule(standing));
-                prop_assert_eq!(decoded, Ok((subject, standing)));
+                let decoded = decode_access_rule(&encode_subject(&subject), encode_access_rule(rule));
+                prop_assert_eq!(decoded, Ok((subject, rule)));
             }
-            if let Ok((subject, standing)) = decode_access_rule(&key, value) {
-                prop_assert_eq!((encode_subject(&subject), encode_access_rule(standing)), (key, value));
+            if let Ok((subject, rule)) = decode_access_rule(&key, value) {
+                prop_assert_eq!((encode_subject(&subject), encode_access_rule(rule)), (key, value));
             }
         }
     }
@@ -281,12 +281,12 @@ mod tests {
         }
         assert!(matches!(decode(&[5, 9, 0, 0]), Err(RowError::Length(33))));
         let digests = (1..=REMEMBERED as u64).flat_map(|seq| [seq, 99]);
-        let beyond = 1001..=1000 + UNTAKEN_WINDOW as u64;
+        let beyond = 1001..=1000 + ACK_WINDOW as u64;
         let longest: Vec<u64> =
             [1000, 5000, 0, 0, REMEMBERED as u64].into_iter().chain(digests).chain(beyond).collect();
         assert_eq!(longest.len(), MAX_TAKEN_NUMBERS);
         assert!(decode(&longest).is_ok());
-        let wide: Vec<u64> = [1, 5000, 0, 0, 0].into_iter().chain(2..=2 + UNTAKEN_WINDOW as u64).collect();
+        let wide: Vec<u64> = [1, 5000, 0, 0, 0].into_iter().chain(2..=2 + ACK_WINDOW as u64).collect();
         assert_eq!(decode(&wide), Err(RowError::Checkpoint));
         assert!(matches!(decode(&[&longest[..], &[u64::MAX]].concat()), Err(RowError::Length(_))));
     }

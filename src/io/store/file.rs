@@ -17,7 +17,7 @@ use super::codec::{self, KEY_BYTES, RowError};
 use super::mail;
 use super::salvage::recover_messages;
 use crate::io::disk::{Cause, sync_name};
-use p2p_node_core::directory::record_table::{MAX_AGENTS, MAX_FLOORS};
+use p2p_node_core::directory::record_table::{MAX_AGENTS, MAX_HIGHEST_SEEN};
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
 use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
@@ -25,7 +25,7 @@ use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_wire::message_id::StreamId;
 
 /// Maximum number of highest seen values per network: as many as the directory remembers.
-pub(super) const MAX_ROWS: usize = MAX_AGENTS + MAX_FLOORS;
+pub(super) const MAX_ROWS: usize = MAX_AGENTS + MAX_HIGHEST_SEEN;
 
 /// Size of the page cache, in bytes. 4 MiB hold the maximum number of rows, so a commit reads no
 /// pages from the disk.
@@ -46,7 +46,7 @@ pub(super) enum FileError {
         /// Error message of the library.
         reason: String,
         /// Messages that are still readable.
-        mails: Vec<PersistedMessage>,
+        messages: Vec<PersistedMessage>,
     },
     /// The database belongs to another agent.
     #[error("the database belongs to agent {0}")]
@@ -99,8 +99,8 @@ macro_rules! through_the_common_error {
 through_the_common_error!(DatabaseError, StorageError, TableError, redb::TransactionError, redb::CommitError);
 
 type Floors<'a> = TableDefinition<'a, &'static [u8; KEY_BYTES], &'static [u8]>;
-pub(super) type Mails<'a> = TableDefinition<'a, &'static [u8; mail::KEY_BYTES], &'static [u8]>;
-type Taken<'a> = TableDefinition<'a, &'static [u8; codec::CHECKPOINT_KEY_BYTES], &'static [u8]>;
+pub(super) type Messages<'a> = TableDefinition<'a, &'static [u8; mail::KEY_BYTES], &'static [u8]>;
+type Checkpoints<'a> = TableDefinition<'a, &'static [u8; codec::CHECKPOINT_KEY_BYTES], &'static [u8]>;
 type Standings<'a> = TableDefinition<'a, &'static [u8], u8>;
 /// Table with the agent that owns the file.
 pub(super) const ACCOUNT: TableDefinition<'static, (), &'static [u8; KEY_BYTES]> =
@@ -112,10 +112,10 @@ const COMMITS: TableDefinition<'static, (), u64> = TableDefinition::new("commits
 #[derive(Debug)]
 pub(super) struct Database {
     database: redb::Database,
-    floors: String,
-    standings: String,
-    mails: String,
-    taken: String,
+    highest_seen: String,
+    access_rules: String,
+    messages: String,
+    checkpoints: String,
     commits: u64,
     /// `true` if the database was damaged and the library repaired it.
     repaired: bool,
@@ -124,23 +124,23 @@ pub(super) struct Database {
 /// Changes to write. A highest seen value never decreases; an access rule replaces the old one.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    pub(super) floors: Vec<HighestSeen>,
-    pub(super) standings: Vec<(Subject, Option<AccessRule>)>,
+    pub(super) highest_seen: Vec<HighestSeen>,
+    pub(super) access_rules: Vec<(Subject, Option<AccessRule>)>,
     /// Messages to persist. They are written before the deletions.
-    pub(super) kept: Vec<PersistedMessage>,
+    pub(super) messages: Vec<PersistedMessage>,
     /// Checkpoints to write; `None` deletes the stream's checkpoint.
-    pub(super) taken: Vec<((Address, StreamId), Option<StreamCheckpoint>)>,
-    pub(super) forgotten: Vec<(StreamId, u64)>,
+    pub(super) checkpoints: Vec<((Address, StreamId), Option<StreamCheckpoint>)>,
+    pub(super) deleted: Vec<(StreamId, u64)>,
 }
 
 impl Changes {
     pub(super) fn is_empty(&self) -> bool {
-        let Changes { floors, standings, kept, taken, forgotten } = self;
-        floors.is_empty()
-            && standings.is_empty()
-            && kept.is_empty()
-            && taken.is_empty()
-            && forgotten.is_empty()
+        let Changes { highest_seen, access_rules, messages, checkpoints, deleted } = self;
+        highest_seen.is_empty()
+            && access_rules.is_empty()
+            && messages.is_empty()
+            && checkpoints.is_empty()
+            && deleted.is_empty()
     }
 }
 
@@ -186,18 +186,19 @@ impl Database {
             database,
             commits,
             repaired,
-            floors: format!("floors/{network}"),
-            standings: format!("standings/{network}"),
-            mails: format!("mails/{network}"),
-            taken: format!("taken/{network}"),
+            highest_seen: format!("floors/{network}"),
+            access_rules: format!("standings/{network}"),
+            messages: format!("messages/{network}"),
+            checkpoints: format!("checkpoints/{network}"),
         };
         let mut snapshot = Snapshot {
-            floors: file.read(Floors::new(&file.floors), |key, value| codec::decode(key, value))?,
-            standings: file.read(Standings::new(&file.standings), codec::decode_access_rule)?,
-            taken: file.read(Taken::new(&file.taken), codec::decode_checkpoint)?,
-            mails: file.read(Mails::new(&file.mails), |key, value| mail::decode(key, value))?,
+            highest_seen: file
+                .read(Floors::new(&file.highest_seen), |key, value| codec::decode(key, value))?,
+            access_rules: file.read(Standings::new(&file.access_rules), codec::decode_access_rule)?,
+            checkpoints: file.read(Checkpoints::new(&file.checkpoints), codec::decode_checkpoint)?,
+            messages: file.read(Messages::new(&file.messages), |key, value| mail::decode(key, value))?,
         };
-        snapshot.floors.sort_by_key(|row| row.seq);
+        snapshot.highest_seen.sort_by_key(|row| row.seq);
         Ok((file, snapshot))
     }
 
@@ -221,12 +222,12 @@ impl Database {
     pub(super) fn write(&mut self, changes: &Changes) -> Result<(), FileError> {
         let written = catch_panic(|| {
             let write = self.database.begin_write()?;
-            let floors = self.merge_floors(&write, &changes.floors)?;
-            let standings = self.set_standings(&write, &changes.standings)?;
-            let mails = self.set_mails(&write, changes)?;
-            let taken = self.set_taken(&write, &changes.taken)?;
+            let highest_seen = self.merge_floors(&write, &changes.highest_seen)?;
+            let access_rules = self.set_access_rules(&write, &changes.access_rules)?;
+            let messages = self.set_messages(&write, changes)?;
+            let checkpoints = self.set_checkpoints(&write, &changes.checkpoints)?;
             // Avoids a commit if the database already contains the changes.
-            if !(floors || standings || mails || taken) {
+            if !(highest_seen || access_rules || messages || checkpoints) {
                 write.abort()?;
                 return Ok(0);
             }
@@ -260,31 +261,31 @@ impl Database {
     }
 
     /// Returns `true` if anything changed.
-    fn set_mails(&self, write: &WriteTransaction, changes: &Changes) -> Result<bool, FileError> {
-        if changes.kept.is_empty() && changes.forgotten.is_empty() {
+    fn set_messages(&self, write: &WriteTransaction, changes: &Changes) -> Result<bool, FileError> {
+        if changes.messages.is_empty() && changes.deleted.is_empty() {
             return Ok(false);
         }
-        let mut table = write.open_table(Mails::new(&self.mails))?;
-        for mail in &changes.kept {
+        let mut table = write.open_table(Messages::new(&self.messages))?;
+        for mail in &changes.messages {
             table.insert(&mail::key(&mail.stream, mail.seq), mail::encode(mail).as_slice())?;
         }
-        for (stream, seq) in &changes.forgotten {
+        for (stream, seq) in &changes.deleted {
             table.remove(&mail::key(stream, *seq))?;
         }
         Ok(true)
     }
 
     /// Returns `true` if anything changed.
-    fn set_taken(
+    fn set_checkpoints(
         &self,
         write: &WriteTransaction,
-        taken: &[((Address, StreamId), Option<StreamCheckpoint>)],
+        checkpoints: &[((Address, StreamId), Option<StreamCheckpoint>)],
     ) -> Result<bool, FileError> {
-        if taken.is_empty() {
+        if checkpoints.is_empty() {
             return Ok(false);
         }
-        let mut table = write.open_table(Taken::new(&self.taken))?;
-        for ((sender, stream), row) in taken {
+        let mut table = write.open_table(Checkpoints::new(&self.checkpoints))?;
+        for ((sender, stream), row) in checkpoints {
             let key = codec::checkpoint_key(sender, stream);
             match row {
                 Some(row) => drop(table.insert(&key, codec::encode_checkpoint(row).as_slice())?),
@@ -295,19 +296,19 @@ impl Database {
     }
 
     /// Returns `true` if anything changed.
-    fn set_standings(
+    fn set_access_rules(
         &self,
         write: &WriteTransaction,
-        standings: &[(Subject, Option<AccessRule>)],
+        access_rules: &[(Subject, Option<AccessRule>)],
     ) -> Result<bool, FileError> {
-        if standings.is_empty() {
+        if access_rules.is_empty() {
             return Ok(false);
         }
-        let mut table = write.open_table(Standings::new(&self.standings))?;
-        for (subject, standing) in standings {
+        let mut table = write.open_table(Standings::new(&self.access_rules))?;
+        for (subject, rule) in access_rules {
             let key = codec::encode_subject(subject);
-            match standing {
-                Some(standing) => drop(table.insert(key.as_slice(), codec::encode_access_rule(*standing))?),
+            match rule {
+                Some(rule) => drop(table.insert(key.as_slice(), codec::encode_access_rule(*rule))?),
                 None => drop(table.remove(key.as_slice())?),
             }
         }
@@ -317,7 +318,7 @@ impl Database {
     /// Returns `true` if anything changed.
     fn merge_floors(&self, write: &WriteTransaction, rows: &[HighestSeen]) -> Result<bool, FileError> {
         let mut changed = false;
-        let mut table = write.open_table(Floors::new(&self.floors))?;
+        let mut table = write.open_table(Floors::new(&self.highest_seen))?;
         for row in rows {
             let key: &[u8; KEY_BYTES] = &row.address;
             let known = table.get(key)?.map(|value| codec::decode(key, value.value())).transpose()?;
@@ -352,7 +353,7 @@ fn check(database: &mut redb::Database, network: &str, account: Address) -> Resu
     let checked = catch_panic(|| Ok(database.check_integrity()?)).unwrap_or_else(failed);
     checked.map_err(|error| match error {
         FileError::Damaged(reason) => {
-            FileError::DamagedPages { reason, mails: recover_messages(database, network, account) }
+            FileError::DamagedPages { reason, messages: recover_messages(database, network, account) }
         }
         error => error,
     })

@@ -8,7 +8,7 @@ use alloy::primitives::Address;
 use redb::{AccessGuard, ReadOnlyTable, ReadableDatabase};
 
 use super::catch_panic::catch_panic;
-use super::file::{ACCOUNT, Changes, Database, FileError, Mails};
+use super::file::{ACCOUNT, Changes, Database, FileError, Messages};
 use super::mail::{self, KEY_BYTES};
 use super::{Open, Snapshot};
 use crate::io::disk::sync_name;
@@ -20,14 +20,14 @@ use p2p_node_core::mail::outbound::outbox::{OUTBOX_MAILS, PersistedMessage};
 pub(super) fn replace_damaged(
     path: &Path,
     aside: &Path,
-    mails: Vec<PersistedMessage>,
+    messages: Vec<PersistedMessage>,
     open: &mut Open,
 ) -> Result<(Database, Snapshot), FileError> {
     fs::rename(path, aside).and_then(|()| sync_name(path))?;
     let opened = open().and_then(|(mut file, mut snapshot)| {
-        if !mails.is_empty() {
-            file.write(&Changes { kept: mails.clone(), ..Changes::default() })?;
-            snapshot.mails = mails;
+        if !messages.is_empty() {
+            file.write(&Changes { messages: messages.clone(), ..Changes::default() })?;
+            snapshot.messages = messages;
         }
         Ok((file, snapshot))
     });
@@ -53,8 +53,8 @@ pub(super) fn recover_messages(
         if owner.value() != &account.into_array() {
             return None;
         }
-        let name = format!("mails/{network}");
-        let table = read.open_table(Mails::new(&name)).ok()?;
+        let name = format!("messages/{network}");
+        let table = read.open_table(Messages::new(&name)).ok()?;
         // Keys begin with a random stream id: most damaged pages lie between two of these places.
         for first in 0..=u8::MAX {
             let mut start = [0; KEY_BYTES];
@@ -66,12 +66,12 @@ pub(super) fn recover_messages(
         catch_panic(|| walk(&table, &[u8::MAX; KEY_BYTES], true, &mut found));
         Some(())
     });
-    let mut mails: Vec<PersistedMessage> = found.into_values().flatten().collect();
-    mails.sort_by_key(|mail| mail.position);
+    let mut messages: Vec<PersistedMessage> = found.into_values().flatten().collect();
+    messages.sort_by_key(|mail| mail.position);
     // Two mails at one position cannot both be right.
     let mut positions = HashSet::new();
-    mails.retain(|mail| positions.insert(mail.position));
-    mails
+    messages.retain(|mail| positions.insert(mail.position));
+    messages
 }
 
 /// Recovered rows by key; `None` for a row that is damaged.

@@ -28,7 +28,7 @@ fn row(number: u8, seq: u64) -> HighestSeen {
 
 pub(super) fn open(directory: &TempDir) -> (Store, Vec<HighestSeen>) {
     let (store, snapshot) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
-    (store, snapshot.floors)
+    (store, snapshot.highest_seen)
 }
 
 pub(super) fn some_mail() -> PersistedMessage {
@@ -83,7 +83,7 @@ async fn standings_are_written_too_and_the_last_word_counts() {
     assert!(store.put_access_rule(bob, Some(AccessRule::Allowed)));
     store.close().await;
     let (_, snapshot) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
-    assert_eq!(snapshot.standings, [(bob, AccessRule::Allowed)]);
+    assert_eq!(snapshot.access_rules, [(bob, AccessRule::Allowed)]);
 }
 
 #[tokio::test]
@@ -323,7 +323,7 @@ async fn mail_is_on_the_disk_if_and_only_if_that_is_what_was_said_wherever_writi
         let (mut store, left) = failing(&directory);
         left.store(changes, Ordering::SeqCst);
         store.put_message(1, some_mail());
-        let was_kept = match next(&mut store).await {
+        let was_persisted = match next(&mut store).await {
             Input::Persisted { upto: 1 } => true,
             Input::PersistFailed { upto: 1, .. } => false,
             other => panic!("{other:?}"),
@@ -331,8 +331,8 @@ async fn mail_is_on_the_disk_if_and_only_if_that_is_what_was_said_wherever_writi
         left.store(ROOM, Ordering::SeqCst);
         store.close().await;
         let (_, snapshot) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
-        assert_eq!(!snapshot.mails.is_empty(), was_kept, "after {changes} changes");
-        if was_kept {
+        assert_eq!(!snapshot.messages.is_empty(), was_persisted, "after {changes} changes");
+        if was_persisted {
             break;
         }
         failed += 1;
@@ -350,7 +350,7 @@ async fn mail_that_only_gets_another_name_stays_on_the_disk_wherever_writing_fai
         left.store(changes, Ordering::SeqCst);
         let renamed = PersistedMessage { sent_as: Some((StreamId([2; 16]), 7)), position: 2, ..some_mail() };
         store.put_message(2, renamed.clone());
-        let was_kept = match next(&mut store).await {
+        let was_persisted = match next(&mut store).await {
             Input::Persisted { upto: 2 } => true,
             Input::PersistFailed { upto: 2, .. } => false,
             other => panic!("{other:?}"),
@@ -358,9 +358,9 @@ async fn mail_that_only_gets_another_name_stays_on_the_disk_wherever_writing_fai
         left.store(ROOM, Ordering::SeqCst);
         store.close().await;
         let (_, snapshot) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
-        assert_eq!(snapshot.mails.len(), 1, "after {changes} changes");
-        if was_kept {
-            assert_eq!((snapshot.mails, changes > 0), (vec![renamed], true));
+        assert_eq!(snapshot.messages.len(), 1, "after {changes} changes");
+        if was_persisted {
+            assert_eq!((snapshot.messages, changes > 0), (vec![renamed], true));
             break;
         }
     }

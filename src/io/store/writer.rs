@@ -63,14 +63,14 @@ impl Writer {
             if is_idle {
                 continue;
             }
-            let (mut changes, last_kept, is_awaited, closing) = {
+            let (mut changes, last_persisted, is_awaited, closing) = {
                 let mut waiting = shared.lock();
                 let is_awaited = std::mem::take(&mut waiting.is_awaited);
-                (waiting.take(), waiting.last_kept, is_awaited, waiting.closing)
+                (waiting.take(), waiting.last_persisted, is_awaited, waiting.closing)
             };
             let written = self.write(&mut changes);
             if is_awaited {
-                self.report_persisted(last_kept, written.as_ref().err());
+                self.report_persisted(last_persisted, written.as_ref().err());
             }
             match written {
                 Ok(()) if std::mem::take(&mut self.failing) => {
@@ -112,14 +112,14 @@ impl Writer {
         let prepared = self.prepare(changes);
         let was_begun = prepared.is_ok();
         let written = prepared.and_then(|file| self.commit(file, changes));
-        if written.is_err() && !changes.kept.is_empty() {
+        if written.is_err() && !changes.messages.is_empty() {
             // Rejects changes that need disk space. Writes those that free space into the reserve.
-            let refused = std::mem::take(&mut changes.kept);
-            if was_begun && changes.forgotten.len() < OUTBOX_MAILS {
+            let refused = std::mem::take(&mut changes.messages);
+            if was_begun && changes.deleted.len() < OUTBOX_MAILS {
                 // The failed write may still have reached the disk.
                 // A message with `sent_as` was accepted earlier and only changed its stream.
                 let unaccepted = refused.into_iter().filter(|mail| mail.sent_as.is_none());
-                changes.forgotten.extend(unaccepted.map(|mail| (mail.stream, mail.seq)));
+                changes.deleted.extend(unaccepted.map(|mail| (mail.stream, mail.seq)));
             }
             self.reserve.release();
             if changes.is_empty() || self.prepare(changes).and_then(|file| self.commit(file, changes)).is_ok()
@@ -132,7 +132,7 @@ impl Writer {
 
     /// Opens the file. Fails if the disk is full.
     fn prepare(&mut self, changes: &Changes) -> Result<Database, FileError> {
-        if !changes.kept.is_empty() {
+        if !changes.messages.is_empty() {
             // Accepts no messages while the disk has no space for the reserve.
             self.reserve.allocate()?;
         }
@@ -144,7 +144,7 @@ impl Writer {
     fn commit(&mut self, mut file: Database, changes: &Changes) -> Result<(), FileError> {
         file.write(changes)?;
         self.reserve.write_commit_count(file.commits());
-        if !changes.forgotten.is_empty() && !self.reserve.is_allocated() {
+        if !changes.deleted.is_empty() && !self.reserve.is_allocated() {
             // Returns the freed space to the disk, so that the reserve can be allocated again.
             file.compact()?;
         }

@@ -143,8 +143,8 @@ impl SwarmDriver {
         match event {
             Exchange::Message { peer, message: Message::Request { request: body, channel, .. }, .. } => {
                 // Dropping the channel of the oldest hello tells its sender that no answer follows.
-                self.hellos_asked.evict_if_full();
-                if let Some(token) = self.hellos_asked.insert(channel) {
+                self.hello_requests.evict_if_full();
+                if let Some(token) = self.hello_requests.insert(channel) {
                     self.inputs.push_back(Input::HelloRequestReceived { token, peer, body });
                 }
             }
@@ -165,10 +165,10 @@ impl SwarmDriver {
                 message: Message::Request { request_id, request: frame, channel },
                 ..
             } => {
-                if self.mail_asked.is_full() {
-                    self.mail_asked.retain(|(_, channel)| channel.is_open());
+                if self.mail_requests.is_full() {
+                    self.mail_requests.retain(|(_, channel)| channel.is_open());
                 }
-                match self.mail_asked.insert((request_id, channel)) {
+                match self.mail_requests.insert((request_id, channel)) {
                     Some(token) => self.inputs.push_back(Input::MailRequestReceived { token, peer, frame }),
                     // Dropping the channel tells the sender that the request failed.
                     None => self.inputs.push_back(Input::Dropped { what: DropKind::Mail, number: 1 }),

@@ -124,8 +124,8 @@ pub struct SwarmDriver {
     /// Peers with a dial in progress whose result the core expects. The limit of pending
     /// connections bounds the set.
     dials: HashSet<PeerId>,
-    hellos_asked: HandleTable<ResponseChannel<Bytes>>,
-    mail_asked: HandleTable<(InboundRequestId, ResponseChannel<Bytes>)>,
+    hello_requests: HandleTable<ResponseChannel<Bytes>>,
+    mail_requests: HandleTable<(InboundRequestId, ResponseChannel<Bytes>)>,
     /// Mail requests whose response is being sent; libp2p reports the result of each.
     mail_answering: HashSet<InboundRequestId>,
     mail_sent: HashMap<OutboundRequestId, Token>,
@@ -157,8 +157,8 @@ impl SwarmDriver {
             listeners: Listeners::default(),
             inputs: degraded.into_iter().map(|reason| Input::Degraded { reason }).collect(),
             dials: HashSet::new(),
-            hellos_asked: HandleTable::new(MAX_HELLOS_ASKED),
-            mail_asked: HandleTable::new(MAX_MAIL_ASKED),
+            hello_requests: HandleTable::new(MAX_HELLOS_ASKED),
+            mail_requests: HandleTable::new(MAX_MAIL_ASKED),
             mail_answering: HashSet::new(),
             mail_sent: HashMap::new(),
             gossip_unjudged: HandleTable::new(MAX_GOSSIP_UNJUDGED),

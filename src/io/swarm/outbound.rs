@@ -37,14 +37,14 @@ impl SwarmDriver {
                 }
             }
             NetworkCommand::AnswerHello { token, body } => {
-                if let Some(channel) = self.hellos_asked.take(token) {
+                if let Some(channel) = self.hello_requests.take(token) {
                     // Fails only if the peer has disconnected.
                     let _ = self.swarm.behaviour_mut().hello.send_response(channel, body);
                 }
             }
             NetworkCommand::SendMail { token, peer, frame } => self.send_mail(token, peer, frame),
             NetworkCommand::AnswerMail { token, body } => {
-                if let Some((request, channel)) = self.mail_asked.take(token)
+                if let Some((request, channel)) = self.mail_requests.take(token)
                     && self.swarm.behaviour_mut().mail.send_response(channel, body).is_ok()
                 {
                     self.mail_answering.insert(request);

@@ -42,10 +42,14 @@ impl Directory {
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [
             ("agents", self.records.len(), record_table::MAX_AGENTS),
-            ("floors", self.records.floors(), record_table::MAX_AGENTS + record_table::MAX_FLOORS),
+            (
+                "highest seen records",
+                self.records.rollback_rows(),
+                record_table::MAX_AGENTS + record_table::MAX_HIGHEST_SEEN,
+            ),
             ("lookups that run", self.lookups.running(), lookups::MAX_QUERIES),
             ("lookups that wait", self.lookups.waiting(), lookups::MAX_WAITING),
-            ("conflicts told", self.reported_conflicts.len(), on_record::MAX_CONFLICTS_TOLD),
+            ("reported conflicts", self.reported_conflicts.len(), on_record::MAX_CONFLICTS_TOLD),
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })
@@ -58,7 +62,7 @@ impl Directory {
         if *account == cx.identity.address {
             local.record.order().0
         } else {
-            self.records.floor(account, cx.now.unix_ms)
+            self.records.lowest_generation(account, cx.now.unix_ms)
         }
     }
 

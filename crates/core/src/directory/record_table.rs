@@ -18,7 +18,7 @@ pub const MAX_AGENTS: usize = 10_000;
 /// Largest number of evicted agents whose order the node remembers while the table is full: our
 /// choice, as many again, at 150 bytes each. Unused capacity of the table adds to it, so that all
 /// orders from a store fit at the next start.
-pub const MAX_FLOORS: usize = 10_000;
+pub const MAX_HIGHEST_SEEN: usize = 10_000;
 
 /// Largest number of agents in use that an eviction skips: our choice, the connections of a
 /// bootstrap node and as many agents with queued messages.
@@ -73,26 +73,26 @@ pub struct RecordTable {
     by_peer: BTreeMap<PeerId, Address>,
     by_use: BTreeSet<(Instant, Address)>,
     by_end: BTreeSet<(u64, Address)>,
-    floors: RollbackGuard,
+    rollback_guard: RollbackGuard,
 }
 
 impl RecordTable {
     /// Creates an empty table with these highest orders, oldest first.
-    pub fn new(floors: Vec<HighestSeen>) -> Self {
-        let mut book = RecordTable::default();
-        for row in floors {
-            book.floors.insert(row);
+    pub fn new(rollback_guard: Vec<HighestSeen>) -> Self {
+        let mut table = RecordTable::default();
+        for row in rollback_guard {
+            table.rollback_guard.insert(row);
         }
-        book.trim();
-        book
+        table.trim();
+        table
     }
 
     /// Compares a record that is not verified yet with the known one.
     pub fn compare(&self, record: &SignedRecord, now_ms: u64) -> Order {
         let known_order = |order| order_by_now(order, now_ms);
         let address = record.address();
-        let floor = self.floors.get(&address);
-        if floor.is_some_and(|floor| known_order(floor.order()) > record.order()) {
+        let highest = self.rollback_guard.get(&address);
+        if highest.is_some_and(|highest| known_order(highest.order()) > record.order()) {
             return Order::Stale;
         }
         if let Some(known) = self.entries.get(&address).map(|entry| &entry.record) {
@@ -103,8 +103,10 @@ impl RecordTable {
                 Ordering::Equal => Order::Conflict,
             };
         }
-        match floor {
-            Some(floor) if known_order(floor.order()) == record.order() && record.hash != floor.hash => {
+        match highest {
+            Some(highest)
+                if known_order(highest.order()) == record.order() && record.hash != highest.hash =>
+            {
                 Order::Conflict
             }
             // The same record may return after it was evicted.
@@ -113,9 +115,9 @@ impl RecordTable {
     }
 
     /// Returns the lowest generation that the node still accepts from an agent.
-    pub fn floor(&self, address: &Address, now_ms: u64) -> u64 {
+    pub fn lowest_generation(&self, address: &Address, now_ms: u64) -> u64 {
         let entry = self.entries.get(address).map(|entry| entry.record.order());
-        let known = [entry, self.floors.get(address).map(HighestSeen::order)].into_iter().flatten();
+        let known = [entry, self.rollback_guard.get(address).map(HighestSeen::order)].into_iter().flatten();
         known.map(|order| order_by_now(order, now_ms).0).max().unwrap_or_default()
     }
 
@@ -144,10 +146,10 @@ impl RecordTable {
         // A higher order than that of the new record lies in the future by our clock, which may be
         // the one that is wrong, so the node keeps it.
         if let Some(old) = old.filter(|old| old.order().0 > record.order().0) {
-            self.floors.insert(HighestSeen::from(&old));
+            self.rollback_guard.insert(HighestSeen::from(&old));
         }
-        if self.floors.get(&address).is_some_and(|floor| floor.generation <= record.order().0) {
-            self.floors.remove(&address);
+        if self.rollback_guard.get(&address).is_some_and(|highest| highest.generation <= record.order().0) {
+            self.rollback_guard.remove(&address);
         }
         self.by_peer.insert(peer, address);
         self.by_use.insert((now.mono, address));
@@ -193,12 +195,12 @@ impl RecordTable {
     /// Removes a record and keeps its order.
     fn forget(&mut self, address: &Address) {
         let Some(record) = self.remove(address) else { return };
-        self.floors.insert(HighestSeen::from(&record));
+        self.rollback_guard.insert(HighestSeen::from(&record));
         self.trim();
     }
 
     fn trim(&mut self) {
-        self.floors.shrink(MAX_AGENTS + MAX_FLOORS - self.entries.len());
+        self.rollback_guard.shrink(MAX_AGENTS + MAX_HIGHEST_SEEN - self.entries.len());
     }
 
     fn remove(&mut self, address: &Address) -> Option<SignedRecord> {
@@ -237,8 +239,8 @@ impl RecordTable {
     }
 
     /// Returns the number of evicted agents whose highest order is remembered.
-    pub fn floors(&self) -> usize {
-        self.floors.len()
+    pub fn rollback_rows(&self) -> usize {
+        self.rollback_guard.len()
     }
 
     /// Returns `true` if the table is empty.

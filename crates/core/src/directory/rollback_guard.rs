@@ -36,12 +36,12 @@ impl RollbackGuard {
     }
 
     pub(super) fn get(&self, address: &Address) -> Option<&HighestSeen> {
-        self.by_address.get(address).map(|floor| &floor.row)
+        self.by_address.get(address).map(|highest| &highest.row)
     }
 
     pub(super) fn remove(&mut self, address: &Address) {
-        if let Some(floor) = self.by_address.remove(address) {
-            self.by_age.remove(&floor.age);
+        if let Some(highest) = self.by_address.remove(address) {
+            self.by_age.remove(&highest.age);
         }
     }
 
@@ -74,15 +74,15 @@ mod tests {
 
     #[test]
     fn one_floor_for_each_agent_never_lowered_the_oldest_going_first() {
-        let mut floors = RollbackGuard::default();
+        let mut guard = RollbackGuard::default();
         for (address, seq) in [(1, 5), (2, 5), (1, 7), (1, 6)] {
-            floors.insert(row(address, seq));
+            guard.insert(row(address, seq));
         }
-        assert_eq!((floors.len(), floors.lens()), (2, (2, 2)));
-        assert_eq!(floors.get(&Address::repeat_byte(1)), Some(&row(1, 7)));
-        floors.shrink(1);
-        assert_eq!(floors.get(&Address::repeat_byte(2)), None, "it came before the other was raised");
-        floors.remove(&Address::repeat_byte(1));
-        assert_eq!((floors.len(), floors.lens()), (0, (0, 0)));
+        assert_eq!((guard.len(), guard.lens()), (2, (2, 2)));
+        assert_eq!(guard.get(&Address::repeat_byte(1)), Some(&row(1, 7)));
+        guard.shrink(1);
+        assert_eq!(guard.get(&Address::repeat_byte(2)), None, "it came before the other was raised");
+        guard.remove(&Address::repeat_byte(1));
+        assert_eq!((guard.len(), guard.lens()), (0, (0, 0)));
     }
 }

@@ -7,7 +7,7 @@ use libp2p_identity::PeerId;
 
 /// Largest number of access rules: our choice. At 100 bytes each they take less than 1 MiB, and a
 /// list of some thousand is more than a person maintains.
-pub const MAX_STANDINGS: usize = 4096;
+pub const MAX_ACCESS_RULES: usize = 4096;
 
 /// The subject of an access rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,7 +38,7 @@ pub enum AccessRule {
 
 /// Error: the access list is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the access list is full ({MAX_STANDINGS} agents and nodes): remove one with `unblock` first")]
+#[error("the access list is full ({MAX_ACCESS_RULES} agents and nodes): remove one with `unblock` first")]
 pub struct Full;
 
 /// The access rules of all subjects.
@@ -46,33 +46,33 @@ pub struct Full;
 pub struct AccessList(BTreeMap<Subject, AccessRule>);
 
 impl AccessList {
-    /// Restores the rules of an earlier process. Drops rules beyond [`MAX_STANDINGS`].
+    /// Restores the rules of an earlier process. Drops rules beyond [`MAX_ACCESS_RULES`].
     pub fn new(kept: impl IntoIterator<Item = (Subject, AccessRule)>) -> Self {
-        AccessList(kept.into_iter().take(MAX_STANDINGS).collect())
+        AccessList(kept.into_iter().take(MAX_ACCESS_RULES).collect())
     }
 
     /// Sets or removes a rule. Returns `true` if that changes the list.
     ///
     /// # Errors
     /// Fails when the list is full.
-    pub fn set(&mut self, subject: Subject, standing: Option<AccessRule>) -> Result<bool, Full> {
-        let Some(standing) = standing else { return Ok(self.0.remove(&subject).is_some()) };
-        if self.0.len() >= MAX_STANDINGS && !self.0.contains_key(&subject) {
+    pub fn set(&mut self, subject: Subject, rule: Option<AccessRule>) -> Result<bool, Full> {
+        let Some(rule) = rule else { return Ok(self.0.remove(&subject).is_some()) };
+        if self.0.len() >= MAX_ACCESS_RULES && !self.0.contains_key(&subject) {
             return Err(Full);
         }
-        Ok(self.0.insert(subject, standing) != Some(standing))
+        Ok(self.0.insert(subject, rule) != Some(rule))
     }
 
     /// Returns the rule for an agent on a node. `Blocked` wins, so a block of either one applies.
     pub fn of(&self, agent: &Address, node: &PeerId) -> Option<AccessRule> {
-        let standings = [self.0.get(&Subject::Agent(*agent)), self.0.get(&Subject::Node(*node))];
+        let access_rules = [self.0.get(&Subject::Agent(*agent)), self.0.get(&Subject::Node(*node))];
         // `Blocked` is the smaller value.
-        standings.into_iter().flatten().min().copied()
+        access_rules.into_iter().flatten().min().copied()
     }
 
     /// Returns all subjects with this rule.
-    pub fn having(&self, standing: AccessRule) -> impl Iterator<Item = Subject> {
-        self.0.iter().filter(move |(_, one)| **one == standing).map(|(subject, _)| *subject)
+    pub fn with_rule(&self, rule: AccessRule) -> impl Iterator<Item = Subject> {
+        self.0.iter().filter(move |(_, one)| **one == rule).map(|(subject, _)| *subject)
     }
 
     /// Returns the number of rules.
@@ -99,33 +99,33 @@ mod tests {
     #[test]
     fn a_block_of_the_agent_or_of_the_node_outweighs_what_is_allowed() {
         let (ann, node, other) = (agent(1), PeerId::random(), PeerId::random());
-        let mut standings = AccessList::default();
-        assert_eq!(standings.of(&ann, &node), None);
-        assert_eq!(standings.set(Subject::Agent(ann), Some(AccessRule::Allowed)), Ok(true));
-        assert_eq!(standings.set(Subject::Agent(ann), Some(AccessRule::Allowed)), Ok(false), "as it was");
-        assert_eq!(standings.of(&ann, &node), Some(AccessRule::Allowed));
-        assert_eq!(standings.set(Subject::Node(node), Some(AccessRule::Blocked)), Ok(true));
-        assert_eq!(standings.of(&ann, &node), Some(AccessRule::Blocked));
-        assert_eq!(standings.of(&ann, &other), Some(AccessRule::Allowed));
-        assert_eq!(standings.set(Subject::Agent(ann), None), Ok(true));
-        assert_eq!(standings.set(Subject::Agent(ann), None), Ok(false));
+        let mut access_rules = AccessList::default();
+        assert_eq!(access_rules.of(&ann, &node), None);
+        assert_eq!(access_rules.set(Subject::Agent(ann), Some(AccessRule::Allowed)), Ok(true));
+        assert_eq!(access_rules.set(Subject::Agent(ann), Some(AccessRule::Allowed)), Ok(false), "as it was");
+        assert_eq!(access_rules.of(&ann, &node), Some(AccessRule::Allowed));
+        assert_eq!(access_rules.set(Subject::Node(node), Some(AccessRule::Blocked)), Ok(true));
+        assert_eq!(access_rules.of(&ann, &node), Some(AccessRule::Blocked));
+        assert_eq!(access_rules.of(&ann, &other), Some(AccessRule::Allowed));
+        assert_eq!(access_rules.set(Subject::Agent(ann), None), Ok(true));
+        assert_eq!(access_rules.set(Subject::Agent(ann), None), Ok(false));
         assert_eq!(
-            (standings.of(&ann, &other), standings.of(&ann, &node)),
+            (access_rules.of(&ann, &other), access_rules.of(&ann, &node)),
             (None, Some(AccessRule::Blocked))
         );
     }
 
     #[test]
     fn beyond_the_bound_none_is_added_and_those_that_are_there_may_change() {
-        let all =
-            (0..MAX_STANDINGS as u16 + 1).map(|number| (Subject::Agent(agent(number)), AccessRule::Allowed));
-        let mut standings = AccessList::new(all);
-        assert_eq!((standings.len(), standings.is_empty()), (MAX_STANDINGS, false));
+        let all = (0..MAX_ACCESS_RULES as u16 + 1)
+            .map(|number| (Subject::Agent(agent(number)), AccessRule::Allowed));
+        let mut access_rules = AccessList::new(all);
+        assert_eq!((access_rules.len(), access_rules.is_empty()), (MAX_ACCESS_RULES, false));
         let (first, new) = (Subject::Agent(agent(0)), Subject::Agent(agent(u16::MAX)));
-        assert_eq!(standings.set(new, Some(AccessRule::Blocked)), Err(Full));
-        assert_eq!(standings.set(first, Some(AccessRule::Blocked)), Ok(true));
-        assert_eq!(standings.having(AccessRule::Blocked).collect::<Vec<_>>(), [first]);
-        assert_eq!(standings.set(first, None), Ok(true));
-        assert_eq!(standings.set(new, Some(AccessRule::Blocked)), Ok(true));
+        assert_eq!(access_rules.set(new, Some(AccessRule::Blocked)), Err(Full));
+        assert_eq!(access_rules.set(first, Some(AccessRule::Blocked)), Ok(true));
+        assert_eq!(access_rules.with_rule(AccessRule::Blocked).collect::<Vec<_>>(), [first]);
+        assert_eq!(access_rules.set(first, None), Ok(true));
+        assert_eq!(access_rules.set(new, Some(AccessRule::Blocked)), Ok(true));
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn message_event(
 ) -> Result<(Box<Message>, usize), ErrorCode> {
     let now = cx.now;
     let stream = message.stream.as_ref().try_into().map_err(|_| ErrorCode::InvalidArgument)?;
-    if !is_tellable(&message) {
+    if !is_deliverable(&message) {
         return Err(ErrorCode::InvalidArgument);
     }
     let priority = message.priority().into();
@@ -59,7 +59,7 @@ pub(crate) fn message_event(
         reply_to: text(message.reply_to),
         conversation_id: text(message.conversation),
         encoding,
-        trust: match sender.standing {
+        trust: match sender.rule {
             Some(AccessRule::Allowed) => Trust::Allowed,
             Some(AccessRule::Blocked) | None => Trust::Unverified,
         },
@@ -71,7 +71,7 @@ pub(crate) fn message_event(
 /// Returns `true` if the fields beside `data` may stand in a line: texts without control characters,
 /// and a time that every JSON reader keeps exact. No clock shows a later time, and the node must not
 /// invent another.
-fn is_tellable(message: &envelope::Message) -> bool {
+fn is_deliverable(message: &envelope::Message) -> bool {
     let texts = [&message.kind, &message.reply_to, &message.conversation];
     message.sent_at_ms <= MAX_EXACT && !texts.into_iter().any(|text| text.contains(char::is_control))
 }

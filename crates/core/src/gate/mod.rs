@@ -55,15 +55,19 @@ impl Gate {
                 self.binding_cache.len(),
                 binding_cache::MAX_GOOD_BINDINGS + binding_cache::MAX_BAD_BINDINGS,
             ),
-            ("standings", self.access_list.len(), access_list::MAX_STANDINGS),
+            ("access rules", self.access_list.len(), access_list::MAX_ACCESS_RULES),
             ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),
             (
                 "keys whose earlier processes are forgotten",
                 self.replay.outlived(),
                 envelope::replay::MAX_OUTLIVED,
             ),
-            ("things parked", self.pending_verification.number(), pending_verification::MAX_PARKED),
-            ("authors of high mail", self.high_priority_limiter.len(), high_priority_limiter::MAX_AUTHORS),
+            ("pending verifications", self.pending_verification.number(), pending_verification::MAX_PARKED),
+            (
+                "authors of high-priority messages",
+                self.high_priority_limiter.len(),
+                high_priority_limiter::MAX_AUTHORS,
+            ),
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })

@@ -13,7 +13,7 @@ pub(crate) struct Sender {
     pub(crate) address_text: String,
     pub(crate) peer_text: String,
     pub(crate) node_key: [u8; 32],
-    pub(crate) standing: Option<AccessRule>,
+    pub(crate) rule: Option<AccessRule>,
     /// The last stream for which a prefix was computed, with the prefix. The messages of a frame
     /// belong to few streams.
     named: Option<(StreamId, MessageIdPrefix)>,
@@ -37,7 +37,7 @@ impl Gate {
             address_text: binding.account.to_string(),
             peer_text: binding.peer_id.to_string(),
             node_key: binding.node_key,
-            standing: self.access_list.of(&binding.account, &binding.peer_id),
+            rule: self.access_list.of(&binding.account, &binding.peer_id),
             named: None,
         }
     }

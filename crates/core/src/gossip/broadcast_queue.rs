@@ -25,7 +25,7 @@ pub const TOPIC_QUEUE_MESSAGES: usize = 1024;
 pub const TOPIC_QUEUE_BYTES: usize = 1 << 20;
 /// Pause after a publication that reached no peer although one subscribes: gossipsub excludes peers
 /// with a low score. Our choice.
-const UNHEARD_PAUSE: Duration = Duration::from_millis(250);
+const NO_PEERS_BACKOFF: Duration = Duration::from_millis(250);
 /// Time after the first broadcast for which a topic waits for known subscribers that are not
 /// connected yet. Our choice: on a healthy network a dial and the announcement of subscriptions
 /// take less, and only broadcasts right after a start or a `subscribe` wait.
@@ -262,7 +262,7 @@ impl BroadcastQueue {
             PublishOutcome::Sent | PublishOutcome::QueuesFull | PublishOutcome::Duplicate => Vec::new(),
             PublishOutcome::TooLarge => flight,
             PublishOutcome::NoPeers => {
-                topic.not_before = now + UNHEARD_PAUSE;
+                topic.not_before = now + NO_PEERS_BACKOFF;
                 topic.bytes += flight.iter().map(|broadcast| broadcast.draft.size()).sum::<usize>();
                 flight.into_iter().rev().for_each(|broadcast| topic.queue.push_front(broadcast));
                 topic.find_earliest();

@@ -141,7 +141,7 @@ impl Gossip {
             return;
         }
         let mut sender = gate.sender(frame);
-        if sender.standing == Some(AccessRule::Blocked) {
+        if sender.rule == Some(AccessRule::Blocked) {
             return cx.stats.add(Counter::BroadcastsBlocked, batch.messages.len() as u64);
         }
         for message in &batch.messages {

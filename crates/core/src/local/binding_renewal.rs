@@ -40,7 +40,7 @@ impl BindingWatch {
 
 impl Local {
     /// Logs at the start when a binding that the node cannot renew will expire.
-    pub(crate) fn tell_binding_life(&mut self, cx: &mut Cx) {
+    pub(crate) fn report_binding_life(&mut self, cx: &mut Cx) {
         let now = cx.now;
         let left_ms = cx.identity.binding.left_ms(now.unix_ms);
         if cx.identity.agent.is_some() || left_ms == 0 {
@@ -74,7 +74,7 @@ impl Local {
             return false;
         }
         if left_ms <= WARN_BEFORE_MS && now.mono >= self.binding_watch.warn {
-            self.tell_binding_life(cx);
+            self.report_binding_life(cx);
         }
         self.binding_watch.next = now.mono + WATCH_PERIOD.min(Duration::from_millis(left_ms));
         true

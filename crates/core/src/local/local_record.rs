@@ -30,10 +30,10 @@ const ANNOUNCE: Duration = Duration::from_secs(300);
 const ANNOUNCE_PER_AGENT: Duration = Duration::from_secs(2);
 /// Time after which gossipsub forwards the same bytes again: the time of its duplicate cache, and a
 /// margin.
-const FORGOTTEN: Duration = Duration::from_secs(125);
+const GOSSIP_DEDUP_TIME: Duration = Duration::from_secs(125);
 /// Delay of the announcement after a peer subscribes to announcements, so that one announcement
 /// reaches all peers of a start: our choice.
-const HEARD_DEBOUNCE: Duration = Duration::from_millis(50);
+const SUBSCRIBE_DEBOUNCE: Duration = Duration::from_millis(50);
 /// Time by which a record may be ahead of its reader's clock, in ms.
 const MAX_SKEW_MS: u64 = MAX_SKEW_SECS * 1000;
 /// Number of our own records that the node recognises: our choice, ten hours of reissues.
@@ -78,7 +78,7 @@ pub struct LocalRecord {
     changed: bool,
     heard: bool,
     last_announced: Option<Instant>,
-    outdone_before: bool,
+    superseded_before: bool,
     put_backoff: Backoff,
 }
 
@@ -86,11 +86,11 @@ impl LocalRecord {
     /// Creates the state without a record; the node issues one when it has addresses. `floor` is
     /// the highest order of an earlier process. New records exceed it even if the clock was set
     /// back.
-    pub fn new(binding: SignedBinding, name: String, role: Role, floor: Option<&HighestSeen>) -> Self {
+    pub fn new(binding: SignedBinding, name: String, role: Role, highest: Option<&HighestSeen>) -> Self {
         // A new generation starts its seq again. A seq from a clock that was ahead would make peers
         // reject the record.
         let generation = binding.binding.generation;
-        let seq = floor.filter(|floor| floor.generation == generation).map(|floor| floor.seq);
+        let seq = highest.filter(|highest| highest.generation == generation).map(|highest| highest.seq);
         LocalRecord {
             last: (generation, seq.unwrap_or_default()),
             seqs: seq.into_iter().collect(),
@@ -110,7 +110,7 @@ impl LocalRecord {
             changed: false,
             heard: false,
             last_announced: None,
-            outdone_before: false,
+            superseded_before: false,
             put_backoff: Backoff::default(),
         }
     }
@@ -185,14 +185,14 @@ impl LocalRecord {
     /// Raises our seq above that of an earlier process of this node.
     pub fn raise_seq(&mut self, seq: u64, now: Now) {
         self.note_seq(seq);
-        self.outdone_before = true;
+        self.superseded_before = true;
         self.clock_jumped(now);
     }
 
     /// Returns `true` if [`LocalRecord::raise_seq`] was called. A second such record comes from
     /// another running process.
-    pub fn was_outdone(&self) -> bool {
-        self.outdone_before
+    pub fn was_superseded(&self) -> bool {
+        self.superseded_before
     }
 
     /// Raises our seq above that of another node that announces our address, and announces our
@@ -315,10 +315,11 @@ impl LocalRecord {
     /// Schedules an announcement, because a peer subscribed to announcements. If the record was
     /// announced recently, the announcement waits until gossipsub forwards the same bytes again,
     /// because nodes behind that peer may have missed it.
-    pub fn announcements_heard(&mut self, now: Now, agents: usize) {
+    pub fn announcements_subscribed(&mut self, now: Now, agents: usize) {
         self.heard = true;
-        let gap = FORGOTTEN.max(ANNOUNCE_PER_AGENT.saturating_mul(agents as u32));
-        let at = self.last_announced.map_or(Instant::ZERO, |last| last + gap).max(now.mono + HEARD_DEBOUNCE);
+        let gap = GOSSIP_DEDUP_TIME.max(ANNOUNCE_PER_AGENT.saturating_mul(agents as u32));
+        let at =
+            self.last_announced.map_or(Instant::ZERO, |last| last + gap).max(now.mono + SUBSCRIBE_DEBOUNCE);
         self.announce_at = Some(self.announce_at.map_or(at, |earlier| earlier.min(at)));
     }
 

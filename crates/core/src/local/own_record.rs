@@ -29,7 +29,7 @@ impl Local {
             superseded(signed.order().0, cx);
         } else if signed.peer_id() == cx.identity.peer
             && predates_process(signed, cx)
-            && !self.record.was_outdone()
+            && !self.record.was_superseded()
         {
             // The previous process of this node issued the record, with a clock that was ahead of
             // ours.

@@ -10,7 +10,7 @@ use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::{SUITE, padding};
 
 use crate::budget::Budget;
-use crate::crypto_task::{CryptoTask, OpenTask, Opened, Outcome};
+use crate::crypto_task::{CryptoTask, OpenTask, Opened, TaskOutcome};
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::Effect;
@@ -159,22 +159,19 @@ impl Mail {
     pub(crate) fn on_opened(
         &mut self,
         token: Token,
-        outcome: Outcome<Opened>,
+        outcome: TaskOutcome<Opened>,
         gate: &mut Gate,
         directory: &Directory,
         peers: &Peers,
         cx: &mut Cx,
     ) {
-        let (opened, unopened) = match (outcome, self.pending_decryptions.remove(token)) {
-            (_, None) => return,
-            (outcome, Some(unopened)) => (outcome, unopened),
+        let Some(pending) = self.pending_decryptions.remove(token) else { return };
+        let (session, batch) = match outcome {
+            TaskOutcome::Done(opened) => (Some(opened.session), decode_content(Some(opened.content))),
+            TaskOutcome::Failed => (None, decode_content(None)),
+            TaskOutcome::PoolFull => (None, Err(Unread::NotTried)),
         };
-        let session = opened.iter().flatten().map(|opened| opened.session.clone()).next();
-        let batch = match opened {
-            Some(opened) => decode_content(opened.map(|opened| opened.content)),
-            None => Err(Unread::NotTried),
-        };
-        match (unopened, batch) {
+        match (pending, batch) {
             (PendingDecryption::Mail { token, peer, frame }, Ok(batch)) => {
                 if let Some(session) = session.filter(|_| peers.is_connected(&peer)) {
                     self.sessions.insert(peer, session);

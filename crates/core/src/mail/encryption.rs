@@ -13,7 +13,7 @@ use p2p_node_wire::seal::session::OutboundSession;
 use p2p_node_wire::seal::{SUITE, padding};
 use prost::Message as _;
 
-use crate::crypto_task::{CryptoTask, Outcome, SealTask};
+use crate::crypto_task::{CryptoTask, SealTask, TaskOutcome};
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::{Effect, NetworkCommand};
@@ -81,7 +81,7 @@ impl Mail {
     pub(crate) fn on_sealed(
         &mut self,
         token: Token,
-        outcome: Outcome<SealedFrame>,
+        outcome: TaskOutcome<SealedFrame>,
         gossip: &mut Gossip,
         cx: &mut Cx,
     ) {
@@ -95,8 +95,9 @@ impl Mail {
         if self.outbox.recipient(token) != Some(recipient) {
             return self.drop_opening(&recipient, token);
         }
-        let Some(Some(SealedFrame { enc, ciphertext, session })) = outcome else {
-            cx.stats.count(if outcome.is_none() { Counter::CryptoPoolFull } else { Counter::MailWithoutKey });
+        let TaskOutcome::Done(SealedFrame { enc, ciphertext, session }) = outcome else {
+            let pool_full = matches!(outcome, TaskOutcome::PoolFull);
+            cx.stats.count(if pool_full { Counter::CryptoPoolFull } else { Counter::MailWithoutKey });
             self.drop_opening(&recipient, token);
             self.outbox.failed(token, Duration::ZERO, now.mono, &mut cx.jitter);
             self.recipients_to_flush.insert(recipient);

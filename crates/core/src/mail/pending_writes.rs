@@ -158,7 +158,7 @@ impl Mail {
         });
     }
 
-    pub(crate) fn on_kept(&mut self, upto: u64, gate: &mut Gate, cx: &mut Cx) {
+    pub(crate) fn on_persisted(&mut self, upto: u64, gate: &mut Gate, cx: &mut Cx) {
         while let Some(waiting) = self.pending_writes.next_upto(upto) {
             match waiting {
                 Waiting::Mail { recipient, accepted, id, route } => {
@@ -167,12 +167,12 @@ impl Mail {
                     }
                 }
                 Waiting::Renamed => {}
-                Waiting::Taken(row) => self.on_taken_kept(&row, gate, cx),
+                Waiting::Taken(row) => self.on_checkpoint_persisted(&row, gate, cx),
             }
         }
     }
 
-    pub(crate) fn on_not_kept(&mut self, upto: u64, reason: &str, cx: &mut Cx) {
+    pub(crate) fn on_persist_failed(&mut self, upto: u64, reason: &str, cx: &mut Cx) {
         while let Some(waiting) = self.pending_writes.next_upto(upto) {
             match waiting {
                 Waiting::Mail { recipient, accepted, id, .. } => {
@@ -186,7 +186,7 @@ impl Mail {
                 // This process still uses the new numbers. The next process sends the message under
                 // the old ones and the recipient rejects these once more.
                 Waiting::Renamed => cx.stats.count(Counter::MailRenamedNotKept),
-                Waiting::Taken(row) => self.on_taken_not_kept(&row, reason, cx),
+                Waiting::Taken(row) => self.on_checkpoint_failed(&row, reason, cx),
             }
         }
     }

@@ -40,7 +40,7 @@ fn with_a_store_a_message_is_accepted_when_it_is_persisted() {
     mail.admit_mail(RECIPIENT, message, cx).expect("room");
     assert!(matches!(cx.effects.pop_front(), Some(Effect::PersistMessage { number: 1, .. })));
     assert!(mail.recipients_to_flush.is_empty(), "the message waits for the store");
-    mail.on_kept(1, gate, cx);
+    mail.on_persisted(1, gate, cx);
     assert!(mail.recipients_to_flush.contains(&RECIPIENT));
     assert!(matches!(core.lines()[..], [Event::Result(_)]));
 }

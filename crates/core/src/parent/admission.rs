@@ -36,7 +36,7 @@ impl Parent {
             }
         };
         let NoRoom { draft, wait } = *no_room;
-        if !wait.may_help(now.mono) || self.send_lane.is_over() || !is_heard(&to, peers) {
+        if !wait.may_help(now.mono) || self.send_lane.is_over() || !has_subscriber(&to, peers) {
             cx.stats.count(Counter::SendsRefused);
             return cx.refuse_send(draft.request_id, ErrorCode::Busy, busy(&to));
         }
@@ -61,7 +61,8 @@ impl Parent {
         for key in self.send_lane.in_turn() {
             while let Some(head) = self.send_lane.head(&key) {
                 if let Some(wait) = wait_for(&key.0, &head.draft, gossip, mail) {
-                    let waits_on = self.send_lane.waits_on(&key, wait, now.mono) && is_heard(&key.0, peers);
+                    let waits_on =
+                        self.send_lane.waits_on(&key, wait, now.mono) && has_subscriber(&key.0, peers);
                     if !waits_on && !self.is_closing(cx) {
                         let sends = self.send_lane.give_up(&key);
                         refuse_waiting(&key.0, sends, cx);
@@ -132,7 +133,7 @@ fn admit(
 
 /// Returns `true` if the destination can make room: an agent always, a topic if it has
 /// connected subscribers.
-fn is_heard(to: &To, peers: &Peers) -> bool {
+fn has_subscriber(to: &To, peers: &Peers) -> bool {
     match to {
         To::Agent(_) => true,
         To::Topic(topic) => peers.subscribers(topic) > 0,

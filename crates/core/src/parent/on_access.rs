@@ -16,11 +16,11 @@ use crate::replies::line_bytes;
 const PEER_BYTES: usize = 256;
 
 /// Sets the access rule of an agent or node, or removes it if `standing` is `None`.
-pub(crate) fn set_standing(
+pub(crate) fn set_access_rule(
     id: Option<Id>,
     command: &str,
     of: &str,
-    standing: Option<AccessRule>,
+    rule: Option<AccessRule>,
     gate: &mut Gate,
     cx: &mut Cx,
 ) {
@@ -36,9 +36,9 @@ pub(crate) fn set_standing(
             "`peerId` is this agent or its node; name another one",
         );
     }
-    match gate.access_list.set(subject, standing) {
+    match gate.access_list.set(subject, rule) {
         Err(full) => return cx.refuse(id, ErrorCode::Busy, full.to_string()),
-        Ok(true) => cx.effects.push_back(Effect::PersistAccessRule { subject, standing }),
+        Ok(true) => cx.effects.push_back(Effect::PersistAccessRule { subject, rule }),
         Ok(false) => {}
     }
     cx.answer(id, command, |_| {});
@@ -47,8 +47,8 @@ pub(crate) fn set_standing(
 pub(crate) fn list_peers(id: Option<Id>, gate: &Gate, directory: &Directory, peers: &Peers, cx: &mut Cx) {
     let now = cx.now;
     let mut room = cx.room_for_lists();
-    let mut names = |standing| -> Vec<String> {
-        let names = gate.access_list.having(standing).map(|subject| subject.to_string());
+    let mut names = |rule| -> Vec<String> {
+        let names = gate.access_list.with_rule(rule).map(|subject| subject.to_string());
         names.filter(|name| room.fits(name)).collect()
     };
     let (blocked, allowed) = (names(AccessRule::Blocked), names(AccessRule::Allowed));

@@ -11,7 +11,7 @@ use p2p_node_wire::identity::parse_address;
 use crate::cx::Cx;
 use crate::effect::NetworkCommand;
 use crate::mail::Mail;
-use crate::mail::inbound::unacked::MAX_UNTAKEN;
+use crate::mail::inbound::unacked::MAX_UNACKED;
 use crate::parent::Parent;
 use crate::parent::starting::LISTEN_TIMEOUT;
 use crate::peers::Peers;
@@ -126,9 +126,9 @@ impl Parent {
                 format!("`maxLineBytes` must be {MIN_LINE_BYTES} to {MAX_LINE_BYTES}, not {max_line}");
             return cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
-        let max_unacked = connect.max_unacked.unwrap_or(MAX_UNTAKEN);
-        if !(1..=MAX_UNTAKEN).contains(&max_unacked) {
-            let message = format!("`maxUnacked` must be 1 to {MAX_UNTAKEN}, not {max_unacked}");
+        let max_unacked = connect.max_unacked.unwrap_or(MAX_UNACKED);
+        if !(1..=MAX_UNACKED).contains(&max_unacked) {
+            let message = format!("`maxUnacked` must be 1 to {MAX_UNACKED}, not {max_unacked}");
             return cx.refuse(id, ErrorCode::InvalidArgument, message);
         }
         let parsed: Result<Vec<_>, String> =
@@ -141,7 +141,7 @@ impl Parent {
         }
         cx.replies.protocol_v1 = connect.protocol.is_some();
         cx.replies.max_line = max_line;
-        mail.delivery.untaken.set_limit(max_unacked);
+        mail.delivery.unacked.set_limit(max_unacked);
         self.start(connect.port, id, cx);
     }
 

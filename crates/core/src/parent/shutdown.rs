@@ -118,7 +118,7 @@ impl Parent {
                 if id.is_some() {
                     cx.refuse(id, ErrorCode::ShuttingDown, message);
                 }
-                shutdown = shutdown.or(self.abandon_held(cx));
+                shutdown = shutdown.or(self.abandon_pending(cx));
             }
             Phase::Idle | Phase::Ready => {}
         }
@@ -143,7 +143,7 @@ impl Parent {
         match std::mem::replace(&mut cx.phase, flushing) {
             Phase::Starting { id, .. } => {
                 id.map(|id| cx.replies.open_requests.remove(&id));
-                let shutdown = self.abandon_held(cx);
+                let shutdown = self.abandon_pending(cx);
                 cx.answer(shutdown, "shutdown", |_| {});
             }
             Phase::Closing { shutdown, .. } => cx.answer(shutdown, "shutdown", |_| {}),

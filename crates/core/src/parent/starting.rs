@@ -177,7 +177,7 @@ impl Parent {
 
     /// Refuses every deferred command because the node ends. Returns the id of a deferred
     /// `shutdown`.
-    pub(crate) fn abandon_held(&mut self, cx: &mut Cx) -> Option<Id> {
+    pub(crate) fn abandon_pending(&mut self, cx: &mut Cx) -> Option<Id> {
         let DeferredCommands { requests, end, sends, .. } = std::mem::take(&mut self.deferred);
         self.sends_abandoned |= !sends.is_empty();
         refuse_held(requests, ErrorCode::ShuttingDown, "the node closed before it was ready", cx);
@@ -229,7 +229,7 @@ impl Parent {
         if let Some(id) = started {
             cx.phase = Phase::Ready;
             gossip.on_ready(cx);
-            tell_ready(local, mail, cx);
+            emit_ready(local, mail, cx);
             cx.answer(id, "connect", |_| {});
             self.release_held(cx);
         }
@@ -269,7 +269,7 @@ impl Parent {
     }
 }
 
-fn tell_ready(local: &Local, mail: &Mail, cx: &mut Cx) {
+fn emit_ready(local: &Local, mail: &Mail, cx: &mut Cx) {
     let ack = mail.manual_ack().then_some("ack");
     let ready = Ready {
         peer_id: cx.identity.peer_text.clone(),
@@ -282,7 +282,7 @@ fn tell_ready(local: &Local, mail: &Mail, cx: &mut Cx) {
         features: ack.into_iter().chain(FEATURES).map(str::to_owned).collect(),
         limits: Limits {
             max_line_bytes: cx.replies.max_line,
-            max_unacked: mail.delivery.untaken.limit(),
+            max_unacked: mail.delivery.unacked.limit(),
             ..Limits::STANDARD
         },
         addrs: local.addrs.iter().map(ToString::to_string).collect(),

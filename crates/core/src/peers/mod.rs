@@ -45,7 +45,7 @@ impl Peers {
                 self.dialer.awaiting_subscriptions(),
                 dialer::MAX_AWAITING_SUBSCRIPTIONS,
             ),
-            ("dials that back off", self.table.pauses_len(), dialer::MAX_BACKOFFS),
+            ("peers that pause", self.table.pauses_len(), dialer::MAX_BACKOFFS),
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })

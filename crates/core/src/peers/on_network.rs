@@ -221,7 +221,7 @@ impl Peers {
         let hears_mail =
             topic == crate::MESSAGES && !std::mem::replace(&mut known.saw_mail_subscription, true);
         if topic == ANNOUNCEMENTS {
-            local.record.announcements_heard(now, directory.records.len());
+            local.record.announcements_subscribed(now, directory.records.len());
         }
         cx.signal(Signal::Subscribed { peer, topic, hears_mail });
     }

@@ -13,7 +13,7 @@ use p2p_node_protocol::{
 use crate::MAX_INFLIGHT;
 use crate::cx::Cx;
 use crate::effect::{Effect, NetworkCommand};
-use crate::usage::{MUST_TELL, Usage};
+use crate::usage::{MAX_REQUIRED, Usage};
 use output_queue::OutputQueue;
 use required::Required;
 
@@ -241,12 +241,12 @@ impl Replies {
             ("commands unanswered", self.open_requests.len(), MAX_INFLIGHT + 1),
             // The lane may hold one send above its limit, and as many sends may wait for the disk.
             ("sends unanswered", self.open_sends.len(), 2 * MAX_INFLIGHT + 1),
-            ("answers unread", self.output.unread_others(), 2 * MAX_INFLIGHT + 1),
-            ("answers to sends unread", self.output.unread_sends(), 2 * MAX_INFLIGHT + 1),
-            ("lines that must be told", must, MUST_TELL),
+            ("unread replies", self.output.unread_others(), 2 * MAX_INFLIGHT + 1),
+            ("unread replies to sends", self.output.unread_sends(), 2 * MAX_INFLIGHT + 1),
+            ("required lines", must, MAX_REQUIRED),
             ("lines of mail", mail, output_queue::MAIL_LINES),
             ("lines of broadcasts", topic, output_queue::TOPIC_LINES),
-            ("lines of news", news, output_queue::NEWS_LINES),
+            ("lines of peer events", news, output_queue::NEWS_LINES),
             ("lines of logs", log, output_queue::LOG_LINES),
             ("lines at the writer", self.output.at_writer_lines(), output_queue::WRITER_LINES),
         ]

@@ -19,7 +19,7 @@ pub const WRITER_LINES: usize = 2048;
 pub const WRITER_BYTES: usize = 1 << 20;
 /// Limit of queued required lines (answers, deliveries, errors). At the limit the node stops
 /// reading stdin. Our choice: four lines for each of the 1,024 commands that may be unanswered.
-pub const MUST_TELL_LINES: usize = 4096;
+pub const MAX_REQUIRED_LINES: usize = 4096;
 /// Limit of the mail that waits for the parent, in lines. Our choice: four times 4,096 lines, which
 /// is two frames of small messages. [`MAIL_BYTES`] limits the memory.
 pub const MAIL_LINES: usize = 16_384;
@@ -288,7 +288,7 @@ impl OutputQueue {
 
     /// Returns `true` if the queue of required lines has room, so that the node may read a command.
     pub fn can_accept_command(&self) -> bool {
-        self.queues[MUST].lines.len() < MUST_TELL_LINES
+        self.queues[MUST].lines.len() < MAX_REQUIRED_LINES
     }
 
     /// Removes the `lines` that the writer has written. Returns the tokens of the messages among

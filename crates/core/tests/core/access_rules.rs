@@ -107,7 +107,7 @@ fn access_rules_survive_a_restart() {
     let rules = mesh.store(2).access_rules.clone();
     assert_eq!(rules, [(Subject::Agent(agent_key(2).address()), AccessRule::Blocked)]);
     mesh.kill(2);
-    let again = mesh.add_with(3, Role::Full, CONNECT, |config| config.standings = rules);
+    let again = mesh.add_with(3, Role::Full, CONNECT, |config| config.access_rules = rules);
     mesh.connect(again, 0);
     mesh.send(1, again, 1, "");
     mesh.advance(Duration::from_secs(5));

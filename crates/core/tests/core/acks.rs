@@ -7,7 +7,7 @@ use bytes::Bytes;
 use p2p_node_core::effect::Effect;
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::inbound::inbox::inbox_limits::SENDER_STREAMS;
-use p2p_node_core::mail::inbound::receive_window::UNTAKEN_WINDOW;
+use p2p_node_core::mail::inbound::receive_window::ACK_WINDOW;
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::Message;
 use p2p_node_wire::seal::repeatable::DeterministicRng;
@@ -297,23 +297,23 @@ fn expired_message_no_longer_awaits_ack() {
 #[test]
 fn parent_without_acks_receives_one_ack_window() {
     let (mut mesh, recipient) = fixture(false);
-    let number = UNTAKEN_WINDOW as u64 + 500;
+    let number = ACK_WINDOW as u64 + 500;
     for data in 0..number {
         mesh.send(1, recipient, data, r#","ttlMs":600000"#);
     }
     mesh.advance(Duration::from_secs(30));
-    assert_eq!(mesh.received(recipient), (0..UNTAKEN_WINDOW as u64).collect::<Vec<_>>());
+    assert_eq!(mesh.received(recipient), (0..ACK_WINDOW as u64).collect::<Vec<_>>());
     let usages = mesh.nodes[recipient].core.usage();
     let unacked = usages.iter().find(|usage| usage.name == "messages that wait for an ack").unwrap().size;
-    assert_eq!(unacked, UNTAKEN_WINDOW);
+    assert_eq!(unacked, ACK_WINDOW);
     // All messages but the first, with which the window begins.
-    for data in 1..UNTAKEN_WINDOW as u64 {
+    for data in 1..ACK_WINDOW as u64 {
         let id = message_id(&mesh, recipient, data);
         ack(&mut mesh, recipient, &id);
     }
     mesh.advance(Duration::from_secs(61));
-    assert_eq!(states(&mesh, 1).len(), UNTAKEN_WINDOW - 1);
-    assert_eq!(mesh.received(recipient).len(), UNTAKEN_WINDOW);
+    assert_eq!(states(&mesh, 1).len(), ACK_WINDOW - 1);
+    assert_eq!(mesh.received(recipient).len(), ACK_WINDOW);
     let first = message_id(&mesh, recipient, 0);
     ack(&mut mesh, recipient, &first);
     mesh.advance(Duration::from_secs(1));
@@ -327,7 +327,7 @@ fn unacked_messages_of_all_senders_are_bounded() {
     for node in 1..recipient {
         mesh.connect(node, recipient);
         for priority in ["high", "medium", "low"] {
-            for data in 0..UNTAKEN_WINDOW as u64 {
+            for data in 0..ACK_WINDOW as u64 {
                 mesh.send(node, recipient, data, &format!(r#","ttlMs":600000,"priority":"{priority}""#));
             }
         }
@@ -339,7 +339,7 @@ fn unacked_messages_of_all_senders_are_bounded() {
     assert!(unacked.size > unacked.limit / 2 && unacked.size <= unacked.limit, "{unacked:?}");
     assert!(core.stats().get(Counter::MailBusy) > 0);
     let mut acked = 0;
-    while acked < 6 * 3 * UNTAKEN_WINDOW {
+    while acked < 6 * 3 * ACK_WINDOW {
         let ids: Vec<_> =
             mesh.lines(recipient, "message")[acked..].iter().map(|line| line["messageId"].clone()).collect();
         assert!(!ids.is_empty(), "after {acked} acks no further message arrives");

@@ -30,7 +30,7 @@ fn stdin_pauses_at_max_inflight_and_every_command_is_answered() {
     assert_eq!(written, limit);
     mesh.advance(Duration::from_secs(600));
     assert!(!mesh.nodes[0].core.can_accept_command());
-    assert_eq!(usage_of(&mesh, 0, "answers unread"), limit);
+    assert_eq!(usage_of(&mesh, 0, "unread replies"), limit);
     mesh.nodes[0].reads = true;
     mesh.settle();
     assert!(mesh.nodes[0].core.can_accept_command());

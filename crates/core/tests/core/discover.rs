@@ -23,8 +23,7 @@ fn discover_results_wait_in_bounded_memory_while_parent_does_not_read() {
         mesh.queue_command(1, &line);
     }
     mesh.advance(Duration::from_secs(60));
-    let required =
-        mesh.nodes[1].core.usage().into_iter().find(|usage| usage.name == "lines that must be told");
+    let required = mesh.nodes[1].core.usage().into_iter().find(|usage| usage.name == "required lines");
     assert!(required.is_some_and(|usage| usage.size < 5000), "{required:?}");
     mesh.nodes[1].reads = true;
     mesh.advance(Duration::from_secs(1));

@@ -22,7 +22,7 @@ fn row(number: u8, generation: u64, seq: u64) -> HighestSeen {
 /// Returns a mesh of one node, which restores these rows and subscribes to `jobs`.
 fn node_with_highest_seen(rows: Vec<HighestSeen>) -> Mesh {
     let mut mesh = Mesh::new(0);
-    mesh.add_with(1, Role::Bootstrap, CONNECT, |config| config.floors = rows);
+    mesh.add_with(1, Role::Bootstrap, CONNECT, |config| config.highest_seen = rows);
     mesh.command(0, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
     mesh
 }
@@ -100,7 +100,7 @@ fn restored_peer_generation_from_the_future_does_not_block_the_peer() {
 fn superseded_node_with_highest_seen(rows: Vec<HighestSeen>) -> Mesh {
     let mut mesh = Mesh::new(0);
     mesh.add_with(1, Role::Full, CONNECT, |config| {
-        config.floors = rows;
+        config.highest_seen = rows;
     });
     assert_eq!(mesh.nodes[0].exit, Some(ExitCode::Config));
     mesh

@@ -45,17 +45,33 @@ pub(super) fn put_record<W: World>(world: &mut W, node: usize, key: Bytes, value
     later(world, node, delay, Input::RecordPut { stored });
 }
 
+/// A server's response to a lookup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookupResponse {
+    /// The server does not respond.
+    Silence,
+    /// The server has no record.
+    NotFound,
+    /// The server has this record.
+    Found(Bytes),
+}
+
+impl From<Option<Bytes>> for LookupResponse {
+    fn from(record: Option<Bytes>) -> Self {
+        record.map_or(LookupResponse::NotFound, LookupResponse::Found)
+    }
+}
+
 pub(super) fn get_record<W: World>(world: &mut W, node: usize, token: Token, key: &Bytes) {
     let mut end = Duration::ZERO;
     for server in servers_of(world, node) {
         let delay = world.latency() + world.latency();
         match world.look_up(server, key) {
-            None => end = LOOKUP,
-            Some(value) => {
+            LookupResponse::Silence => end = LOOKUP,
+            LookupResponse::NotFound => end = end.max(delay),
+            LookupResponse::Found(value) => {
                 end = end.max(delay);
-                if let Some(value) = value {
-                    later(world, node, delay, Input::RecordFound { token, value });
-                }
+                later(world, node, delay, Input::RecordFound { token, value });
             }
         }
     }

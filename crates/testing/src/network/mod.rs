@@ -17,6 +17,7 @@ use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Event;
 use p2p_node_wire::time::Instant;
 
+pub use dht::LookupResponse;
 pub use gossip::{GossipMessage, message_hash};
 pub use interpret::finish_write;
 pub use links::{Link, Pair, Request, pair};
@@ -259,9 +260,9 @@ pub trait World: Sized {
     fn on_verdict(&mut self, _node: usize, _token: Token, _verdict: Verdict, _message: &GossipMessage) {}
     /// Called when a node puts a record.
     fn on_put(&mut self, _node: usize, _key: &Bytes, _value: &Bytes) {}
-    /// Returns the record in a server's response; `None` if the server does not respond.
-    fn look_up(&mut self, server: usize, key: &Bytes) -> Option<Option<Bytes>> {
-        Some(self.network().endpoints[server].records.get(key).cloned())
+    /// Returns a server's response to a lookup.
+    fn look_up(&mut self, server: usize, key: &Bytes) -> LookupResponse {
+        self.network().endpoints[server].records.get(key).cloned().into()
     }
     /// Returns the outcome of a disk write; `None` if the test delays the write.
     fn write(&mut self, _node: usize, _number: u64) -> Option<WriteOutcome> {

@@ -20,11 +20,11 @@ fn directory() -> TempDir {
 }
 
 fn rows(path: &Path) -> Vec<HighestSeen> {
-    Database::open(path, "dev", ANN).expect("opened").1.floors
+    Database::open(path, "dev", ANN).expect("opened").1.highest_seen
 }
 
-fn write(file: &mut Database, floors: &[HighestSeen]) -> Result<(), FileError> {
-    file.write(&Changes { floors: floors.to_vec(), ..Changes::default() })
+fn write(file: &mut Database, highest_seen: &[HighestSeen]) -> Result<(), FileError> {
+    file.write(&Changes { highest_seen: highest_seen.to_vec(), ..Changes::default() })
 }
 
 #[test]
@@ -34,14 +34,14 @@ fn standings_come_back_as_they_were_last() {
     let (mut file, _) = Database::open(&path, "dev", ANN).expect("made");
     let agent = Subject::Agent(Address::repeat_byte(1));
     let node = Subject::Node(libp2p::PeerId::random());
-    let set = |file: &mut Database, standings: &[(Subject, Option<AccessRule>)]| {
-        file.write(&Changes { standings: standings.to_vec(), ..Changes::default() }).expect("written");
+    let set = |file: &mut Database, access_rules: &[(Subject, Option<AccessRule>)]| {
+        file.write(&Changes { access_rules: access_rules.to_vec(), ..Changes::default() }).expect("written");
     };
     set(&mut file, &[(agent, Some(AccessRule::Blocked)), (node, Some(AccessRule::Blocked))]);
     set(&mut file, &[(agent, Some(AccessRule::Allowed)), (node, None)]);
     drop(file);
     let (_, snapshot) = Database::open(&path, "dev", ANN).expect("opened");
-    assert_eq!(snapshot.standings, [(agent, AccessRule::Allowed)]);
+    assert_eq!(snapshot.access_rules, [(agent, AccessRule::Allowed)]);
 }
 
 #[test]
@@ -116,8 +116,8 @@ fn a_damaged_file_is_told_as_such_and_never_believed() {
     let mut check = |bytes: &[u8], what: &str| {
         fs::write(&path, bytes).expect("written");
         match Database::open(&path, "dev", ANN) {
-            Ok((_, Snapshot { floors, .. })) => {
-                assert!(floors == kept || floors.is_empty(), "{what}: other rows");
+            Ok((_, Snapshot { highest_seen, .. })) => {
+                assert!(highest_seen == kept || highest_seen.is_empty(), "{what}: other rows");
             }
             Err(FileError::Damaged(_) | FileError::DamagedPages { .. }) => told += 1,
             Err(error) => panic!("{what}: {error}"),
@@ -146,7 +146,7 @@ fn a_row_of_another_form_is_damage() {
     let (file, _) = Database::open(&path, "dev", ANN).expect("made");
     let write = file.database.begin_write().expect("begun");
     write
-        .open_table(Floors::new(&file.floors))
+        .open_table(Floors::new(&file.highest_seen))
         .expect("a table")
         .insert(&[1; KEY_BYTES], &[2_u8, 0][..])
         .expect("inserted");

@@ -13,7 +13,7 @@ use super::super::{STORE_FILE, Store};
 /// A store of 40 mails of two streams that is closed, and has the payload of one of them altered.
 async fn store_with_an_altered_mail(directory: &TempDir) -> Vec<PersistedMessage> {
     let (mut store, _) = open(directory);
-    let mails: Vec<PersistedMessage> = (1..=40_u64)
+    let messages: Vec<PersistedMessage> = (1..=40_u64)
         .map(|seq| {
             let mut mail = some_mail();
             (mail.seq, mail.position, mail.stream) = (seq, seq, StreamId([(seq % 2) as u8; 16]));
@@ -21,7 +21,7 @@ async fn store_with_an_altered_mail(directory: &TempDir) -> Vec<PersistedMessage
             mail
         })
         .collect();
-    for mail in &mails {
+    for mail in &messages {
         store.put_message(mail.seq, mail.clone());
     }
     while !matches!(next(&mut store).await, Input::Persisted { upto: 40 }) {}
@@ -34,20 +34,20 @@ async fn store_with_an_altered_mail(directory: &TempDir) -> Vec<PersistedMessage
         image[at + 9] ^= 1;
     }
     fs::write(&path, image).expect("written");
-    mails
+    messages
 }
 
 #[tokio::test]
 async fn damaged_database_keeps_mail_that_can_be_read_and_drops_altered_mail() {
     let directory = directory();
-    let mut mails = store_with_an_altered_mail(&directory).await;
+    let mut messages = store_with_an_altered_mail(&directory).await;
     let image = fs::read(directory.path().join(STORE_FILE)).expect("there");
-    mails.retain(|mail| mail.seq != 17);
+    messages.retain(|mail| mail.seq != 17);
     for is_damaged in [true, false] {
         let (mut store, snapshot) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
-        let mut found = snapshot.mails;
+        let mut found = snapshot.messages;
         found.sort_by_key(|mail| mail.seq);
-        assert!(found == mails, "{} mails", found.len());
+        assert!(found == messages, "{} mails", found.len());
         if is_damaged {
             let Input::StoreFailed { reason } = next(&mut store).await else { panic!("no report") };
             assert!(reason.contains("39 queued messages"), "{reason}");
@@ -64,6 +64,6 @@ async fn damaged_database_of_another_agent_or_network_yields_no_mail() {
         let directory = directory();
         store_with_an_altered_mail(&directory).await;
         let (_, snapshot) = Store::open(directory.path(), network, account, 77, &[7; 16]).expect("opened");
-        assert_eq!(snapshot.mails, []);
+        assert_eq!(snapshot.messages, []);
     }
 }

@@ -55,157 +55,160 @@ fn stranger(number: usize, template: &SignedRecord, expires_at_ms: u64) -> Signe
 
 #[test]
 fn the_highest_order_wins_and_equal_orders_conflict() {
-    let mut book = RecordTable::default();
+    let mut table = RecordTable::default();
     let first = record(&agent(), &node(1), 1, 5, "");
-    assert_eq!(book.compare(&first, NOW_MS), Order::New);
-    assert_eq!(book.insert(first.clone(), |_| false, at(0)), Change::New);
-    assert_eq!(book.compare(&first, NOW_MS), Order::Same);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 1, 5, "other"), NOW_MS), Order::Conflict);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 1, 4, ""), NOW_MS), Order::Stale);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 0, 9, ""), NOW_MS), Order::Stale);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 1, ""), NOW_MS), Order::Newer);
-    assert_eq!(book.floor(&agent().address(), NOW_MS), 1);
+    assert_eq!(table.compare(&first, NOW_MS), Order::New);
+    assert_eq!(table.insert(first.clone(), |_| false, at(0)), Change::New);
+    assert_eq!(table.compare(&first, NOW_MS), Order::Same);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 1, 5, "other"), NOW_MS), Order::Conflict);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 1, 4, ""), NOW_MS), Order::Stale);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 0, 9, ""), NOW_MS), Order::Stale);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 1, ""), NOW_MS), Order::Newer);
+    assert_eq!(table.lowest_generation(&agent().address(), NOW_MS), 1);
 }
 
 #[test]
 fn what_was_believed_by_a_clock_ahead_bars_only_lower_generations() {
-    let mut book = RecordTable::default();
-    book.insert(record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"), |_| false, at(0));
+    let mut table = RecordTable::default();
+    table.insert(record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"), |_| false, at(0));
     let (now, older) = (record(&agent(), &node(1), 1, NOW_MS, ""), record(&agent(), &node(1), 0, NOW_MS, ""));
-    assert_eq!(book.compare(&now, NOW_MS + 600_000), Order::Stale);
-    assert_eq!(book.compare(&now, NOW_MS), Order::Newer);
-    assert_eq!(book.compare(&older, NOW_MS), Order::Stale);
+    assert_eq!(table.compare(&now, NOW_MS + 600_000), Order::Stale);
+    assert_eq!(table.compare(&now, NOW_MS), Order::Newer);
+    assert_eq!(table.compare(&older, NOW_MS), Order::Stale);
     // A seq as far ahead as the tolerated clock skew still bars lower ones.
     for (ahead, order) in [(30_000, Order::Stale), (30_001, Order::Newer)] {
-        let mut book = RecordTable::default();
-        book.insert(record(&agent(), &node(1), 1, NOW_MS + ahead, ""), |_| false, at(0));
-        assert_eq!(book.compare(&now, NOW_MS), order, "{ahead} ms ahead");
+        let mut table = RecordTable::default();
+        table.insert(record(&agent(), &node(1), 1, NOW_MS + ahead, ""), |_| false, at(0));
+        assert_eq!(table.compare(&now, NOW_MS), order, "{ahead} ms ahead");
     }
-    let book =
+    let table =
         RecordTable::new(vec![HighestSeen::from(&record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"))]);
-    assert_eq!(book.compare(&now, NOW_MS + 600_000), Order::Stale);
-    assert_eq!(book.compare(&now, NOW_MS), Order::New);
-    assert_eq!(book.compare(&older, NOW_MS), Order::Stale);
+    assert_eq!(table.compare(&now, NOW_MS + 600_000), Order::Stale);
+    assert_eq!(table.compare(&now, NOW_MS), Order::New);
+    assert_eq!(table.compare(&older, NOW_MS), Order::Stale);
 }
 
 #[test]
 fn an_agent_that_moves_to_another_node_leaves_the_old_one() {
-    let mut book = RecordTable::default();
-    book.insert(record(&agent(), &node(1), 0, 1, ""), |_| false, at(0));
-    assert_eq!(book.insert(record(&agent(), &node(2), 0, 2, ""), |_| false, at(0)), Change::Moved);
-    assert_eq!(book.insert(record(&agent(), &node(2), 0, 3, ""), |_| false, at(0)), Change::Refreshed);
-    assert!(book.by_peer(&node(1).peer_id(), NOW_MS).is_none());
-    assert!(book.by_peer(&node(2).peer_id(), NOW_MS).is_some());
+    let mut table = RecordTable::default();
+    table.insert(record(&agent(), &node(1), 0, 1, ""), |_| false, at(0));
+    assert_eq!(table.insert(record(&agent(), &node(2), 0, 2, ""), |_| false, at(0)), Change::Moved);
+    assert_eq!(table.insert(record(&agent(), &node(2), 0, 3, ""), |_| false, at(0)), Change::Refreshed);
+    assert!(table.by_peer(&node(1).peer_id(), NOW_MS).is_none());
+    assert!(table.by_peer(&node(2).peer_id(), NOW_MS).is_some());
 }
 
 #[test]
 fn an_agent_that_leaves_a_node_does_not_take_another_one_along() {
-    let mut book = RecordTable::default();
+    let mut table = RecordTable::default();
     let other = AgentKey::from_bytes(&[0x33; 32]).unwrap();
-    book.insert(record(&agent(), &node(1), 0, 1, ""), |_| false, at(0));
-    book.insert(record(&other, &node(1), 0, 1, ""), |_| false, at(0));
-    book.insert(record(&agent(), &node(2), 0, 2, ""), |_| false, at(0));
-    let found = book.by_peer(&node(1).peer_id(), NOW_MS).map(SignedRecord::address);
+    table.insert(record(&agent(), &node(1), 0, 1, ""), |_| false, at(0));
+    table.insert(record(&other, &node(1), 0, 1, ""), |_| false, at(0));
+    table.insert(record(&agent(), &node(2), 0, 2, ""), |_| false, at(0));
+    let found = table.by_peer(&node(1).peer_id(), NOW_MS).map(SignedRecord::address);
     assert_eq!(found, Some(other.address()));
 }
 
 #[test]
 fn expired_records_are_not_given_out_but_still_bar_older_ones() {
-    let mut book = RecordTable::default();
+    let mut table = RecordTable::default();
     let first = record(&agent(), &node(1), 2, 5, "");
-    book.insert(first.clone(), |_| false, at(0));
-    assert!(book.get(&agent().address(), NOW_MS + LIFE_MS - 1).is_some());
-    assert!(book.get(&agent().address(), NOW_MS + LIFE_MS).is_none());
-    assert!(book.by_peer(&node(1).peer_id(), NOW_MS + LIFE_MS).is_none());
-    assert_eq!(book.iter(NOW_MS + LIFE_MS).count(), 0);
-    assert_eq!(book.iter(NOW_MS + LIFE_MS - 1).count(), 1);
-    assert_eq!((book.len(), book.is_empty(), book.floors()), (1, false, 0));
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
+    table.insert(first.clone(), |_| false, at(0));
+    assert!(table.get(&agent().address(), NOW_MS + LIFE_MS - 1).is_some());
+    assert!(table.get(&agent().address(), NOW_MS + LIFE_MS).is_none());
+    assert!(table.by_peer(&node(1).peer_id(), NOW_MS + LIFE_MS).is_none());
+    assert_eq!(table.iter(NOW_MS + LIFE_MS).count(), 0);
+    assert_eq!(table.iter(NOW_MS + LIFE_MS - 1).count(), 1);
+    assert_eq!((table.len(), table.is_empty(), table.rollback_rows()), (1, false, 0));
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
 
-    book.insert(stranger(1, &first, u64::MAX), |_| false, at(LIFE_MS));
-    assert_eq!((book.len(), book.floors()), (1, 1), "the expired one has left");
-    book.insert(stranger(2, &first, NOW_MS + LIFE_MS), |_| false, at(0));
-    book.insert(stranger(3, &first, u64::MAX), |_| false, at(LIFE_MS));
-    assert_eq!((book.len(), book.floors()), (2, 2));
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Order::Conflict);
-    assert_eq!(book.compare(&first, NOW_MS), Order::New);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 6, ""), NOW_MS), Order::New);
-    assert_eq!(book.floor(&agent().address(), NOW_MS), 2);
+    table.insert(stranger(1, &first, u64::MAX), |_| false, at(LIFE_MS));
+    assert_eq!((table.len(), table.rollback_rows()), (1, 1), "the expired one has left");
+    table.insert(stranger(2, &first, NOW_MS + LIFE_MS), |_| false, at(0));
+    table.insert(stranger(3, &first, u64::MAX), |_| false, at(LIFE_MS));
+    assert_eq!((table.len(), table.rollback_rows()), (2, 2));
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Order::Conflict);
+    assert_eq!(table.compare(&first, NOW_MS), Order::New);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 6, ""), NOW_MS), Order::New);
+    assert_eq!(table.lowest_generation(&agent().address(), NOW_MS), 2);
 }
 
 #[test]
 fn a_full_book_forgets_who_was_used_least_recently_but_not_its_order() {
-    let mut book = RecordTable::default();
+    let mut table = RecordTable::default();
     let template = record(&agent(), &node(1), 3, 5, "");
-    book.insert(template.clone(), |_| false, at(0));
+    table.insert(template.clone(), |_| false, at(0));
     for number in 1..MAX_AGENTS {
-        book.insert(stranger(number, &template, u64::MAX), |_| false, at(number as u64));
+        table.insert(stranger(number, &template, u64::MAX), |_| false, at(number as u64));
     }
-    assert_eq!(book.len(), MAX_AGENTS);
-    book.touch(&agent().address(), at(20_000).mono);
+    assert_eq!(table.len(), MAX_AGENTS);
+    table.touch(&agent().address(), at(20_000).mono);
     let second = stranger(1, &template, u64::MAX);
-    book.insert(stranger(MAX_AGENTS, &template, u64::MAX), |_| false, at(20_001));
-    assert_eq!(book.len(), MAX_AGENTS);
-    assert!(book.get(&agent().address(), NOW_MS).is_some());
-    assert!(book.get(&second.address(), NOW_MS).is_none());
-    assert_eq!(book.floor(&second.address(), NOW_MS), 3);
+    table.insert(stranger(MAX_AGENTS, &template, u64::MAX), |_| false, at(20_001));
+    assert_eq!(table.len(), MAX_AGENTS);
+    assert!(table.get(&agent().address(), NOW_MS).is_some());
+    assert!(table.get(&second.address(), NOW_MS).is_none());
+    assert_eq!(table.lowest_generation(&second.address(), NOW_MS), 3);
     let newer = SignedRecord { record: Record { seq: 6, ..second.record.clone() }, ..second };
-    assert_eq!(book.insert(newer, |_| false, at(20_002)), Change::New);
-    assert_eq!(book.len(), MAX_AGENTS);
+    assert_eq!(table.insert(newer, |_| false, at(20_002)), Change::New);
+    assert_eq!(table.len(), MAX_AGENTS);
 }
 
 #[test]
 fn in_a_full_book_those_in_use_are_spared() {
-    let mut book = RecordTable::default();
+    let mut table = RecordTable::default();
     let template = record(&agent(), &node(1), 0, 5, "");
     for number in 0..MAX_AGENTS {
-        book.insert(stranger(number, &template, u64::MAX), |_| false, at(number as u64));
+        table.insert(stranger(number, &template, u64::MAX), |_| false, at(number as u64));
     }
     let address = |number| stranger(number, &template, 0).address();
     let in_use = |record: &SignedRecord| (0..3).any(|number| record.address() == address(number));
     for number in MAX_AGENTS..MAX_AGENTS + 10 {
-        book.insert(stranger(number, &template, u64::MAX), in_use, at(20_000 + number as u64));
+        table.insert(stranger(number, &template, u64::MAX), in_use, at(20_000 + number as u64));
     }
-    let there = |number| book.get(&address(number), NOW_MS).is_some();
+    let there = |number| table.get(&address(number), NOW_MS).is_some();
     assert!((0..3).all(there) && !(3..13).any(there) && there(13));
     // When all agents are in use, one has to be evicted anyway.
-    book.insert(stranger(MAX_AGENTS + 10, &template, u64::MAX), |_| true, at(40_000));
-    assert_eq!(book.len(), MAX_AGENTS);
+    table.insert(stranger(MAX_AGENTS + 10, &template, u64::MAX), |_| true, at(40_000));
+    assert_eq!(table.len(), MAX_AGENTS);
 }
 
 #[test]
 fn in_a_full_book_the_expired_make_room_first() {
-    let mut book = RecordTable::default();
+    let mut table = RecordTable::default();
     let template = record(&agent(), &node(1), 0, 5, "");
     for number in 0..MAX_AGENTS {
         let end = if number == MAX_AGENTS - 1 { NOW_MS + 15_000 } else { u64::MAX };
-        book.insert(stranger(number, &template, end), |_| false, at(number as u64));
+        table.insert(stranger(number, &template, end), |_| false, at(number as u64));
     }
-    book.insert(template.clone(), |_| false, at(15_000));
-    assert_eq!(book.len(), MAX_AGENTS);
-    assert!(book.get(&stranger(0, &template, 0).address(), NOW_MS).is_some());
-    assert!(book.get(&stranger(MAX_AGENTS - 1, &template, 0).address(), NOW_MS).is_none());
+    table.insert(template.clone(), |_| false, at(15_000));
+    assert_eq!(table.len(), MAX_AGENTS);
+    assert!(table.get(&stranger(0, &template, 0).address(), NOW_MS).is_some());
+    assert!(table.get(&stranger(MAX_AGENTS - 1, &template, 0).address(), NOW_MS).is_none());
 }
 
 #[test]
 fn orders_are_remembered_up_to_the_bound_the_oldest_going_first() {
-    const BOUND: usize = MAX_AGENTS + MAX_FLOORS;
-    let mut book = RecordTable::default();
+    const BOUND: usize = MAX_AGENTS + MAX_HIGHEST_SEEN;
+    let mut table = RecordTable::default();
     let template = record(&agent(), &node(1), 1, 5, "");
     for number in 0..=BOUND {
-        book.insert(stranger(number, &template, NOW_MS + 1), |_| false, at(0));
-        book.forget_expired(NOW_MS + 1);
+        table.insert(stranger(number, &template, NOW_MS + 1), |_| false, at(0));
+        table.forget_expired(NOW_MS + 1);
     }
-    assert!(book.is_empty());
-    assert_eq!(book.floors.lens(), (BOUND, BOUND));
-    assert_eq!(book.floor(&stranger(0, &template, 0).address(), NOW_MS), 0);
-    assert_eq!(book.floor(&stranger(1, &template, 0).address(), NOW_MS), 1);
-    assert_eq!(book.floor(&stranger(BOUND, &template, 0).address(), NOW_MS), 1);
+    assert!(table.is_empty());
+    assert_eq!(table.rollback_guard.lens(), (BOUND, BOUND));
+    assert_eq!(table.lowest_generation(&stranger(0, &template, 0).address(), NOW_MS), 0);
+    assert_eq!(table.lowest_generation(&stranger(1, &template, 0).address(), NOW_MS), 1);
+    assert_eq!(table.lowest_generation(&stranger(BOUND, &template, 0).address(), NOW_MS), 1);
     for number in 0..MAX_AGENTS {
-        book.insert(stranger(BOUND + 1 + number, &template, u64::MAX), |_| false, at(0));
+        table.insert(stranger(BOUND + 1 + number, &template, u64::MAX), |_| false, at(0));
     }
-    assert_eq!((book.len(), book.floors.lens()), (MAX_AGENTS, (MAX_FLOORS, MAX_FLOORS)));
+    assert_eq!(
+        (table.len(), table.rollback_guard.lens()),
+        (MAX_AGENTS, (MAX_HIGHEST_SEEN, MAX_HIGHEST_SEEN))
+    );
 }
 
 #[test]
@@ -213,45 +216,48 @@ fn a_generation_from_the_future_bars_nobody_until_its_time_has_come() {
     let future = NOW_SECS + 31;
     let ahead = record(&agent(), &node(1), future, NOW_MS, "ahead");
     let present = record(&agent(), &node(2), NOW_SECS, NOW_MS, "present");
-    for mut book in [RecordTable::new(vec![HighestSeen::from(&ahead)]), {
-        let mut book = RecordTable::default();
-        book.insert(ahead.clone(), |_| false, at(0));
-        book
+    for mut table in [RecordTable::new(vec![HighestSeen::from(&ahead)]), {
+        let mut table = RecordTable::default();
+        table.insert(ahead.clone(), |_| false, at(0));
+        table
     }] {
-        assert_eq!(book.floor(&agent().address(), NOW_MS), 0);
-        assert!(matches!(book.compare(&present, NOW_MS), Order::New | Order::Newer));
-        book.insert(present.clone(), |_| false, at(0));
-        assert_eq!(book.compare(&present, NOW_MS), Order::Same);
-        assert_eq!(book.floor(&agent().address(), NOW_MS), NOW_SECS);
+        assert_eq!(table.lowest_generation(&agent().address(), NOW_MS), 0);
+        assert!(matches!(table.compare(&present, NOW_MS), Order::New | Order::Newer));
+        table.insert(present.clone(), |_| false, at(0));
+        assert_eq!(table.compare(&present, NOW_MS), Order::Same);
+        assert_eq!(table.lowest_generation(&agent().address(), NOW_MS), NOW_SECS);
         // The table keeps the higher order, because our clock may be the one that was wrong.
-        assert_eq!(book.floor(&agent().address(), NOW_MS + 1000), future);
-        assert_eq!(book.compare(&present, NOW_MS + 1000), Order::Stale);
-        book.forget(&agent().address());
-        assert_eq!(book.floor(&agent().address(), NOW_MS + 1000), future);
+        assert_eq!(table.lowest_generation(&agent().address(), NOW_MS + 1000), future);
+        assert_eq!(table.compare(&present, NOW_MS + 1000), Order::Stale);
+        table.forget(&agent().address());
+        assert_eq!(table.lowest_generation(&agent().address(), NOW_MS + 1000), future);
     }
 }
 
 #[test]
 fn rows_of_a_store_bar_what_they_barred_before() {
     let kept = record(&agent(), &node(1), 2, 5, "");
-    let book = RecordTable::new(vec![HighestSeen::from(&kept)]);
-    assert!(book.is_empty());
-    assert_eq!(book.floor(&agent().address(), NOW_MS), 2);
-    assert_eq!(book.compare(&kept, NOW_MS), Order::New, "the record itself may come back");
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Order::Conflict);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 1, 9, ""), NOW_MS), Order::Stale);
-    assert_eq!(book.compare(&record(&agent(), &node(1), 3, 1, ""), NOW_MS), Order::New);
+    let table = RecordTable::new(vec![HighestSeen::from(&kept)]);
+    assert!(table.is_empty());
+    assert_eq!(table.lowest_generation(&agent().address(), NOW_MS), 2);
+    assert_eq!(table.compare(&kept, NOW_MS), Order::New, "the record itself may come back");
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Order::Conflict);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 1, 9, ""), NOW_MS), Order::Stale);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 3, 1, ""), NOW_MS), Order::New);
 }
 
 #[test]
 fn of_many_rows_the_last_are_kept_and_of_one_agent_the_highest() {
     let template = record(&agent(), &node(1), 1, 5, "");
     let row = |number| HighestSeen::from(&stranger(number, &template, 0));
-    let book = RecordTable::new((0..=MAX_AGENTS + MAX_FLOORS).map(row).collect());
-    assert_eq!((book.floor(&row(0).address, NOW_MS), book.floor(&row(1).address, NOW_MS)), (0, 1));
+    let table = RecordTable::new((0..=MAX_AGENTS + MAX_HIGHEST_SEEN).map(row).collect());
+    assert_eq!(
+        (table.lowest_generation(&row(0).address, NOW_MS), table.lowest_generation(&row(1).address, NOW_MS)),
+        (0, 1)
+    );
     let rows = [3, 9, 4].map(|generation| HighestSeen { generation, ..row(0) });
-    assert_eq!(RecordTable::new(rows.into()).floor(&row(0).address, NOW_MS), 9);
+    assert_eq!(RecordTable::new(rows.into()).lowest_generation(&row(0).address, NOW_MS), 9);
 }
 
 proptest! {
@@ -262,7 +268,7 @@ proptest! {
         (0..3_usize, 0..3_u64, 0..4_u64, any::<bool>(), any::<bool>()), 1..40,
     )) {
         let template = record(&agent(), &node(1), 0, 0, "");
-        let mut book = RecordTable::default();
+        let mut table = RecordTable::default();
         let mut rows: BTreeMap<Address, HighestSeen> = BTreeMap::new();
         for (number, generation, seq, other, restart) in steps {
             let mut record = stranger(number, &template, if other { NOW_MS + 1 } else { u64::MAX });
@@ -278,18 +284,18 @@ proptest! {
                 Some((Ordering::Equal, true)) => [Order::New, Order::Same],
                 Some((Ordering::Equal, false)) => [Order::Conflict; 2],
             };
-            let order = book.compare(&record, NOW_MS);
+            let order = table.compare(&record, NOW_MS);
             prop_assert!(expected.contains(&order), "{order:?} instead of {expected:?}");
             if matches!(order, Order::New | Order::Newer) {
-                book.insert(record, |_| false, at(0));
+                table.insert(record, |_| false, at(0));
                 rows.insert(row.address, row);
             }
-            book.forget_expired(NOW_MS + 1);
+            table.forget_expired(NOW_MS + 1);
             if restart {
-                book = RecordTable::new(rows.values().cloned().collect());
+                table = RecordTable::new(rows.values().cloned().collect());
             }
             for (address, row) in &rows {
-                prop_assert_eq!(book.floor(address, NOW_MS), row.generation);
+                prop_assert_eq!(table.lowest_generation(address, NOW_MS), row.generation);
             }
         }
     }

@@ -54,7 +54,7 @@ fn topics_take_turns_and_one_that_nobody_hears_pauses() {
     assert_eq!(names(&topics), ["b", "c"]);
     topics.published(1, PublishOutcome::NoPeers, Instant::ZERO);
     assert_eq!(names(&topics), ["b", "c", "a"], "its turn is over");
-    assert_eq!(topics.topics_with_work()[2].1, Instant::after_start(UNHEARD_PAUSE));
+    assert_eq!(topics.topics_with_work()[2].1, Instant::after_start(NO_PEERS_BACKOFF));
     topics.heard("a");
     assert_eq!(topics.topics_with_work()[2].1, Instant::ZERO);
 }

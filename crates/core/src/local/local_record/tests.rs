@@ -28,7 +28,7 @@ fn the_first_record_is_made_and_published_at_once_and_announced_when_heard() {
     assert!(presence.current().is_some());
     assert_eq!(presence.due(at(0.0), 0, &mut jitter), Due { publish: true, announce: false });
     assert_eq!(presence.due(at(0.0), 0, &mut jitter), Due::default());
-    presence.announcements_heard(at(1.0), 0);
+    presence.announcements_subscribed(at(1.0), 0);
     assert!(presence.due(at(1.1), 0, &mut jitter).announce);
 }
 
@@ -101,7 +101,7 @@ fn puts_that_fail_wait_longer_until_one_succeeds() {
 fn announcements_thin_out_as_the_network_grows() {
     let (mut presence, mut jitter) = presence();
     presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.announcements_heard(at(0.0), 0);
+    presence.announcements_subscribed(at(0.0), 0);
     presence.reissue(at(0.1), &node(), &mut jitter).unwrap();
     assert!(presence.due(at(0.1), 500, &mut jitter).announce);
     assert!(!presence.due(at(800.0), 500, &mut jitter).announce);
@@ -112,7 +112,7 @@ fn announcements_thin_out_as_the_network_grows() {
 fn changes_are_announced_at_once_and_refreshments_in_their_turn() {
     let (mut presence, mut jitter) = presence();
     presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.announcements_heard(at(0.0), 0);
+    presence.announcements_subscribed(at(0.0), 0);
     presence.reissue(at(0.1), &node(), &mut jitter).unwrap();
     assert!(presence.due(at(0.1), 5000, &mut jitter).announce);
     presence.reissue(at(700.0), &node(), &mut jitter).unwrap();
@@ -125,7 +125,7 @@ fn changes_are_announced_at_once_and_refreshments_in_their_turn() {
 #[test]
 fn without_a_record_nothing_is_due() {
     let (mut presence, mut jitter) = presence();
-    presence.announcements_heard(at(0.0), 0);
+    presence.announcements_subscribed(at(0.0), 0);
     presence.server_known(at(0.0));
     assert_eq!(presence.next_deadline(), None);
     assert_eq!(presence.due(at(1.0), 0, &mut jitter), Due::default());
@@ -136,7 +136,7 @@ fn a_binding_that_has_ended_makes_no_record_and_the_old_one_is_told_no_more() {
     let (mut presence, mut jitter) = presence();
     let life = (presence.binding.binding.not_after - NOW_SECS) as f64;
     presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.announcements_heard(at(0.0), 0);
+    presence.announcements_subscribed(at(0.0), 0);
     presence.reissue(at(life - 1.0), &node(), &mut jitter).unwrap();
     let last = presence.current().unwrap().clone();
     assert_eq!(last.record.expires_at_ms, last.record.binding.binding.not_after * 1000);
@@ -209,9 +209,9 @@ fn topics_take_the_room_there_is() {
 #[test]
 fn records_are_above_those_of_an_earlier_process_even_if_the_clock_was_set_back() {
     let order = |generation, seq| {
-        let floor = HighestSeen { address: agent().address(), generation, seq, hash: [0; 32] };
+        let highest = HighestSeen { address: agent().address(), generation, seq, hash: [0; 32] };
         let binding = agent().bind(binding()).unwrap();
-        let mut presence = LocalRecord::new(binding, String::new(), Role::Full, Some(&floor));
+        let mut presence = LocalRecord::new(binding, String::new(), Role::Full, Some(&highest));
         presence.set_addrs(vec![addr(1)], at(0.0));
         assert!(presence.reissue(at(0.0), &node(), &mut Jitter::new(1)).unwrap());
         assert!(!presence.reissue(at(0.0), &node(), &mut Jitter::new(1)).unwrap());
@@ -246,9 +246,9 @@ fn a_record_of_a_clock_that_was_ahead_hides_no_earlier_seq() {
     assert_eq!(issue(&mut presence, 17.0, -20_000), second + 1001);
     // So does what the store has of one.
     let seq = presence.order().1;
-    let floor = HighestSeen { address: agent().address(), generation: 0, seq, hash: [0; 32] };
+    let highest = HighestSeen { address: agent().address(), generation: 0, seq, hash: [0; 32] };
     let binding = agent().bind(binding()).unwrap();
-    let mut next = LocalRecord::new(binding, String::new(), Role::Full, Some(&floor));
+    let mut next = LocalRecord::new(binding, String::new(), Role::Full, Some(&highest));
     next.set_addrs(vec![addr(1)], at(18.0));
     issue(&mut next, 18.0, 3_600_000);
     assert_eq!(issue(&mut next, 19.0, -30_000), seq + 1);

@@ -21,7 +21,7 @@ use crate::mail::Mail;
 use crate::mail::inbound::inbox::{AckPolicy, Key};
 use crate::mail::inbound::pending_acks::MAX_ACKS_OWED;
 use crate::mail::inbound::receive_window::{DeliverDecision, StreamCheckpoint};
-use crate::mail::inbound::unacked::{MAX_UNTAKEN, Unacked};
+use crate::mail::inbound::unacked::{MAX_UNACKED, Unacked};
 use crate::replies::output_queue::WriteToken;
 
 /// Pause before the node tries a failed write of a checkpoint again. Our choice: soon enough for a
@@ -49,7 +49,7 @@ pub(super) struct PendingAckReply {
 
 /// Limit of the messages in all `ack` commands that wait for the disk. Our choice: each message
 /// that may wait for its `ack`, acknowledged twice.
-pub(super) const MAX_ASKED: usize = 2 * MAX_UNTAKEN;
+pub(super) const MAX_ASKED: usize = 2 * MAX_UNACKED;
 
 /// The progress of the parent beyond the committed checkpoints. The store writes at most one
 /// checkpoint of a stream at a time.
@@ -61,7 +61,7 @@ pub(crate) struct InboundDelivery {
     retry_at: Option<Instant>,
     /// Streams whose messages came by gossip, with the node that receives their ack.
     by_gossip: BTreeMap<Key, [u8; 32]>,
-    pub(crate) untaken: Unacked,
+    pub(crate) unacked: Unacked,
     untold: BTreeMap<Key, VecDeque<AwaitingCheckpoint>>,
     untold_budget: Budget,
     pub(super) asked: Vec<PendingAckReply>,
@@ -114,7 +114,7 @@ impl InboundDelivery {
         self.later.remove(key);
         self.drain_deliverable(key, u64::MAX);
         self.by_gossip.remove(key);
-        self.untaken.forget(key);
+        self.unacked.forget(key);
     }
 }
 
@@ -133,7 +133,7 @@ impl Mail {
     /// buffered messages of that sender.
     pub(crate) fn may_hold_one_more(&self, sender: &Address, bytes: usize) -> bool {
         let (held, held_bytes) = self.inbox.held_of(sender);
-        self.delivery.untaken.has_room(sender, held + 1, held_bytes + bytes)
+        self.delivery.unacked.has_room(sender, held + 1, held_bytes + bytes)
     }
 
     fn tell_mail(
@@ -178,7 +178,7 @@ impl Mail {
                 cx,
             );
         }
-        self.delivery.untaken.insert(key, seq, bytes);
+        self.delivery.unacked.insert(key, seq, bytes);
         if !self.pending_writes.is_durable() {
             return self.tell_mail(sender, message, bytes, None, gate, cx);
         }
@@ -225,7 +225,7 @@ impl Mail {
     /// them can arrive again or be acknowledged.
     pub(crate) fn drain_evicted_streams(&mut self, cx: &mut Cx) {
         for (key, seq) in self.inbox.drain_abandoned() {
-            self.delivery.untaken.remove(&key, seq);
+            self.delivery.unacked.remove(&key, seq);
             self.schedule_checkpoint(key, cx);
         }
         for key in self.inbox.drain_renumbered() {
@@ -268,11 +268,11 @@ impl Mail {
         }
     }
 
-    pub(crate) fn on_taken_kept(&mut self, row: &StreamCheckpoint, gate: &mut Gate, cx: &mut Cx) {
+    pub(crate) fn on_checkpoint_persisted(&mut self, row: &StreamCheckpoint, gate: &mut Gate, cx: &mut Cx) {
         let key = (row.sender, row.stream);
         self.delivery.in_flight.remove(&key);
         self.commit_checkpoint(row, cx);
-        self.delivery.untaken.settle(row);
+        self.delivery.unacked.settle(row);
         for AwaitingCheckpoint { message, bytes, .. } in self.delivery.drain_deliverable(&key, row.told) {
             self.tell_mail(key.0, message, bytes, None, gate, cx);
         }
@@ -285,7 +285,7 @@ impl Mail {
         }
     }
 
-    pub(crate) fn on_taken_not_kept(&mut self, row: &StreamCheckpoint, reason: &str, cx: &mut Cx) {
+    pub(crate) fn on_checkpoint_failed(&mut self, row: &StreamCheckpoint, reason: &str, cx: &mut Cx) {
         let now = cx.now;
         let key = (row.sender, row.stream);
         self.delivery.in_flight.remove(&key);

@@ -15,12 +15,11 @@ use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
 
 use crate::mail::inbound::digests::digest;
-use crate::mail::inbound::receive_window::{
-    DeliverDecision, ReceiveWindow, StreamCheckpoint, UNTAKEN_WINDOW,
-};
+use crate::mail::inbound::receive_window::{ACK_WINDOW, DeliverDecision, ReceiveWindow, StreamCheckpoint};
 use inbound_stream::InboundStream;
 use inbox_limits::{
-    FEW_BEYOND, HELD_BYTES, HELD_IDLE, MAX_BEYOND, MAX_STREAMS, SENDER_STREAMS, SENDER_UNTAKEN, SWEEP,
+    FEW_OUT_OF_ORDER, MAX_OUT_OF_ORDER, MAX_STREAMS, MAX_UNACKED_PER_SENDER, REORDER_BYTES, REORDER_TIMEOUT,
+    SENDER_STREAMS, SWEEP,
 };
 use reorder_buffer::ReorderBuffer;
 use sender_usage::SenderUsage;
@@ -129,15 +128,14 @@ impl Inbox {
         }
         let in_window = incoming.in_window(self.settling);
         let of_sender = if self.settling == AckPolicy::Manual { share.outstanding } else { 0 };
-        let is_full = in_window >= UNTAKEN_WINDOW
-            || share.beyond >= SENDER_UNTAKEN
-            || self.beyond >= MAX_BEYOND && share.waiting() >= FEW_BEYOND;
-        if of_sender >= SENDER_UNTAKEN || is_full && incoming.must_wait(&message) {
+        let is_full = in_window >= ACK_WINDOW
+            || share.beyond >= MAX_UNACKED_PER_SENDER
+            || self.beyond >= MAX_OUT_OF_ORDER && share.waiting() >= FEW_OUT_OF_ORDER;
+        if of_sender >= MAX_UNACKED_PER_SENDER || is_full && incoming.must_wait(&message) {
             return InsertOutcome::NoCapacity;
         }
-        let fills_window = |held: &ReorderBuffer| {
-            self.settling == AckPolicy::Manual && in_window + held.len() >= UNTAKEN_WINDOW
-        };
+        let fills_window =
+            |held: &ReorderBuffer| self.settling == AckPolicy::Manual && in_window + held.len() >= ACK_WINDOW;
         if message.base_seq > incoming.next {
             let is_full = fills_window(&incoming.held);
             return incoming.buffer(message, is_full, share, &mut self.held_bytes);
@@ -162,7 +160,7 @@ impl Inbox {
             self.make_room(&key.0);
             self.senders.entry(key.0).or_default().streams += 1;
         }
-        if self.held_bytes >= HELD_BYTES / 2 && now >= self.sweep_at {
+        if self.held_bytes >= REORDER_BYTES / 2 && now >= self.sweep_at {
             self.sweep_at = now + SWEEP;
             self.drop_idle(now);
         }
@@ -213,7 +211,7 @@ impl Inbox {
             .get(&(*sender, *stream))
             .map_or(0, |incoming| incoming.arrivals.outstanding() + incoming.arrivals.beyond());
         let of_sender = self.senders.get(sender).map_or(0, |share| share.outstanding);
-        UNTAKEN_WINDOW.saturating_sub(unacked).min(SENDER_UNTAKEN.saturating_sub(of_sender))
+        ACK_WINDOW.saturating_sub(unacked).min(MAX_UNACKED_PER_SENDER.saturating_sub(of_sender))
     }
 
     /// Decides about the message that is next in order.
@@ -315,7 +313,7 @@ impl Inbox {
 
     /// Drops messages that have been buffered too long. Their senders will send them again.
     fn drop_idle(&mut self, now: Instant) {
-        let idle = self.by_use.iter().take_while(|(last_used, _)| *last_used + HELD_IDLE < now);
+        let idle = self.by_use.iter().take_while(|(last_used, _)| *last_used + REORDER_TIMEOUT < now);
         for (_, key) in idle {
             let Some(incoming) = self.streams.get_mut(key) else { continue };
             let held = std::mem::take(&mut incoming.held);

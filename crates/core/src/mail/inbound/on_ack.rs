@@ -40,7 +40,7 @@ impl Mail {
         }
         let (mut pending, mut unknown) = (Vec::new(), Vec::new());
         for (name, text) in names.into_iter().zip(message_ids) {
-            let Some(key) = self.delivery.untaken.find(&name) else {
+            let Some(key) = self.delivery.unacked.find(&name) else {
                 unknown.push(text);
                 continue;
             };
@@ -52,7 +52,7 @@ impl Mail {
             if self.pending_writes.is_durable() {
                 pending.push((key, name.1));
             } else {
-                self.delivery.untaken.remove(&key, name.1);
+                self.delivery.unacked.remove(&key, name.1);
             }
         }
         match id {

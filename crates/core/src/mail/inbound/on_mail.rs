@@ -50,7 +50,7 @@ pub(crate) struct BatchOutcome {
 
 impl Mail {
     /// Handles a frame of direct mail: responds, or keeps the response until it can.
-    pub(crate) fn on_mail_asked(
+    pub(crate) fn on_mail_request(
         &mut self,
         request: MailRequest,
         local: &mut Local,
@@ -170,7 +170,7 @@ impl Mail {
     pub(crate) fn has_room_for(&self, sender: &Sender, batch: &Batch, gate: &Gate, cx: &Cx) -> bool {
         let now = cx.now;
         let (held, held_bytes) = self.inbox.held_of(&sender.address);
-        let trusted = sender.standing == Some(AccessRule::Allowed);
+        let trusted = sender.rule == Some(AccessRule::Allowed);
         let fits = |counts: &dyn Fn(&envelope::Message) -> bool| {
             let news = || batch.messages.iter().filter(|message| counts(message));
             let bytes: usize = news().map(|message| message.data.len()).sum();
@@ -262,7 +262,7 @@ impl Mail {
         cx: &mut Cx,
     ) {
         let (key, seq) = ((sender.address, stream), message.seq);
-        let taken = match sender.standing {
+        let taken = match sender.rule {
             Some(AccessRule::Blocked) => Err(ErrorCode::PeerRejected),
             Some(AccessRule::Allowed) | None => message_event(sender, message, None, route, cx),
         };

@@ -143,7 +143,7 @@ impl Mail {
         }
     }
 
-    pub(crate) fn send_acks_owed(&mut self, peers: &Peers, gossip: &mut Gossip, cx: &mut Cx) {
+    pub(crate) fn send_pending_acks(&mut self, peers: &Peers, gossip: &mut Gossip, cx: &mut Cx) {
         let now = cx.now;
         for (account, owed) in self.pending_acks.due() {
             let ack = self.ack(&account, &owed.streams, cx);
@@ -181,7 +181,7 @@ impl Mail {
                 selective.iter().take(room_beyond).map(|seq| seq - cumulative).collect();
             room_beyond -= selective.len();
             let received = self.inbox.received_up_to(account, stream);
-            let credit = || self.delivery.untaken.credit(account).min(self.inbox.window(account, stream));
+            let credit = || self.delivery.unacked.credit(account).min(self.inbox.window(account, stream));
             let window = if self.manual_ack() { 1 + credit() as u64 } else { 0 };
             StreamAck {
                 stream: Bytes::copy_from_slice(stream),

@@ -11,7 +11,7 @@ use crate::mail::inbound::digests::Digests;
 /// Limit of the messages of one stream that wait for an ack of the parent. Our choice. The store
 /// persists as many out-of-order acks, and an ack names as many; above that, the node treats
 /// further ones as not acked.
-pub const UNTAKEN_WINDOW: usize = 1024;
+pub const ACK_WINDOW: usize = 1024;
 
 /// The progress of the parent in a stream, as the store persists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct StreamCheckpoint {
     pub next: u64,
     /// The node may have delivered all messages below.
     pub told: u64,
-    /// The messages above `next` that the parent has, sorted. At most [`UNTAKEN_WINDOW`].
+    /// The messages above `next` that the parent has, sorted. At most [`ACK_WINDOW`].
     pub beyond: Vec<u64>,
     /// The digests of the latest numbers.
     pub digests: Digests,
@@ -52,7 +52,7 @@ pub struct ReceiveWindow {
     /// Acked messages with an earlier message that is not acked.
     beyond: BTreeSet<u64>,
     /// An earlier process may have delivered all messages below.
-    told_before: u64,
+    redelivery_boundary: u64,
     /// The node may acknowledge all messages below `settled`, and those in `settled_beyond`.
     settled: u64,
     settled_beyond: Vec<u64>,
@@ -65,7 +65,7 @@ impl ReceiveWindow {
             handed: row.next,
             outstanding: VecDeque::new(),
             beyond: row.beyond.iter().copied().collect(),
-            told_before: row.told,
+            redelivery_boundary: row.told,
             settled: row.next,
             settled_beyond: row.beyond.clone(),
         }
@@ -79,7 +79,7 @@ impl ReceiveWindow {
             DeliverDecision::Duplicate
         } else {
             self.outstanding.push_back(seq);
-            DeliverDecision::New { redelivered: seq < self.told_before }
+            DeliverDecision::New { redelivered: seq < self.redelivery_boundary }
         };
         // No earlier message will arrive any more.
         self.advance();
@@ -128,13 +128,13 @@ impl ReceiveWindow {
 
     /// Returns the checkpoint for the store.
     pub fn row(&self, sender: Address, stream: StreamId, digests: &Digests) -> StreamCheckpoint {
-        let (next, told) = (self.next(), self.handed.max(self.told_before));
+        let (next, told) = (self.next(), self.handed.max(self.redelivery_boundary));
         StreamCheckpoint {
             sender,
             stream,
             next,
             told,
-            beyond: self.beyond.iter().take(UNTAKEN_WINDOW).copied().collect(),
+            beyond: self.beyond.iter().take(ACK_WINDOW).copied().collect(),
             digests: digests.clone(),
         }
     }

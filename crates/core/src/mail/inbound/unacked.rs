@@ -12,10 +12,10 @@ use crate::mail::inbound::receive_window::StreamCheckpoint;
 
 /// Limit of the messages that wait for an `ack`. Our choice: as many as may wait for the parent to
 /// read.
-pub const MAX_UNTAKEN: usize = Limits::STANDARD.max_unacked;
+pub const MAX_UNACKED: usize = Limits::STANDARD.max_unacked;
 /// Limit of their payloads, in bytes. The parent may have to keep these until its `ack`. Our
 /// choice.
-pub(crate) const MAX_UNTAKEN_BYTES: usize = 64 << 20;
+pub(crate) const MAX_UNACKED_BYTES: usize = 64 << 20;
 
 /// Messages whose `ack` has not arrived or is not committed, by id, each with its stream and the
 /// size of its payload.
@@ -30,7 +30,7 @@ pub(crate) struct Unacked {
 
 impl Default for Unacked {
     fn default() -> Self {
-        Unacked { mails: BTreeMap::new(), bytes: 0, by_sender: BTreeMap::new(), limit: MAX_UNTAKEN }
+        Unacked { mails: BTreeMap::new(), bytes: 0, by_sender: BTreeMap::new(), limit: MAX_UNACKED }
     }
 }
 
@@ -42,7 +42,7 @@ impl Unacked {
 
     /// Sets the limit of the messages that wait for an `ack`.
     pub(crate) fn set_limit(&mut self, limit: usize) {
-        self.limit = limit.min(MAX_UNTAKEN);
+        self.limit = limit.min(MAX_UNACKED);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -62,7 +62,7 @@ impl Unacked {
         let own = self.of(sender);
         let (own_mails, own_bytes) = (own.count(), own.bytes());
         let free = self.limit.saturating_sub(self.mails.len());
-        let free_bytes = MAX_UNTAKEN_BYTES.saturating_sub(self.bytes);
+        let free_bytes = MAX_UNACKED_BYTES.saturating_sub(self.bytes);
         if own_mails == 0 && free >= 1 && mails <= 1 {
             return bytes <= free_bytes || self.mails.is_empty();
         }
@@ -142,46 +142,46 @@ mod tests {
 
     #[test]
     fn room_is_what_the_sender_leaves_to_others_and_one_message_always_fits() {
-        let mut untaken = Unacked::default();
-        assert!(untaken.has_room(&KEY.0, 1, MAX_UNTAKEN_BYTES + 1));
-        untaken.insert(KEY, 1, MAX_UNTAKEN_BYTES / 2 - 10);
-        assert!(untaken.has_room(&KEY.0, 1, 10) && !untaken.has_room(&KEY.0, 1, 21));
+        let mut unacked = Unacked::default();
+        assert!(unacked.has_room(&KEY.0, 1, MAX_UNACKED_BYTES + 1));
+        unacked.insert(KEY, 1, MAX_UNACKED_BYTES / 2 - 10);
+        assert!(unacked.has_room(&KEY.0, 1, 10) && !unacked.has_room(&KEY.0, 1, 21));
         let other = Address::repeat_byte(2);
-        assert!(untaken.has_room(&other, 1, MAX_UNTAKEN_BYTES / 2));
-        assert!(!untaken.has_room(&other, 1, MAX_UNTAKEN_BYTES / 2 + 11));
-        untaken.remove(&KEY, 1);
-        assert_eq!((untaken.len(), untaken.bytes(), untaken.by_sender.len()), (0, 0, 0));
+        assert!(unacked.has_room(&other, 1, MAX_UNACKED_BYTES / 2));
+        assert!(!unacked.has_room(&other, 1, MAX_UNACKED_BYTES / 2 + 11));
+        unacked.remove(&KEY, 1);
+        assert_eq!((unacked.len(), unacked.bytes(), unacked.by_sender.len()), (0, 0, 0));
     }
 
     #[test]
     fn no_sender_uses_up_the_room_of_the_next_one() {
-        let mut untaken = Unacked::default();
-        untaken.set_limit(100);
-        let fill = |untaken: &mut Unacked, sender: u8| {
+        let mut unacked = Unacked::default();
+        unacked.set_limit(100);
+        let fill = |unacked: &mut Unacked, sender: u8| {
             let key = (Address::repeat_byte(sender), StreamId([1; 16]));
-            let credit = untaken.credit(&key.0);
+            let credit = unacked.credit(&key.0);
             let taken = (1..).take_while(|seq| {
-                let has_room = untaken.has_room(&key.0, 1, 1);
-                has_room.then(|| untaken.insert(key, *seq, 1)).is_some()
+                let has_room = unacked.has_room(&key.0, 1, 1);
+                has_room.then(|| unacked.insert(key, *seq, 1)).is_some()
             });
             let taken = taken.count();
             assert!(taken.abs_diff(credit) <= 1, "{taken} {credit}");
             taken
         };
-        let shares: Vec<usize> = (1..=6).map(|sender| fill(&mut untaken, sender)).collect();
+        let shares: Vec<usize> = (1..=6).map(|sender| fill(&mut unacked, sender)).collect();
         assert_eq!(shares, [50, 25, 13, 6, 3, 2]);
-        assert!(untaken.len() <= 100);
+        assert!(unacked.len() <= 100);
     }
 
     #[test]
     fn what_the_disk_knows_waits_no_longer() {
-        let mut untaken = Unacked::default();
+        let mut unacked = Unacked::default();
         let other = (KEY.0, StreamId([2; 16]));
         for seq in 1..=6 {
-            untaken.insert(KEY, seq, 10);
-            untaken.insert(other, seq, 100);
+            unacked.insert(KEY, seq, 10);
+            unacked.insert(other, seq, 100);
         }
-        untaken.settle(&StreamCheckpoint {
+        unacked.settle(&StreamCheckpoint {
             sender: KEY.0,
             stream: KEY.1,
             next: 3,
@@ -190,9 +190,9 @@ mod tests {
             digests: Digests::default(),
         });
         let name = message_name(&KEY.0, &KEY.1);
-        let left: Vec<u64> = (1..=6).filter(|seq| untaken.find(&(name, *seq)) == Some(KEY)).collect();
-        assert_eq!((left, untaken.bytes()), (vec![3, 4, 6], 630));
-        untaken.forget(&other);
-        assert_eq!((untaken.len(), untaken.bytes()), (3, 30));
+        let left: Vec<u64> = (1..=6).filter(|seq| unacked.find(&(name, *seq)) == Some(KEY)).collect();
+        assert_eq!((left, unacked.bytes()), (vec![3, 4, 6], 630));
+        unacked.forget(&other);
+        assert_eq!((unacked.len(), unacked.bytes()), (3, 30));
     }
 }

@@ -78,7 +78,7 @@ pub struct Destination {
     /// Until when a `send` may wait for room here. Progress of the recipient extends it.
     pub(crate) moves_until: Instant,
     /// `true` if the recipient may be gone.
-    doubted: bool,
+    suspected: bool,
     /// `true` if it became reachable without progress since. The node waits for it only once.
     found_again: bool,
     settled: usize,
@@ -135,7 +135,7 @@ impl Destination {
             waiting: 0,
             last_frame: None,
             moves_until: Instant::ZERO,
-            doubted: false,
+            suspected: false,
             found_again: false,
             settled: 0,
             earliest_expiry: Instant::MAX,
@@ -302,8 +302,8 @@ impl Destination {
 
     /// Records that the recipient is connected.
     pub fn found(&mut self, now: Instant) {
-        if self.doubted && !self.backoff.is_failing() {
-            self.doubted = false;
+        if self.suspected && !self.backoff.is_failing() {
+            self.suspected = false;
             if !std::mem::replace(&mut self.found_again, true) {
                 self.extend_stall_deadline(now);
             }
@@ -319,7 +319,7 @@ impl Destination {
 
     /// Marks the recipient as possibly gone. The next attempt shows if it is.
     pub fn suspect(&mut self) {
-        self.doubted = true;
+        self.suspected = true;
         self.busy = false;
     }
 

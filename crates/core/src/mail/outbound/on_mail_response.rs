@@ -166,7 +166,7 @@ impl Mail {
     }
 
     /// Handles the response to a frame of this node, or the failure to send the frame.
-    pub(crate) fn on_mail_answered(
+    pub(crate) fn on_mail_response(
         &mut self,
         token: Token,
         outcome: Result<Bytes, String>,

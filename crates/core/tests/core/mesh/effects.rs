@@ -81,7 +81,8 @@ impl World for Mesh {
 
     fn run_task(&mut self, _node: usize, task: CryptoTask) -> (Duration, Input) {
         let seed = self.network.token();
-        let done = if self.crypto { task.run(&mut DeterministicRng::new(seed)) } else { task.refused() };
+        let done =
+            if self.crypto { task.run(&mut DeterministicRng::new(seed)) } else { task.rejected_by_pool() };
         (Duration::ZERO, done)
     }
 

@@ -6,8 +6,8 @@ use p2p_node_wire::envelope::{Message, Rejection, SEQUENCE_REUSED};
 use p2p_node_wire::time::Instant;
 
 use crate::mail::inbound::digests::Digests;
-use crate::mail::inbound::inbox::inbox_limits::{HELD_BYTES, REORDER_MESSAGES, SENDER_HELD_BYTES};
-use crate::mail::inbound::inbox::reorder_buffer::{ReorderBuffer, held_size};
+use crate::mail::inbound::inbox::inbox_limits::{REORDER_BYTES, REORDER_MESSAGES, SENDER_REORDER_BYTES};
+use crate::mail::inbound::inbox::reorder_buffer::{ReorderBuffer, buffered_size};
 use crate::mail::inbound::inbox::sender_usage::SenderUsage;
 use crate::mail::inbound::inbox::{AckPolicy, InsertOutcome};
 use crate::mail::inbound::receive_window::ReceiveWindow;
@@ -103,14 +103,14 @@ impl InboundStream {
         share: &mut SenderUsage,
         all_bytes: &mut usize,
     ) -> InsertOutcome {
-        let size = held_size(&message);
+        let size = buffered_size(&message);
         if self.held.contains(message.seq) {
             return InsertOutcome::Buffered;
         }
         if is_full
             || share.held >= REORDER_MESSAGES
-            || share.held_bytes + size > SENDER_HELD_BYTES
-            || *all_bytes + size > HELD_BYTES
+            || share.held_bytes + size > SENDER_REORDER_BYTES
+            || *all_bytes + size > REORDER_BYTES
         {
             return InsertOutcome::NoCapacity;
         }

@@ -12,7 +12,7 @@ use crate::mail::inbound::digests::digest;
 pub(crate) const HELD_OVERHEAD: usize = 2 * size_of::<Message>();
 
 /// Returns the memory of a buffered message, in bytes.
-pub(crate) fn held_size(message: &Message) -> usize {
+pub(crate) fn buffered_size(message: &Message) -> usize {
     let texts = [&message.kind, &message.reply_to, &message.conversation];
     let texts = texts.into_iter().chain(&message.parents).map(|text| size_of::<String>() + text.len());
     HELD_OVERHEAD
@@ -56,7 +56,7 @@ impl ReorderBuffer {
 
     /// Buffers a message whose number is not buffered yet.
     pub(crate) fn insert(&mut self, message: Message) {
-        self.bytes += held_size(&message);
+        self.bytes += buffered_size(&message);
         self.messages.insert(message.seq, into_owned(message));
     }
 
@@ -75,7 +75,7 @@ impl ReorderBuffer {
     }
 
     fn without(&mut self, message: Message) -> (Message, usize) {
-        let size = held_size(&message);
+        let size = buffered_size(&message);
         self.bytes -= size;
         (message, size)
     }

@@ -7,9 +7,9 @@ use p2p_node_wire::time::Instant;
 use proptest::prelude::*;
 
 use crate::mail::inbound::inbox::inbox_limits::{
-    MAX_ALL_REFUSALS, MAX_REFUSALS, REORDER_MESSAGES, SENDER_HELD_BYTES,
+    MAX_ALL_REFUSALS, MAX_REFUSALS, REORDER_MESSAGES, SENDER_REORDER_BYTES,
 };
-use crate::mail::inbound::inbox::reorder_buffer::held_size;
+use crate::mail::inbound::inbox::reorder_buffer::buffered_size;
 use crate::mail::inbound::inbox::*;
 
 fn message(stream: u8, seq: u64, base_seq: u64, size: usize) -> Message {
@@ -64,13 +64,13 @@ fn what_waits_is_bounded_by_number_and_bytes() {
     }
     assert_eq!(offer(&mut inbox, message(1, 50_000, 9, 1)).0, InsertOutcome::NoCapacity);
     let mut inbox = Inbox::default();
-    let largest = SENDER_HELD_BYTES - held_size(&message(2, 10, 9, 0));
+    let largest = SENDER_REORDER_BYTES - buffered_size(&message(2, 10, 9, 0));
     assert_eq!(offer(&mut inbox, message(2, 10, 9, largest)).0, InsertOutcome::Buffered);
     assert_eq!(offer(&mut inbox, message(3, 10, 9, 0)).0, InsertOutcome::NoCapacity);
     for who in 2..=34 {
         inbox.offer(sender(who), message(2, 10, 9, largest), Instant::ZERO, &mut Vec::new());
     }
-    assert!(inbox.held_bytes() <= HELD_BYTES);
+    assert!(inbox.held_bytes() <= REORDER_BYTES);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_sender_that_makes_up_streams_pushes_out_its_own() {
 #[test]
 fn what_one_sender_holds_leaves_room_for_others_and_does_not_stay_for_ever() {
     let mut inbox = Inbox::default();
-    let half = SENDER_HELD_BYTES / 2;
+    let half = SENDER_REORDER_BYTES / 2;
     let mut hold = |who: u8, stream: u8, seconds: u64| {
         let held = message(stream, 10, 9, half);
         inbox.offer(sender(who), held, Instant::from_secs(seconds), &mut Vec::new())
@@ -179,7 +179,7 @@ fn what_one_sender_holds_leaves_room_for_others_and_does_not_stay_for_ever() {
     }
     assert_eq!(hold(50, 0, 1), InsertOutcome::NoCapacity, "no sender has room");
     assert_eq!(
-        hold(50, 0, 1 + HELD_IDLE.as_secs()),
+        hold(50, 0, 1 + REORDER_TIMEOUT.as_secs()),
         InsertOutcome::Buffered,
         "the idle messages were dropped"
     );
@@ -251,10 +251,10 @@ fn deliver(inbox: &mut Inbox, stream: u8, seqs: std::ops::Range<u64>) -> usize {
 fn what_overtook_a_full_window_gives_way_to_it() {
     let mut inbox = Inbox::new(AckPolicy::Manual);
     offer(&mut inbox, message(9, 1, 0, 1));
-    let window = UNTAKEN_WINDOW as u64;
+    let window = ACK_WINDOW as u64;
     assert_eq!(deliver(&mut inbox, 1, window + 1..2 * window + 1), 0, "all earlier messages are missing");
-    assert_eq!(inbox.held_of(&sender(1)).0, UNTAKEN_WINDOW);
-    assert_eq!(deliver(&mut inbox, 1, 1..window + 1), UNTAKEN_WINDOW);
+    assert_eq!(inbox.held_of(&sender(1)).0, ACK_WINDOW);
+    assert_eq!(deliver(&mut inbox, 1, 1..window + 1), ACK_WINDOW);
     assert_eq!((inbox.held_of(&sender(1)), inbox.held_bytes()), ((0, 0), 0));
     assert_eq!(inbox.drain_dropped(), window);
     assert_eq!(
@@ -269,8 +269,8 @@ fn the_mail_of_a_sender_that_is_not_taken_is_bounded() {
     let mut inbox = Inbox::new(AckPolicy::Manual);
     offer(&mut inbox, message(9, 1, 0, 1));
     let handed: Vec<usize> = (1..=4).map(|stream| deliver(&mut inbox, stream, 1..5000)).collect();
-    assert_eq!(handed, [UNTAKEN_WINDOW, UNTAKEN_WINDOW, UNTAKEN_WINDOW, 0]);
-    assert_eq!(SENDER_UNTAKEN, 3 * UNTAKEN_WINDOW);
+    assert_eq!(handed, [ACK_WINDOW, ACK_WINDOW, ACK_WINDOW, 0]);
+    assert_eq!(MAX_UNACKED_PER_SENDER, 3 * ACK_WINDOW);
     let mut ready = Vec::new();
     assert_eq!(inbox.offer(sender(2), message(1, 1, 0, 1), Instant::ZERO, &mut ready), InsertOutcome::Ready);
 }
@@ -294,12 +294,12 @@ fn refused_behind_one(number: u64) -> Inbox {
 
 /// Returns an inbox at the global limit of messages acked out of order, from 64 senders.
 fn with_all_beyond() -> Inbox {
-    let mut inbox = refused_behind_one(MAX_BEYOND as u64 / 16);
+    let mut inbox = refused_behind_one(MAX_OUT_OF_ORDER as u64 / 16);
     let row = inbox.row((sender(1), StreamId([1; 16]))).unwrap();
     for number in 2..=64 {
         inbox.restore(vec![StreamCheckpoint { sender: sender(number), ..row.clone() }], Instant::ZERO);
     }
-    assert!(inbox.beyond >= MAX_BEYOND);
+    assert!(inbox.beyond >= MAX_OUT_OF_ORDER);
     inbox
 }
 
@@ -307,7 +307,7 @@ fn with_all_beyond() -> Inbox {
 fn what_a_row_names_is_bounded_however_much_was_refused_at_once() {
     let inbox = refused_behind_one(5000);
     let row = inbox.row((sender(1), StreamId([1; 16]))).unwrap();
-    assert_eq!((row.next, row.told, row.beyond.len()), (1, 5002, UNTAKEN_WINDOW));
+    assert_eq!((row.next, row.told, row.beyond.len()), (1, 5002, ACK_WINDOW));
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn what_arrived_before_something_earlier_is_bounded_in_all() {
     let mut inbox = with_all_beyond();
     let mut after = |who: u8, first: u64| {
         let mut ready = Vec::new();
-        let last = first + FEW_BEYOND as u64 + 5;
+        let last = first + FEW_OUT_OF_ORDER as u64 + 5;
         let refused = (first..=last).find(|seq| {
             let base_seq = if *seq == first { 0 } else { *seq };
             inbox.offer(sender(who), message(2, *seq, base_seq, 1), Instant::ZERO, &mut ready)
@@ -340,24 +340,24 @@ fn what_arrived_before_something_earlier_is_bounded_in_all() {
         refused.map(|seq| seq - first)
     };
     assert_eq!(after(2, 1), Some(1), "a sender with a full window may add none");
-    assert_eq!(after(200, 1), Some(FEW_BEYOND as u64), "other senders may add a few");
+    assert_eq!(after(200, 1), Some(FEW_OUT_OF_ORDER as u64), "other senders may add a few");
     inbox.mark_acked((sender(1), StreamId([1; 16])), 1);
-    assert!(inbox.beyond < MAX_BEYOND);
+    assert!(inbox.beyond < MAX_OUT_OF_ORDER);
     for number in 2..=64 {
         inbox.forget((sender(number), StreamId([1; 16])));
     }
-    let left = FEW_BEYOND - 1;
+    let left = FEW_OUT_OF_ORDER - 1;
     assert_eq!((inbox.beyond, inbox.senders[&sender(200)].beyond), (left, left));
 }
 
 #[test]
 fn streams_that_hold_nothing_are_not_looked_through_for_every_message() {
     let mut inbox = Inbox::default();
-    let large = SENDER_HELD_BYTES - held_size(&message(1, 2, 2, 0));
+    let large = SENDER_REORDER_BYTES - buffered_size(&message(1, 2, 2, 0));
     for who in 1..=5 {
         inbox.offer(sender(who), message(1, 2, 2, large), Instant::ZERO, &mut Vec::new());
     }
-    assert!(inbox.held_bytes() >= HELD_BYTES / 2);
+    assert!(inbox.held_bytes() >= REORDER_BYTES / 2);
     let mut sweeps = BTreeSet::new();
     for milli in 0..3000 {
         let now = Instant::from_secs(30) + Duration::from_millis(milli);
@@ -365,18 +365,18 @@ fn streams_that_hold_nothing_are_not_looked_through_for_every_message() {
         inbox.offer(sender(2), message(1, 3, 3, 0), now, &mut Vec::new());
         sweeps.insert(inbox.sweep_at);
     }
-    assert!(inbox.held_bytes() < HELD_BYTES / 2, "messages buffered too long were dropped");
+    assert!(inbox.held_bytes() < REORDER_BYTES / 2, "messages buffered too long were dropped");
     assert!(sweeps.len() <= 3, "{sweeps:?}");
 }
 
 #[test]
 fn what_is_held_counts_before_it_is_let_through() {
     let mut inbox = with_all_beyond();
-    let taken = (2..=FEW_BEYOND as u64 * 2)
+    let taken = (2..=FEW_OUT_OF_ORDER as u64 * 2)
         .filter(|seq| {
             let early = message(3, *seq, *seq, 1);
             inbox.offer(sender(200), early, Instant::ZERO, &mut Vec::new()) == InsertOutcome::Buffered
         })
         .count();
-    assert_eq!(taken, FEW_BEYOND);
+    assert_eq!(taken, FEW_OUT_OF_ORDER);
 }

@@ -51,10 +51,10 @@ impl Outbox {
     pub fn rollback(&mut self, recipient: &Address, stream: &StreamId, seq: u64) -> bool {
         let Some(destination) = self.destinations.get(recipient) else { return false };
         let epochs: Vec<_> = destination.streams.iter().map(|queue| queue.epoch_of(stream)).collect();
-        let unkept = |at: usize, mail: &QueuedMessage, _: bool| {
+        let unpersisted = |at: usize, mail: &QueuedMessage, _: bool| {
             Some(mail.epoch) == epochs[at] && mail.seq == seq && !mail.kept
         };
-        !self.remove_if(recipient, unkept).is_empty()
+        !self.remove_if(recipient, unpersisted).is_empty()
     }
 
     /// Restores the messages that earlier processes left in the store. Each message keeps the

@@ -6,7 +6,7 @@ use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::{Instant, Now};
 use proptest::prelude::*;
 
-use crate::mail::inbound::receive_window::UNTAKEN_WINDOW;
+use crate::mail::inbound::receive_window::ACK_WINDOW;
 use crate::mail::outbound::outbox::*;
 use crate::outgoing::testing;
 
@@ -223,14 +223,14 @@ fn mail_that_waits_for_the_disk_is_not_watched_for_its_end() {
 #[test]
 fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time() {
     let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
-    for _ in 0..2 * UNTAKEN_WINDOW {
+    for _ in 0..2 * ACK_WINDOW {
         outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     }
     let sent = |batch: Batch| batch.messages.iter().map(|message| message.seq).collect::<Vec<_>>();
     let first = outbox.send_next_batch(RECIPIENT, 1, Route::Direct, NOW).unwrap();
     let all = first.messages.len() as u64;
-    assert!(all > UNTAKEN_WINDOW as u64, "the sender does not know the window yet");
-    let window = UNTAKEN_WINDOW as u64;
+    assert!(all > ACK_WINDOW as u64, "the sender does not know the window yet");
+    let window = ACK_WINDOW as u64;
     let acked = |cumulative, room: u64| StreamAck {
         received: window + 1,
         window: 1 + room,
