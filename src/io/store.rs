@@ -8,10 +8,10 @@ pub mod disk_reserve;
 mod file;
 pub mod mail;
 mod owner;
+mod pending_changes;
 mod salvage;
 mod writer;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::io::disk::{Cause, make_directory};
 use disk_reserve::{RESERVE_FILE, Reserve};
-use file::{Changes, Database, FileError, MAX_ROWS};
+use file::{Database, FileError, MAX_ROWS};
 pub use owner::OWNER_FILE;
 use owner::{Elsewhere, Owner};
 use p2p_node_core::effect::ExitCode;
@@ -33,6 +33,7 @@ use p2p_node_core::input::Input;
 use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_wire::message_id::StreamId;
+use pending_changes::PendingChanges;
 use salvage::replace_damaged;
 use writer::Writer;
 
@@ -128,62 +129,6 @@ pub struct Snapshot {
     pub messages: Vec<PersistedMessage>,
     /// Checkpoints of inbound streams.
     pub checkpoints: Vec<StreamCheckpoint>,
-}
-
-/// Changes to write, and the request to exit.
-#[derive(Debug, Default)]
-struct PendingChanges {
-    highest_seen: BTreeMap<Address, HighestSeen>,
-    /// Changed access rules; `None` deletes a rule. Bounded by the rules that the core keeps.
-    access_rules: BTreeMap<Subject, Option<AccessRule>>,
-    /// New messages, in the order in which the core accepted them.
-    messages: Vec<PersistedMessage>,
-    checkpoints: BTreeMap<(Address, StreamId), Option<StreamCheckpoint>>,
-    /// Number of the last message or checkpoint, and whether the core waits for it.
-    last_persisted: u64,
-    is_awaited: bool,
-    deleted: Vec<(StreamId, u64)>,
-    closing: bool,
-}
-
-impl PendingChanges {
-    fn is_empty(&self) -> bool {
-        self.highest_seen.is_empty()
-            && self.access_rules.is_empty()
-            && self.messages.is_empty()
-            && self.checkpoints.is_empty()
-            && self.deleted.is_empty()
-    }
-
-    /// Returns `true` if the core waits for a change to be persisted.
-    fn is_urgent(&self) -> bool {
-        self.closing || self.is_awaited
-    }
-
-    fn take(&mut self) -> Changes {
-        Changes {
-            highest_seen: std::mem::take(&mut self.highest_seen).into_values().collect(),
-            access_rules: std::mem::take(&mut self.access_rules).into_iter().collect(),
-            messages: std::mem::take(&mut self.messages),
-            checkpoints: std::mem::take(&mut self.checkpoints).into_iter().collect(),
-            deleted: std::mem::take(&mut self.deleted),
-        }
-    }
-
-    /// Requeues changes that were not written, except those replaced since and those whose failure
-    /// was reported to the core.
-    fn requeue(&mut self, changes: Changes) {
-        self.deleted.splice(..0, changes.deleted);
-        for row in changes.highest_seen {
-            self.highest_seen.entry(row.address).or_insert(row);
-        }
-        for (subject, rule) in changes.access_rules {
-            self.access_rules.entry(subject).or_insert(rule);
-        }
-        for (stream, _) in changes.checkpoints.into_iter().filter(|(_, row)| row.is_none()) {
-            self.checkpoints.entry(stream).or_insert(None);
-        }
-    }
 }
 
 #[derive(Debug, Default)]
