@@ -1,6 +1,6 @@
 //! Tests of the demo's failures. A process test covers the successful demo with the real binary.
 
-use std::os::unix::fs::PermissionsExt;
+use p2p_node_testing::program::write_program;
 
 use super::*;
 
@@ -8,8 +8,7 @@ use super::*;
 fn node(script: &str) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("node");
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("set");
+    write_program(&path, format!("#!/bin/sh\n{script}\n"));
     (directory, path)
 }
 

@@ -122,8 +122,7 @@ fn failing_node(home: &Path) -> PathBuf {
         binary()
     );
     let path = home.join("failing-node");
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    p2p_node_testing::program::write_program(&path, script);
     path
 }
 

@@ -117,9 +117,7 @@ impl Containers {
         if !start.exists() {
             let run = root().join("tests/container/run");
             let script = format!("#!/bin/sh\nexec '{}' box /app/bin/p2p-node \"$@\"\n", run.display());
-            std::fs::write(&start, script).unwrap();
-            let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(&start, executable).unwrap();
+            p2p_node_testing::program::write_program(&start, script);
         }
         let mut command = self.run("beside", program, args);
         command.env("P2P_NODE_BIN", &start).env("PYTHONPATH", root().join("sdk/python/src"));

@@ -5,8 +5,9 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::{child, closed, exit_code, quick, refused};
@@ -20,8 +21,13 @@ impl Binary {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("p2p-node-binary-{}-{number}", std::process::id()));
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        // A child process writes the file. A child that another thread forks would inherit a
+        // descriptor of this process, and the system does not start a file that is open for writing.
+        let write = format!(r#"cat >"$0" && chmod {mode:o} "$0""#);
+        let mut shell =
+            Command::new("sh").args(["-c", &write]).arg(&path).stdin(Stdio::piped()).spawn().unwrap();
+        shell.stdin.take().unwrap().write_all(content.as_ref()).unwrap();
+        assert!(shell.wait().unwrap().success());
         Binary(path)
     }
 }
