@@ -1,5 +1,5 @@
-//! The parts that the tests of several crates share: the interpreter of effects, a network in memory, programs,
-//! and the configuration of a core.
+//! The parts that the tests of several crates share: the interpreter of effects, a network in
+//! memory, the configuration of a core, and programs.
 
 pub mod config;
 pub mod interpreter;
