@@ -53,7 +53,7 @@ fn constants(out: &mut String, document: &Value) {
     let protocol = &document["protocol"];
     line(out, "", "Version of the contract.");
     let _ = writeln!(out, "export const PROTOCOL_VERSION = {protocol};");
-    line(out, "", "The limits of a node that was told nothing else.");
+    line(out, "", "The limits of a node with the default settings.");
     let _ = writeln!(out, "export const LIMITS: Limits = {};", document["limits"]);
 
     line(out, "", "The limits of the fields of commands, which are the same for every node.");

@@ -3,7 +3,7 @@
 /** Version of the contract. */
 export const PROTOCOL_VERSION = 1;
 
-/** The limits of a node that was told nothing else. */
+/** The limits of a node with the default settings. */
 export const LIMITS: Limits = {"maxDirectBytes":1040384,"maxInflight":1024,"maxInflightBytes":4194304,"maxLineBytes":1048576,"maxPauseMs":2000,"maxTopicBytes":61440,"maxUnacked":16384};
 
 /** The limits of the fields of commands, which are the same for every node. */

@@ -15,7 +15,7 @@ use crate::replies::line_bytes;
 /// Upper bound of the bytes of a peer in the answer to `peers`, without its name.
 const PEER_BYTES: usize = 256;
 
-/// Sets the access rule of an agent or node, or removes it if `standing` is `None`.
+/// Sets the access rule of an agent or node, or removes it if `rule` is `None`.
 pub(crate) fn set_access_rule(
     id: Option<Id>,
     command: &str,

@@ -22,8 +22,8 @@ fn pair() -> Mesh {
 /// answer.
 fn set_rule(mesh: &mut Mesh, command: &str, by_peer: bool) -> Value {
     let name = if by_peer { mesh.nodes[1].peer.to_string() } else { mesh.nodes[1].address.clone() };
-    mesh.command(2, &json!({"type": command, "peerId": name, "id": "standing"}).to_string());
-    let answer = mesh.nodes[2].lines.iter().rfind(|line| line["id"] == "standing");
+    mesh.command(2, &json!({"type": command, "peerId": name, "id": "rule"}).to_string());
+    let answer = mesh.nodes[2].lines.iter().rfind(|line| line["id"] == "rule");
     answer.unwrap().clone()
 }
 
