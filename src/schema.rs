@@ -7,7 +7,7 @@ use std::io::Write;
 
 use p2p_node_protocol::{
     Command, Counter, ErrorCode, Event, ExitCode, FIELD_LIMITS, Id, Limits, MessageKind, PROTOCOL_VERSION,
-    SdkErrorCode,
+    SDK_LIMITS, SdkErrorCode,
 };
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -69,6 +69,9 @@ pub fn document() -> Value {
         "fieldLimits": FIELD_LIMITS.iter().map(|limit| json!({
             "name": limit.name, "value": limit.value, "unit": limit.unit, "fields": limit.fields,
             "meaning": limit.meaning,
+        })).collect::<Vec<_>>(),
+        "sdkLimits": SDK_LIMITS.iter().map(|limit| json!({
+            "name": limit.name, "value": limit.value, "unit": limit.unit, "meaning": limit.meaning,
         })).collect::<Vec<_>>(),
         "messageKinds": MessageKind::ALL.iter().map(|kind| json!({
             "kind": kind.name, "priority": kind.priority,

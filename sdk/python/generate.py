@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Final, Literal, Union
 PROTOCOL_VERSION = {protocol}
 {limits}
 {field_limits}
+{sdk_limits}
 #: The priority of a `send` without `priority`, by its `kind`. All other kinds are medium.
 DEFAULT_PRIORITY: dict[str, Priority] = {default_priority}
 #: Exit codes after which a restart would fail the same way.
@@ -105,6 +106,12 @@ def comment(text: str, mark: str = "    #") -> str:
     return "".join(f"{mark} {line}\n" for line in textwrap.wrap(text, 98 - len(mark)))
 
 
+def constants(limits: list[dict[str, Any]]) -> str:
+    """Returns one constant for each limit, with its meaning as a comment."""
+    lines = (comment(limit["meaning"], "#:") + f"{snake(limit['name']).upper()} = {limit['value']}\n" for limit in limits)
+    return "".join(lines).rstrip()
+
+
 def mapping(values: dict[str, Any]) -> str:
     return "{\n" + "".join(f'    "{name}": {value},\n' for name, value in values.items()) + "}"
 
@@ -150,9 +157,8 @@ def module(document: Schema) -> str:
         limits=limits.rstrip(),
         final_codes=", ".join(str(code["code"]) for code in document["exitCodes"] if not code["restart"]),
         retryable=retryable,
-        field_limits="".join(
-            comment(limit["meaning"], "#:") + f"{snake(limit['name']).upper()} = {limit['value']}\n" for limit in document["fieldLimits"]
-        ).rstrip(),
+        field_limits=constants(document["fieldLimits"]),
+        sdk_limits=constants(document["sdkLimits"]),
         default_priority=mapping({kind["kind"]: json.dumps(kind["priority"]) for kind in document["messageKinds"]}),
         error_codes="".join(
             comment(code["meaning"], "    #:") + f'    {code["code"]}: Final = "{code["code"]}"\n' for code in codes + document["sdkErrorCodes"]

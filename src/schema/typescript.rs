@@ -56,10 +56,13 @@ fn constants(out: &mut String, document: &Value) {
     line(out, "", "The limits of a node with the default settings.");
     let _ = writeln!(out, "export const LIMITS: Limits = {};", document["limits"]);
 
+    let limits = |list_name| {
+        list(document, list_name).map(|limit| (limit, text(&limit["name"]), limit["value"].to_string()))
+    };
     line(out, "", "The limits of the fields of commands, which are the same for every node.");
-    let limits =
-        list(document, "fieldLimits").map(|limit| (limit, text(&limit["name"]), limit["value"].to_string()));
-    object(out, "FIELD_LIMITS", limits, " as const");
+    object(out, "FIELD_LIMITS", limits("fieldLimits"), " as const");
+    line(out, "", "The limits of the SDKs. The node does not know them.");
+    object(out, "SDK_LIMITS", limits("sdkLimits"), " as const");
     line(out, "", "The priority of a `send` without `priority`, by its `kind`. All other kinds are medium.");
     let kinds =
         list(document, "messageKinds").map(|kind| (kind, text(&kind["kind"]), kind["priority"].to_string()));
@@ -260,6 +263,7 @@ mod tests {
         assert!(module.contains("  /** A queue is full. */\n  BUSY: \"BUSY\",\n"));
         assert!(module.contains("  NOT_JOINED: \"NOT_JOINED\",\n"));
         assert!(module.contains("  maxTtlMs: 604800000,\n"));
+        assert!(module.contains("  maxFoundAgents: 4096,\n"));
         assert!(module.contains("  vote: \"high\",\n"));
     }
 }

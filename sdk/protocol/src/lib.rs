@@ -19,6 +19,7 @@ mod kind;
 mod limits;
 pub mod line;
 mod sdk_code;
+mod sdk_limit;
 
 pub use answer::{Answer, ConnectedPeer, StatusReport};
 pub use base64::{decode_base64, encode_base64};
@@ -36,6 +37,7 @@ pub use id::{Id, MAX_EXACT};
 pub use kind::MessageKind;
 pub use limits::{Limit, Limits};
 pub use sdk_code::SdkErrorCode;
+pub use sdk_limit::*;
 
 /// Highest version of the contract that this crate speaks, and the only one so far.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -14,13 +14,13 @@ from typing import Any
 import p2p_node
 from p2p_node import types
 from p2p_node.arguments import encode
-from p2p_node.channel import MAX_FOUND, MAX_TRACKED, Channel, Reply
+from p2p_node.channel import Channel, Reply
 from p2p_node.decode import Undecodable, content, decode_event
 from p2p_node.desired_state import DesiredState
 from p2p_node.errors import CommandRefused, Exit, LineTooLong, NodeClosed, P2PError
 from p2p_node.framer import Framer
 from p2p_node.supervisor import Restart, RestartDecision, Supervisor
-from p2p_node.types import FINAL_CODES
+from p2p_node.types import FINAL_CODES, MAX_FOUND_AGENTS, MAX_TRACKED_MESSAGES
 
 from .common import ROOT, binary
 
@@ -144,15 +144,15 @@ class Correlation(unittest.TestCase):
 
     def test_discovered_agents_are_collected_up_to_the_limit(self) -> None:
         number = self.ask("discover")
-        for _ in range(MAX_FOUND):
+        for _ in range(MAX_FOUND_AGENTS):
             self.assertIsNone(self.found(number))
         self.assertIsNotNone(self.found(number))
         self.say(type="result", id=number, command="discover", count=1)
-        self.assertEqual(len(self.told[0][1].found), MAX_FOUND)
+        self.assertEqual(len(self.told[0][1].found), MAX_FOUND_AGENTS)
 
     def test_tracked_deliveries_are_reported_once_and_limited(self) -> None:
         told: list[Any] = []
-        for number in range(MAX_TRACKED):
+        for number in range(MAX_TRACKED_MESSAGES):
             self.assertTrue(self.channel.track(f"m{number}", lambda delivery, error: told.append(delivery)))
         self.assertFalse(self.channel.track("one more", lambda delivery, error: None))
         for _ in range(2):

@@ -3,20 +3,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use p2p_node_protocol::{Answer, Delivery, ErrorEvent, Event, Id, Limits, PeerDiscovered};
+use p2p_node_protocol::{
+    Answer, Delivery, ErrorEvent, Event, Id, Limits, MAX_FOUND_AGENTS, MAX_TRACKED_MESSAGES, PeerDiscovered,
+};
 
 use crate::Error;
 
 /// The number of commands, without `send`s, that may wait for answers at the same time. It equals
 /// the node's default limit of unanswered commands.
 pub(crate) const MAX_PENDING: usize = Limits::STANDARD.max_inflight;
-
-/// The number of messages whose delivery the SDK tracks at the same time. The node's outbox holds 8
-/// MiB, which is fewer messages than this if each has 128 bytes or more.
-pub(crate) const MAX_TRACKED: usize = 65_536;
-
-/// The number of agents that the answer to one `discover` returns. Further agents arrive as events.
-pub(crate) const MAX_FOUND: usize = 4096;
 
 /// Matches incoming events to requests and deliveries. `A` is the waiter for an answer, `D` the
 /// waiter for a delivery.
@@ -76,10 +71,10 @@ impl<A, D> Channel<A, D> {
     }
 
     /// Tracks the delivery of a message: its event becomes [`Incoming::Delivery`]. Call it before
-    /// [`receive`](Self::receive) of the next event. Beyond [`MAX_TRACKED`] the waiter is dropped,
+    /// [`receive`](Self::receive) of the next event. Beyond [`MAX_TRACKED_MESSAGES`] the waiter is dropped,
     /// and the delivery arrives as an event.
     pub(crate) fn track(&mut self, message_id: String, waiter: D) {
-        if self.tracked.len() < MAX_TRACKED {
+        if self.tracked.len() < MAX_TRACKED_MESSAGES {
             self.tracked.insert(message_id, waiter);
         }
     }
@@ -100,7 +95,7 @@ impl<A, D> Channel<A, D> {
                 None => Incoming::Event(Event::Error(error)),
             },
             Event::PeerDiscovered(peer) => match self.pending_mut(peer.request_id.as_ref()) {
-                Some(pending) if pending.found.len() < MAX_FOUND => {
+                Some(pending) if pending.found.len() < MAX_FOUND_AGENTS => {
                     pending.found.push(*peer);
                     Incoming::Consumed
                 }
@@ -232,12 +227,12 @@ mod tests {
     fn agents_found_wait_for_their_answer_up_to_a_bound() {
         let mut channel = Named::new();
         let (asked, other) = (ping(&mut channel, "asked"), ping(&mut channel, "other"));
-        for _ in 0..MAX_FOUND {
+        for _ in 0..MAX_FOUND_AGENTS {
             assert!(matches!(channel.receive(found(&asked)), Incoming::Consumed));
         }
         assert!(matches!(channel.receive(found(&asked)), Incoming::Event(_)));
         let Incoming::Answer(_, Ok(reply)) = channel.receive(result(&asked)) else { panic!() };
-        assert_eq!(reply.found.len(), MAX_FOUND);
+        assert_eq!(reply.found.len(), MAX_FOUND_AGENTS);
         let Incoming::Answer(_, Ok(reply)) = channel.receive(result(&other)) else { panic!() };
         assert!(reply.found.is_empty());
     }
@@ -253,10 +248,10 @@ mod tests {
     #[test]
     fn tracking_is_bounded() {
         let mut channel = Named::new();
-        for number in 0..=MAX_TRACKED {
+        for number in 0..=MAX_TRACKED_MESSAGES {
             channel.track(number.to_string(), "mail");
         }
-        assert!(matches!(channel.receive(delivery(&MAX_TRACKED.to_string())), Incoming::Event(_)));
+        assert!(matches!(channel.receive(delivery(&MAX_TRACKED_MESSAGES.to_string())), Incoming::Event(_)));
         assert!(matches!(channel.receive(delivery("0")), Incoming::Delivery(..)));
     }
 

@@ -177,6 +177,13 @@ pub enum Error {
         /// The limit of this crate.
         limit: usize,
     },
+    /// The SDK tracks too many messages to report the delivery of this one. The node has accepted
+    /// the message; [`Event::Delivery`](crate::Event::Delivery) reports its delivery.
+    #[error("the SDK already tracks {limit} messages; an event reports the delivery of this one")]
+    TooManyMessages {
+        /// The limit of this crate.
+        limit: usize,
+    },
     /// The node violated the contract.
     #[error("the node broke the contract: {0}")]
     Contract(String),
@@ -211,6 +218,7 @@ impl Error {
             Error::IdentityChanged { .. } => SdkErrorCode::IdentityChanged.as_str(),
             Error::LineTooLong { .. } => ErrorCode::LineTooLong.as_str(),
             Error::TooManyCalls { .. } => ErrorCode::Busy.as_str(),
+            Error::TooManyMessages { .. } => SdkErrorCode::TooMany.as_str(),
             Error::Contract(_) => SdkErrorCode::Contract.as_str(),
         }
     }
@@ -239,6 +247,7 @@ impl Error {
             | Error::VersionMismatch { .. }
             | Error::IdentityChanged { .. }
             | Error::LineTooLong { .. }
+            | Error::TooManyMessages { .. }
             | Error::Contract(_) => false,
         }
     }

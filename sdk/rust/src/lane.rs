@@ -3,17 +3,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use p2p_node_protocol::{Limits, Send};
+use p2p_node_protocol::{Limits, MAX_WAITING_SENDS, RESERVED_COMMANDS, Send};
 
 use crate::Error;
-
-/// The number of `send`s that may wait in the SDK. Our choice: each one uses twice the memory of
-/// its data, and a program that waits for its `send`s has far fewer.
-pub(crate) const MAX_WAITING: usize = 65_536;
-
-/// The number of unanswered commands that the SDK reserves for commands other than `send`. Our
-/// choice.
-const RESERVED: usize = 64;
 
 /// The recipient of a `send`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -100,7 +92,8 @@ impl<W> Lane<W> {
     /// Starts to count for a new process, which has no unanswered `send`.
     pub(crate) fn reset(&mut self, limits: &Limits) {
         let count = limits.max_inflight;
-        self.limit = Usage { count: count - RESERVED.min(count / 2), bytes: limits.max_inflight_bytes };
+        self.limit =
+            Usage { count: count - RESERVED_COMMANDS.min(count / 2), bytes: limits.max_inflight_bytes };
         self.unanswered.clear();
         self.used.clear();
         self.total = Usage::default();
@@ -111,8 +104,8 @@ impl<W> Lane<W> {
         if let Some(error) = &self.closed {
             return Err(error.clone());
         }
-        if self.waiting >= MAX_WAITING {
-            return Err(Error::TooManyCalls { what: "sends", limit: MAX_WAITING });
+        if self.waiting >= MAX_WAITING_SENDS {
+            return Err(Error::TooManyCalls { what: "sends", limit: MAX_WAITING_SENDS });
         }
         self.waiting += 1;
         let queue = self.queues.entry(to.clone()).or_default();
@@ -265,14 +258,14 @@ mod tests {
     #[test]
     fn waiting_sends_are_bounded_and_fail_together() {
         let mut lane = lane();
-        for id in 0..MAX_WAITING {
+        for id in 0..MAX_WAITING_SENDS {
             push(&mut lane, "a", i64::try_from(id).unwrap(), 1);
         }
         let more = |lane: &mut Lane<()>| {
             lane.push(peer("b"), Waiting { id: -1, line: Vec::new(), bytes: 1, waiter: () })
         };
         assert!(matches!(more(&mut lane), Err(Error::TooManyCalls { .. })));
-        assert_eq!(lane.fail_all(Error::NodeClosed).len(), MAX_WAITING);
+        assert_eq!(lane.fail_all(Error::NodeClosed).len(), MAX_WAITING_SENDS);
         assert!(matches!(more(&mut lane), Err(Error::NodeClosed)));
         assert!(lane.pop().is_none());
     }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_node_protocol::{
-    Answer, Delivery, DeliveryState, Encoding, MAX_TTL_MS, Priority, Route, Send, encode_base64,
+    Answer, Delivery, DeliveryState, Encoding, MAX_TRACKED_MESSAGES, MAX_TTL_MS, Priority, Route, Send,
+    encode_base64,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::Error;
-use crate::channel::MAX_TRACKED;
 use crate::data;
 use crate::shared::{Answered, Outcome, Shared};
 
@@ -123,7 +123,7 @@ impl SentMessage {
     /// # Errors
     /// [`Error::Undelivered`] when the message did not arrive; [`Error::SidecarRestarted`] or
     /// [`Error::SidecarExited`] when the process ended before it reported the delivery;
-    /// [`Error::TooManyCalls`] when the SDK already tracked 65,536 other messages as the node
+    /// [`Error::TooManyMessages`] when the SDK already tracked 65,536 other messages as the node
     /// accepted this one: then [`Event::Delivery`](crate::Event::Delivery) reports the delivery.
     pub async fn delivered(&self) -> Result<Delivery, Error> {
         let mut outcome = self.outcome.clone();
@@ -132,7 +132,7 @@ impl SentMessage {
             Some(delivery) if delivery.state == DeliveryState::Delivered => Ok(*delivery),
             Some(delivery) => Err(Error::Undelivered(delivery)),
             None => {
-                let many = Error::TooManyCalls { what: "mails", limit: MAX_TRACKED };
+                let many = Error::TooManyMessages { limit: MAX_TRACKED_MESSAGES };
                 Err(self.shared.closed().map_or(many, Error::after_send))
             }
         }
@@ -152,4 +152,29 @@ pub struct Published {
 pub(crate) fn message_id(answer: &Answer) -> Result<String, Error> {
     let id = answer.message_id.clone();
     id.ok_or_else(|| Error::Contract("the answer to `send` has no messageId".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_node_protocol::Id;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::outgoing::Outgoing;
+    use crate::process::Tail;
+
+    #[tokio::test]
+    async fn delivery_of_untracked_message_fails_with_too_many_and_is_not_retryable() {
+        let outgoing = Arc::new(Outgoing::new(watch::Sender::new(())));
+        let shared = Arc::new(Shared::new(outgoing, Tail::default()));
+        let (dropped_by_channel, outcome) = watch::channel(None);
+        let answer =
+            Box::new(Answer { message_id: Some("m".to_owned()), ..Answer::new(Id::Number(1), "send") });
+        let sent =
+            SentMessage::new(Answered { answer, found: Vec::new(), outcome: Some(outcome), shared }).unwrap();
+        drop(dropped_by_channel);
+        let error = sent.delivered().await.unwrap_err();
+        assert_eq!((error.code(), error.retryable()), ("TOO_MANY", false));
+        assert!(error.to_string().contains("65536"), "{error}");
+    }
 }

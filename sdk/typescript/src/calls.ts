@@ -9,13 +9,11 @@ import type { CallOptions } from "./options.js";
 import type { KeepAlive } from "./process.js";
 import { SendQueue } from "./sends.js";
 import { after } from "./timer.js";
-import { ErrorCode, LIMITS, type Command, type Delivery } from "./types.js";
+import { ErrorCode, LIMITS, SDK_LIMITS, type Command, type Delivery } from "./types.js";
 import { subject, type DesiredState } from "./desired_state.js";
 
 /** Maximum number of unwritten calls other than `send`; the same as for `send`s. */
-export const MAX_WAITING_CALLS = 65_536;
-/** Unanswered commands that `send`s leave to other commands. The node answers those at once. */
-const RESERVED = 64;
+const MAX_WAITING_CALLS = SDK_LIMITS.maxWaitingSends;
 /** Delay in ms before the SDK repeats an `ack` after `BUSY`. */
 const ACK_RETRY_MS = 1000;
 
@@ -37,7 +35,7 @@ export class Calls {
   readonly acks = new AckQueue();
   readonly #desired: DesiredState;
   readonly #keepAlive: KeepAlive;
-  readonly #sends = new SendQueue<Call>({ sends: LIMITS.maxInflight - RESERVED, bytes: LIMITS.maxInflightBytes });
+  readonly #sends = new SendQueue<Call>({ sends: LIMITS.maxInflight - SDK_LIMITS.reservedCommands, bytes: LIMITS.maxInflightBytes });
   readonly #others = new Set<Call>();
   #child: Child | undefined;
   #isWriteDue = false;
@@ -53,7 +51,7 @@ export class Calls {
   /** Starts to write to a process that is ready. */
   use(child: Child): void {
     this.#child = child;
-    this.#sends.credit = { sends: Math.max(1, child.limits.maxInflight - RESERVED), bytes: child.limits.maxInflightBytes };
+    this.#sends.credit = { sends: Math.max(1, child.limits.maxInflight - SDK_LIMITS.reservedCommands), bytes: child.limits.maxInflightBytes };
     this.write();
   }
 
@@ -197,7 +195,7 @@ export class Calls {
         // `SentMessage`, so its delivery arrives as an event.
         if (outcome !== undefined && messageId !== undefined && delivery === "accepted" && !call.abandoned) {
           const tracked = child.channel.track(messageId, outcome);
-          const full = "the SDK tracks too many deliveries; this one arrives as an event";
+          const full = `the SDK already tracks ${SDK_LIMITS.maxTrackedMessages} messages; an event reports the delivery of this one`;
           if (!tracked) outcome.reject(new P2PError(ErrorCode.TOO_MANY, full));
         }
         this.#ended(call);

@@ -1,15 +1,7 @@
 /** Matches answers to requests. No I/O: the owner of the channel moves lines and events. */
 
 import { CommandRefused, LineTooLong, type P2PError } from "./errors.js";
-import { LIMITS, type Answer, type Command, type Delivery, type Event, type PeerDiscovered } from "./types.js";
-
-/**
- * Maximum number of messages whose delivery the channel tracks. The node's outbox holds 8 MiB, so
- * it reaches its own limit first if messages have 128 bytes or more.
- */
-export const MAX_TRACKED = 65_536;
-/** Maximum number of agents in the reply to one `discover`. Further agents arrive as events. */
-export const MAX_FOUND = 4096;
+import { LIMITS, SDK_LIMITS, type Answer, type Command, type Delivery, type Event, type PeerDiscovered } from "./types.js";
 
 /** A `result`, and the agents that `discover` found under its id. */
 export interface Reply {
@@ -70,10 +62,10 @@ export class Channel {
 
   /**
    * Sends the delivery of a message to `waiter`. Returns `false` if the channel tracks
-   * `MAX_TRACKED` messages already; the delivery then arrives as an event.
+   * `maxTrackedMessages` messages already; the delivery then arrives as an event.
    */
   track(messageId: string, waiter: Waiter<Delivery>): boolean {
-    if (this.#tracked.size >= MAX_TRACKED) return false;
+    if (this.#tracked.size >= SDK_LIMITS.maxTrackedMessages) return false;
     this.#tracked.set(messageId, waiter);
     return true;
   }
@@ -93,7 +85,7 @@ export class Channel {
       }
       case "peer_discovered": {
         const pending = typeof event.requestId === "number" ? this.#pending.get(event.requestId) : undefined;
-        if (pending === undefined || pending.found.length >= MAX_FOUND) return event;
+        if (pending === undefined || pending.found.length >= SDK_LIMITS.maxFoundAgents) return event;
         pending.found.push(event);
         return undefined;
       }

@@ -2,11 +2,12 @@
  * `send`s that wait for credit: in order for each recipient, and in turn among recipients. No I/O.
  */
 
+import { SDK_LIMITS } from "./types.js";
+
 /**
- * Maximum number of waiting `send`s, and maximum size of their lines in bytes. A program should
- * wait for answers well before it reaches either.
+ * Maximum size in bytes of the lines of waiting `send`s. A program should wait for answers well
+ * before it reaches this limit or `SDK_LIMITS.maxWaitingSends`.
  */
-export const MAX_WAITING_SENDS = 65_536;
 export const MAX_WAITING_BYTES = 256 << 20;
 
 /** The unanswered `send`s, and the bytes of their lines, that the node accepts. */
@@ -40,7 +41,7 @@ export class SendQueue<T> {
 
   /** Adds a `send`. Returns `false` if too many `send`s already wait. */
   push(recipient: string, bytes: number, item: T): boolean {
-    const isFull = this.size >= MAX_WAITING_SENDS || this.bytes + bytes > MAX_WAITING_BYTES;
+    const isFull = this.size >= SDK_LIMITS.maxWaitingSends || this.bytes + bytes > MAX_WAITING_BYTES;
     if (isFull && this.size > 0) return false;
     const lane = this.#lanes.get(recipient) ?? { waiting: new Map<T, number>(), inFlight: 0, inFlightBytes: 0 };
     lane.waiting.set(item, bytes);

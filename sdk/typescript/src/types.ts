@@ -40,6 +40,27 @@ export const FIELD_LIMITS = {
   maxAckMessages: 1024,
 } as const;
 
+/** The limits of the SDKs. The node does not know them. */
+export const SDK_LIMITS = {
+  /**
+   * Messages whose delivery an SDK tracks at the same time. The node's outbox holds 8 MiB, so
+   * it reaches its own limit first if messages have 128 bytes or more.
+   */
+  maxTrackedMessages: 65536,
+  /**
+   * `send`s that wait in an SDK for credit of the node. A program that waits for its `send`s
+   * has far fewer.
+   */
+  maxWaitingSends: 65536,
+  /** Agents that the answer to one `discover` returns. Further agents arrive as events. */
+  maxFoundAgents: 4096,
+  /**
+   * Unanswered commands that `send`s leave to other commands. The node answers other commands
+   * at once, so a few are enough.
+   */
+  reservedCommands: 64,
+} as const;
+
 /** The priority of a `send` without `priority`, by its `kind`. All other kinds are medium. */
 export const DEFAULT_PRIORITY: Readonly<Record<string, Priority>> = {
   block_announce: "high",

@@ -6,8 +6,8 @@ import { describe, test } from "node:test";
 
 import { ackOf, AckQueue } from "../src/acks.js";
 import { CommandRefused, NodeClosed } from "../src/errors.js";
-import { MAX_WAITING_BYTES, MAX_WAITING_SENDS, SendQueue } from "../src/sends.js";
-import { FIELD_LIMITS } from "../src/types.js";
+import { MAX_WAITING_BYTES, SendQueue } from "../src/sends.js";
+import { FIELD_LIMITS, SDK_LIMITS } from "../src/types.js";
 import { LineWriter } from "../src/writer.js";
 import { until } from "./common.js";
 
@@ -68,7 +68,7 @@ describe("sends", () => {
   });
 
   test("waiting sends above the limits of number or bytes are rejected", () => {
-    const [many, large] = [filled(1, 1, { a: MAX_WAITING_SENDS }), new SendQueue<string>({ sends: 1, bytes: 1 })];
+    const [many, large] = [filled(1, 1, { a: SDK_LIMITS.maxWaitingSends }), new SendQueue<string>({ sends: 1, bytes: 1 })];
     assert.equal(many.push("b", 1, "one more"), false);
     assert.equal(large.push("a", MAX_WAITING_BYTES + 1, "by itself"), true);
     assert.equal(large.push("a", 1, "one more"), false);

@@ -6,14 +6,14 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
-import { Channel, encode, MAX_FOUND, MAX_TRACKED, type Reply } from "../src/channel.js";
+import { Channel, encode, type Reply } from "../src/channel.js";
 import { content, decodeEvent, Undecodable } from "../src/decode.js";
 import { DesiredState } from "../src/desired_state.js";
 import { CommandRefused, LineTooLong, NodeClosed, P2PError, SidecarExited, SidecarRestarted } from "../src/errors.js";
 import { Framer } from "../src/framer.js";
 import { Supervisor, type RestartDecision } from "../src/supervisor.js";
 import { DEFAULT_PRIORITY, ErrorCode } from "../src/index.js";
-import { FINAL_CODES, LIMITS, RETRYABLE, type Command, type Event } from "../src/types.js";
+import { FINAL_CODES, LIMITS, RETRYABLE, SDK_LIMITS, type Command, type Event } from "../src/types.js";
 import { binary, ROOT } from "./common.js";
 
 /** Returns a pseudo-random generator with a seed. */
@@ -144,21 +144,21 @@ describe("channel", () => {
     const { told, ask, say } = asking();
     const id = ask("discover");
     const found = (): Event | undefined => say({ type: "peer_discovered", peerId: "p", topics: [], address: "0xA", role: "full", addrs: [], capabilities: [], expiresAtMs: 1, requestId: id });
-    for (let count = 0; count < MAX_FOUND; count++) assert.equal(found(), undefined);
+    for (let count = 0; count < SDK_LIMITS.maxFoundAgents; count++) assert.equal(found(), undefined);
     assert.ok(found());
     say({ type: "result", id, command: "discover", count: 1 });
-    assert.equal(told[0]?.[1]?.found.length, MAX_FOUND);
+    assert.equal(told[0]?.[1]?.found.length, SDK_LIMITS.maxFoundAgents);
   });
 
   test("tracked deliveries are reported once and limited", () => {
     const { channel, say } = asking();
     const told: string[] = [];
     const waiter = { resolve: (delivery: { messageId: string }) => void told.push(delivery.messageId), reject: () => assert.fail() };
-    for (let number = 0; number < MAX_TRACKED; number++) assert.ok(channel.track(`m${number}`, waiter));
+    for (let number = 0; number < SDK_LIMITS.maxTrackedMessages; number++) assert.ok(channel.track(`m${number}`, waiter));
     assert.ok(!channel.track("one more", waiter));
     for (let count = 0; count < 2; count++) say({ type: "delivery", messageId: "m7", state: "delivered", attempts: 1 });
     assert.deepEqual(told, ["m7"]);
-    assert.equal(channel.tracked, MAX_TRACKED - 1);
+    assert.equal(channel.tracked, SDK_LIMITS.maxTrackedMessages - 1);
   });
 
   test("a closed channel fails waiting and later requests", () => {

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import CommandRefused, LineTooLong, P2PError
-from .types import MAX_LINE_BYTES, Answer, Delivery, ErrorEvent, Event, PeerDiscovered
-
-#: Maximum number of messages whose delivery the channel tracks. The node's outbox holds 8 MiB, so
-#: it reaches its own limit first if messages have 128 bytes or more.
-MAX_TRACKED = 65_536
-#: Maximum number of agents in the reply to one `discover`. Further agents arrive as events.
-MAX_FOUND = 4096
+from .types import (
+    MAX_FOUND_AGENTS,
+    MAX_LINE_BYTES,
+    MAX_TRACKED_MESSAGES,
+    Answer,
+    Delivery,
+    ErrorEvent,
+    Event,
+    PeerDiscovered,
+)
 
 
 @dataclass
@@ -67,8 +70,8 @@ class Channel:
 
     def track(self, message_id: str, waiter: DeliveryWaiter) -> bool:
         """Sends the delivery of a message to `waiter`. Returns `False` if the channel tracks
-        `MAX_TRACKED` messages already; the delivery then arrives as an event."""
-        if len(self._tracked) >= MAX_TRACKED:
+        `MAX_TRACKED_MESSAGES` messages already; the delivery then arrives as an event."""
+        if len(self._tracked) >= MAX_TRACKED_MESSAGES:
             return False
         self._tracked[message_id] = waiter
         return True
@@ -88,7 +91,7 @@ class Channel:
             pending.waiter(None, error)
         elif isinstance(event, PeerDiscovered):
             pending = self._pending.get(event.request_id) if isinstance(event.request_id, int) else None
-            if pending is None or len(pending.found) >= MAX_FOUND:
+            if pending is None or len(pending.found) >= MAX_FOUND_AGENTS:
                 return event
             pending.found.append(event)
         elif isinstance(event, Delivery):

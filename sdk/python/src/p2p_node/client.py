@@ -427,7 +427,7 @@ def _opening(options: Callable[OptionsOf, Options]) -> Callable[OptionsOf, OpenC
         return OpenContext(options(*args, **more))
 
     # Gives `help` the same parameters.
-    open.__signature__ = options_signature().replace(return_annotation="Opening")  # type: ignore[attr-defined]
+    open.__signature__ = options_signature().replace(return_annotation="OpenContext")  # type: ignore[attr-defined]
     open.__qualname__ = "open"
     open.__doc__ = """Starts a node, waits until it is ready, and restarts it after a crash. Use
     `async with p2p_node.open(…) as node`, or `node = await p2p_node.open(…)` with a later

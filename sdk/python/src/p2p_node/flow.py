@@ -7,11 +7,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Generic, Hashable, TypeVar
 
-from .types import MAX_INFLIGHT, MAX_INFLIGHT_BYTES, Limits
-
-#: Unanswered commands that `send`s leave to other commands. The node answers those at once, so a
-#: few are enough.
-RESERVED = 64
+from .types import MAX_INFLIGHT, MAX_INFLIGHT_BYTES, RESERVED_COMMANDS, Limits
 
 C = TypeVar("C", bound=Hashable)
 
@@ -121,11 +117,11 @@ class CommandQueue(Generic[C]):
         return len(self._commands) + sum(len(lane.waiting) for lane in self._lanes.values())
 
     def _has_credit(self, send: Send) -> bool:
-        fits = self._unanswered < self._max_commands - RESERVED and self._bytes + send.size <= self._max_bytes
+        fits = self._unanswered < self._max_commands - RESERVED_COMMANDS and self._bytes + send.size <= self._max_bytes
         return fits or self._unanswered == 0
 
     def _is_within_share(self, lane: _Lane[C], send: Send) -> bool:
-        count, size = (self._max_commands - RESERVED) // 2, self._max_bytes // 2
+        count, size = (self._max_commands - RESERVED_COMMANDS) // 2, self._max_bytes // 2
         return (lane.unanswered < count and lane.bytes + send.size <= size) or lane.unanswered == 0
 
     def _start(self, lane: _Lane[C], send: Send) -> C:

@@ -40,7 +40,7 @@ from .mailbox import Mailbox
 from .options import Options
 from .process import Process
 from .supervisor import Supervisor
-from .types import PROTOCOL_VERSION, Delivery, ErrorCode, ErrorEvent, Message, Ready
+from .types import MAX_TRACKED_MESSAGES, PROTOCOL_VERSION, Delivery, ErrorCode, ErrorEvent, Message, Ready
 from .desired_state import DesiredState
 
 #: Seconds until the SDK repeats a retryable `ack`. The node retries its disk at the same interval.
@@ -172,7 +172,7 @@ class SupervisedNode:
                 # has no `SentMessage`, so its delivery arrives as an event.
                 if call.outcome is not None and accepted is not None and not call.abandoned:
                     if not child.channel.track(accepted, delivered):
-                        message = "the SDK tracks too many deliveries; this one arrives as an event"
+                        message = f"the SDK already tracks {MAX_TRACKED_MESSAGES} messages; an event reports the delivery of this one"
                         resolve(call.outcome, None, P2PError(ErrorCode.TOO_MANY, message))
             resolve(call.answer, reply, after_writing(call, error))
             self._write_what_waits()

@@ -38,6 +38,17 @@ MAX_CAPABILITIES = 16
 MAX_CAPABILITIES_BYTES = 256
 #: Messages in one `ack`: as many as commands may be unanswered. They fit into a line of 64 KiB.
 MAX_ACK_MESSAGES = 1024
+#: Messages whose delivery an SDK tracks at the same time. The node's outbox holds 8 MiB, so it
+#: reaches its own limit first if messages have 128 bytes or more.
+MAX_TRACKED_MESSAGES = 65536
+#: `send`s that wait in an SDK for credit of the node. A program that waits for its `send`s has far
+#: fewer.
+MAX_WAITING_SENDS = 65536
+#: Agents that the answer to one `discover` returns. Further agents arrive as events.
+MAX_FOUND_AGENTS = 4096
+#: Unanswered commands that `send`s leave to other commands. The node answers other commands at
+#: once, so a few are enough.
+RESERVED_COMMANDS = 64
 #: The priority of a `send` without `priority`, by its `kind`. All other kinds are medium.
 DEFAULT_PRIORITY: dict[str, Priority] = {
     "block_announce": "high",
