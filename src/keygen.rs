@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_makes_a_node_of_the_address_and_peer_id_that_were_shown() {
+    fn generated_key_file_yields_printed_address_and_peer_id() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join(".env.alice");
         let mut shown = Vec::new();
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_exists_is_left_as_it_is() {
+    fn existing_key_file_is_not_overwritten() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("key");
         std::fs::write(&path, "mine").expect("written");

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_that_does_not_read_costs_lines_and_no_time() {
+    fn full_stderr_drops_log_lines_and_never_blocks() {
         let (mut reader, pipe) = io::pipe().expect("a pipe");
         let queue = writer(pipe).expect("a thread");
         let line = [b'x'; 1024];
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_is_out_when_the_guard_is_gone() {
+    fn dropped_guard_flushes_last_line() {
         let (mut reader, pipe) = io::pipe().expect("a pipe");
         let logging = Logging(writer(pipe).expect("a thread"));
         Lossy(logging.0.clone()).write_all(b"last words\n").expect("never an error");

@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     #[ignore = "ends this process; run by the test below"]
-    fn child_of_the_panic_test() {
+    fn panic_test_child() {
         let pipe = Pipe::stdio().expect("a pipe");
         end_process_on_panic(pipe.crash_reporter());
         assert_eq!(crate::io::store::catch_panic::catch_panic(|| -> u8 { panic!("expected") }), None);
@@ -73,9 +73,9 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_on_any_thread_is_told_and_ends_the_process() {
+    fn panic_on_any_thread_is_reported_and_ends_process() {
         let output = Command::new(std::env::current_exe().expect("a path"))
-            .args(["--exact", "panic_hook::tests::child_of_the_panic_test", "--ignored", "--nocapture"])
+            .args(["--exact", "panic_hook::tests::panic_test_child", "--ignored", "--nocapture"])
             .stdin(Stdio::null())
             .output()
             .expect("it runs");

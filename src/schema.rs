@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_and_event_is_there_with_its_envelope() {
+    fn schema_has_every_command_and_event_with_common_fields() {
         let document = document();
         assert!(types(&document["commands"]).contains(&"connect"));
         assert!(types(&document["events"]).contains(&"peer_discovered"));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn no_reference_leads_nowhere() {
+    fn every_reference_has_a_definition() {
         fn check(value: &Value, document: &Value) {
             if let Some(reference) = value["$ref"].as_str() {
                 let pointer = reference.strip_prefix('#').expect("a reference within the document");
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_says_what_it_means_and_whether_to_try_again() {
+    fn every_error_code_has_meaning_and_retryable() {
         let document = document();
         let codes = document["errorCodes"].as_array().expect("codes");
         assert_eq!(codes.len(), ErrorCode::ALL.len());

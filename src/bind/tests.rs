@@ -75,7 +75,7 @@ fn wallet(key: &AgentKey, printed: &Value) -> String {
 }
 
 #[test]
-fn two_steps_and_a_wallet_make_a_binding_for_the_key_that_was_made() {
+fn print_and_sign_steps_bind_generated_node_key() {
     let desk = Desk::new();
     let (printed, typed) = desk.ask(&["--network", "village", "--days", "30", "--chain-id", "5"]);
     let key_file = desk.path("data/node.key");
@@ -108,7 +108,7 @@ fn two_steps_and_a_wallet_make_a_binding_for_the_key_that_was_made() {
 }
 
 #[test]
-fn a_signature_that_is_not_the_accounts_is_refused_and_writes_nothing() {
+fn signature_of_another_account_is_rejected_and_nothing_written() {
     let desk = Desk::new();
     let (printed, typed) = desk.ask(&[]);
     let out = desk.path("binding.json");
@@ -140,7 +140,7 @@ fn a_signature_that_is_not_the_accounts_is_refused_and_writes_nothing() {
 }
 
 #[test]
-fn typed_data_that_was_changed_or_is_for_another_node_or_network_is_refused() {
+fn changed_or_foreign_typed_data_is_rejected() {
     let desk = Desk::new();
     let (mut printed, typed) = desk.ask(&[]);
     let signature = wallet(&agent(0x11), &printed);
@@ -160,7 +160,7 @@ fn typed_data_that_was_changed_or_is_for_another_node_or_network_is_refused() {
 }
 
 #[test]
-fn a_key_at_hand_signs_at_once_or_what_was_printed_elsewhere() {
+fn private_key_signs_new_or_printed_typed_data() {
     let desk = Desk::new();
     let env = desk.put(".env", format!("PRIVATE_KEY=0x{}\n", "11".repeat(32)));
     let (dir, out) = (desk.path("data"), desk.path("binding.json"));
@@ -187,7 +187,7 @@ fn a_key_at_hand_signs_at_once_or_what_was_printed_elsewhere() {
 }
 
 #[test]
-fn the_command_line_keeps_the_steps_apart() {
+fn command_line_rejects_flags_of_another_step() {
     let parse = |args: &[&str]| Cli::try_parse_from([&["p2p-node", "bind"], args].concat());
     for bad in [
         &[][..],

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_numbered_and_never_quoted() {
+    fn bad_line_is_reported_by_number_without_content() {
         let long = "x".repeat(20_000);
         for (text, line) in
             [("A=1\n\nhunter2 hunter2\nB=2\n".to_owned(), 3), (format!("A={long}\nhunter2 is bad"), 2)]
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_at_the_limit_is_read_and_one_byte_more_is_not() {
+    fn file_at_size_limit_is_read_and_longer_file_rejected() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("big");
         let mut text = b"A=1\n#".to_vec();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_none_and_a_directory_is_an_error() {
+    fn missing_file_is_none_and_directory_is_error() {
         let directory = tempfile::tempdir().expect("a directory");
         assert!(EnvFile::read(&directory.path().join("none")).expect("no error").is_none());
         assert!(matches!(EnvFile::read(directory.path()), Err(EnvFileError::Unreadable(_))));

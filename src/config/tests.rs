@@ -57,7 +57,7 @@ impl Case {
 }
 
 #[test]
-fn without_anything_the_node_keeps_to_this_machine() {
+fn empty_configuration_limits_node_to_loopback() {
     let config = case(&[]).config();
     assert_eq!((config.network.as_str(), config.address_scope), ("dev", AddressScope::Loopback));
     assert_eq!(
@@ -81,7 +81,7 @@ fn flag_then_named_file_then_environment_then_dot_env_then_default() {
 }
 
 #[test]
-fn a_binding_and_a_node_key_are_files_named_by_flag_or_variable() {
+fn binding_and_node_key_files_are_named_by_flag_or_variable() {
     let config = case(&["--binding", "a", "--node-key", "b"]).env("P2P_NODE_BINDING", "c").config();
     assert_eq!((config.binding_file, config.node_key_file), (Some("a".into()), Some("b".into())));
     let config = case(&["-e", "named"]).file("named", "P2P_NODE_BINDING=a\nP2P_NODE_NODE_KEY=b").config();
@@ -91,7 +91,7 @@ fn a_binding_and_a_node_key_are_files_named_by_flag_or_variable() {
 }
 
 #[test]
-fn an_empty_value_counts_as_none() {
+fn empty_variable_counts_as_unset() {
     let config = case(&["-e", "named"])
         .file("named", "P2P_NODE_NETWORK=\nP2P_NODE_PORT=")
         .env("P2P_NODE_PORT", "7")
@@ -100,7 +100,7 @@ fn an_empty_value_counts_as_none() {
 }
 
 #[test]
-fn variables_of_the_first_sidecar_that_mean_nothing_yet_do_no_harm() {
+fn unused_variables_of_first_sidecar_are_ignored() {
     let file = "PRIVATE_KEY=0xabc\nREGISTRY_ADDRESS=0xdef\nRPC_URL=http://127.0.0.1:8545";
     let config = case(&["-e", ".env.agent1", "-p", "8000"]).file(".env.agent1", file).config();
     assert_eq!(config.private_key.as_ref().map(Secret::expose), Some("0xabc"));
@@ -108,14 +108,14 @@ fn variables_of_the_first_sidecar_that_mean_nothing_yet_do_no_harm() {
 }
 
 #[test]
-fn the_key_is_never_shown_and_never_a_flag() {
+fn private_key_is_never_printed_and_has_no_flag() {
     let config = case(&[]).env("PRIVATE_KEY", "hunter2").config();
     assert!(!format!("{config:?}").contains("hunter2"));
     assert!(Cli::try_parse_from(["p2p-node", "--private-key", "hunter2"]).is_err());
 }
 
 #[test]
-fn a_missing_named_file_is_an_error_and_a_missing_dot_env_is_not() {
+fn missing_named_env_file_fails_and_missing_dot_env_does_not() {
     let error = case(&["-e", "nowhere"]).error();
     assert_eq!(error.exit_code(), ExitCode::Config);
     assert_eq!(error.to_string(), "env file nowhere does not exist");
@@ -123,7 +123,7 @@ fn a_missing_named_file_is_an_error_and_a_missing_dot_env_is_not() {
 }
 
 #[test]
-fn bad_line_in_a_named_env_file_or_of_our_own_is_told_by_its_number() {
+fn bad_line_in_named_env_file_is_reported_by_number() {
     let error = case(&["-e", "named"]).file("named", "A=1\nhunter2 oh no\n").error();
     assert_eq!(error.exit_code(), ExitCode::Config);
     assert_eq!(error.to_string(), "env file named line 2 is not of the form NAME=value");
@@ -134,7 +134,7 @@ fn bad_line_in_a_named_env_file_or_of_our_own_is_told_by_its_number() {
 }
 
 #[test]
-fn dot_env_of_another_program_does_no_harm() {
+fn dot_env_of_another_program_is_ignored() {
     let text = "oh no\nNETWORK=mainnet\nROLE=assistant\nP2P_PORT=tcp://10.43.0.17:8000\nLISTEN=:8080\nACK=1\nP2P_NODE_NAME=ours\nLOG_LEVEL=WARNING\nX='";
     let config = case(&[]).file(".env", text).config();
     assert_eq!((config.network.as_str(), config.port, config.name.as_str()), ("dev", 0, "ours"));
@@ -149,7 +149,7 @@ fn dot_env_of_another_program_does_no_harm() {
 }
 
 #[test]
-fn port_that_kubernetes_sets_for_a_service_called_p2p_node_is_none_of_ours() {
+fn port_variable_of_kubernetes_service_is_ignored() {
     for link in ["tcp://10.43.0.17:8000", "udp://10.43.0.17:8000", "sctp://[fd00::17]:8000"] {
         assert_eq!(case(&[]).env("P2P_NODE_PORT", link).config().port, 0, "{link}");
         let beside = case(&[]).env("P2P_NODE_PORT", link).file(".env", "P2P_NODE_PORT=4001");
@@ -162,7 +162,7 @@ fn port_that_kubernetes_sets_for_a_service_called_p2p_node_is_none_of_ours() {
 }
 
 #[test]
-fn key_in_an_env_file_is_used_only_if_nobody_else_may_read_it_and_its_file_is_known() {
+fn key_in_env_file_requires_private_file_and_reports_its_path() {
     for (line, name) in [(&["-e", "named"][..], "named"), (&[], ".env")] {
         let case = case(line).file(name, "PRIVATE_KEY=hunter2");
         assert_eq!(case.config().private_key_file, Some(name.into()));
@@ -184,7 +184,7 @@ fn key_in_an_env_file_is_used_only_if_nobody_else_may_read_it_and_its_file_is_kn
 }
 
 #[test]
-fn bootstrap_peers_come_as_a_list_or_repeated() {
+fn bootstrap_peers_are_accepted_as_list_or_repeated_flag() {
     let other = PEER.replace("4001", "4002");
     let twice = case(&["--bootstrap", PEER, "--bootstrap", PEER]).config();
     assert_eq!(twice.bootstrap.len(), 2);
@@ -193,7 +193,7 @@ fn bootstrap_peers_come_as_a_list_or_repeated() {
 }
 
 #[test]
-fn a_bad_value_is_told_with_its_place() {
+fn bad_value_is_reported_with_its_source() {
     for (line, told) in [
         (
             ["--bootstrap", "/ip4/127.0.0.1/tcp/4001"],
@@ -222,7 +222,7 @@ fn a_bad_value_is_told_with_its_place() {
 }
 
 #[test]
-fn names_at_their_limit_are_taken_and_one_byte_more_is_not() {
+fn names_at_limit_are_accepted_and_longer_ones_rejected() {
     for (check, limit) in [
         (network_name as fn(&str) -> Result<String, String>, MAX_NETWORK_BYTES),
         (short_text as fn(&str) -> Result<String, String>, MAX_NAME_BYTES),
@@ -235,14 +235,14 @@ fn names_at_their_limit_are_taken_and_one_byte_more_is_not() {
 }
 
 #[test]
-fn connect_is_a_switch_that_a_variable_can_turn_on_and_the_flag_off() {
+fn connect_flag_overrides_variable() {
     assert!(case(&["--connect"]).config().connect);
     assert!(case(&[]).env("P2P_NODE_CONNECT", "1").config().connect);
     assert!(!case(&["--connect=false"]).env("P2P_NODE_CONNECT", "1").config().connect);
 }
 
 #[test]
-fn the_command_line_is_well_formed_and_its_help_names_every_variable() {
+fn command_line_is_valid_and_help_names_every_variable() {
     Cli::command().debug_assert();
     let help = Cli::command().render_long_help().to_string();
     for variable in [

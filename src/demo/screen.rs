@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_fits_is_whole_and_a_longer_one_ends_in_an_ellipsis() {
+    fn short_line_is_complete_and_long_line_ends_in_ellipsis() {
         assert_eq!(shorten("äöü", 3), "äöü");
         assert_eq!(shorten("äöüx", 3), "äö…");
     }

@@ -28,33 +28,33 @@ async fn told(script: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_node_that_dies_is_named_with_its_status_and_last_words() {
+async fn exited_node_is_reported_with_status_and_stderr_tail() {
     let told = told("echo 'no room' >&2; exit 78").await;
     assert!(told.starts_with("bootstrap "), "{told}");
     assert!(told.contains("exit status: 78") && told.contains("\n  no room"), "{told}");
 }
 
 #[tokio::test]
-async fn an_error_event_ends_the_demo_at_once() {
+async fn error_event_ends_demo_immediately() {
     let line = r#"{"type":"error","code":"LISTEN_FAILED","message":"port 0 is taken","retryable":true}"#;
     let told = told(&format!("read line; echo '{line}'; read line")).await;
     assert_eq!(told, "bootstrap answered LISTEN_FAILED (port 0 is taken) while ready was awaited");
 }
 
 #[tokio::test]
-async fn a_stdout_that_is_not_the_contract_is_quoted() {
+async fn stdout_outside_contract_is_quoted() {
     let told = told("echo 'Hello, world!'; read line; read line").await;
     assert_eq!(told, "bootstrap wrote an invalid event: Hello, world!");
 }
 
 #[tokio::test]
-async fn a_binary_that_is_not_there_is_named() {
+async fn missing_binary_is_reported_by_path() {
     let told = run(Path::new("/nonexistent/p2p-node"), screen()).await.expect_err("a failure").to_string();
     assert!(told.starts_with("bootstrap could not be started from /nonexistent/p2p-node: "), "{told}");
 }
 
 #[tokio::test]
-async fn a_node_that_says_nothing_is_named_with_what_was_awaited() {
+async fn silent_node_is_reported_with_awaited_event() {
     let (directory, binary) = node("exec sleep 1000");
     let mut child = start(&binary, directory.path());
     child.send("connect", "start", json!({})).await.expect("written");
@@ -65,7 +65,7 @@ async fn a_node_that_says_nothing_is_named_with_what_was_awaited() {
 }
 
 #[tokio::test]
-async fn a_node_that_will_not_end_is_killed_and_reaped() {
+async fn node_ignoring_shutdown_is_killed_and_reaped() {
     let log = r#"{"type":"log","level":"info","namespace":"test","message":"'$$'"}"#;
     let (directory, binary) = node(&format!("trap '' TERM; echo '{log}'; exec sleep 1000"));
     let mut child = start(&binary, directory.path());
@@ -80,7 +80,7 @@ async fn a_node_that_will_not_end_is_killed_and_reaped() {
 }
 
 #[tokio::test]
-async fn children_inherit_nothing_that_configures_them() {
+async fn child_environment_has_no_configuration() {
     let told = told("env | cut -d= -f1 | sort | tr '\\n' ' ' >&2; pwd >&2; ls -a >&2; exit 1").await;
     for variable in ["P2P_NODE_BOOTSTRAP", "P2P_NODE_DATA_DIR", "CARGO_PKG_NAME"] {
         assert!(!told.contains(variable), "{told}");

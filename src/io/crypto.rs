@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_is_answered_with_what_it_found() {
+    async fn check_reports_its_result() {
         let mut pool = Pool::new(2, 0);
         pool.check([1; 32], || true);
         assert_eq!(next(&mut pool).await, (1, Some(true)));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_pool_refuses_at_once_and_recovers() {
+    async fn full_pool_rejects_immediately_and_recovers() {
         let mut pool = Pool::new(1, 1);
         let (release, released) = mpsc::sync_channel(1);
         pool.check([1; 32], move || released.recv().is_ok());
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_result_that_nobody_took_holds_its_slot() {
+    async fn unread_result_keeps_its_slot() {
         let mut pool = Pool::new(1, 0);
         let (ran, has_run) = tokio::sync::oneshot::channel();
         pool.check([1; 32], move || ran.send(()).is_ok());
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_that_panics_is_answered_all_the_same() {
+    async fn panicking_check_reports_no_result() {
         let mut pool = Pool::new(1, 0);
         pool.check([1; 32], || panic!("on purpose"));
         assert_eq!(next(&mut pool).await, (1, None));

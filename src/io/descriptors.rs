@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn the_soft_limit_is_raised_to_what_is_needed_and_never_lowered_or_above_the_hard_one() {
+    fn soft_limit_is_raised_as_needed_up_to_hard_limit() {
         let raised = |current, maximum| wanted(limits(current, maximum), 1000).map(|limit| limit.current);
         assert_eq!(raised(Some(256), None), Some(Some(1000)));
         assert_eq!(raised(Some(256), Some(4096)), Some(Some(1000)));

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_are_made_private_and_every_new_name_is_brought_to_the_disk() {
+    fn new_directories_are_private_and_synced_to_disk() {
         let home = tempfile::tempdir().expect("a directory");
         let (outer, inner) = (home.path().join("outer"), home.path().join("outer/inner"));
         make_directory(&inner).expect("made");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_under_a_file_is_misplaced() {
+    fn directory_below_file_is_misplaced() {
         let home = tempfile::tempdir().expect("a directory");
         let file = home.path().join("file");
         fs::write(&file, "").expect("written");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_and_what_cannot_end_with_different_codes() {
+    fn passing_and_permanent_causes_have_different_exit_codes() {
         let code = |number| Cause::of(io::Error::from_raw_os_error(number).kind()).exit_code();
         // EIO, ENFILE, EMFILE, EFBIG, ENOSPC, EDQUOT of Linux and most others.
         assert_eq!([5, 23, 24, 27, 28].map(code), [ExitCode::Io; 5]);

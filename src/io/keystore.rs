@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_made_once_private_and_kept() {
+    fn node_key_is_created_once_in_private_file() {
         let directory = directory();
         let data_dir = directory.path().join("deep/er");
         let path = data_dir.join(NODE_KEY_FILE);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_may_read_is_refused() {
+    fn key_readable_by_others_is_rejected() {
         let directory = directory();
         let path = directory.path().join(NODE_KEY_FILE);
         for mode in [0o640, 0o604, 0o620] {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_key_is_refused_left_alone_and_not_quoted() {
+    fn malformed_key_is_rejected_unchanged_and_not_quoted() {
         let directory = directory();
         let path = directory.path().join(NODE_KEY_FILE);
         let long = format!("{}\n{}", "ab".repeat(32), "#".repeat(4096));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_exists_is_never_overwritten() {
+    fn existing_file_is_not_overwritten() {
         let directory = directory();
         let path = directory.path().join("key");
         write_private(&path, b"one").expect("written");
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_replaced_is_whole_and_leaves_nothing_behind() {
+    fn replaced_file_is_complete_and_leaves_no_other_file() {
         let directory = directory();
         let path = directory.path().join("binding.json");
         for content in ["one", "another"] {

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_process_is_told() {
+    fn exit_of_parent_is_reported() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat");
         let pid = child.id();
         let watched = std::thread::spawn(move || told(pid));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_cannot_be_seen_is_not_watched_and_neither_is_the_first() {
+    fn invisible_process_and_process_1_are_not_watched() {
         let mut child = Command::new("true").spawn().expect("true");
         let ended = child.id();
         child.wait().expect("an end");
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_finds_the_end_too() {
+    fn polling_detects_exit() {
         let mut child = Command::new("true").spawn().expect("true");
         let pid = Pid::from_child(&child);
         child.wait().expect("an end");

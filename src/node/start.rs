@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_are_as_many_as_there_are_descriptors_for_and_that_is_told() {
+    fn connection_limit_follows_available_descriptors_and_lowering_it_is_reported() {
         assert_eq!(connections(200, |wanted| wanted), (200, None));
         let (most, told) = connections(200, |wanted| wanted - 50);
         assert_eq!(most, 150);

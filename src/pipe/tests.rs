@@ -70,7 +70,7 @@ impl Write for Gate {
 }
 
 #[test]
-fn lines_go_both_ways() {
+fn lines_travel_in_both_directions() {
     let (mut pipe, mut parent) = Pipe::memory().unwrap();
     parent.write_line(r#"{"type":"ping","id":7}"#).unwrap();
     assert_eq!(next(&mut pipe), ["7"]);
@@ -90,7 +90,7 @@ fn lines_go_both_ways() {
 }
 
 #[test]
-fn bad_lines_are_told_in_their_place_and_the_last_line_needs_no_newline() {
+fn bad_lines_are_reported_in_order_and_last_line_needs_no_newline() {
     let (mut pipe, mut parent) = Pipe::memory().unwrap();
     let writing = thread::spawn(move || {
         parent.write_line("\u{feff}{\"type\":\"ping\",\"id\":1}\r").unwrap();
@@ -107,7 +107,7 @@ fn bad_lines_are_told_in_their_place_and_the_last_line_needs_no_newline() {
 }
 
 #[test]
-fn a_line_of_the_greatest_length_is_read_whole() {
+fn line_at_length_limit_is_read_completely() {
     let (mut pipe, mut parent) = Pipe::memory().unwrap();
     let blank = format!(r#"{{"type":"send","topic":"t","data":"{}","id":9}}"#, "");
     let line = blank.replace(r#":"","#, &format!(r#":"{}","#, "x".repeat(MAX_LINE_BYTES - blank.len())));
@@ -118,7 +118,7 @@ fn a_line_of_the_greatest_length_is_read_whole() {
 }
 
 #[test]
-fn a_broken_input_is_told_with_its_reason() {
+fn failed_read_is_reported_with_reason() {
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -131,7 +131,7 @@ fn a_broken_input_is_told_with_its_reason() {
 }
 
 #[test]
-fn a_node_that_takes_no_batch_stops_the_reader() {
+fn unread_chunks_pause_reader() {
     struct Endless(Arc<AtomicUsize>);
     impl Read for Endless {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -156,7 +156,7 @@ fn a_node_that_takes_no_batch_stops_the_reader() {
 }
 
 #[tokio::test]
-async fn a_burst_is_written_in_order_numbered_without_gap_and_counted() {
+async fn burst_is_written_in_order_with_contiguous_numbers_and_counted() {
     const LINES: usize = 50_000;
     let (pipe, mut parent) = Pipe::memory().unwrap();
     let reading = thread::spawn(move || {
@@ -192,7 +192,7 @@ async fn a_burst_is_written_in_order_numbered_without_gap_and_counted() {
 }
 
 #[test]
-fn what_is_queued_goes_out_in_one_write() {
+fn queued_lines_are_written_together() {
     let (gate, writes) = Gate::new();
     let pipe = Pipe::start(io::empty(), gate).unwrap();
     let long = "x".repeat(2 * WRITE_BYTES);
@@ -208,7 +208,7 @@ fn what_is_queued_goes_out_in_one_write() {
 }
 
 #[test]
-fn a_full_queue_is_an_error_and_keeps_what_it_took() {
+fn full_queue_rejects_line_and_writes_accepted_lines() {
     let (gate, writes) = Gate::new();
     let pipe = Pipe::start(io::empty(), gate).unwrap();
     pipe.output.send(vec![(closing("x".repeat(WRITE_BYTES)), false)]).unwrap();
@@ -227,7 +227,7 @@ fn a_full_queue_is_an_error_and_keeps_what_it_took() {
 }
 
 #[tokio::test]
-async fn a_closed_reader_is_no_failure() {
+async fn closed_reader_is_not_reported_as_failure() {
     let (pipe, parent) = Pipe::memory().unwrap();
     drop(parent.output);
     pipe.output.send(vec![(closing("a"), false)]).unwrap();
@@ -243,7 +243,7 @@ async fn a_closed_reader_is_no_failure() {
 }
 
 #[tokio::test]
-async fn a_failed_write_is_told_with_its_reason() {
+async fn failed_write_is_reported_with_reason() {
     struct Full;
     impl Write for Full {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -262,7 +262,7 @@ async fn a_failed_write_is_told_with_its_reason() {
 }
 
 #[test]
-fn a_parent_that_does_not_read_does_not_keep_the_process() {
+fn finish_returns_when_parent_does_not_read() {
     let (pipe, mut parent) = Pipe::memory().unwrap();
     let long = "x".repeat(2 * WRITE_BYTES);
     pipe.output.send(vec![(closing(&long), false)]).unwrap();
@@ -276,7 +276,7 @@ fn a_parent_that_does_not_read_does_not_keep_the_process() {
 /// Child process of the test below: plays the node.
 #[test]
 #[ignore = "takes over this process's stdin and stdout; run by the test below"]
-fn child_of_the_stdio_test() {
+fn stdio_test_child() {
     let mut pipe = Pipe::stdio().unwrap();
     println!("stray words of a library");
     let command = next(&mut pipe);
@@ -288,7 +288,7 @@ fn child_of_the_stdio_test() {
 #[test]
 fn only_events_reach_stdout() {
     let mut child = Process::new(std::env::current_exe().unwrap())
-        .args(["--exact", "pipe::tests::child_of_the_stdio_test", "--ignored", "--nocapture"])
+        .args(["--exact", "pipe::tests::stdio_test_child", "--ignored", "--nocapture"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -316,7 +316,7 @@ fn impatient_pipe() -> (OwnedFd, OwnedFd) {
 }
 
 #[test]
-fn descriptors_that_do_not_wait_are_waited_for_and_left_as_they_are() {
+fn nonblocking_descriptors_are_polled_and_keep_their_flags() {
     const LINES: usize = 20_000;
     let ((input, parent_input), (parent_output, output)) = (impatient_pipe(), impatient_pipe());
     let (shared_input, shared_output) = (input.try_clone().unwrap(), output.try_clone().unwrap());
@@ -350,7 +350,7 @@ fn descriptors_that_do_not_wait_are_waited_for_and_left_as_they_are() {
 }
 
 #[test]
-fn an_error_keeps_its_id() {
+fn error_line_has_id_of_command() {
     let (mut pipe, mut parent) = Pipe::memory().unwrap();
     parent.write_line(r#"{"type":"reboot","id":4}"#).unwrap();
     let Some(InputChunk::Lines(mut lines)) = pipe.input.blocking_recv() else { panic!("no lines") };

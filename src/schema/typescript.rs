@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_are_those_of_typescript() {
+    fn schema_types_map_to_typescript_types() {
         for (schema, expected) in [
             (json!({"type": ["string", "null"]}), "string"),
             (json!({"type": "integer", "format": "uint64"}), "number"),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_are_only_read_are_open_and_those_that_are_written_closed() {
+    fn read_string_unions_are_open_and_written_ones_closed() {
         let module = module(&super::super::document());
         assert!(module.contains(r#"export type Priority = "low" | "medium" | "high";"#), "{module}");
         assert!(module.contains(r#"export type Trust = "unverified" | "allowed" | (string & {});"#));

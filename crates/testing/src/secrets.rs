@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_search_finds_what_is_shown() {
+    fn secret_in_debug_output_is_found() {
         let shown: [&dyn Debug; 3] = [&secret(), &Some(secret().to_vec()), &hex(&secret())];
         for value in shown {
             assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check("", value))).is_err());

@@ -95,7 +95,7 @@ mod tests {
     const BOB: Address = Address::repeat_byte(2);
 
     #[test]
-    fn no_two_databases_recipients_priorities_or_incarnations_share_a_stream() {
+    fn stream_id_depends_on_database_recipient_priority_and_incarnation() {
         let (one, other) = (
             StreamNamespace { account: ALICE, database: [1; 16] },
             StreamNamespace { account: ALICE, database: [2; 16] },
@@ -112,12 +112,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_uses_anothers_stream_does_not_get_its_ids() {
+    fn message_ids_depend_on_account() {
         assert_ne!(message_name(&ALICE, &StreamId([7; 16])), message_name(&BOB, &StreamId([7; 16])));
     }
 
     #[test]
-    fn an_id_is_read_as_it_was_written() {
+    fn message_id_round_trips() {
         let name = message_name(&ALICE, &StreamId([7; 16]));
         for seq in [0, 1, u64::MAX] {
             assert_eq!(parse_message_id(&message_id(&name, seq)), Some((name, seq)));

@@ -54,13 +54,13 @@ mod tests {
     );
 
     #[test]
-    fn bytes_of_another_length_are_no_id() {
+    fn bytes_of_another_length_are_rejected() {
         assert_eq!(Two::try_from([1u8, 2].as_slice()).ok(), Some(Two([1, 2])));
         assert!(Two::try_from([1u8].as_slice()).is_err() && Two::try_from([1u8; 3].as_slice()).is_err());
     }
 
     #[test]
-    fn an_id_is_shown_in_hexadecimal_digits() {
+    fn debug_output_is_hexadecimal() {
         assert_eq!(format!("{:?}", Two([0x0a, 0xff])), "0aff");
     }
 }

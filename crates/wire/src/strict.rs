@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_canonical_encoding_alone() {
+    fn only_canonical_encoding_is_accepted() {
         let pair = Pair { number: 5, text: "ab".to_owned() };
         assert_eq!(decode(b"\x08\x05\x12\x02ab"), Ok(pair));
         assert_eq!(decode(b""), Ok(Pair::default()));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_over_extensions_and_knows_what_is_of_a_later_version() {
+    fn extensions_are_skipped_and_later_versions_recognized() {
         let pair = Pair { number: 5, text: "ab".to_owned() };
         assert_eq!(decode(b"\x08\x05\x12\x02ab\x80\x01\x01"), Ok(pair));
         assert_eq!(decode(b"\x80\x01\x01"), Ok(Pair::default()));
@@ -228,13 +228,13 @@ mod tests {
     }
 
     #[test]
-    fn keeps_to_limits() {
+    fn limits_of_fields_and_messages_apply() {
         assert_eq!(decode(b"\x12\x05abcde"), Err(DecodeError::Field("text")));
         assert_eq!(decode(b"\x12\x0fabcdefghijklmno"), Err(DecodeError::TooLarge { limit: 16 }));
     }
 
     #[test]
-    fn walks_every_wire_type_and_stays_within_the_bytes() {
+    fn every_wire_type_is_read_within_the_bytes() {
         let bytes = b"\x08\x96\x01\x11\0\0\0\0\0\0\0\0\x1a\x02hi\x25\0\0\0\0";
         let mut seen = Vec::new();
         for_each_field(bytes, |number, content| {

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instant_sums_and_differences_saturate_only_where_they_say_so() {
+    fn only_saturating_operations_of_instant_saturate() {
         let (early, late) = (Instant::from_millis(1_500), Instant::from_secs(2));
         assert_eq!(late - early, Duration::from_millis(500));
         assert_eq!((early + Duration::from_millis(500), late - Duration::from_millis(500)), (late, early));

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_examples_of_the_standard() {
+    fn examples_of_rfc_4648_match() {
         let examples = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
         for (length, text) in examples.into_iter().enumerate() {
             let bytes = &b"foobar"[..length];
@@ -65,7 +65,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_come_back(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn encoded_bytes_decode_unchanged(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(decode_base64(&encode_base64(&bytes)), Some(bytes));
         }
     }

@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_are_in_the_order_of_their_names_and_each_says_what_it_counts() {
+    fn counters_are_sorted_by_name_and_documented() {
         assert!(Counter::ALL.is_sorted_by(|one, other| one.as_str() < other.as_str()));
         assert!(Counter::ALL.iter().all(|counter| counter.doc().ends_with('.')));
     }

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_priority_is_that_of_the_kind_and_else_medium() {
+    fn default_priority_follows_kind_and_is_medium_otherwise() {
         assert_eq!(MessageKind::default_priority("vote"), Priority::High);
         assert_eq!(MessageKind::default_priority("statistics"), Priority::Low);
         for kind in ["", "Vote", "meme", "alliance_proposal", "status_update"] {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_is_there_once() {
+    fn each_kind_is_listed_once() {
         let mut names: Vec<_> = MessageKind::ALL.iter().map(|kind| kind.name).collect();
         names.sort_unstable();
         names.dedup();

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_finished_while_an_ack_is_unanswered_goes_into_the_next_one() {
+    fn messages_finished_during_an_ack_join_the_next_ack() {
         let mut acks = Named::new();
         finish(&mut acks, &["a"]);
         assert_eq!(next(&mut acks), ["a"]);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn of_unknown_messages_the_named_ones_count_and_those_who_wait_learn_their_own() {
+    fn unknown_messages_are_counted_and_each_waiter_gets_its_own_outcome() {
         let mut acks = Named::new();
         finish(&mut acks, &["gone", "known"]);
         acks.ask("mine".to_owned(), "one");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn busy_acks_are_repeated_in_order_and_those_that_the_disk_did_not_take_are_remembered() {
+    fn busy_ack_is_repeated_in_order_and_disk_full_ack_is_remembered() {
         let mut acks = Named::new();
         finish(&mut acks, &["a", "b"]);
         next(&mut acks);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn finished_mail_outlives_the_process_and_is_bounded() {
+    fn finished_messages_outlive_process_and_are_bounded() {
         let mut acks = Named::new();
         finish(&mut acks, &["a", "b"]);
         next(&mut acks);

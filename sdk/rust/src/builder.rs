@@ -352,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_binary_is_found_by_name_then_variable_then_beside_then_on_path() {
+    fn binary_is_searched_by_name_variable_directory_and_path() {
         let find = |named: Option<&str>, variable: Option<&str>, path: Option<&str>| {
             locate(named.map(PathBuf::from), variable.map(OsString::from), path.map(OsString::from))
         };

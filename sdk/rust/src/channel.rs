@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_find_their_requests_in_any_order() {
+    fn answers_match_requests_in_any_order() {
         let mut channel = Named::new();
         let (first, second) = (ping(&mut channel, "first"), ping(&mut channel, "second"));
         assert_ne!(first, second);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_waits_for_is_an_event() {
+    fn unexpected_answers_and_deliveries_are_events() {
         let mut channel = Named::new();
         let id = ping(&mut channel, "ping");
         let strangers = [
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_found_wait_for_their_answer_up_to_a_bound() {
+    fn found_agents_are_bounded_and_returned_with_the_answer() {
         let mut channel = Named::new();
         let (asked, other) = (ping(&mut channel, "asked"), ping(&mut channel, "other"));
         for _ in 0..MAX_FOUND_AGENTS {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tracked_delivery_is_told_once() {
+    fn tracked_delivery_is_reported_once() {
         let mut channel = Named::new();
         channel.track("m".to_owned(), "mail");
         assert!(matches!(channel.receive(delivery("m")), Incoming::Delivery("mail", _)));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn tracking_is_bounded() {
+    fn tracked_messages_are_bounded() {
         let mut channel = Named::new();
         for number in 0..=MAX_TRACKED_MESSAGES {
             channel.track(number.to_string(), "mail");
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn cancellations_are_bounded_and_nobody_waits_for_their_answers() {
+    fn cancellations_are_bounded_and_their_answers_consumed() {
         let mut channel = Named::new();
         let last = i64::try_from(MAX_PENDING).unwrap();
         (1..=last).for_each(|id| channel.register(id, "search"));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_returns_every_waiter() {
+    fn closing_returns_every_answer_waiter() {
         let mut channel = Named::new();
         let id = ping(&mut channel, "a");
         ping(&mut channel, "b");

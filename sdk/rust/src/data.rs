@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_json_cannot_hold_is_named() {
+    fn value_outside_json_is_reported_by_path() {
         assert_eq!(refused(f64::NAN), "data");
         assert_eq!(refused(vec![Some(1.0), None, Some(f64::INFINITY)]), "data[2]");
         let map = BTreeMap::from([("items", vec![(1, vec![0.5]), (2, vec![0.5, f64::NAN])])]);
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn values_with_null_and_such_as_json_holds_are_as_they_are() {
+    fn json_values_and_nulls_are_encoded_unchanged() {
         let value = json!({ "a": null, "null": [1, -2.5, true, "null", {}] });
         assert_eq!(encode(&value).unwrap().get(), value.to_string());
         assert_eq!(encode("null").unwrap().get(), "\"null\"");

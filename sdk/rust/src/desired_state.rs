@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_capabilities_go_to_a_new_process_after_the_blocks_and_before_the_topics() {
+    fn new_process_gets_blocks_then_last_capabilities_then_topics() {
         let commands = [("subscribe", "t"), ("capabilities", "a"), ("block", "0xA"), ("capabilities", "b")];
         assert_eq!(told(&commands), ["block", "capabilities", "subscribe"]);
         let mut desired = DesiredState::default();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_back_is_not_asked_for() {
+    fn replay_omits_reverted_commands() {
         assert_eq!(told(&[("subscribe", "t"), ("block", "0xA"), ("subscribe", "t")]), ["block", "subscribe"]);
         assert_eq!(told(&[("subscribe", "t"), ("unsubscribe", "t")]), [""; 0]);
         assert_eq!(told(&[("subscribe", "t"), ("unsubscribe", "T")]), ["subscribe"]);

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn complaints_are_bounded_and_none_is_there_twice() {
+    fn reported_errors_are_bounded_and_distinct() {
         let mut activity = Activity::new();
         for number in (0..20).chain([19, 18]) {
             let error = ErrorEvent::new(ErrorCode::Internal, number.to_string());

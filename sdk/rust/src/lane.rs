@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn recipients_take_turns_and_none_takes_more_than_half() {
+    fn recipients_alternate_and_use_at_most_half_of_credit() {
         let mut lane = lane();
         for id in 1..=5 {
             push(&mut lane, "a", id, 1);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_and_a_large_send_goes_alone() {
+    fn bytes_are_bounded_and_large_send_goes_alone() {
         let mut lane = lane();
         push(&mut lane, "a", 1, 30);
         push(&mut lane, "a", 2, 30);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn withdrawn_sends_leave_no_trace_and_a_new_process_has_all_of_the_room() {
+    fn withdrawn_sends_leave_no_state_and_new_process_has_full_credit() {
         let mut lane = lane();
         for id in 1..=4 {
             push(&mut lane, "a", id, 10);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn recipient_of_an_address_ignores_case_and_a_topic_is_no_peer() {
+    fn address_recipient_ignores_case_and_differs_from_topic() {
         let data = || serde_json::value::to_raw_value("1").unwrap();
         let to = |to: &str| Recipient::of(&Send::to_peer(to, data()));
         assert_eq!(to("0xAB"), to("0xab"));

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_the_node_would_skip_is_refused_here() {
+    fn line_above_limit_is_rejected() {
         let outgoing = outgoing();
         let encode = |length: usize| outgoing.encode(Command::Send(send(length)));
         let (_, line) = encode(MAX_LINE_BYTES - 100).unwrap();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_send_that_is_given_up_is_taken_back_unless_a_process_has_seen_it() {
+    async fn dropped_send_is_withdrawn_unless_written() {
         let outgoing = outgoing();
         drop(outgoing.send(send(1), false).unwrap());
         assert!(lock(&outgoing.lane).pop().is_none());

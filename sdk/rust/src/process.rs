@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tail_keeps_the_end() {
+    fn stderr_tail_keeps_last_bytes() {
         let tail = Tail::default();
         tail.push(b"first");
         assert_eq!(tail.text(), "first");

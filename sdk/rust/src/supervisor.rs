@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn some_ends_are_final() {
+    fn final_exit_codes_are_not_restarted() {
         for code in 0..256 {
             let verdict = supervisor().ended(Some(code), secs(0.0), 0.5);
             assert_eq!(verdict.is_none(), [0, 64, 65, 73, 77, 78].contains(&code), "{code}");
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_a_minute_between_half_and_all_of_it() {
+    fn restart_delay_doubles_to_a_minute_with_jitter_of_half() {
         let (mut all, mut half) = (supervisor(), supervisor());
         let pauses: Vec<u64> = (0..2000).map(|_| ended(&mut all, 0.0, 1.0).delay.as_secs()).collect();
         assert_eq!(pauses[..8], [1, 2, 4, 8, 16, 32, 60, 60]);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_minutes_of_crashes_soon_after_ready_are_few_and_told_once() {
+    fn ten_minutes_of_crashes_cause_few_restarts_and_one_report() {
         let (mut supervisor, mut now, mut starts, mut unhealthy) = (supervisor(), 0.0, 0, 0);
         while now < 600.0 {
             supervisor.ready(secs(now));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_stable_run_begins_anew() {
+    fn only_a_stable_run_resets_delay() {
         let mut supervisor = supervisor();
         for now in [0.0, 1.0, 2.0] {
             supervisor.ready(secs(now));

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_none_and_only_expected_within() {
+    fn panic_yields_none_and_is_expected_only_inside_the_call() {
         assert_eq!(catch_panic(|| (is_catching(), catch_panic(is_catching))), Some((true, Some(true))));
         assert!(!is_catching());
         assert_eq!(catch_panic(|| -> u8 { panic!("as expected") }), None);

@@ -196,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_row_survives(
+        fn highest_seen_row_round_trips(
             address: [u8; 20], generation: u64, seq: u64, hash: [u8; 32],
         ) {
             let row = HighestSeen { address: Address::from(address), generation, seq, hash };
@@ -204,7 +204,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_row_or_none(
+        fn arbitrary_bytes_are_a_canonical_row_or_rejected(
             key in proptest::collection::vec(any::<u8>(), 18..23),
             version in 0..3_u8,
             rest in proptest::collection::vec(any::<u8>(), 46..51),
@@ -220,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_standing_survives_and_any_other_bytes_are_none(
+        fn access_rule_round_trips_and_other_bytes_are_rejected(
             address: [u8; 20], blocked: bool, key in proptest::collection::vec(any::<u8>(), 0..48), value in 0..4_u8,
         ) {
             let rule = if blocked { AccessRule::Blocked } else { AccessRule::Allowed };
@@ -236,7 +236,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn how_far_mail_was_taken_survives_and_any_other_bytes_are_none(
+        fn checkpoint_round_trips_and_other_bytes_are_rejected(
             key: [u8; CHECKPOINT_KEY_BYTES], (next, ahead) in (0..1_u64 << 40, 0..9_u64),
             beyond in proptest::collection::btree_set(1..2000_u64, 0..20),
             digests in proptest::collection::btree_map(2..2000_u64, any::<u64>(), 0..REMEMBERED),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_taken_mail_are_refused_that_no_process_can_have_written() {
+    fn impossible_checkpoints_are_rejected() {
         let value = |numbers: &[u64]| {
             let numbers = numbers.iter().flat_map(|number| number.to_be_bytes());
             [TAKEN_VERSION].into_iter().chain(numbers).collect::<Vec<_>>()
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_row_is_told() {
+    fn malformed_row_is_rejected_with_reason() {
         assert_eq!(decode(&[0; 19], &[1; ROW_BYTES]), Err(RowError::Key(19)));
         assert_eq!(decode(&[0; 20], &[2; ROW_BYTES]), Err(RowError::Version(2)));
         assert_eq!(decode(&[0; 20], &[1; ROW_BYTES + 1]), Err(RowError::Length(ROW_BYTES + 1)));

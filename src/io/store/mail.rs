@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn mail_survives_and_any_other_bytes_are_none(
+        fn message_row_round_trips_and_altered_bytes_are_rejected(
             stream: [u8; 16], seq: u64, position: u64, sent_as: Option<([u8; 16], u64)>, recipient: [u8; 20], sent_at_ms: u64, expires_at_ms: u64,
             kinds in (0..3_u8, 0..2_u8, 0..3_u8), texts: [bool; 3], data in prop::collection::vec(any::<u8>(), 0..100),
             cut in 0..300_usize, flip in any::<prop::sample::Index>(),

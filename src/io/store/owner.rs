@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_on_another_host_keeps_the_directory_while_it_is_there() {
+    fn owner_on_another_host_keeps_directory_until_stale() {
         let home = tempfile::tempdir().unwrap();
         let directory = home.path();
         let first = on(directory, 1, "a").unwrap();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_that_was_taken_for_dead_finds_out_and_leaves_its_successor_alone() {
+    fn replaced_owner_detects_successor_and_keeps_its_file() {
         let home = tempfile::tempdir().unwrap();
         let (first, second) = (on(home.path(), 1, "a").unwrap(), on(home.path(), 2, "b").unwrap());
         first.claim().unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_no_owner_wrote_is_no_obstacle() {
+    fn malformed_owner_file_is_replaced() {
         let home = tempfile::tempdir().unwrap();
         for bytes in [&b""[..], b"x", &[0xFF; 1000], b"\n\n"] {
             fs::write(home.path().join(OWNER_FILE), bytes).unwrap();

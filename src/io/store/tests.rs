@@ -60,7 +60,7 @@ pub(super) async fn next(store: &mut Store) -> Input {
 }
 
 #[tokio::test]
-async fn what_waits_is_written_at_the_end_and_of_one_agent_the_last() {
+async fn close_writes_queued_rows_and_the_last_of_each_agent() {
     let directory = directory();
     let (store, rows) = open(&directory);
     assert!(rows.is_empty());
@@ -75,7 +75,7 @@ async fn what_waits_is_written_at_the_end_and_of_one_agent_the_last() {
 }
 
 #[tokio::test]
-async fn standings_are_written_too_and_the_last_word_counts() {
+async fn close_writes_last_access_rule_of_each_subject() {
     let directory = directory();
     let (store, _) = open(&directory);
     let (ann, bob) = (Subject::Agent(Address::repeat_byte(1)), Subject::Agent(Address::repeat_byte(2)));
@@ -87,7 +87,7 @@ async fn standings_are_written_too_and_the_last_word_counts() {
 }
 
 #[tokio::test]
-async fn what_is_remembered_is_written_without_being_asked() {
+async fn highest_seen_rows_are_written_in_background() {
     let directory = directory();
     let (store, _) = open(&directory);
     store.put_highest_seen(row(1, 1));
@@ -117,7 +117,7 @@ async fn two_processes_do_not_share_a_data_directory() {
 }
 
 #[tokio::test]
-async fn a_damaged_database_is_moved_aside_and_told_of() {
+async fn damaged_database_is_moved_aside_and_reported() {
     let directory = directory();
     fs::write(directory.path().join(STORE_FILE), "no database").expect("written");
     let (mut store, rows) = open(&directory);
@@ -133,7 +133,7 @@ async fn a_damaged_database_is_moved_aside_and_told_of() {
 }
 
 #[test]
-fn a_store_that_cannot_be_opened_is_no_empty_store() {
+fn unusable_store_fails_to_open_with_code_and_exit_code() {
     let home = directory();
     let refused = |data_dir: &Path| {
         let error = Store::open(data_dir, "dev", ANN, 77, &[7; 16]).expect_err("refused");
@@ -156,7 +156,7 @@ fn a_store_that_cannot_be_opened_is_no_empty_store() {
 }
 
 #[tokio::test]
-async fn a_store_belongs_to_the_agent_that_it_was_made_for() {
+async fn store_of_another_agent_is_rejected() {
     let home = directory();
     let (store, _) = open(&home);
     store.put_highest_seen(row(1, 1));
@@ -171,7 +171,7 @@ async fn a_store_belongs_to_the_agent_that_it_was_made_for() {
 }
 
 #[test]
-fn the_names_of_a_new_store_and_of_a_damaged_one_are_brought_to_the_disk() {
+fn new_and_moved_database_names_are_synced_to_disk() {
     let home = directory();
     let data_dir = home.path().join("data");
     let path = data_dir.join(STORE_FILE);
@@ -186,7 +186,7 @@ fn the_names_of_a_new_store_and_of_a_damaged_one_are_brought_to_the_disk() {
 }
 
 #[test]
-fn a_damaged_database_stays_where_it_is_when_no_other_can_be_made() {
+fn damaged_database_stays_in_place_if_replacement_fails() {
     let home = directory();
     let (path, aside) = (home.path().join(STORE_FILE), home.path().join("aside"));
     fs::write(&path, "no database").expect("written");
@@ -198,7 +198,7 @@ fn a_damaged_database_stays_where_it_is_when_no_other_can_be_made() {
 }
 
 #[tokio::test]
-async fn what_the_system_refuses_while_a_store_is_opened_is_never_taken_for_damage() {
+async fn io_error_while_opening_store_is_not_reported_as_damage() {
     for (is_new, fails_once) in [(true, false), (true, true), (false, false), (false, true)] {
         let mut refused = 0;
         for operations in 0.. {
@@ -298,7 +298,7 @@ impl StorageBackend for Disk {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_reported_and_what_waited_is_written_when_there_is_room() {
+async fn full_disk_is_reported_and_queued_rows_are_written_later() {
     let directory = directory();
     let (mut store, left) = failing(&directory);
     left.store(0, Ordering::SeqCst);
@@ -316,7 +316,7 @@ async fn a_full_disk_is_reported_and_what_waited_is_written_when_there_is_room()
 }
 
 #[tokio::test]
-async fn mail_is_on_the_disk_if_and_only_if_that_is_what_was_said_wherever_writing_fails() {
+async fn message_is_on_disk_exactly_if_persisted_was_reported() {
     let mut failed = 0;
     for changes in 0.. {
         let directory = directory();
@@ -341,7 +341,7 @@ async fn mail_is_on_the_disk_if_and_only_if_that_is_what_was_said_wherever_writi
 }
 
 #[tokio::test]
-async fn mail_that_only_gets_another_name_stays_on_the_disk_wherever_writing_fails() {
+async fn renumbered_message_stays_on_disk_when_write_fails() {
     for changes in 0.. {
         let directory = directory();
         let (mut store, left) = failing(&directory);

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_replaces_the_one_under_its_key() {
+    fn record_replaces_record_with_same_key() {
         let mut store = filled(1, 10, now() + SECOND);
         store.put(expiring(0, 20, now() + SECOND)).unwrap();
         assert_eq!(store.get(&key(0)).unwrap().value.len(), 20);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_no_hash_and_a_value_that_is_no_record_are_refused() {
+    fn short_key_and_oversized_value_are_rejected() {
         let mut store = DhtStore::default();
         let short_key = Record::new(vec![1; KEY_BYTES - 1], vec![]);
         assert!(matches!(store.put(short_key), Err(Error::ValueTooLarge)));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_store_refuses_newcomers_but_renews_what_it_has() {
+    fn full_store_rejects_new_keys_and_renews_stored_records() {
         let expires = now() + SECOND;
         let mut store = filled(MAX_RECORDS, 1, expires);
         let before = expires - SECOND;
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn expired_records_make_room() {
+    fn expired_records_are_removed_for_new_ones() {
         let expires = now() + SECOND;
         let mut store = filled(MAX_RECORDS, 1, expires);
         store.put_at(expiring(MAX_RECORDS, 1, expires + SECOND), expires).unwrap();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_too() {
+    fn stored_bytes_are_bounded() {
         let expires = now() + SECOND;
         let fit = MAX_BYTES / (KEY_BYTES + MAX_VALUE_BYTES);
         assert!(fit < MAX_RECORDS);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn no_lifetime_outlasts_the_longest() {
+    fn record_lifetime_is_bounded() {
         let made = record(&Bytes::from_static(&[0; KEY_BYTES]), Bytes::new(), Duration::MAX);
         assert!(made.expires.unwrap() <= now() + MAX_LIFETIME);
     }

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_depends_on_where_each_field_ends() {
+    fn message_id_depends_on_field_boundaries() {
         assert_eq!(message_id("ab", b"c"), message_id("ab", b"c"));
         assert_ne!(message_id("ab", b"c"), message_id("a", b"bc"));
         assert_eq!(message_id("ab", b"c").0.len(), ID_BYTES);
@@ -193,14 +193,14 @@ mod tests {
 
     /// The interop tests compute the same id in another language (`tests/interop`).
     #[test]
-    fn the_id_of_the_golden_frame_is_the_golden_id() {
+    fn golden_frame_has_golden_message_id() {
         let frame: String = include_str!("../../../fixtures/envelopes/frame.hex").lines().collect();
         let id = message_id("/p2p-node/dev/topic/1/builds", &hex::decode(frame).unwrap());
         assert_eq!(hex::encode(&id.0), include_str!("../../../fixtures/envelopes/gossip_id.hex").trim_end());
     }
 
     #[test]
-    fn topics_of_other_networks_and_endless_ones_are_filtered() {
+    fn foreign_and_oversized_topics_are_filtered() {
         let mut topics = NetworkTopicFilter { prefix: "/p2p-node/dev/topic/1/".to_owned() };
         let mut admits = |topic: String| topics.can_subscribe(&TopicHash::from_raw(topic));
         assert!(admits("/p2p-node/dev/topic/1/news".to_owned()));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parameters_are_valid_in_every_scope() {
+    fn score_parameters_are_valid_in_every_address_scope() {
         thresholds().validate().unwrap();
         topic_score().validate().unwrap();
         for scope in [AddressScope::Loopback, AddressScope::Private, AddressScope::Public] {

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_handle_is_given_back_once() {
+    fn handle_is_taken_once() {
         let mut table = HandleTable::new(2);
         let token = table.insert('a').unwrap();
         assert_eq!(table.take(token), Some('a'));
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_one_refuses_until_something_is_taken() {
+    fn full_table_rejects_handle_until_one_is_taken() {
         let mut table = HandleTable::new(2);
         let first = table.insert('a').unwrap();
         table.insert('b').unwrap();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_by_the_oldest_and_only_when_needed() {
+    fn full_table_evicts_oldest_handle() {
         let mut table = HandleTable::new(2);
         table.insert('a').unwrap();
         assert_eq!(table.evict_if_full(), None);

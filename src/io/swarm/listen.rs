@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_mean_nothing_without_an_interface_are_not_told() {
+    fn only_ip6_link_local_addresses_need_a_zone() {
         let needs = |addr: &str| needs_zone(&addr.parse().unwrap());
         assert!(needs("/ip6/fe80::1/tcp/1"));
         assert!(!needs("/ip6/fd00::1/tcp/1") && !needs("/ip4/169.254.0.1/tcp/1"));

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_the_largest_size_passes_and_one_byte_more_does_not() {
+    fn message_at_size_limit_is_read_and_larger_one_rejected() {
         for size in [0, 1, FIRST_WRITE, FIRST_WRITE + 1, READ_STEP, READ_STEP + 1, MAX_MAIL] {
             let message = vec![7; size];
             let wire = written(&message);
@@ -253,13 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn a_length_beyond_the_limit_is_refused_before_anything_else_arrives() {
+    fn length_above_limit_is_rejected_before_content_arrives() {
         let mut io = Stalled(Cursor::new(u32::MAX.to_be_bytes().to_vec()));
         assert!(block_on(read(&mut io, MAX_MAIL, |_| Ok(()))).is_err());
     }
 
     #[test]
-    fn a_message_cut_short_is_an_error() {
+    fn truncated_message_is_an_error() {
         let wire = written(&[1, 2, 3]);
         for end in 0..wire.len() {
             let kind = block_on(read(&mut &wire[..end], MAX_MAIL, |_| Ok(()))).unwrap_err().kind();
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_does_not_arrive_whole_counts() {
+    fn incomplete_request_counts_as_failed_read() {
         let mut codec = Codec::new(2, 0, FailedReads::default());
         let protocol = StreamProtocol::new("/mail");
         let mut request = |mut wire: &[u8]| {
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_streams_of_a_connection_share_their_room_and_give_it_back() {
+    fn streams_of_connection_share_and_release_memory_budget() {
         let protocol = StreamProtocol::new("/mail");
         let root = Codec::new(100, 0, FailedReads::default());
         let connection = root.clone();
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn an_announced_megabyte_pins_one_step_only() {
+    fn announced_length_reserves_only_one_read_step() {
         let head = Cursor::new((1u32 << 20).to_be_bytes().to_vec());
         let mut io = Announced { head, largest_offer: 0 };
         assert!(block_on(read(&mut io, MAX_MAIL, |_| Ok(()))).is_err());
@@ -333,7 +333,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic_nor_yield_more_than_allowed(
+        fn arbitrary_bytes_never_panic_nor_exceed_limit(
             wire in proptest::collection::vec(any::<u8>(), 0..256),
             max in 0usize..128,
         ) {
@@ -344,7 +344,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_read(message in proptest::collection::vec(any::<u8>(), 0..40_000)) {
+        fn written_message_is_read_unchanged(message in proptest::collection::vec(any::<u8>(), 0..40_000)) {
             prop_assert_eq!(block_on(read(&mut written(&message).as_slice(), MAX_MAIL, |_| Ok(()))).unwrap(), message);
         }
     }

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_address_outside_the_scope_is_not_dialled() {
+    async fn address_outside_scope_is_not_dialed() {
         let keypair = Keypair::generate_ed25519();
         let mut transport = build(&keypair, AddressScope::Loopback).unwrap().0;
         let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_survives_the_wire() {
+    fn frame_round_trips() {
         let frame = frame(&body());
         assert_eq!(frame.body, body());
         assert_eq!(frame.binding.binding, binding());
@@ -171,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_node_key_of_its_binding_signs_it() {
+    fn signature_of_another_node_key_is_rejected() {
         let other = NodeKey::from_seed([0x77; 32]);
         let forged = Frame::decode(sign_frame(&body(), &other), MAX_FRAME_BYTES).unwrap();
         assert!(!forged.verify_signature());
     }
 
     #[test]
-    fn it_is_heard_in_one_place_only() {
+    fn frame_is_accepted_only_in_its_network_and_scope() {
         let check = |body: &FrameBody, network, scope| frame(body).check_scope(network, &scope);
         let builds = || Scope::Topic("builds".to_owned());
         assert_eq!(check(&body(), "dev", builds()), Ok(()));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn its_age_has_sharp_limits() {
+    fn frame_age_limits_are_exact() {
         let frame = frame(&body());
         assert_eq!(frame.check_times(NOW - 30_000, 0), Ok(()));
         assert_eq!(frame.check_times(NOW - 30_001, 0), Err(FrameError::FromTheFuture));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn its_size_has_sharp_limits() {
+    fn frame_size_limits_are_exact() {
         let with_data = |length: usize| {
             let message = crate::envelope::Message {
                 stream: vec![1; 16].into(),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_without_a_signature_or_binding_are_no_frame() {
+    fn bytes_without_signature_or_binding_are_rejected() {
         let malformed = Err(FrameError::Decode(DecodeError::Malformed));
         assert_eq!(Frame::decode(vec![0; 63].into(), MAX_FRAME_BYTES), malformed);
         let unbound = FrameBody { binding: vec![0xff].into(), ..body() };

@@ -52,7 +52,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_right_checksum_and_none_are_accepted() {
+    fn correct_checksum_and_no_checksum_are_accepted() {
         for text in CHECKSUMMED {
             let address = parse_address(text).unwrap();
             assert_eq!(address.to_string(), text);
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_checksum_is_refused() {
+    fn wrong_checksum_is_rejected() {
         for wrong in [
             "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD",
             "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAee",
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn malformed_address_is_rejected() {
         let bare = &CHECKSUMMED[0][2..];
         for none in [
             "",
@@ -93,7 +93,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_read_is_what_was_meant(bytes: [u8; 20], flipped in 0usize..40) {
+        fn parsed_address_equals_printed_address(bytes: [u8; 20], flipped in 0usize..40) {
             let address = Address::from(bytes);
             let text = address.to_string();
             prop_assert_eq!(parse_address(&text), Ok(address));
@@ -109,7 +109,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC{0,50}|0[xX][0-9a-fA-FgG]{38,42}") {
+        fn arbitrary_text_never_panics(text in "\\PC{0,50}|0[xX][0-9a-fA-FgG]{38,42}") {
             let _ = parse_address(&text);
         }
     }

@@ -231,14 +231,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_cannot_be_moved_across_their_borders() {
+    fn field_boundaries_change_hash() {
         assert_ne!(hash_fields(&[b"ab", b"c"]), hash_fields(&[b"a", b"bc"]));
         assert_ne!(hash_fields(&[b"abc"]), hash_fields(&[b"abc", b""]));
         assert_eq!(length_prefixed(&[b"ab", b""]), b"\0\0\0\x02ab\0\0\0\0");
     }
 
     #[test]
-    fn a_peer_id_and_its_node_key_are_the_same_thing() {
+    fn peer_id_and_node_key_convert_into_each_other() {
         let key = NodeKey::from_seed([7; 32]);
         assert_eq!(node_key_of(&key.peer_id()), Some(key.public()));
         let keypair = libp2p_identity::Keypair::ed25519_from_bytes(*key.seed()).unwrap();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn other_peer_ids_hold_no_node_key() {
+    fn peer_ids_of_other_key_types_have_no_node_key() {
         let mut hashed = vec![0x12, 0x20];
         hashed.extend([9; 32]);
         assert_eq!(node_key_of(&PeerId::from_bytes(&hashed).unwrap()), None);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_point_have_no_peer_id() {
+    fn bytes_off_the_curve_have_no_peer_id() {
         let none = (0..=255).map(|byte| [byte; 32]).filter(|bytes| peer_id_of(bytes).is_none()).count();
         assert!(
             (64..192).contains(&none),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_derivation_is_hkdf_of_rfc_5869() {
+    fn key_derivation_is_hkdf_of_rfc_5869() {
         // Computes both HKDF steps by hand from the definition of HMAC: extract with a salt of 32
         // zero bytes, expand one block.
         let hmac = |key: &[u8; 32], parts: &[&[u8]]| -> [u8; 32] {
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_for_one_key_domain_and_body() {
+    fn signature_is_valid_for_one_key_domain_and_body() {
         let key = NodeKey::from_seed([1; 32]);
         let signature = key.sign("a", b"body");
         assert!(verify(&key.public(), "a", b"body", &signature));
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_small_order_signs_nothing() {
+    fn key_of_small_order_verifies_no_signature() {
         // With the neutral point as key and as R, and s = 0, a lax verifier accepts any message as
         // signed.
         let mut neutral = [0; 32];
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn agent_keys_are_read_and_refused() {
+    fn agent_keys_are_parsed_and_invalid_ones_rejected() {
         let with = AgentKey::from_hex(&format!("0x{}", "11".repeat(32))).unwrap();
         let without = AgentKey::from_hex(&"11".repeat(32)).unwrap();
         assert_eq!(with.address(), without.address());
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_the_one_that_ethereum_gives_the_key() {
+    fn address_of_key_matches_ethereum() {
         // The public key of the key 1 is the generator, whose address is widely known.
         let mut one = [0; 32];
         one[31] = 1;
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_do_not_print_their_secrets() {
+    fn debug_output_of_keys_has_no_secret() {
         let agent = AgentKey::from_bytes(&[0x11; 32]).unwrap();
         assert_eq!(format!("{agent:?}"), format!("AgentKey({})", agent.address()));
         let node = NodeKey::from_seed([0x22; 32]);

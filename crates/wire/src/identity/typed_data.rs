@@ -65,7 +65,7 @@ mod tests {
 
     /// Computes the hash as a wallet does: from the JSON alone.
     #[test]
-    fn a_wallet_that_knows_only_the_json_comes_to_the_hash_that_is_verified() {
+    fn hash_computed_from_json_matches_verified_hash() {
         for binding in [
             binding(),
             Binding { chain_id: u64::MAX, generation: u64::MAX, not_after: u64::MAX - 1, ..binding() },
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_is_what_eth_sign_typed_data_v4_takes() {
+    fn json_has_format_of_eth_sign_typed_data_v4() {
         let data = typed_data(&binding());
         let mut keys: Vec<_> = data.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_printed_is_read_and_what_was_changed_is_not() {
+    fn printed_typed_data_is_accepted_and_changed_data_rejected() {
         assert_eq!(read_typed_data(&printed(&binding())).unwrap(), binding());
         let changes: [fn(&mut Value); 6] = [
             |data| data["message"]["statement"] = "I give everything away.".into(),

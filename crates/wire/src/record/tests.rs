@@ -29,7 +29,7 @@ fn check_at(record: &Record, now: u64) -> Result<(), RecordError> {
 }
 
 #[test]
-fn a_good_record_passes_and_survives_the_wire() {
+fn valid_record_passes_check_and_round_trips() {
     let full = Record {
         kem: Some(Kem {
             id: vec![1; 16].into(),
@@ -51,7 +51,7 @@ fn a_good_record_passes_and_survives_the_wire() {
 }
 
 #[test]
-fn it_answers_one_question_on_one_network() {
+fn record_is_valid_for_one_address_and_network() {
     let signed = signed(&record());
     assert_eq!(signed.check("main", None, NOW), Err(RecordError::WrongNetwork));
     assert_eq!(signed.check("dev", Some(Address::ZERO), NOW), Err(RecordError::WrongAddress));
@@ -61,7 +61,7 @@ fn it_answers_one_question_on_one_network() {
 }
 
 #[test]
-fn life_has_sharp_ends_with_the_skew_allowed() {
+fn lifetime_ends_exactly_at_allowed_clock_skew() {
     assert_eq!(check_at(&record(), NOW - 30_000), Ok(()));
     let early = Record { seq: 0, ..record() };
     let binding = Binding { not_before: 0, ..binding() };
@@ -82,7 +82,7 @@ fn life_has_sharp_ends_with_the_skew_allowed() {
 }
 
 #[test]
-fn it_does_not_outlive_its_binding() {
+fn record_expires_with_its_binding() {
     let binding = Binding { not_after: NOW_SECS + 1, ..binding() };
     let record = Record { binding: agent().bind(binding).unwrap(), ..record() };
     assert_eq!(check_at(&record, NOW + 31_000), Ok(()));
@@ -90,7 +90,7 @@ fn it_does_not_outlive_its_binding() {
 }
 
 #[test]
-fn seq_and_generation_are_at_most_30_seconds_ahead() {
+fn seq_or_generation_above_30_seconds_ahead_is_rejected() {
     let with_seq = |seq| Record { seq, ..record() };
     assert_eq!(check_at(&with_seq(NOW + 30_000), NOW), Ok(()));
     assert_eq!(check_at(&with_seq(NOW + 30_001), NOW), Err(RecordError::FutureSeq));
@@ -101,14 +101,14 @@ fn seq_and_generation_are_at_most_30_seconds_ahead() {
 }
 
 #[test]
-fn only_the_node_key_of_its_binding_signs_it() {
+fn signature_of_another_node_key_is_rejected() {
     let other = NodeKey::from_seed([0x77; 32]);
     let forged = SignedRecord::decode(record().sign(&other).unwrap()).unwrap();
     assert_eq!(forged.check("dev", None, NOW), Err(RecordError::BadSignature));
 }
 
 #[test]
-fn order_is_by_generation_first() {
+fn order_compares_generation_before_seq() {
     let reborn = Binding { generation: 1, ..binding() };
     let reborn = Record { binding: agent().bind(reborn).unwrap(), seq: 1, ..record() };
     assert!(signed(&reborn).order() > signed(&record()).order());
@@ -116,7 +116,7 @@ fn order_is_by_generation_first() {
 }
 
 #[test]
-fn limits_are_kept_on_both_sides() {
+fn field_limits_apply_to_signing_and_decoding() {
     let refuse = |record: Record, field| {
         let expected = RecordError::Decode(DecodeError::Field(field));
         assert_eq!(record.sign(&node()), Err(expected), "{field}");
@@ -153,7 +153,7 @@ fn limits_are_kept_on_both_sides() {
 }
 
 #[test]
-fn the_whole_is_limited_too() {
+fn record_above_size_limit_is_rejected() {
     let with_key = |length: usize| {
         let kem = Kem { id: vec![1].into(), suite: 1, public_key: vec![2; length].into(), not_after_ms: NOW };
         Record { kem: Some(kem), ..record() }
@@ -170,7 +170,7 @@ fn the_whole_is_limited_too() {
 }
 
 #[test]
-fn other_versions_and_roles_are_refused() {
+fn other_versions_and_roles_are_rejected() {
     let refuse = |change: fn(&mut WireRecord), expected| {
         let mut wire = WireRecord::from(&record());
         change(&mut wire);
@@ -185,19 +185,19 @@ fn other_versions_and_roles_are_refused() {
 }
 
 #[test]
-fn every_network_keeps_an_address_elsewhere() {
+fn dht_key_depends_on_network_and_address() {
     let address = agent().address();
     assert_ne!(kad_key("dev", &address), kad_key("main", &address));
     assert_ne!(kad_key("dev", &address), kad_key("dev", &Address::ZERO));
 }
 
 #[test]
-fn a_record_lives_a_day() {
+fn record_lifetime_limit_is_one_day() {
     assert_eq!(MAX_RECORD_LIFE_MS, 86_400_000);
 }
 
 #[test]
-fn a_fault_that_depends_on_clocks_proves_nothing() {
+fn clock_dependent_faults_are_not_provable() {
     let faults = [
         (RecordError::Decode(DecodeError::Malformed), true),
         (RecordError::WrongNetwork, true),

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_comes_every_day_and_goes_when_no_record_names_it() {
+    fn key_rotates_daily_and_is_erased_when_no_record_names_it() {
         let mut ring = Keyring::new([1; 32], at(0));
         let first = ring.current().unwrap();
         assert!(!ring.rotate(at(23)));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_differ_and_only_ours_is_usable_in_its_time() {
+    fn keys_differ_and_expired_or_altered_key_is_unusable() {
         let mut ring = Keyring::new([1; 32], at(0));
         let kem = ring.current().unwrap();
         assert_eq!(kem.public_key.len(), PUBLIC_KEY_BYTES);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_of_the_wall_clock_dates_the_keys_anew_and_takes_none() {
+    fn clock_jump_moves_dates_and_erases_no_key() {
         for jump in [-7 * 24 * 3_600_000, 7 * 24 * 3_600_000] {
             let mut ring = Keyring::new([1; 32], at(0));
             let before = ring.current().unwrap();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_print() {
+    fn debug_output_of_keyring_has_no_secret() {
         let ring = Keyring::new([1; 32], at(0));
         let secret = ring.find(&ring.current().unwrap().id).unwrap();
         assert_eq!(format!("{secret:?}"), "Secret(…)");

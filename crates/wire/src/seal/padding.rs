@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_are_those_of_the_paper() {
+    fn padded_lengths_match_padme_paper() {
         // Computed by hand: 9 = 1001b keeps two digits after the first, and so on.
         for (length, padded) in [(8, 8), (9, 10), (65, 72), (1000, 1024), (1025, 1088), (1 << 20, 1 << 20)] {
             assert_eq!(padme(length), padded, "{length}");
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_costs_little_and_gives_few_lengths() {
+    fn padding_adds_at_most_12_percent_and_yields_few_lengths() {
         let mut lengths = std::collections::BTreeSet::new();
         for length in 255..70_000_usize {
             let padded = padded_len(length);
@@ -69,14 +69,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_padded_comes_back(content in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        fn padded_content_round_trips(content in proptest::collection::vec(any::<u8>(), 0..2000)) {
             let padded = pad(content.clone());
             prop_assert_eq!(padded.len(), padded_len(content.len()));
             prop_assert_eq!(unpad(padded), Some(content));
         }
 
         #[test]
-        fn anything_else_is_refused_or_is_one_padding(bytes in proptest::collection::vec(prop_oneof![Just(0), Just(MARKER), any::<u8>()], 0..600)) {
+        fn unpadding_accepts_only_the_canonical_padding(bytes in proptest::collection::vec(prop_oneof![Just(0), Just(MARKER), any::<u8>()], 0..600)) {
             if let Some(content) = unpad(bytes.clone()) {
                 prop_assert_eq!(pad(content), bytes);
             }

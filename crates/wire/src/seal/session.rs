@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_not_shown() {
+    fn debug_output_of_sessions_has_no_key() {
         let outgoing = OutboundSession::new(key(0xA7), [0; 32], KemId([0; 16]), Instant::ZERO);
         let mut incoming = InboundSessions::default();
         incoming.insert(PeerId::random(), key(0xA7));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_session_number_and_bytes_open() {
+    fn ciphertext_opens_only_with_its_session_and_counter() {
         let mut session = OutboundSession::new(key(1), [0; 32], KemId([0; 16]), Instant::ZERO);
         let first = session.seal(b"hello".to_vec()).unwrap();
         let second = session.seal(b"hello".to_vec()).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_followed_by_another_in_time_and_by_size() {
+    fn session_needs_rekey_by_age_size_and_recipient_key() {
         let session = || OutboundSession::new(key(1), [7; 32], KemId([1; 16]), Instant::ZERO);
         assert!(session().is_with(&[7; 32]) && !session().is_with(&[8; 32]));
         assert!(!session().is_due(&KemId([1; 16]), Instant::from_secs(599)));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_bounded_for_each_peer_and_in_all() {
+    fn sessions_are_bounded_per_peer_and_in_total() {
         let mut incoming = InboundSessions::default();
         let peer = PeerId::random();
         for byte in 0..10 {

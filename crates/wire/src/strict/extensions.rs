@@ -125,7 +125,7 @@ mod tests {
     const OUTER: Shape = Shape { fields: 4, messages: &[(3, &Shape::flat(2))] };
 
     #[test]
-    fn extensions_go_and_all_else_stays_at_every_depth() {
+    fn extensions_are_removed_at_every_depth_and_other_fields_kept() {
         let strip = |bytes: &[u8]| without_extensions(bytes, &OUTER);
         assert_eq!(strip(b"\x08\x05\x12\x02hi"), Ok(b"\x08\x05\x12\x02hi".to_vec()));
         // Extensions 16 and 200, in all four types, the first of them twice.
@@ -136,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_understood_and_is_not_is_unknown() {
+    fn unknown_field_below_16_is_rejected() {
         for bytes in [&b"\x28\x01"[..], b"\x78\x01", b"\x1a\x02\x18\x01"] {
             assert_eq!(without_extensions(bytes, &OUTER), Err(DecodeError::Unknown), "{bytes:02x?}");
         }
     }
 
     #[test]
-    fn extensions_have_an_order_a_form_and_a_number() {
+    fn extensions_must_be_sorted_canonical_and_bounded() {
         for (bytes, why) in [
             (&b"\x80\x01\x01\x08\x01"[..], "before a field that is known"),
             (b"\x88\x01\x01\x80\x01\x01", "out of order"),
@@ -162,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic_and_what_is_left_has_no_extensions(
+        fn arbitrary_bytes_never_panic_and_result_has_no_extensions(
             bytes in proptest::collection::vec(any::<u8>(), 0..64),
         ) {
             if let Ok(known) = without_extensions(&bytes, &OUTER) {

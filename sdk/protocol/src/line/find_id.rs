@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_is_found_beside_what_programs_write_by_mistake() {
+    fn id_is_found_in_common_invalid_lines() {
         for line in [
             &br#"{"id":7,"data":NaN}"#[..],
             br#" { "data" : [ NaN , {"x": -Infinity} ] , "id" : 7 }"#,
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_id_of_the_line_is_not_taken_for_it() {
+    fn nested_or_quoted_id_is_not_found() {
         let deep = format!(r#"{{"a":{}1{},"id":7}}"#, "[".repeat(200), "]".repeat(200));
         let long = format!(r#"{{"id":"{}","x":NaN}}"#, "x".repeat(crate::MAX_ID_BYTES + 1));
         for line in [
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_json_does_not_have_is_named_and_nothing_else() {
+    fn numbers_outside_json_are_named() {
         let line = r#"{"x":[1,-Infinity],"y":NaN,"z":Nano}"#;
         let at = |word: &str| line.find(word).unwrap();
         assert_eq!(not_a_number(line, at("Infinity")), Some("-Infinity"));
@@ -312,7 +312,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn of_valid_json_it_is_the_id_that_a_strict_reader_finds(object in any_object(any_value())) {
+        fn id_of_valid_json_equals_id_of_strict_reader(object in any_object(any_value())) {
             let (id, value) = (strict(&object), Value::Object(object));
             for text in [serde_json::to_vec(&value).unwrap(), serde_json::to_vec_pretty(&value).unwrap()] {
                 prop_assert_eq!(find_id(&text), id.clone());
@@ -320,7 +320,7 @@ mod tests {
         }
 
         #[test]
-        fn of_a_line_that_is_cut_or_bent_it_is_no_other_id(
+        fn truncated_or_altered_line_yields_no_other_id(
             object in any_object(any_value()),
             cut in any::<prop::sample::Index>(),
             tail in prop::collection::vec(any::<u8>(), 0..4),
@@ -339,7 +339,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic_and_an_id_is_valid(
+        fn arbitrary_bytes_never_panic_and_found_id_is_valid(
             pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..40),
             bytes in prop::collection::vec(any::<u8>(), 0..64),
         ) {

@@ -187,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn compacting_takes_away_all_that_pretty_printing_adds(value in any_json()) {
+        fn compacting_reverts_pretty_printing(value in any_json()) {
             let pretty = serde_json::to_string_pretty(&value).unwrap();
             let compacted = compact(&pretty).into_owned();
             prop_assert_eq!(&compacted, &serde_json::to_string(&value).unwrap());
@@ -195,7 +195,7 @@ mod tests {
         }
 
         #[test]
-        fn depth_is_that_of_the_parsed_value(value in any_json(), limit in 0usize..8) {
+        fn depth_equals_depth_of_parsed_value(value in any_json(), limit in 0usize..8) {
             let text = serde_json::to_string(&value).unwrap();
             prop_assert_eq!(deeper_than(limit, &text), nesting(&value) > limit);
         }
@@ -203,7 +203,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_readable_is_what_a_strict_reader_reads(
+        fn portable_text_is_text_that_a_strict_reader_accepts(
             parts in prop::collection::vec(
                 prop_oneof![
                     "-?(0|[1-9][0-9]{0,3})(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,3})?",
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_strict_readers_refuse_is_found_wherever_it_stands() {
+    fn text_rejected_by_strict_readers_is_not_portable() {
         let many_digits = "9".repeat(400);
         for text in [
             r#"{"a":[1,-1e400]}"#,
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_are_counted_however_many_there_are() {
+    fn deep_nesting_is_counted_exactly() {
         for depth in [1, 254, 255, 256, 511, 70_000] {
             let nested = ["[".repeat(depth), "]".repeat(depth)].concat();
             assert!(!deeper_than(depth, &nested), "{depth}");

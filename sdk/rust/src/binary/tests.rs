@@ -11,7 +11,7 @@ fn judge(content: &[u8]) -> Option<BinaryReason> {
 }
 
 #[test]
-fn a_file_that_is_no_program_has_its_reason() {
+fn file_that_is_not_a_program_has_a_reason() {
     let cases: [(&[u8], Option<BinaryReason>); 7] = [
         (b"", Some(BinaryReason::Empty)),
         (b"<!DOCTYPE html><html></html>\n", Some(BinaryReason::NotAProgram)),
@@ -28,7 +28,7 @@ fn a_file_that_is_no_program_has_its_reason() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_program_that_is_cut_off_anywhere_is_truncated() {
+fn program_cut_at_any_length_is_truncated() {
     let whole = shell();
     assert_eq!(judge(&whole), None);
     for length in [4, 19, 63, 64, 100, 1000, 4096, whole.len() / 2, whole.len() - 1] {
@@ -38,7 +38,7 @@ fn a_program_that_is_cut_off_anywhere_is_truncated() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_program_for_another_processor_or_another_libc_is_named() {
+fn program_for_another_processor_or_libc_is_reported() {
     let mut whole = shell();
     let at = whole.windows(4).position(|four| four == b"/ld-").unwrap();
     whole[at + 1] = b'x';
@@ -49,7 +49,7 @@ fn a_program_for_another_processor_or_another_libc_is_named() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn hostile_bytes_are_judged_without_a_panic() {
+fn hostile_bytes_never_panic() {
     let whole = &shell()[..4096];
     // Any deterministic generator works.
     let mut state = 7_u64;
@@ -69,7 +69,7 @@ fn hostile_bytes_are_judged_without_a_panic() {
 }
 
 #[test]
-fn the_words_of_a_loader_are_recognised() {
+fn loader_errors_are_recognized() {
     let words = "p2p-node: /lib/libc.so.6: version `GLIBC_2.39' not found";
     let error = unusable_after(Path::new("/bin/sh"), None, ExitStatus::from_raw(1 << 8), words).unwrap();
     assert!(matches!(error, Error::BinaryUnusable { reason: BinaryReason::MissingLoader, .. }), "{error}");
@@ -77,7 +77,7 @@ fn the_words_of_a_loader_are_recognised() {
 }
 
 #[test]
-fn a_program_without_a_slash_is_that_on_path_and_a_relative_one_counts_from_its_directory() {
+fn bare_name_is_searched_on_path_and_relative_path_in_directory() {
     assert!(resolve(Path::new("sh"), None).ends_with("sh") && resolve(Path::new("sh"), None).is_absolute());
     assert_eq!(resolve(Path::new("./sh"), Some(Path::new("/bin"))), Path::new("/bin/./sh"));
     assert_eq!(fault(Path::new("/nowhere/p2p-node")).unwrap().0, BinaryReason::Missing);

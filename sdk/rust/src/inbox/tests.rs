@@ -64,7 +64,7 @@ fn acked(sink: &Sink) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn each_kind_of_event_gives_way_to_its_own_and_all_come_in_order() {
+async fn full_buffer_drops_oldest_of_its_kind_and_order_is_kept() {
     let (sink, mut events) = inbox(false);
     for round in 0..10 {
         sink.push(mail(format!("m{round}")));
@@ -83,7 +83,7 @@ async fn each_kind_of_event_gives_way_to_its_own_and_all_come_in_order() {
 }
 
 #[tokio::test]
-async fn mail_is_acknowledged_when_the_program_comes_for_the_next_event() {
+async fn mail_is_acked_when_program_requests_next_event() {
     let (sink, mut events) = inbox(false);
     sink.push(mail("a"));
     sink.push(mail("b"));
@@ -96,7 +96,7 @@ async fn mail_is_acknowledged_when_the_program_comes_for_the_next_event() {
 }
 
 #[tokio::test]
-async fn mail_in_hand_of_a_dropped_stream_is_not_acknowledged_and_the_rest_is_handed_back() {
+async fn dropped_stream_acks_no_current_mail_and_returns_unread_mail() {
     let (sink, mut events) = inbox(false);
     for id in ["a", "b", "c"] {
         sink.push(mail(id));
@@ -113,7 +113,7 @@ async fn mail_in_hand_of_a_dropped_stream_is_not_acknowledged_and_the_rest_is_ha
 }
 
 #[tokio::test]
-async fn mail_that_the_program_acknowledges_itself_is_acknowledged_once() {
+async fn mail_acked_by_program_is_acked_once() {
     for (manual_ack, desired) in [(false, vec!["a", "b"]), (true, vec!["a"])] {
         let (sink, mut events) = inbox(manual_ack);
         sink.push(mail("a"));
@@ -128,7 +128,7 @@ async fn mail_that_the_program_acknowledges_itself_is_acknowledged_once() {
 }
 
 #[tokio::test]
-async fn mail_of_a_process_that_ended_is_withdrawn_and_finished_mail_is_not_handed_over_again() {
+async fn ended_process_withdraws_mail_and_finished_mail_is_not_redelivered() {
     let (sink, mut events) = inbox(false);
     for id in ["a", "b", "c"] {
         sink.push(mail(id));
@@ -151,7 +151,7 @@ async fn mail_of_a_process_that_ended_is_withdrawn_and_finished_mail_is_not_hand
 }
 
 #[tokio::test]
-async fn mail_beyond_the_room_is_counted_and_not_acknowledged() {
+async fn mail_above_buffer_is_counted_and_not_acked() {
     let (sink, mut events) = inbox(false);
     (0..BUFFERS.mail + 2).for_each(|number| sink.push(mail(number)));
     sink.close(crashes(1));
@@ -160,7 +160,7 @@ async fn mail_beyond_the_room_is_counted_and_not_acknowledged() {
 }
 
 #[tokio::test]
-async fn withheld_mail_is_handed_back_and_not_taken() {
+async fn withheld_mail_is_returned_and_not_delivered() {
     let (sink, mut events) = inbox(false);
     sink.push(mail("a"));
     sink.push(crashes(1));
@@ -171,7 +171,7 @@ async fn withheld_mail_is_handed_back_and_not_taken() {
 }
 
 #[tokio::test]
-async fn a_busy_node_gets_no_ack_until_it_is_resumed() {
+async fn busy_node_gets_no_ack_until_resumed() {
     let (sink, mut events) = inbox(false);
     sink.push(mail("a"));
     sink.close(crashes(1));
@@ -186,7 +186,7 @@ async fn a_busy_node_gets_no_ack_until_it_is_resumed() {
 }
 
 #[test]
-fn a_waiting_program_is_woken_by_an_event_and_by_the_end() {
+fn event_and_close_wake_waiting_program() {
     struct Counter(AtomicU32);
     impl Wake for Counter {
         fn wake(self: Arc<Self>) {

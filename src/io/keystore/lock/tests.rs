@@ -22,7 +22,7 @@ fn acquire(take: &Take, peer: &str, scope: &str) -> (Result<Option<IdentityLock>
 }
 
 #[test]
-fn the_second_is_refused_until_the_first_lets_go() {
+fn second_holder_is_rejected_until_first_releases_lock() {
     let directory = tempfile::tempdir().unwrap();
     for (take, scope) in kinds(&directory) {
         let at_once = |peer: &str, scope: &str| acquire(&take, peer, scope);
@@ -41,7 +41,7 @@ fn the_second_is_refused_until_the_first_lets_go() {
 }
 
 #[test]
-fn a_system_without_locks_does_not_keep_the_node_from_running() {
+fn node_runs_without_lock_support_and_reports_it() {
     let refuse: Take = Box::new(|_| Err(io::Error::from(io::ErrorKind::ReadOnlyFilesystem)));
     let of_others: Take = Box::new(|_| Ok(Attempt::InUse { pid: Some(1), is_ours: false }));
     for take in [refuse, of_others] {
@@ -53,7 +53,7 @@ fn a_system_without_locks_does_not_keep_the_node_from_running() {
 }
 
 #[test]
-fn a_directory_that_others_may_enter_or_a_link_is_refused() {
+fn public_directory_and_symbolic_link_are_rejected() {
     let temporary = tempfile::tempdir().unwrap();
     let (open, link): (PathBuf, PathBuf) = (temporary.path().join("open"), temporary.path().join("link"));
     std::fs::create_dir(&open).unwrap();
@@ -66,7 +66,7 @@ fn a_directory_that_others_may_enter_or_a_link_is_refused() {
 }
 
 #[test]
-fn a_name_fits_whatever_the_scope_is() {
+fn lock_name_has_bounded_length_for_any_scope() {
     assert_ne!(name(PEER, ""), name(PEER, "a"));
     assert_ne!(name(PEER, "b"), name(PEER, "a"));
     let longest = name(PEER, &"x/\0".repeat(1000));
@@ -75,7 +75,7 @@ fn a_name_fits_whatever_the_scope_is() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn asking_too_often_who_holds_a_name_blocks_nobody() {
+fn repeated_queries_of_lock_holder_never_block() {
     let directory = tempfile::tempdir().unwrap();
     let name = name(PEER, &directory.path().display().to_string());
     let _held = socket::take(&name).unwrap();

@@ -28,7 +28,7 @@ fn write(file: &mut Database, highest_seen: &[HighestSeen]) -> Result<(), FileEr
 }
 
 #[test]
-fn standings_come_back_as_they_were_last() {
+fn reopened_database_has_last_access_rules() {
     let directory = directory();
     let path = directory.path().join("db");
     let (mut file, _) = Database::open(&path, "dev", ANN).expect("made");
@@ -45,7 +45,7 @@ fn standings_come_back_as_they_were_last() {
 }
 
 #[test]
-fn rows_come_back_oldest_first_and_each_network_has_its_own() {
+fn rows_are_read_oldest_first_and_separate_by_network() {
     let directory = directory();
     let path = directory.path().join("db");
     let (mut file, none) = Database::open(&path, "dev", ANN).expect("made");
@@ -58,7 +58,7 @@ fn rows_come_back_oldest_first_and_each_network_has_its_own() {
 }
 
 #[test]
-fn a_row_is_never_lowered() {
+fn highest_seen_row_never_decreases() {
     let directory = directory();
     let path = directory.path().join("db");
     let (mut file, _) = Database::open(&path, "dev", ANN).expect("made");
@@ -75,7 +75,7 @@ fn a_row_is_never_lowered() {
 }
 
 #[test]
-fn beyond_the_bound_the_oldest_make_room() {
+fn rows_above_limit_evict_the_oldest() {
     let directory = directory();
     let path = directory.path().join("db");
     let (mut file, _) = Database::open(&path, "dev", ANN).expect("made");
@@ -88,7 +88,7 @@ fn beyond_the_bound_the_oldest_make_room() {
 }
 
 #[test]
-fn one_process_at_a_time() {
+fn database_opens_in_one_process_at_a_time() {
     let directory = directory();
     let path = directory.path().join("db");
     let (file, _) = Database::open(&path, "dev", ANN).expect("made");
@@ -108,7 +108,7 @@ fn image(directory: &TempDir) -> (Vec<u8>, Vec<HighestSeen>) {
 }
 
 #[test]
-fn a_damaged_file_is_told_as_such_and_never_believed() {
+fn damaged_file_is_reported_and_yields_no_altered_rows() {
     let directory = directory();
     let (image, kept) = image(&directory);
     let path = directory.path().join("damaged");
@@ -140,7 +140,7 @@ fn a_damaged_file_is_told_as_such_and_never_believed() {
 }
 
 #[test]
-fn a_row_of_another_form_is_damage() {
+fn malformed_row_is_reported_as_damage() {
     let directory = directory();
     let path = directory.path().join("db");
     let (file, _) = Database::open(&path, "dev", ANN).expect("made");

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_connections_share_room_and_each_keeps_enough_for_an_ordinary_frame() {
+    fn connections_share_memory_budget_and_each_keeps_minimum() {
         const MOST: usize = 4 << 20;
         const ALL: usize = 64 << 20;
         let shared = Arc::new(AtomicUsize::new(ALL));

@@ -58,7 +58,7 @@ fn ack() -> Ack {
 }
 
 #[test]
-fn messages() {
+fn message_fields_are_limited() {
     accept(&batch(message()));
     let longest = Message {
         seq: u64::MAX - 1,
@@ -97,7 +97,7 @@ fn messages() {
 }
 
 #[test]
-fn batches() {
+fn batch_counts_are_limited() {
     let ack = bytes(SIGNATURE_BYTES);
     let with = |messages, acks| Batch { messages: vec![message(); messages], acks: vec![ack.clone(); acks] };
     accept(&with(MAX_BATCH_MESSAGES, MAX_BATCH_ACKS));
@@ -109,7 +109,7 @@ fn batches() {
 }
 
 #[test]
-fn counts_are_seen_before_anything_is_allocated() {
+fn counts_above_limit_are_rejected_before_allocation() {
     // Each element takes two bytes on the wire and about a hundred times as much in memory.
     let batch = [0x0a, 0x00].repeat(MAX_BATCH_MESSAGES + 1);
     assert_eq!(Batch::prescan(&batch), Err(DecodeError::Field("messages")));
@@ -120,7 +120,7 @@ fn counts_are_seen_before_anything_is_allocated() {
 }
 
 #[test]
-fn frames() {
+fn frame_fields_are_limited() {
     accept(&body());
     let scoped = |scope| FrameBody { scope, ..body() };
     accept(&scoped(Some(Scope::Topic(text(MAX_NAME_BYTES)))));
@@ -140,7 +140,7 @@ fn frames() {
 }
 
 #[test]
-fn sealed_payloads() {
+fn sealed_payload_fields_are_limited() {
     let sealed = |kem_id, enc, ciphertext| {
         let sealed =
             Sealed { kem_id: bytes(kem_id), suite: 1, enc: bytes(enc), ciphertext: bytes(ciphertext) };
@@ -163,7 +163,7 @@ fn sealed_payloads() {
 }
 
 #[test]
-fn acks() {
+fn ack_fields_are_limited() {
     let outcome = |length| Rejection { seq: 1, code: text(length) };
     let with = |stream| Ack { streams: vec![stream], ..ack() };
     let rejections = |count, length| StreamAck { rejections: vec![outcome(length); count], ..stream_ack() };
@@ -211,7 +211,7 @@ fn acks() {
 }
 
 #[test]
-fn mail_responses() {
+fn mail_response_fields_are_limited() {
     let with = |response| MailResponse { response: Some(response) };
     accept(&with(Response::Ack(bytes(SIGNATURE_BYTES + MAX_ACK_BYTES))));
     refuse(&with(Response::Ack(bytes(SIGNATURE_BYTES - 1))), "ack");
@@ -231,7 +231,7 @@ fn mail_responses() {
 }
 
 #[test]
-fn hellos() {
+fn hello_fields_are_limited() {
     let hello = |record, agent_version| Hello {
         version: WIRE_VERSION,
         network: "n".repeat(32),
@@ -250,14 +250,14 @@ fn hellos() {
 }
 
 #[test]
-fn limits_are_those_that_the_protocol_names() {
+fn envelope_limits_match_wire_protocol() {
     assert_eq!(MAX_FRAME_BYTES, 1_056_768);
     assert_eq!(MAX_HELLO_BYTES, 4_096);
     assert_eq!((FrameBody::MAX_BYTES, Batch::MAX_BYTES), (1_056_704, 1_056_704));
 }
 
 #[test]
-fn acks_are_counted_before_they_are_decoded() {
+fn ack_count_is_checked_before_decoding() {
     let acks = |number: usize| b"\x12\x00".repeat(number);
     assert_eq!(Batch::prescan(&acks(MAX_BATCH_ACKS)), Ok(()));
     assert_eq!(Batch::prescan(&acks(MAX_BATCH_ACKS + 1)), Err(DecodeError::Field("acks")));

@@ -33,7 +33,7 @@ fn commit(windows: &mut ReplayWindows, key: &[u8; 32], boot: u64, counter: u64, 
 }
 
 #[test]
-fn a_counter_is_fresh_once() {
+fn counter_is_fresh_once() {
     let mut windows = ReplayWindows::default();
     for counter in [5, 7, 6, 0, 2000, 1999] {
         assert_eq!(check(&windows, &KEY, 1, counter, START), Replay::Fresh);
@@ -44,7 +44,7 @@ fn a_counter_is_fresh_once() {
 }
 
 #[test]
-fn the_window_has_a_sharp_end() {
+fn window_ends_exactly_at_its_size() {
     let mut windows = ReplayWindows::default();
     commit(&mut windows, &KEY, 1, 5000, START);
     assert_eq!(check(&windows, &KEY, 1, 5000 - 1023, START), Replay::Fresh);
@@ -56,7 +56,7 @@ fn the_window_has_a_sharp_end() {
 }
 
 #[test]
-fn processes_and_nodes_have_windows_of_their_own() {
+fn each_process_and_node_has_its_own_window() {
     let mut windows = ReplayWindows::default();
     commit(&mut windows, &KEY, 1, 5, START);
     assert_eq!(check(&windows, &KEY, 2, 5, START), Replay::Fresh);
@@ -64,7 +64,7 @@ fn processes_and_nodes_have_windows_of_their_own() {
 }
 
 #[test]
-fn the_number_of_windows_is_bounded_and_newcomers_find_room() {
+fn full_table_evicts_least_recently_used_window_for_new_node() {
     let mut windows = ReplayWindows::default();
     assert!(windows.is_empty());
     let millis = |number: usize| START + Duration::from_millis(number as u64);
@@ -93,7 +93,7 @@ fn the_number_of_windows_is_bounded_and_newcomers_find_room() {
 }
 
 #[test]
-fn a_flood_of_nodes_keeps_nobody_out() {
+fn flood_of_nodes_excludes_no_other_node() {
     let mut windows = ReplayWindows::default();
     for number in 0..3 * MAX_WINDOWS {
         let now = START + Duration::from_millis(number as u64);
@@ -106,7 +106,7 @@ fn a_flood_of_nodes_keeps_nobody_out() {
 }
 
 #[test]
-fn a_clock_that_jumps_back_keeps_nobody_out() {
+fn backward_clock_jump_excludes_no_node() {
     let mut windows = ReplayWindows::default();
     for number in 0..=MAX_WINDOWS {
         commit(&mut windows, &key(number), 1, 1, START);
@@ -120,7 +120,7 @@ fn a_clock_that_jumps_back_keeps_nobody_out() {
 }
 
 #[test]
-fn a_node_that_invents_processes_fills_only_its_own_share() {
+fn node_with_many_processes_fills_only_its_own_share() {
     let mut windows = ReplayWindows::default();
     for boot in 0..MAX_BOOTS_PER_KEY as u64 {
         assert_eq!(commit(&mut windows, &KEY, boot, 1, START), Replay::Fresh);
@@ -133,7 +133,7 @@ fn a_node_that_invents_processes_fills_only_its_own_share() {
 }
 
 #[test]
-fn a_node_that_is_started_again_and_again_is_heard_and_nothing_of_before_is_heard_twice() {
+fn frequently_restarted_node_is_accepted_and_old_frames_are_not_fresh() {
     let mut windows = ReplayWindows::default();
     let born = |boot: u64| START + Duration::from_millis(10 * boot);
     for boot in 0..100 {
@@ -148,7 +148,7 @@ fn a_node_that_is_started_again_and_again_is_heard_and_nothing_of_before_is_hear
 }
 
 #[test]
-fn short_processes_of_a_clock_that_is_behind_are_heard_at_once_and_none_of_them_twice() {
+fn short_processes_with_slow_clock_are_accepted_once() {
     let mut windows = ReplayWindows::default();
     let behind = Duration::from_secs(10);
     for boot in 0..100 {
@@ -168,7 +168,7 @@ fn short_processes_of_a_clock_that_is_behind_are_heard_at_once_and_none_of_them_
 }
 
 #[test]
-fn what_is_left_of_processes_that_went_is_bounded_and_bars_them_as_long_as_their_frames_live() {
+fn state_of_evicted_processes_is_bounded_and_rejects_their_frames() {
     let mut windows = ReplayWindows::default();
     let now = |number: u64| START + Duration::from_millis(number);
     let many = MAX_BOOTS_PER_KEY as u64 + 1;
@@ -191,7 +191,7 @@ fn what_is_left_of_processes_that_went_is_bounded_and_bars_them_as_long_as_their
 
 proptest! {
     #[test]
-    fn a_window_agrees_with_remembering_everything(
+    fn window_agrees_with_complete_history(
         steps in prop::collection::vec(prop_oneof![9 => -1100..700i64, 1 => -5000..5000i64], 1..400),
     ) {
         let mut windows = ReplayWindows::default();
@@ -213,7 +213,7 @@ proptest! {
 }
 
 #[test]
-fn a_window_outlives_every_frame_that_it_knows() {
+fn window_outlives_acceptance_time_of_frames() {
     // A frame is accepted from 30 s ahead to 2 minutes back.
     assert!(WINDOW_IDLE > Duration::from_secs(150) && WINDOW_IDLE <= Duration::from_secs(600));
 }

@@ -19,7 +19,7 @@ fn check_at(signed: &SignedBinding, secs: u64) -> Result<(), BindingError> {
 }
 
 #[test]
-fn a_good_binding_passes_and_survives_the_wire() {
+fn valid_binding_passes_check_and_round_trips() {
     let signed = signed();
     assert_eq!(check_at(&signed, NOW), Ok(()));
     assert!(signed.verify_signature());
@@ -29,7 +29,7 @@ fn a_good_binding_passes_and_survives_the_wire() {
 }
 
 #[test]
-fn the_typed_data_hash_is_that_of_the_published_type() {
+fn typed_data_hash_matches_published_type() {
     // Computes the hash by hand, from EIP-712 and from the struct in `docs/wire-protocol.md`.
     let word = |number: u64| U256::from(number).to_be_bytes::<32>();
     let binding = Binding { chain_id: 5, generation: 6, ..binding() };
@@ -59,7 +59,7 @@ fn the_typed_data_hash_is_that_of_the_published_type() {
 }
 
 #[test]
-fn life_has_sharp_ends_with_the_skew_allowed() {
+fn lifetime_ends_exactly_at_allowed_clock_skew() {
     let signed = signed();
     assert_eq!(check_at(&signed, NOW - 30), Ok(()));
     assert_eq!(check_at(&signed, NOW - 31), Err(BindingError::NotYetValid));
@@ -71,7 +71,7 @@ fn life_has_sharp_ends_with_the_skew_allowed() {
 }
 
 #[test]
-fn no_life_is_longer_than_90_days_or_negative() {
+fn lifetime_above_90_days_or_negative_is_rejected() {
     let with = |not_before, not_after| signed_anyway(Binding { not_before, not_after, ..binding() });
     assert_eq!(check_at(&with(NOW, NOW + BINDING_MAX_LIFE_SECS), NOW), Ok(()));
     assert_eq!(check_at(&with(NOW, NOW + BINDING_MAX_LIFE_SECS + 1), NOW), Err(BindingError::Lifetime));
@@ -82,7 +82,7 @@ fn no_life_is_longer_than_90_days_or_negative() {
 }
 
 #[test]
-fn a_generation_is_at_most_30_seconds_ahead() {
+fn generation_above_30_seconds_ahead_is_rejected() {
     let with = |generation| signed_anyway(Binding { generation, ..binding() });
     assert_eq!(check_at(&with(NOW + 30), NOW), Ok(()));
     assert_eq!(check_at(&with(NOW + 31), NOW), Err(BindingError::FutureGeneration));
@@ -90,7 +90,7 @@ fn a_generation_is_at_most_30_seconds_ahead() {
 }
 
 #[test]
-fn it_is_for_one_network_account_and_node_key() {
+fn binding_is_valid_for_one_network_account_and_node_key() {
     assert_eq!(signed().check("main", NOW * 1000), Err(BindingError::WrongNetwork));
     let other = NodeKey::from_seed([0x33; 32]);
     let crossed = Binding { node_key: other.public(), ..binding() };
@@ -104,7 +104,7 @@ fn it_is_for_one_network_account_and_node_key() {
 }
 
 #[test]
-fn a_signature_turned_over_is_refused() {
+fn signature_with_high_s_is_rejected() {
     let mut turned = signed();
     let mut bytes = turned.signature.to_vec();
     let order = U256::from_be_bytes(HALF_ORDER) * U256::from(2) + U256::from(1);
@@ -124,7 +124,7 @@ fn a_signature_turned_over_is_refused() {
 }
 
 #[test]
-fn recovery_ids_and_lengths_are_checked() {
+fn signature_with_bad_recovery_id_or_length_is_rejected() {
     let mut signed = signed();
     let good = signed.signature.to_vec();
     for v in 0..=255 {
@@ -149,7 +149,7 @@ fn recovery_ids_and_lengths_are_checked() {
 }
 
 #[test]
-fn the_longest_binding_fits_its_limit() {
+fn longest_binding_fits_size_limit() {
     let longest = SignedBinding {
         binding: Binding {
             chain_id: u64::MAX,
@@ -165,7 +165,7 @@ fn the_longest_binding_fits_its_limit() {
 }
 
 #[test]
-fn network_names() {
+fn network_names_are_short_and_lower_case() {
     let longest = "n".repeat(MAX_NETWORK_BYTES);
     for good in ["dev", "main", "team-7", &longest] {
         assert!(is_network_name(good), "{good}");
@@ -176,13 +176,13 @@ fn network_names() {
 }
 
 #[test]
-fn limits_are_those_that_the_protocol_names() {
+fn binding_limits_match_wire_protocol() {
     assert_eq!((BINDING_LIFE_SECS, BINDING_MAX_LIFE_SECS), (604_800, 7_776_000));
     assert_eq!(MAX_BINDING_BYTES, 672);
 }
 
 #[test]
-fn what_depends_on_clocks_or_on_who_can_check_it_is_nobodys_fault() {
+fn clock_dependent_and_contract_faults_are_not_provable() {
     use BindingError::*;
     for fault in [NotYetValid, Expired, FutureGeneration, ContractSignature] {
         assert!(!fault.is_provable(), "{fault}");
@@ -195,7 +195,7 @@ fn what_depends_on_clocks_or_on_who_can_check_it_is_nobodys_fault() {
 }
 
 #[test]
-fn bindings_are_told_apart_by_all_of_their_bytes() {
+fn binding_hash_covers_signature() {
     let one = agent().bind(binding()).unwrap();
     let mut other = one.clone();
     other.signature = Bytes::from(vec![1; ECDSA_SIGNATURE_BYTES]);

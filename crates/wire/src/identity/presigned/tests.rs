@@ -14,7 +14,7 @@ fn check(signed: &SignedBinding, secs: u64) -> Result<(), PresignedError> {
 }
 
 #[test]
-fn a_binding_file_is_read_as_it_was_written() {
+fn binding_file_round_trips() {
     let text = binding_file(&signed());
     assert_eq!(read_binding_file(text.as_bytes()).unwrap(), signed());
     assert!(text.len() < 2048 && text.ends_with("}\n"), "{text}");
@@ -22,7 +22,7 @@ fn a_binding_file_is_read_as_it_was_written() {
 }
 
 #[test]
-fn what_is_no_binding_file_is_told() {
+fn malformed_binding_file_is_rejected_with_reason() {
     let text = binding_file(&signed());
     for (from, to, told) in [
         ("\"version\": 1", "\"version\": 2", "its version is 2"),
@@ -42,7 +42,7 @@ fn what_is_no_binding_file_is_told() {
 }
 
 #[test]
-fn who_signed_is_named_when_it_is_not_who_should() {
+fn wrong_signer_is_reported_by_address() {
     let other = AgentKey::from_bytes(&[0x33; 32]).unwrap();
     let mut wrong = signed();
     let signature = other.sign_hash(&wrong.binding.signing_hash());
@@ -60,7 +60,7 @@ fn who_signed_is_named_when_it_is_not_who_should() {
 }
 
 #[test]
-fn it_is_for_its_time_and_network() {
+fn presigned_binding_is_checked_for_time_and_network() {
     let end = NOW_SECS + BINDING_LIFE_SECS;
     assert_eq!(check(&signed(), NOW_SECS - 60), Err(PresignedError::NotYetValid(60)));
     assert_eq!(check(&signed(), end - 1), Ok(()));
@@ -76,7 +76,7 @@ fn it_is_for_its_time_and_network() {
 }
 
 #[test]
-fn signatures_come_in_the_forms_that_wallets_give() {
+fn signature_formats_of_wallets_are_accepted() {
     let digits = "ab".repeat(65);
     for text in [digits.clone(), format!("0x{digits}"), format!("  0x{}\n", digits.to_uppercase())] {
         assert_eq!(read_signature(&text).unwrap(), vec![0xAB; 65]);
@@ -87,7 +87,7 @@ fn signatures_come_in_the_forms_that_wallets_give() {
 }
 
 #[test]
-fn spans_are_in_the_unit_that_says_most() {
+fn durations_use_the_largest_fitting_unit() {
     for (secs, text) in [
         (1, "1 second"),
         (119, "119 seconds"),
@@ -102,13 +102,13 @@ fn spans_are_in_the_unit_that_says_most() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_a_binding_file_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = read_binding_file(&bytes);
     }
 
     /// A file with one changed byte fails to parse, fails the check, or is the same binding.
     #[test]
-    fn a_bent_file_is_not_accepted(at in 0..600_usize, byte in any::<u8>()) {
+    fn altered_binding_file_is_rejected(at in 0..600_usize, byte in any::<u8>()) {
         let mut bytes = binding_file(&signed()).into_bytes();
         let at = at % bytes.len();
         bytes[at] = byte;

@@ -15,7 +15,7 @@ fn info(secret: &Secret) -> Info {
 }
 
 #[test]
-fn what_is_sealed_opens_and_both_ends_have_one_session() {
+fn sealed_frame_opens_and_both_ends_share_session() {
     let secret = Secret::from([3; 32]);
     let sealed = seal(&secret.public_key(), &info(&secret), b"hello", &mut DeterministicRng::new(0)).unwrap();
     assert_eq!((sealed.enc.len(), sealed.ciphertext.len()), (1120, 5 + 16));
@@ -28,7 +28,7 @@ fn what_is_sealed_opens_and_both_ends_have_one_session() {
 }
 
 #[test]
-fn it_is_for_one_sender_recipient_network_and_key() {
+fn sealed_frame_opens_only_for_its_sender_recipient_network_and_key() {
     let secret = Secret::from([3; 32]);
     let right = info(&secret);
     let sealed = seal(&secret.public_key(), &right, b"hello", &mut DeterministicRng::new(0)).unwrap();
@@ -44,7 +44,7 @@ fn it_is_for_one_sender_recipient_network_and_key() {
 }
 
 #[test]
-fn what_is_no_public_key_is_refused() {
+fn invalid_public_key_is_rejected() {
     let info = info(&Secret::from([3; 32]));
     assert!(seal(&[], &info, b"", &mut DeterministicRng::new(0)).is_none());
     // The coefficients of an ML-KEM public key are below 3,329 (FIPS 203 §7.2).
@@ -54,7 +54,7 @@ fn what_is_no_public_key_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
     #[test]
-    fn any_other_bytes_do_not_open(
+    fn altered_ciphertext_does_not_open(
         content in proptest::collection::vec(any::<u8>(), 0..400), at: proptest::sample::Index, bit in 0..8_u32, cut: bool,
     ) {
         let secret = Secret::from([3; 32]);
