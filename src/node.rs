@@ -187,7 +187,7 @@ struct Node {
     input_end: Option<InputChunk>,
     input_open: bool,
     written: u64,
-    closed_told: bool,
+    closed_reported: bool,
 }
 
 impl Node {
@@ -208,7 +208,7 @@ impl Node {
             input_end: early.end,
             input_open: true,
             written,
-            closed_told: false,
+            closed_reported: false,
         }
     }
 
@@ -243,8 +243,8 @@ impl Node {
             self.written = written;
             self.core.handle(Input::Written { lines }, now);
         }
-        if self.pipe.progress.closed() && !self.closed_told {
-            self.closed_told = true;
+        if self.pipe.progress.closed() && !self.closed_reported {
+            self.closed_reported = true;
             if let Some(failure) = self.pipe.progress.failure() {
                 tracing::warn!("writing to stdout failed, no more events will be written: {failure}");
             }

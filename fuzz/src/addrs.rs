@@ -29,7 +29,7 @@ pub fn bootstrap(bytes: &[u8]) {
     let binary = Multiaddr::try_from(bytes.to_vec()).ok();
     let addrs: Vec<Multiaddr> = parsed.into_iter().chain(binary).collect();
     for addr in &addrs {
-        scoped(addr);
+        check_scopes(addr);
     }
     for scope in SCOPES {
         let selected = scope.select(addrs.clone());
@@ -38,15 +38,16 @@ pub fn bootstrap(bytes: &[u8]) {
     }
 }
 
-fn scoped(addr: &Multiaddr) {
+/// Checks the scopes that permit an address.
+fn check_scopes(addr: &Multiaddr) {
     let [loopback, private, public] = SCOPES.map(|scope| scope.permits(addr));
     assert!(private || !loopback, "private permits every loopback address");
     let ip: IpAddr = match addr.iter().next() {
         Some(Protocol::Ip4(ip)) => ip.into(),
         Some(Protocol::Ip6(ip)) => ip.into(),
-        _ => return assert!(!loopback, "only numbers are surely on this machine"),
+        _ => return assert!(!loopback, "only an IP address is certainly on this machine"),
     };
-    assert!(!(private && public), "no address is both");
+    assert!(!(private && public), "no address is private and public");
     let canonical = ip.to_canonical();
     assert_eq!(loopback, canonical.is_loopback());
     if public {

@@ -3,10 +3,10 @@
 //! proptest.
 
 pub mod addrs;
-pub mod kept;
 pub mod lines;
 pub mod material;
 pub mod node;
+pub mod persisted;
 pub mod sealed;
 pub mod source;
 pub mod wire;
@@ -19,20 +19,20 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("ack", wire::ack),
     ("binding", wire::binding),
-    ("binding_file", kept::written_binding),
+    ("binding_file", persisted::binding_file),
     ("bootstrap", addrs::bootstrap),
+    ("checkpoint_row", persisted::checkpoint_row),
     ("core", node::core),
     ("event", lines::event),
-    ("floor_row", kept::floor_row),
     ("frame", wire::frame),
     ("hello", wire::hello),
+    ("highest_seen_row", persisted::highest_seen_row),
     ("line", lines::line),
     ("mail_response", wire::mail_response),
-    ("mail_row", kept::mail_row),
+    ("message_row", persisted::message_row),
     ("record", wire::record),
     ("sealed", sealed::sealed),
-    ("taken_row", kept::taken_row),
-    ("typed_data", kept::printed_statement),
+    ("typed_data", persisted::typed_data),
 ];
 
 /// Runs a target by name.

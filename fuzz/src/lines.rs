@@ -31,7 +31,7 @@ pub fn line(bytes: &[u8]) {
     assert_eq!(framed(limit, chunks), whole, "the lines do not depend on the chunks");
     for line in whole.into_iter().flatten() {
         assert!(line.len() <= limit && !line.contains(&b'\n') && !line.trim_ascii().is_empty());
-        one_line(&line);
+        check_line(&line);
     }
 }
 
@@ -50,9 +50,10 @@ fn framed<'a>(limit: usize, chunks: impl Iterator<Item = &'a [u8]>) -> Vec<Optio
     lines
 }
 
-fn one_line(line: &[u8]) {
+/// Checks a line as an event and as a request.
+fn check_line(line: &[u8]) {
     if let Ok(Some(event)) = decode_event(line) {
-        told(&event, None);
+        check_event(&event, None);
     }
     match decode_request(line) {
         Err(error) => {
@@ -66,7 +67,7 @@ fn one_line(line: &[u8]) {
                     | ErrorCode::UnknownCommand
             ));
             let event = ErrorEvent { id: error.id, ..ErrorEvent::new(error.code, error.message) };
-            told(&Event::Error(Box::new(event)), Some(1));
+            check_event(&Event::Error(Box::new(event)), Some(1));
         }
         Ok(request) => {
             assert!(request.id.as_ref().is_none_or(Id::is_valid));
@@ -78,19 +79,19 @@ fn one_line(line: &[u8]) {
             encode_request(&again, &mut rewritten);
             assert_eq!(rewritten.strip_suffix(b"\n"), Some(&*written));
             if let Command::Send(send) = request.command {
-                passed_on(&send.data);
+                check_forwarding(&send.data);
             }
         }
     }
 }
 
 /// Checks that another parent can read the `data`.
-fn passed_on(data: &RawValue) {
+fn check_forwarding(data: &RawValue) {
     let arrived = check_data(data.get().as_bytes()).expect("accepted data passes the receiver's check");
     assert_eq!(arrived.get(), data.get());
     let mut source = Source::new(&[]);
     let event = Event::Message(Box::new(Message { data: arrived, ..message(&mut source) }));
-    let line = told(&event, Some(u64::MAX));
+    let line = check_event(&event, Some(u64::MAX));
     let Ok(Some(Event::Message(read))) = decode_event(&line) else { panic!("the event is no message") };
     if data.get().is_ascii() {
         assert_eq!(read.data.get(), data.get());
@@ -101,11 +102,11 @@ fn passed_on(data: &RawValue) {
 pub fn event(bytes: &[u8]) {
     let mut source = Source::new(bytes);
     let seq = source.optional(Source::u64);
-    told(&any_event(&mut source), seq);
+    check_event(&any_event(&mut source), seq);
 }
 
 /// Encodes an event and checks that it is one line of JSON that decodes to the same event.
-pub fn told(event: &Event, seq: Option<u64>) -> Vec<u8> {
+pub fn check_event(event: &Event, seq: Option<u64>) -> Vec<u8> {
     let mut line = b"before".to_vec();
     encode_event(event, seq, &mut line);
     let mut line = line.split_off(b"before".len());

@@ -60,12 +60,12 @@ pub const OTHERS: usize = 3;
 pub fn party(index: usize) -> &'static Party {
     static ALL: LazyLock<[Party; PARTIES]> = LazyLock::new(|| {
         [(1, 1, 0), (2, 2, 0), (3, 3, 0), (4, 4, 7), (1, 5, 0), (1, 6, START_MS / 1000)]
-            .map(|(agent, node, generation)| made(agent, node, generation))
+            .map(|(agent, node, generation)| new_party(agent, node, generation))
     });
     &ALL[index]
 }
 
-fn made(agent: u8, number: u8, generation: u64) -> Party {
+fn new_party(agent: u8, number: u8, generation: u64) -> Party {
     let agent = AgentKey::from_bytes(&[agent; 32]).expect("a key");
     let node = NodeKey::from_seed([number; 32]);
     let binding = Binding {
@@ -200,8 +200,9 @@ pub fn sealed(from: usize, batch: &Batch, seed: u64) -> (Payload, SessionKey) {
         kem_id: kem_id(&kem.public_key),
     };
     let content = padding::pad(batch.encode_to_vec());
-    let once = seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(seed)).expect("a valid key");
-    let SealedFrame { enc, ciphertext, session } = once;
+    let frame =
+        seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(seed)).expect("a valid key");
+    let SealedFrame { enc, ciphertext, session } = frame;
     (Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: SUITE, enc, ciphertext }), session)
 }
 
@@ -230,22 +231,15 @@ pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> By
             1 => last,
             _ => last.saturating_add(1),
         };
-        let outcome = |source: &mut Source<'_>| Rejection {
+        let rejection = |source: &mut Source<'_>| Rejection {
             seq: source.number(),
             code: source.pick(&["PEER_REJECTED", "MESSAGE_TOO_LARGE", "X"]).to_owned(),
         };
         // Most acks have no selective part, and `received` equals `cumulative`.
-        let beyond = if source.below(4) == 0 { vec![1, 3 + u64::from(source.byte())] } else { Vec::new() };
+        let selective = if source.below(4) == 0 { vec![1, 3 + u64::from(source.byte())] } else { Vec::new() };
         let window = if source.below(2) == 0 { source.number() } else { 0 };
-        let held = if source.below(4) == 0 { source.number() } else { cumulative };
-        StreamAck {
-            stream,
-            cumulative,
-            selective: beyond,
-            rejections: source.list(2, outcome),
-            received: held,
-            window,
-        }
+        let received = if source.below(4) == 0 { source.number() } else { cumulative };
+        StreamAck { stream, cumulative, selective, rejections: source.list(2, rejection), received, window }
     };
     let mut all = vec![of_stream(source)];
     all.extend(source.list(2, of_stream));
@@ -265,7 +259,7 @@ pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> By
 }
 
 /// Corrupts bytes, but seldom. Some are changed before a malicious signer signs them.
-pub fn bent(source: &mut Source<'_>, bytes: Bytes, from: usize, domain: &str) -> Bytes {
+pub fn corrupted(source: &mut Source<'_>, bytes: Bytes, from: usize, domain: &str) -> Bytes {
     let mut changed = bytes.to_vec();
     let at = usize::from(source.u16()) % changed.len().max(1);
     match source.below(32) {

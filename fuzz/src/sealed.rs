@@ -39,9 +39,9 @@ pub fn sealed(bytes: &[u8]) {
     let Some((opened, session)) = open(&secret, &info, enc, ciphertext) else { return };
     content(&opened);
     assert!(session.open(1, ciphertext).is_none(), "a session has its own key");
-    let mut bent = ciphertext.to_vec();
-    bent[0] ^= 1;
-    assert!(open(&secret, &info, enc, &bent).is_none());
+    let mut altered = ciphertext.to_vec();
+    altered[0] ^= 1;
+    assert!(open(&secret, &info, enc, &altered).is_none());
     assert!(open(&Secret::from([4; 32]), &info, enc, ciphertext).is_none());
     assert!(open(&secret, &Info { sender: [8; 32], ..info }, enc, ciphertext).is_none());
 }

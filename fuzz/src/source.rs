@@ -29,7 +29,7 @@ impl<'a> Source<'a> {
         self.byte() & 1 == 1
     }
 
-    /// Returns a number below `limit`, which is at most 256.
+    /// Returns a number below `limit`, which is at max 256.
     pub fn below(&mut self, limit: usize) -> usize {
         usize::from(self.byte()) % limit
     }
@@ -83,8 +83,8 @@ impl<'a> Source<'a> {
         self.flag().then(|| make(self))
     }
 
-    pub fn list<T>(&mut self, most: usize, mut make: impl FnMut(&mut Self) -> T) -> Vec<T> {
-        (0..self.below(most + 1)).map(|_| make(self)).collect()
+    pub fn list<T>(&mut self, max: usize, mut make: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        (0..self.below(max + 1)).map(|_| make(self)).collect()
     }
 
     pub fn json(&mut self) -> Value {

@@ -1,36 +1,37 @@
 #!/bin/sh
-# A child that stands in for a node in the tests of every SDK: it answers as a node would, as far as those tests ask, and
-# misbehaves in the one way that its argument names.
+# Stands in for a node in the tests of every SDK. The child answers like a node, as far as the tests
+# need it. The argument selects one deviation from a good node.
 #
-#   good      in no way
-#   manual    in no way, but what is published comes back as a broadcast
-#   mails     in no way, but after `ready` it hands over 1,000 messages, m1 to m1000, and it takes its time for each `ack`
-#   flood     in no way, but after `ready` it hands over 20 messages, each among 200 broadcasts and 200 connections of peers
-#   again     in no way, but after `ready` it hands over message x1, as a sender does that got no `ack`
-#   gone      it answers every `ack` with MESSAGE_NOT_FOUND for all of its messages
-#   busy      it answers the first `ack` with BUSY
-#   full      it answers every `ack` with DISK_FULL
-#   mute      it reads every `send` and answers none
-#   pause     it stops reading after `connect`, and writes a line every 50 ms; it reads again after $PAUSE_LINES of them (100)
-#   version   it speaks protocol 2
-#   old       its version is 0.0.1
-#   silent    it reads and never says anything
-#   garbage   what is not JSON, or not an event, stands between its lines
-#   partial   its last line has no end: it dies in the middle of it, after `ready`
-#   stderr    it floods stderr with 1 MB before it answers
-#   early     it exits with code 64 before it is ready, and says why on stderr
-#   joined    in no way, but one peer is connected, and after `ready` it hands over messages m1 and m2
-#   fatal     it tells an `error` at the first `send` and exits with code 70
-#   crash     it exits with code 70 at the first `send`
-#   deaf      it reads, and neither the end of its input nor SIGTERM ends it
-#   stopping  it reads, and does not end with its input, but with code 4 at SIGTERM
-#   stuck     it does not read at all, and SIGTERM ends it
-#   huge      a line of 3 MiB stands between its lines
-#   split     its lines come in two halves, cut within a character of two bytes
-#   holder    it exits with code 70 at the first `send`, while a grandchild holds its stdout for 20 s
+#   good      none
+#   manual    each published broadcast comes back
+#   burst     delivers 1,000 messages, m1 to m1000, after `ready`, and answers each `ack` slowly
+#   flood     delivers 20 messages after `ready`, each among 200 broadcasts and 200 `peer_connected`
+#   again     delivers message x1 after `ready`, like a sender that got no `ack`
+#   joined    has one connected peer, and delivers messages m1 and m2 after `ready`
+#   gone      answers every `ack` with MESSAGE_NOT_FOUND for all of its messages
+#   busy      answers the first `ack` with BUSY
+#   full      answers every `ack` with DISK_FULL
+#   mute      reads every `send` and answers none
+#   pause     stops reading after `connect` and writes a line every 50 ms; reads again after
+#             $PAUSE_LINES lines (100)
+#   version   speaks protocol 2
+#   old       has version 0.0.1
+#   silent    reads and never writes
+#   garbage   writes lines that are not JSON or not an event between its lines
+#   huge      writes a line of 3 MiB between its lines
+#   split     writes `ready` in two parts, split within a character of two bytes
+#   partial   exits with code 70 after `ready`, in the middle of a line
+#   stderr    writes 1 MB to stderr before it answers
+#   early     exits with code 64 before `ready`, with the reason on stderr
+#   fatal     reports an `error` at the first `send` and exits with code 70
+#   crash     exits with code 70 at the first `send`
+#   holder    exits with code 70 at the first `send`; a grandchild holds stdout open for 20 s
+#   deaf      reads, and ignores the end of its input and SIGTERM
+#   stopping  reads, ignores the end of its input, and exits with code 4 at SIGTERM
+#   stuck     does not read; SIGTERM ends it
 #
-# The variables MAX_INFLIGHT, MAX_INFLIGHT_BYTES and MAX_PAUSE_MS set the limits that it tells. As a node started with
-# `--ack manual` it leaves the `ack` of mail to its parent.
+# The variables MAX_INFLIGHT, MAX_INFLIGHT_BYTES and MAX_PAUSE_MS set limits in `ready`. Like a node
+# with `--ack manual`, the child leaves the `ack` of mail to its parent.
 mode=${1:-good}
 
 say() { printf '%s\n' "$1"; }
@@ -48,15 +49,15 @@ ready() {
     say '","role":"full","network":"dev","protocol":'$protocol',"version":"'$version'","features":["ack"],"limits":{"maxLineBytes":1048576,"maxInflight":'"${MAX_INFLIGHT:-1024}"',"maxDirectBytes":1040384,"maxTopicBytes":61440,"maxInflightBytes":'"${MAX_INFLIGHT_BYTES:-4194304}"',"maxPauseMs":'"${MAX_PAUSE_MS:-2000}"',"maxUnacked":16384},"addrs":["/ip4/127.0.0.1/tcp/4001/p2p/12D3"],"durable":false,"seq":1}'
 }
 
-# mail ID, broadcast ID
+# Delivers a message: mail ID, broadcast ID.
 mail() { say '{"type":"message","from":"0xB","data":"'"$1"'","peerId":"12D3B","messageId":"'"$1"'","priority":"medium","sentAtMs":1,"receivedAtMs":2,"route":"direct","trust":"unverified"}'; }
 broadcast() { say '{"type":"message","from":"0xB","data":"'"$1"'","peerId":"12D3B","messageId":"'"$1"'","topic":"t","priority":"medium","sentAtMs":1,"receivedAtMs":2,"route":"gossip","trust":"unverified"}'; }
 
-# What comes unasked after `ready`.
-unasked() {
+# Writes the events that follow `ready`.
+unsolicited() {
     number=0
     case $mode in
-    mails)
+    burst)
         while [ $number -lt 1000 ]; do number=$((number + 1)); mail m$number; done ;;
     flood)
         while [ $number -lt 4000 ]; do
@@ -84,9 +85,9 @@ stopping) trap 'exit 4' TERM ;;
 stderr) head -c 1000000 /dev/zero | tr '\0' x >&2; echo ' the last words' >&2 ;;
 esac
 
-lasts() { [ "$mode" = deaf ] || [ "$mode" = stopping ]; }
+ignores_end() { [ "$mode" = deaf ] || [ "$mode" = stopping ]; }
 
-while IFS= read -r line || lasts; do
+while IFS= read -r line || ignores_end; do
     id=${line##*\"id\":}; id=${id%\}}
     case $mode in
     silent) continue ;;
@@ -99,7 +100,7 @@ while IFS= read -r line || lasts; do
     *'"type":"connect"'*)
         ready
         say '{"type":"result","id":'"$id"',"command":"connect","seq":2}'
-        unasked
+        unsolicited
         case $mode in
         partial) printf '%s' '{"type":"message","from":"0xB","data":'; exit 70 ;;
         esac ;;
@@ -111,7 +112,7 @@ while IFS= read -r line || lasts; do
         say '{"type":"result","id":'"$id"',"command":"send","messageId":"t'"$id"'","peers":3}' ;;
     *'"type":"ack"'*)
         case $mode:$line in
-        mails:*) sleep 0.02 ;;
+        burst:*) sleep 0.02 ;;
         gone:*'"messageIds":'*)
             ids=${line##*\"messageIds\":}; ids=${ids%%]*}]
             say '{"type":"error","id":'"$id"',"code":"MESSAGE_NOT_FOUND","message":"given up","retryable":false,"details":{"messageIds":'"$ids"'}}'
@@ -163,7 +164,7 @@ while IFS= read -r line || lasts; do
         *) say '{"type":"result","id":'"$id"',"command":"peers","count":0,"connected":[]}' ;;
         esac ;;
     *'"type":"shutdown"'*)
-        lasts && continue
+        ignores_end && continue
         say '{"type":"closing","reason":"shutdown"}'
         exit 0 ;;
     *)

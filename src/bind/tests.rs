@@ -129,7 +129,10 @@ fn signature_of_another_account_is_rejected_and_nothing_written() {
     let s = order.expect("a number") - U256::from_be_slice(&turned[32..64]);
     turned[32..64].copy_from_slice(&s.to_be_bytes::<32>());
     turned[64] = 27 + 28 - turned[64];
-    assert_eq!(try_it(&hex::encode(turned), NOW_MS), "the signature has a high s");
+    assert_eq!(
+        try_it(&hex::encode(turned), NOW_MS),
+        "the signature is not in its canonical form: s is above half of the curve order"
+    );
     assert_eq!(try_it("0x12", NOW_MS), "signatures of contract wallets are not supported");
     assert!(try_it("nonsense", NOW_MS).starts_with("--signature: "));
     assert!(try_it(&good, NOW_MS + 91 * DAY_SECS * 1000).starts_with("the binding expired 24 hours ago"));

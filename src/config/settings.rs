@@ -14,8 +14,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::sources::{Given, Sources};
 use super::values::{
-    ack, bootstrap_peers, capabilities, log_level, multiaddrs, network_name, on_eof, parse, process_id, role,
-    seconds, short_text, some, yes_or_no,
+    ack, bootstrap_peers, capabilities, log_level, multiaddrs, network_name, on_eof, parse, parse_bool,
+    process_id, role, seconds, short_text, some,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
 
@@ -207,7 +207,7 @@ settings! {
         /// Start without the command `connect`
         connect: bool = "connect", "P2P_NODE_CONNECT",
             Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
-                            default_missing_value = "true"], yes_or_no, or false;
+                            default_missing_value = "true"], parse_bool, or false;
         /// Who acknowledges messages: auto (the node) or manual (your program, with the command `ack`)
         ack: Ack = "ack", "P2P_NODE_ACK", Option<String> [value_name = "WHO"], ack, or Ack::default(),
             shown "default auto", notes "The sender reports `delivered` after the acknowledgement.";
@@ -218,7 +218,7 @@ settings! {
         /// every message was delivered
         require_delivery: bool = "require-delivery", "P2P_NODE_REQUIRE_DELIVERY",
             Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
-                            default_missing_value = "true"], yes_or_no, or false,
+                            default_missing_value = "true"], parse_bool, or false,
             notes "Each delivery takes at most its `ttlMs`. Exit code 65: a command failed. 75: a message was \
                    not delivered.";
         /// Time to keep receiving after the end of stdin, in seconds

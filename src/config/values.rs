@@ -88,7 +88,7 @@ pub(super) fn on_eof(text: &str) -> Result<OnEof, String> {
     }
 }
 
-pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
+pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "true" | "yes" => Ok(true),
         "0" | "false" | "no" => Ok(false),

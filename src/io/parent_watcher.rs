@@ -97,7 +97,7 @@ mod tests {
         (parent, notices)
     }
 
-    fn told(pid: u32) -> bool {
+    fn reports_exit(pid: u32) -> bool {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let mut parent = watch(pid).0;
         assert!(parent.is_some(), "it is watched");
@@ -109,7 +109,7 @@ mod tests {
     fn exit_of_parent_is_reported() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat");
         let pid = child.id();
-        let watched = std::thread::spawn(move || told(pid));
+        let watched = std::thread::spawn(move || reports_exit(pid));
         assert!(child.try_wait().expect("a status").is_none());
         // Closed when the thread watches, or before: it is there until it is waited for.
         drop(child.stdin.take());

@@ -137,7 +137,7 @@ struct Opening<'a> {
     parent: Option<ParentWatcher>,
     early: Early,
     /// Notices that were written during the start. Repeated attempts do not repeat a notice.
-    told: Vec<String>,
+    reported: Vec<String>,
 }
 
 /// Runs a node on the given pipe until it exits.
@@ -148,14 +148,14 @@ pub async fn serve(config: Config, pipe: Pipe) -> ExitCode {
             return refuse_on(pipe, &StartError::system("installing the signal handlers failed", &error));
         }
     };
-    let (clock, early, told) = (Clock::start(), Early::default(), Vec::new());
-    let mut opening = Opening { config: &config, pipe, clock, signals, parent: None, early, told };
+    let (clock, early, reported) = (Clock::start(), Early::default(), Vec::new());
+    let mut opening = Opening { config: &config, pipe, clock, signals, parent: None, early, reported };
     match opening.prepare().await {
         Ok((core_config, store, lock, net)) => {
-            let Opening { pipe, clock, signals, parent, early, told, .. } = opening;
+            let Opening { pipe, clock, signals, parent, early, reported, .. } = opening;
             let commands = config.commands();
             let prepared = Prepared { core_config, commands, store, lock, net, signals, parent, early };
-            Node::new(prepared, pipe, clock, told.len() as u64).run().await
+            Node::new(prepared, pipe, clock, reported.len() as u64).run().await
         }
         Err(Stop::Failed(error)) => refuse_on(opening.pipe, &error),
         Err(Stop::Ended(reason)) => opening.end(reason),
@@ -170,7 +170,7 @@ impl Opening<'_> {
         // distinguish it from a process that never existed.
         if let Some(pid) = self.config.parent_pid {
             let watched =
-                ParentWatcher::watch(pid, &mut |message| notice(&self.pipe, &mut self.told, message));
+                ParentWatcher::watch(pid, &mut |message| notice(&self.pipe, &mut self.reported, message));
             self.parent =
                 watched.map_err(|error| StartError::system("watching the parent process failed", &error))?;
         }
@@ -192,7 +192,7 @@ impl Opening<'_> {
         mut attempt: impl FnMut(&mut dyn FnMut(String)) -> Result<T, StartError>,
     ) -> Result<T, Stop> {
         for _ in 1..START_ATTEMPTS {
-            let error = match attempt(&mut |message| notice(&self.pipe, &mut self.told, message)) {
+            let error = match attempt(&mut |message| notice(&self.pipe, &mut self.reported, message)) {
                 Err(error) if error.is_transient() => error,
                 done => return Ok(done?),
             };
@@ -203,7 +203,7 @@ impl Opening<'_> {
                 other => other?,
             }
         }
-        Ok(attempt(&mut |message| notice(&self.pipe, &mut self.told, message))?)
+        Ok(attempt(&mut |message| notice(&self.pipe, &mut self.reported, message))?)
     }
 
     /// Locks the identity. Waits a limited time for another process that holds the lock.
@@ -214,20 +214,20 @@ impl Opening<'_> {
         let peer_id = identity.node_key.peer_id().to_string();
         let patience = start::patience(self.config);
         let deadline = self.clock.now().mono + patience;
-        let mut is_told = false;
+        let mut is_reported = false;
         loop {
             let error = {
-                let mut tell = |message| notice(&self.pipe, &mut self.told, message);
-                let error = match IdentityLock::acquire(&peer_id, &self.config.lock_scope, &mut tell) {
+                let mut report = |message| notice(&self.pipe, &mut self.reported, message);
+                let error = match IdentityLock::acquire(&peer_id, &self.config.lock_scope, &mut report) {
                     Ok(lock) => return Ok(lock),
                     Err(error) => error,
                 };
                 if self.clock.now().mono >= deadline {
                     return Err(StartError::from(error).into());
                 }
-                if !std::mem::replace(&mut is_told, true) {
+                if !std::mem::replace(&mut is_reported, true) {
                     let secs = patience.as_secs_f32().ceil();
-                    tell(format!(
+                    report(format!(
                         "the identity {peer_id} is in use by {}: waiting up to {secs} s for that process to exit",
                         error.holder
                     ));
@@ -291,13 +291,13 @@ impl Opening<'_> {
 
 /// Writes a warning as a `log` event, because the core does not run yet. Repeated messages are
 /// ignored.
-fn notice(pipe: &Pipe, told: &mut Vec<String>, message: String) {
-    if told.contains(&message) {
+fn notice(pipe: &Pipe, reported: &mut Vec<String>, message: String) {
+    if reported.contains(&message) {
         return;
     }
     tracing::warn!("{message}");
     let log = Log { level: Level::Warn, namespace: "start".to_owned(), message: message.clone(), meta: None };
     if pipe.output.send(vec![(Event::Log(Box::new(log)), false)]).is_ok() {
-        told.push(message);
+        reported.push(message);
     }
 }

@@ -218,9 +218,9 @@ mod tests {
     #[test]
     fn connection_limit_follows_available_descriptors_and_lowering_it_is_reported() {
         assert_eq!(connections(200, |wanted| wanted), (200, None));
-        let (most, told) = connections(200, |wanted| wanted - 50);
+        let (most, notice) = connections(200, |wanted| wanted - 50);
         assert_eq!(most, 150);
-        assert!(told.unwrap().contains("at most 150"));
+        assert!(notice.unwrap().contains("at most 150"));
         assert_eq!(connections(200, |_| 0).0, LEAST_CONNECTIONS);
     }
 }

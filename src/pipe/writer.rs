@@ -25,10 +25,10 @@ pub type Line = (Event, bool);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The parent closed the pipe, or writing failed; see [`Progress::failure`].
-    #[error("the output is closed")]
+    #[error("stdout is closed")]
     Closed,
     /// The queue is full. This is a bug in the node, which must not exceed [`PIPE_WINDOW`].
-    #[error("the output is full")]
+    #[error("the queue of lines for stdout is full")]
     Full,
 }
 

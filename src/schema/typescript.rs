@@ -6,13 +6,13 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-/// The definition that is written as an object of constants and a type.
+/// Name of the definition that becomes an object of constants and a type.
 const ERROR_CODE: &str = "ErrorCode";
 
 /// Widest line of a comment.
 const WIDTH: usize = 100;
 
-/// The module. `document` is that of [`super::document`].
+/// Returns the module. `document` is the result of [`super::document`].
 pub fn module(document: &Value) -> String {
     let definitions = document["$defs"].as_object().cloned().unwrap_or_default();
     let mut strict = BTreeSet::new();
@@ -25,13 +25,13 @@ pub fn module(document: &Value) -> String {
             continue;
         }
         doc(&mut out, "", definition);
-        match words(definition) {
-            Some(mut words) => {
+        match string_values(definition) {
+            Some(mut values) => {
                 // Events may get new values in later versions. Commands accept only the known values.
                 if !strict.contains(name) {
-                    words.push("(string & {})".to_owned());
+                    values.push("(string & {})".to_owned());
                 }
-                let _ = writeln!(out, "export type {name} = {};", words.join(" | "));
+                let _ = writeln!(out, "export type {name} = {};", values.join(" | "));
             }
             None if definition["properties"].is_object() => {
                 let _ = writeln!(out, "export interface {name} {{");
@@ -48,7 +48,7 @@ pub fn module(document: &Value) -> String {
     out
 }
 
-/// Writes the constants: what the contract lists besides commands and events.
+/// Writes the constants: the lists of the contract besides commands and events.
 fn constants(out: &mut String, document: &Value) {
     let protocol = &document["protocol"];
     line(out, "", "Version of the contract.");
@@ -81,7 +81,7 @@ fn constants(out: &mut String, document: &Value) {
         out,
         "export type {ERROR_CODE} = (typeof {ERROR_CODE})[keyof typeof {ERROR_CODE}] | (string & {{}});"
     );
-    line(out, "", "Whether what failed with this code may succeed later without being changed.");
+    line(out, "", "`true` if a command that failed with this code may succeed later unchanged.");
     let codes = list(document, "errorCodes")
         .map(|code| (&Value::Null, text(&code["code"]), code["retryable"].to_string()));
     object(out, "RETRYABLE: Readonly<Record<string, boolean>>", codes, "");
@@ -100,7 +100,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Writes a constant object. Each entry has what it means, a name and a value.
+/// Writes a constant object. Each entry has a definition with its meaning, a name and a value.
 fn object<'a>(
     out: &mut String,
     name: &str,
@@ -117,7 +117,7 @@ fn object<'a>(
     let _ = writeln!(out, "}}{end};");
 }
 
-/// Adds the names of all definitions that a schema refers to.
+/// Adds the names of all definitions that a schema references.
 fn reach(schema: &Value, definitions: &Map<String, Value>, reached: &mut BTreeSet<String>) {
     if let Some(name) = reference(schema)
         && reached.insert(name.to_owned())
@@ -136,13 +136,13 @@ fn reference(schema: &Value) -> Option<&str> {
     schema["$ref"].as_str()?.strip_prefix("#/$defs/")
 }
 
-/// The words of a set of words.
-fn words(definition: &Value) -> Option<Vec<String>> {
+/// Returns the strings of a union of strings.
+fn string_values(definition: &Value) -> Option<Vec<String>> {
     let variants = definition["oneOf"].as_array()?;
     variants.iter().map(|variant| variant["const"].as_str().map(|word| format!("{word:?}"))).collect()
 }
 
-/// A union of lines by their `type`, each with what stands on every line of this direction.
+/// Writes a union of lines by their `type`, each with the common fields of its direction.
 fn union(out: &mut String, name: &str, envelope: &str, schema: &Value) {
     doc(out, "", schema);
     let _ = writeln!(out, "export type {name} =");
@@ -165,7 +165,7 @@ fn fields(out: &mut String, definition: &Value) {
     }
 }
 
-/// The type of a value. `null` is left out: the node never writes it, and a parent leaves out the
+/// Returns the type of a value, without `null`: the node never writes `null`, and a parent omits the
 /// field.
 fn type_of(schema: &Value) -> String {
     if let Some(name) = reference(schema) {
@@ -198,7 +198,7 @@ fn doc(out: &mut String, indent: &str, schema: &Value) {
     }
 }
 
-/// A comment, on as many lines as it takes.
+/// Writes a comment and wraps its lines.
 fn line(out: &mut String, indent: &str, text: &str) {
     if indent.is_empty() {
         out.push('\n');

@@ -90,15 +90,15 @@ fn highest_seen_rows() -> Vec<(&'static str, Vec<u8>)> {
 /// Returns `true` if a row is a key and a value that decode.
 fn decodes(target: &str, row: &[u8]) -> bool {
     match target {
-        "floor_row" => {
+        "highest_seen_row" => {
             let (key, value) = row.split_at(codec::KEY_BYTES);
             codec::decode(key, value).is_ok()
         }
-        "mail_row" => {
+        "message_row" => {
             let (key, value) = row.split_at(mail::KEY_BYTES);
             mail::decode(key, value).is_ok()
         }
-        "taken_row" => {
+        "checkpoint_row" => {
             let (key, value) = row.split_first_chunk().unwrap();
             codec::decode_checkpoint(key, value).is_ok()
         }
@@ -108,8 +108,11 @@ fn decodes(target: &str, row: &[u8]) -> bool {
 
 #[test]
 fn seeds_of_rows_are_rows_of_this_version() {
-    let targets =
-        [("floor_row", highest_seen_rows()), ("mail_row", message_rows()), ("taken_row", checkpoint_rows())];
+    let targets = [
+        ("highest_seen_row", highest_seen_rows()),
+        ("message_row", message_rows()),
+        ("checkpoint_row", checkpoint_rows()),
+    ];
     for (target, rows) in targets {
         let directory = directory("corpus").join(target);
         for (name, row) in &rows {

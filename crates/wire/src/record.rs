@@ -64,7 +64,7 @@ pub enum RecordError {
     #[error(transparent)]
     Binding(#[from] BindingError),
     /// The record ends before it begins, or lives longer than 24 hours.
-    #[error("the record's life is negative or longer than 24 hours")]
+    #[error("the record's lifetime is negative or longer than 24 hours")]
     Lifetime,
     /// The record was issued in the future.
     #[error("the record was issued in the future")]

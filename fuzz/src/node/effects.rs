@@ -15,12 +15,12 @@ use p2p_node_wire::seal::kem::kem_id;
 use p2p_node_wire::seal::padding;
 
 use super::super::material::{NETWORK, PARTIES, party};
-use super::{MAX_REMEMBERED, World};
+use super::{MAX_TRACKED, World};
 
 impl Interpreter for World {
     fn emit(&mut self, _node: usize, event: Event, numbered: bool) {
         self.unread += 1;
-        self.ledger.told(&event, numbered);
+        self.ledger.on_event(&event, numbered);
     }
 
     fn crypto(&mut self, _node: usize, task: CryptoTask) {
@@ -40,35 +40,35 @@ impl Interpreter for World {
     }
 
     fn answer_hello(&mut self, _node: usize, token: Token, body: Bytes) {
-        self.ledger.greeted(token);
+        self.ledger.hello_answered(token);
         strict_decode::<Hello>(&body).expect("a valid hello");
     }
 
     fn send_mail(&mut self, _node: usize, token: Token, peer: PeerId, frame: Bytes) {
-        self.ledger.named(token);
-        self.sent(frame, MAX_FRAME_BYTES);
-        self.mails.push((token, peer));
+        self.ledger.token_chosen(token);
+        self.check_sent(frame, MAX_FRAME_BYTES);
+        self.mail_requests.push((token, peer));
     }
 
     fn answer_mail(&mut self, _node: usize, token: Token, body: Bytes) {
-        self.ledger.answered(token);
+        self.ledger.mail_answered(token);
         strict_decode::<MailResponse>(&body).expect("a valid response");
     }
 
     fn publish(&mut self, _node: usize, token: Token, topic: String, data: Bytes) {
-        self.ledger.named(token);
+        self.ledger.token_chosen(token);
         if topic != ANNOUNCEMENTS {
-            self.sent(data, MAX_GOSSIP_FRAME_BYTES);
+            self.check_sent(data, MAX_GOSSIP_FRAME_BYTES);
         }
         self.published.push(token);
     }
 
     fn judge(&mut self, _node: usize, token: Token, _verdict: Verdict) {
-        self.ledger.judged(token);
+        self.ledger.verdict_given(token);
     }
 
     fn get_record(&mut self, _node: usize, token: Token, _key: &Bytes) {
-        self.ledger.named(token);
+        self.ledger.token_chosen(token);
         self.queries.push(token);
     }
 
@@ -79,7 +79,7 @@ impl Interpreter for World {
 
 impl World {
     /// Returns the batch in a frame of the core. Mail must be sealed.
-    fn read(&mut self, frame: &Frame) -> Batch {
+    fn open(&mut self, frame: &Frame) -> Batch {
         let decode =
             |content| strict_decode(&padding::unpad(content).expect("padded").into()).expect("a batch");
         match frame.body.payload.as_ref().expect("a payload") {
@@ -89,41 +89,41 @@ impl World {
                 batch.clone()
             }
             Payload::Sealed(sealed) => {
-                let reader =
+                let recipient =
                     (0..PARTIES).map(party).find(|party| *kem_id(&party.kem.public_key()) == *sealed.kem_id);
-                let reader = reader.expect("the KEM key of a party");
+                let recipient = recipient.expect("the KEM key of a party");
                 let info = Info {
                     network: NETWORK.to_owned(),
                     sender: party(0).node.public(),
-                    recipient: reader.agent.address(),
-                    kem_id: kem_id(&reader.kem.public_key()),
+                    recipient: recipient.agent.address(),
+                    kem_id: kem_id(&recipient.kem.public_key()),
                 };
                 let (content, session) =
-                    open(&reader.kem, &info, &sealed.enc, &sealed.ciphertext).expect("it opens");
-                self.known.push(session);
-                if self.known.len() > MAX_REMEMBERED {
-                    self.known.remove(0);
+                    open(&recipient.kem, &info, &sealed.enc, &sealed.ciphertext).expect("it opens");
+                self.peer_sessions.push(session);
+                if self.peer_sessions.len() > MAX_TRACKED {
+                    self.peer_sessions.remove(0);
                 }
                 decode(content)
             }
             Payload::Session(session) => {
-                let key = self.known.iter().find(|key| *key.id() == *session.id);
-                // The session is older than the ones that the world remembers.
+                let key = self.peer_sessions.iter().find(|key| *key.id() == *session.id);
+                // The session is older than the ones that the world tracks.
                 let Some(key) = key else { return Batch::default() };
                 decode(key.open(session.counter, &session.ciphertext).expect("it opens"))
             }
         }
     }
 
-    /// Checks that peers would accept a frame of the core, and notes its streams for acks.
-    fn sent(&mut self, frame: Bytes, max: usize) {
+    /// Checks that peers would accept a frame of the core, and records its streams for acks.
+    fn check_sent(&mut self, frame: Bytes, max: usize) {
         let frame = Frame::decode(frame, max).expect("a valid frame");
-        let batch = self.read(&frame);
+        let batch = self.open(&frame);
         for message in batch.messages {
             self.streams.retain(|(stream, _)| *stream != message.stream);
             self.streams.push((message.stream, message.seq));
         }
-        let forgotten = self.streams.len().saturating_sub(MAX_REMEMBERED);
-        self.streams.drain(..forgotten);
+        let excess = self.streams.len().saturating_sub(MAX_TRACKED);
+        self.streams.drain(..excess);
     }
 }

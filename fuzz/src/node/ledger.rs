@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use p2p_node_core::input::Token;
 use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Id, MAX_LINE_BYTES, Priority};
 
-use super::super::lines::told as one_line;
+use super::super::lines::check_event;
 
 /// Use of a command id.
 #[derive(Default)]
@@ -14,8 +14,8 @@ struct Uses {
     used: usize,
     /// Terminal lines with this id.
     ended: usize,
-    /// Lines that reused the id of an open command and are not refused yet.
-    taken: usize,
+    /// Lines that reused the id of an open command and are not rejected yet.
+    unrejected: usize,
 }
 
 /// The requests to a core and its answers.
@@ -27,9 +27,9 @@ pub struct Ledger {
     names: BTreeSet<Token>,
     ended: BTreeSet<String>,
     streams: BTreeMap<(String, String, Priority), u64>,
-    names_told: BTreeSet<(String, String)>,
+    delivered_ids: BTreeSet<(String, String)>,
     /// The id of the last message.
-    pub last_mail: String,
+    pub last_message: String,
     seq: u64,
     max_line: usize,
     closing: bool,
@@ -47,8 +47,8 @@ impl Ledger {
             names: BTreeSet::new(),
             ended: BTreeSet::new(),
             streams: BTreeMap::new(),
-            names_told: BTreeSet::new(),
-            last_mail: String::new(),
+            delivered_ids: BTreeSet::new(),
+            last_message: String::new(),
             seq: 0,
             max_line: MAX_LINE_BYTES,
             closing: false,
@@ -61,7 +61,7 @@ impl Ledger {
         self.exited
     }
 
-    pub fn alive(&self) {
+    pub fn check_running(&self) {
         assert!(!self.exited, "an effect after the exit");
     }
 
@@ -69,19 +69,19 @@ impl Ledger {
         self.exited = true;
     }
 
-    /// Notes that a line of the parent uses this id. `all_told`: the parent has read all lines.
-    pub fn used(&mut self, id: Option<&Id>, all_told: bool) {
+    /// Records that a line of the parent uses this id. `all_read`: the parent has read all lines.
+    pub fn used(&mut self, id: Option<&Id>, all_read: bool) {
         if let Some(id) = id {
             let uses = self.ids.entry(id.clone()).or_default();
-            uses.taken += usize::from(all_told && uses.used > uses.ended);
+            uses.unrejected += usize::from(all_read && uses.used > uses.ended);
             uses.used += 1;
         }
     }
 
-    pub fn told(&mut self, event: &Event, numbered: bool) {
+    pub fn on_event(&mut self, event: &Event, numbered: bool) {
         assert!(!self.closing, "`closing` is the last line");
         self.seq += 1;
-        let line = one_line(event, numbered.then_some(self.seq));
+        let line = check_event(event, numbered.then_some(self.seq));
         assert!(line.len() <= self.max_line, "{} bytes are more than the parent reads", line.len());
         match event {
             Event::Ready(ready) => {
@@ -90,29 +90,29 @@ impl Ledger {
                 assert!(line.len() <= self.max_line, "`ready` itself is too long");
                 self.ready = true;
             }
-            Event::Result(answer) => self.ends(&answer.id, false),
+            Event::Result(answer) => self.command_ended(&answer.id, false),
             Event::Error(error) => {
                 let twice = error.details.as_ref().filter(|_| error.code == ErrorCode::DuplicateId);
                 match twice {
                     Some(details) => {
                         assert_eq!(error.id, None, "the id belongs to the command that is still open");
                         let id = serde_json::from_value(details["id"].clone()).expect("an id");
-                        self.ends(&id, true);
+                        self.command_ended(&id, true);
                     }
-                    None => error.id.iter().for_each(|id| self.ends(id, false)),
+                    None => error.id.iter().for_each(|id| self.command_ended(id, false)),
                 }
                 if let Some(message_id) = &error.message_id {
-                    self.mail_ended(message_id);
+                    self.message_completed(message_id);
                 }
             }
             Event::Delivery(delivery) => {
                 assert_eq!(delivery.code.is_none(), delivery.state == DeliveryState::Delivered);
-                self.mail_ended(&delivery.message_id);
+                self.message_completed(&delivery.message_id);
             }
             Event::Message(message) => {
                 assert!(self.ready, "a message before `ready`");
                 if message.topic.is_none() {
-                    self.last_mail.clone_from(&message.message_id);
+                    self.last_message.clone_from(&message.message_id);
                     self.received(&message.from, &message.message_id, message.priority);
                 }
             }
@@ -121,14 +121,14 @@ impl Ledger {
         }
     }
 
-    fn ends(&mut self, id: &Id, duplicate: bool) {
+    fn command_ended(&mut self, id: &Id, duplicate: bool) {
         let Some(uses) = self.ids.get_mut(id) else { panic!("no line used the id {id}") };
         uses.ended += 1;
         assert!(uses.ended <= uses.used, "the id {id} has a second terminal line");
         if duplicate {
-            uses.taken = uses.taken.saturating_sub(1);
+            uses.unrejected = uses.unrejected.saturating_sub(1);
         } else {
-            assert_eq!(uses.taken, 0, "ambiguous: {id} is answered while a duplicate is not refused");
+            assert_eq!(uses.unrejected, 0, "ambiguous: {id} is answered while a duplicate is not rejected");
         }
     }
 
@@ -136,7 +136,7 @@ impl Ledger {
     /// priority, so the order is checked for each priority.
     fn received(&mut self, from: &str, message_id: &str, priority: Priority) {
         assert!(
-            self.names_told.insert((from.to_owned(), message_id.to_owned())),
+            self.delivered_ids.insert((from.to_owned(), message_id.to_owned())),
             "{message_id} of {from} is delivered twice"
         );
         let (stream, seq) = message_id.split_once('-').expect("a stream and a number");
@@ -145,46 +145,46 @@ impl Ledger {
         assert!(before.is_none_or(|before| before < seq), "{message_id} of {from} after {before:?}");
     }
 
-    fn mail_ended(&mut self, message_id: &str) {
+    fn message_completed(&mut self, message_id: &str) {
         assert!(self.ended.insert(message_id.to_owned()), "{message_id} completes twice");
     }
 
-    pub fn every_id_has_ended(&self) {
+    pub fn check_every_id_ended(&self) {
         for (id, Uses { used, ended, .. }) in &self.ids {
             assert_eq!(used, ended, "lines that used the id {id}, and terminal lines for it");
         }
     }
 
-    pub fn heard(&mut self, token: Token) {
+    pub fn gossip_received(&mut self, token: Token) {
         self.gossip.insert(token, false);
     }
 
-    pub fn asked(&mut self, token: Token) {
+    pub fn mail_requested(&mut self, token: Token) {
         self.mail.insert(token, false);
     }
 
-    pub fn met(&mut self, token: Token) {
+    pub fn hello_requested(&mut self, token: Token) {
         self.hellos.insert(token, false);
     }
 
-    pub fn judged(&mut self, token: Token) {
+    pub fn verdict_given(&mut self, token: Token) {
         close(&mut self.gossip, token, "verdict");
     }
 
-    pub fn answered(&mut self, token: Token) {
+    pub fn mail_answered(&mut self, token: Token) {
         close(&mut self.mail, token, "answer to mail");
     }
 
-    pub fn greeted(&mut self, token: Token) {
+    pub fn hello_answered(&mut self, token: Token) {
         close(&mut self.hellos, token, "hello");
     }
 
-    /// Notes a token that the core has chosen.
-    pub fn named(&mut self, token: Token) {
+    /// Records a token that the core has chosen.
+    pub fn token_chosen(&mut self, token: Token) {
         assert!(self.names.insert(token), "a token is used twice");
     }
 
-    pub fn owes_nobody(&self) {
+    pub fn check_all_answered(&self) {
         let open = |tokens: &BTreeMap<Token, bool>| tokens.values().filter(|closed| !**closed).count();
         assert_eq!(open(&self.gossip), 0, "gossip without a verdict");
         assert_eq!(open(&self.mail), 0, "mail without a response");

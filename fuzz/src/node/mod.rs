@@ -30,12 +30,12 @@ const MAX_OPS: usize = 200;
 const MAX_EFFECTS: usize = 4096;
 /// Timeouts in a row without effects after which a core that is due again at once counts as in a
 /// busy loop.
-const MAX_QUIET_TURNS: usize = 4;
+const MAX_IDLE_TIMEOUTS: usize = 4;
 /// Most timeouts of the core that are executed while time passes: a second may have several, a day
 /// a hundred thousand.
 const MAX_STOPS: usize = 200;
-/// Messages and sessions of each kind that the world remembers for replays.
-const MAX_REMEMBERED: usize = 16;
+/// Messages and sessions of each kind that the world tracks for replays.
+const MAX_TRACKED: usize = 16;
 
 /// The first byte chooses the configuration, the others the operations.
 pub fn core(bytes: &[u8]) {
@@ -56,20 +56,20 @@ struct World {
     core: Core,
     now: Now,
     ledger: Ledger,
-    /// `true` if the world behaves well: it runs crypto tasks, reads lines and publishes at once.
-    kind: bool,
+    /// `true` if the world is cooperative: it runs crypto tasks, reads lines and publishes at once.
+    is_cooperative: bool,
     stays_on_eof: bool,
     tokens: Token,
     tasks: Vec<CryptoTask>,
     /// Sessions of peers to the node.
     sessions: Vec<(usize, OutboundSession)>,
     /// Sessions of the node to peers, as the peers have them.
-    known: Vec<SessionKey>,
-    mails: Vec<(Token, PeerId)>,
+    peer_sessions: Vec<SessionKey>,
+    mail_requests: Vec<(Token, PeerId)>,
     published: Vec<Token>,
     queries: Vec<Token>,
     /// Received frames and records, for replays.
-    heard: Vec<(String, Bytes)>,
+    received: Vec<(String, Bytes)>,
     /// Streams on which the node sent mail, each with its last number.
     streams: Vec<(Bytes, u64)>,
     unread: usize,
@@ -85,7 +85,7 @@ impl World {
         let now = Now { mono: Instant::from_millis(1), unix_ms: START_MS };
         let me = party(0);
         let stays_on_eof = choices & 2 != 0;
-        let setup = CoreConfig {
+        let core_config = CoreConfig {
             agent: (choices & 4 == 0).then(|| me.agent.clone()),
             name: "fuzzed".to_owned(),
             role: if choices & 8 == 0 { Role::Full } else { Role::Bootstrap },
@@ -99,19 +99,19 @@ impl World {
             ..config(me.node.clone(), me.binding.clone())
         };
         let mut world = World {
-            core: Core::new(setup, now),
+            core: Core::new(core_config, now),
             now,
             ledger: Ledger::new(),
-            kind: choices & 1 == 0,
+            is_cooperative: choices & 1 == 0,
             stays_on_eof,
             tokens: 1_000_000,
             tasks: Vec::new(),
             sessions: Vec::new(),
-            known: Vec::new(),
-            mails: Vec::new(),
+            peer_sessions: Vec::new(),
+            mail_requests: Vec::new(),
             published: Vec::new(),
             queries: Vec::new(),
-            heard: Vec::new(),
+            received: Vec::new(),
             streams: Vec::new(),
             unread: 0,
             may_listen: false,
@@ -122,12 +122,13 @@ impl World {
         if choices & 64 == 0 {
             // A node that is ready covers most of the code.
             let short = if choices & 4 == 0 { "" } else { r#","maxLineBytes":4096"# };
-            world.say(format!(r#"{{"type":"connect","protocol":1,"id":"connect"{short}}}"#).as_bytes());
+            world
+                .write_line(format!(r#"{{"type":"connect","protocol":1,"id":"connect"{short}}}"#).as_bytes());
             world.settle();
             world.listen();
             world.settle();
             if choices & 128 == 0 {
-                world.meet(1);
+                world.connect_honest_agent(1);
             }
         }
         world
@@ -154,16 +155,16 @@ impl World {
 
     /// Calls the core until it has no effects and its timeout is in the future.
     fn settle(&mut self) {
-        let mut quiet = 0;
+        let mut idle_turns = 0;
         for _ in 0..10_000 {
             let done = self.handle_timeout();
-            let follows = self.kind && self.be_kind();
-            let spins = self.core.poll_timeout().is_some_and(|due| due <= self.now.mono);
-            if self.ledger.exited() || !follows && !spins {
+            let cooperated = self.is_cooperative && self.cooperate();
+            let is_due = self.core.poll_timeout().is_some_and(|due| due <= self.now.mono);
+            if self.ledger.exited() || !cooperated && !is_due {
                 return;
             }
-            quiet = if done == 0 && !follows { quiet + 1 } else { 0 };
-            assert!(quiet < MAX_QUIET_TURNS, "the core asks for timeouts in the past");
+            idle_turns = if done == 0 && !cooperated { idle_turns + 1 } else { 0 };
+            assert!(idle_turns < MAX_IDLE_TIMEOUTS, "the core asks for timeouts in the past");
         }
         panic!("the core never becomes idle");
     }
@@ -175,18 +176,18 @@ impl World {
         while let Some(effect) = self.core.poll_effect() {
             effects += 1;
             assert!(effects <= MAX_EFFECTS, "too many effects of one input");
-            self.ledger.alive();
+            self.ledger.check_running();
             self.execute(0, effect);
         }
         effects
     }
 
-    /// Does what a well-behaved world does at once. Returns `true` if there was anything to do.
-    fn be_kind(&mut self) -> bool {
+    /// Runs tasks, completes publishes and reads lines. Returns `true` if there was work.
+    fn cooperate(&mut self) -> bool {
         let mut busy = false;
         for task in std::mem::take(&mut self.tasks) {
             busy = true;
-            let done = self.work(task);
+            let done = self.run_task(task);
             self.handle(done);
         }
         for token in std::mem::take(&mut self.published) {
@@ -222,28 +223,28 @@ impl World {
         self.now.unix_ms = self.now.unix_ms.saturating_add(passed.as_millis() as u64);
     }
 
-    /// Behaves well from now on and ends the parent; no request may stay open.
+    /// Cooperates from now on and ends the parent; no request may stay open.
     fn end(&mut self) {
-        self.forced |= self.ledger.exited() && !self.kind;
-        self.kind = true;
+        self.forced |= self.ledger.exited() && !self.is_cooperative;
+        self.is_cooperative = true;
         self.settle();
         // A response may wait for earlier mail or for the parent to read, and a shutdown for its
         // drain timeout, but no longer than this.
         self.pass(Duration::from_secs(8));
         if !self.ledger.exited() {
             if self.listens {
-                self.ledger.owes_nobody();
+                self.ledger.check_all_answered();
             } else {
                 self.listen();
                 self.settle();
             }
-            self.leave();
+            self.end_parent();
             self.settle();
             self.pass(Duration::from_secs(8));
         }
         assert!(self.ledger.exited(), "the node does not end after its parent");
         if !self.forced {
-            self.ledger.every_id_has_ended();
+            self.ledger.check_every_id_ended();
         }
         self.handle(Input::Signal);
         self.handle(Input::ListenFailed { reason: "late".to_owned() });
@@ -254,7 +255,7 @@ impl World {
         assert_eq!(self.core.poll_timeout(), None);
     }
 
-    fn leave(&mut self) {
+    fn end_parent(&mut self) {
         if self.stays_on_eof {
             self.handle(Input::Signal);
         } else {

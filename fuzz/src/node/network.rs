@@ -16,10 +16,10 @@ use p2p_node_wire::seal::session::OutboundSession;
 use prost::Message as _;
 
 use super::super::material::{
-    NETWORK, OTHERS, PARTIES, TOPICS, ack, batch, bent, frame, party, record, sealed,
+    NETWORK, OTHERS, PARTIES, TOPICS, ack, batch, corrupted, frame, party, record, sealed,
 };
 use super::super::source::Source;
-use super::{MAX_REMEMBERED, World};
+use super::{MAX_TRACKED, World};
 
 impl World {
     pub(super) fn connection(&mut self, source: &mut Source<'_>) {
@@ -35,7 +35,7 @@ impl World {
     }
 
     /// Connects an honest agent, with everything that mail and broadcasts to it need.
-    pub(super) fn meet(&mut self, who: usize) {
+    pub(super) fn connect_honest_agent(&mut self, who: usize) {
         let peer = party(who).node.peer_id();
         self.handle(Input::Connected { peer, dialer: true });
         for topic in [TOPICS[0], MESSAGES, ANNOUNCEMENTS] {
@@ -65,7 +65,7 @@ impl World {
         // A record of the node's own agent with a newer generation ends the node, so it is rare.
         let from = if from == PARTIES - 1 && source.byte() < 200 { 1 } else { from };
         let record = record(source, from, self.now.unix_ms);
-        (from, bent(source, record, from, RECORD_DOMAIN))
+        (from, corrupted(source, record, from, RECORD_DOMAIN))
     }
 
     pub(super) fn hello(&mut self, source: &mut Source<'_>) {
@@ -81,7 +81,7 @@ impl World {
         let body = hello.encode_to_vec().into();
         if source.flag() {
             let token = self.token();
-            self.ledger.met(token);
+            self.ledger.hello_requested(token);
             self.handle(Input::HelloRequestReceived { token, peer, body });
         } else {
             self.handle(Input::HelloResponseReceived { peer, body });
@@ -90,13 +90,13 @@ impl World {
 
     fn frame(&mut self, source: &mut Source<'_>, from: usize, scope: Scope) -> Bytes {
         let batch = batch(source, from, &self.streams);
-        let payload = self.cover(source, from, &scope, batch);
+        let payload = self.encrypt(source, from, &scope, batch);
         let frame = frame(source, from, scope, self.now.unix_ms, payload);
-        bent(source, frame, from, FRAME_DOMAIN)
+        corrupted(source, frame, from, FRAME_DOMAIN)
     }
 
     /// Seals most mail, and few broadcasts.
-    fn cover(&mut self, source: &mut Source<'_>, from: usize, scope: &Scope, batch: Batch) -> Payload {
+    fn encrypt(&mut self, source: &mut Source<'_>, from: usize, scope: &Scope, batch: Batch) -> Payload {
         let mail = matches!(scope, Scope::NodeKey(_));
         let content = padding::pad(batch.encode_to_vec());
         match source.below(8) {
@@ -117,7 +117,7 @@ impl World {
                 let (payload, session) = sealed(from, &batch, self.tokens);
                 let session = OutboundSession::new(session, [0; 32], KemId([0; 16]), self.now.mono);
                 self.sessions.push((from, session));
-                if self.sessions.len() > MAX_REMEMBERED {
+                if self.sessions.len() > MAX_TRACKED {
                     self.sessions.remove(0);
                 }
                 payload
@@ -130,65 +130,65 @@ impl World {
         let to = if source.byte() < 240 { 0 } else { from };
         let frame = self.frame(source, from, Scope::NodeKey(party(to).node.public().to_vec().into()));
         let peer = if source.byte() < 240 { party(from).node.peer_id() } else { peer(source) };
-        self.ask(peer, frame);
+        self.request_mail(peer, frame);
     }
 
-    fn ask(&mut self, peer: PeerId, frame: Bytes) {
-        self.remember(String::new(), frame.clone());
+    fn request_mail(&mut self, peer: PeerId, frame: Bytes) {
+        self.record_received(String::new(), frame.clone());
         let token = self.token();
-        self.ledger.asked(token);
+        self.ledger.mail_requested(token);
         self.handle(Input::MailRequestReceived { token, peer, frame });
     }
 
     pub(super) fn gossip(&mut self, source: &mut Source<'_>) {
-        let heard_on = source.pick(&TOPICS);
-        if heard_on == ANNOUNCEMENTS {
+        let topic_of_arrival = source.pick(&TOPICS);
+        if topic_of_arrival == ANNOUNCEMENTS {
             let (_, data) = self.record(source);
-            return self.hear(source, heard_on.to_owned(), data);
+            return self.receive_gossip(source, topic_of_arrival.to_owned(), data);
         }
         let from = source.below(PARTIES);
         let scope = match source.byte() {
-            0..=99 if heard_on == MESSAGES => Scope::NodeKey(party(0).node.public().to_vec().into()),
+            0..=99 if topic_of_arrival == MESSAGES => Scope::NodeKey(party(0).node.public().to_vec().into()),
             250.. => Scope::Topic("elsewhere".to_owned()),
-            _ => Scope::Topic(heard_on.to_owned()),
+            _ => Scope::Topic(topic_of_arrival.to_owned()),
         };
         let data = self.frame(source, from, scope);
-        self.hear(source, heard_on.to_owned(), data);
+        self.receive_gossip(source, topic_of_arrival.to_owned(), data);
     }
 
-    fn hear(&mut self, source: &mut Source<'_>, topic: String, data: Bytes) {
-        self.remember(topic.clone(), data.clone());
+    fn receive_gossip(&mut self, source: &mut Source<'_>, topic: String, data: Bytes) {
+        self.record_received(topic.clone(), data.clone());
         let token = self.token();
-        self.ledger.heard(token);
+        self.ledger.gossip_received(token);
         self.handle(Input::Gossip { token, from: peer(source), topic, data });
     }
 
-    fn remember(&mut self, topic: String, data: Bytes) {
-        if self.heard.len() == MAX_REMEMBERED {
-            self.heard.remove(0);
+    fn record_received(&mut self, topic: String, data: Bytes) {
+        if self.received.len() == MAX_TRACKED {
+            self.received.remove(0);
         }
-        self.heard.push((topic, data));
+        self.received.push((topic, data));
     }
 
     /// Replays a message, on its route or another.
-    pub(super) fn heard_again(&mut self, source: &mut Source<'_>) {
-        if self.heard.is_empty() {
+    pub(super) fn replay(&mut self, source: &mut Source<'_>) {
+        if self.received.is_empty() {
             return;
         }
-        let (topic, data) = self.heard[source.below(self.heard.len())].clone();
+        let (topic, data) = self.received[source.below(self.received.len())].clone();
         match source.below(8) {
             0 => {
                 let topic = source.pick(&TOPICS).to_owned();
-                self.hear(source, topic, data)
+                self.receive_gossip(source, topic, data)
             }
-            1 => self.ask(peer(source), data),
-            _ if topic.is_empty() => self.ask(peer(source), data),
-            _ => self.hear(source, topic, data),
+            1 => self.request_mail(peer(source), data),
+            _ if topic.is_empty() => self.request_mail(peer(source), data),
+            _ => self.receive_gossip(source, topic, data),
         }
     }
 
-    pub(super) fn answer_to_mail(&mut self, source: &mut Source<'_>) {
-        let Some((token, peer)) = chosen(source, &mut self.mails) else { return };
+    pub(super) fn mail_response(&mut self, source: &mut Source<'_>) {
+        let Some((token, peer)) = chosen(source, &mut self.mail_requests) else { return };
         let from = (1..=OTHERS).find(|index| party(*index).node.peer_id() == peer).unwrap_or(1);
         let response = match source.below(10) {
             0 => {
@@ -207,7 +207,7 @@ impl World {
             _ => {
                 let signer = if source.byte() < 240 { from } else { 1 + source.below(OTHERS) };
                 let ack = ack(source, signer, &self.streams);
-                Response::Ack(bent(source, ack, signer, ACK_DOMAIN))
+                Response::Ack(corrupted(source, ack, signer, ACK_DOMAIN))
             }
         };
         let body: Vec<u8> = MailResponse { response: Some(response) }.encode_to_vec();

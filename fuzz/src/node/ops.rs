@@ -16,12 +16,12 @@ impl World {
     pub(super) fn operation(&mut self, source: &mut Source<'_>) {
         match source.below(32) {
             0..=6 => {
-                let line = commands::line(source, &self.ledger.last_mail);
-                self.say(&line);
+                let line = commands::line(source, &self.ledger.last_message);
+                self.write_line(&line);
             }
             7 => self.local(source),
-            8 if self.listens => self.meet(1 + source.below(OTHERS)),
-            8 | 9 => self.pass_some(source),
+            8 if self.listens => self.connect_honest_agent(1 + source.below(OTHERS)),
+            8 | 9 => self.pass_random_time(source),
             10 => self.jump(source),
             _ if !self.listens => self.listen(),
             11 | 12 => self.connection(source),
@@ -29,8 +29,8 @@ impl World {
             14 | 15 => self.hello(source),
             16..=18 => self.mail(source),
             19..=21 => self.gossip(source),
-            22 => self.heard_again(source),
-            23..=25 => self.answer_to_mail(source),
+            22 => self.replay(source),
+            23..=25 => self.mail_response(source),
             26 => self.published(source),
             27..=29 => self.dht(source),
             _ => self.checked(source),
@@ -38,18 +38,18 @@ impl World {
     }
 
     /// Writes a line, if the core accepts commands: otherwise the node would not read it.
-    pub(super) fn say(&mut self, line: &[u8]) {
+    pub(super) fn write_line(&mut self, line: &[u8]) {
         if !self.core.can_accept_command() {
             return;
         }
-        let all_told = self.kind && self.unread == 0;
+        let all_read = self.is_cooperative && self.unread == 0;
         match decode_request(line) {
             Ok(request) => {
-                self.ledger.used(request.id.as_ref(), all_told);
+                self.ledger.used(request.id.as_ref(), all_read);
                 self.handle(Input::Command(request));
             }
             Err(error) => {
-                self.ledger.used(error.id.as_ref(), all_told);
+                self.ledger.used(error.id.as_ref(), all_read);
                 self.handle(Input::BadLine(error));
             }
         }
@@ -83,11 +83,11 @@ impl World {
                 self.forced = true;
                 self.handle(Input::InputFailed { reason: source.text() });
             }
-            _ => self.kind = !self.kind,
+            _ => self.is_cooperative = !self.is_cooperative,
         }
     }
 
-    fn pass_some(&mut self, source: &mut Source<'_>) {
+    fn pass_random_time(&mut self, source: &mut Source<'_>) {
         let time = match source.byte() {
             0..=63 => Duration::from_millis(source.byte().into()),
             64..=159 => Duration::from_secs(source.byte().into()),
@@ -115,15 +115,15 @@ impl World {
         };
     }
 
-    pub(super) fn work(&mut self, task: CryptoTask) -> Input {
+    pub(super) fn run_task(&mut self, task: CryptoTask) -> Input {
         self.tokens += 1;
         task.run(&mut DeterministicRng::new(self.tokens))
     }
 
-    /// Completes a crypto task, or refuses it because the pool is full.
+    /// Completes a crypto task, or rejects it because the pool is full.
     fn checked(&mut self, source: &mut Source<'_>) {
         let Some(task) = chosen(source, &mut self.tasks) else { return };
-        let done = if source.byte() < 192 { self.work(task) } else { task.rejected_by_pool() };
+        let done = if source.byte() < 192 { self.run_task(task) } else { task.rejected_by_pool() };
         self.handle(done.clone());
         if source.byte() == 255 {
             self.handle(done);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::forward_compat::known_or_none;
 use crate::{Id, Role, Route};
 
-/// `result`: `id`, `command`, and what that command answers.
+/// `result`: `id`, `command`, and the fields of that command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -19,36 +19,37 @@ pub struct Answer {
     /// `send`: id of the message, unique in the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
-    /// `send` of mail: `accepted`, which means that it is in the outbox and that a `delivery` will
-    /// tell its end.
+    /// `send` of mail: `accepted`. The mail is in the outbox, and a `delivery` will report its
+    /// final state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<String>,
-    /// `send` of mail: the route asked for.
+    /// `send` of mail: the requested route.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_or_none")]
     pub route: Option<Route>,
-    /// `send` to a topic: subscribers connected to this node that it went to; 0 while it is held.
+    /// `send` to a topic: number of connected subscribers that got the broadcast; 0 while the
+    /// broadcast is queued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<usize>,
-    /// `discover`: how many agents were found. `peers`: how many peers are connected, also those
-    /// that `connected` has no room for.
+    /// `discover`: number of agents found. `peers`: number of connected peers, including those that
+    /// `connected` omits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
-    /// `peers`: those that are connected, as many as fit in a line.
+    /// `peers`: the connected peers, as many as fit in a line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connected: Option<Vec<ConnectedPeer>>,
-    /// `peers`: the addresses and PeerIds that are blocked, as many as fit in a line.
+    /// `peers`: the blocked addresses and PeerIds, as many as fit in a line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<Vec<String>>,
-    /// `peers`: the addresses and PeerIds that are allowed, as many as fit in a line.
+    /// `peers`: the allowed addresses and PeerIds, as many as fit in a line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed: Option<Vec<String>>,
-    /// `cancel`: whether there was anything left to give up.
+    /// `cancel`: `true` if it ended a command or a message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<bool>,
     /// `ping`: the node's clock, in ms since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_ms: Option<u64>,
-    /// `status`.
+    /// `status`: the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Box<StatusReport>>,
 }

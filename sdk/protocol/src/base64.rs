@@ -2,7 +2,7 @@
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// Bytes as the `data` of a message with `encoding: "base64"` holds them.
+/// Encodes bytes for the `data` of a message with `encoding: "base64"`.
 pub fn encode_base64(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
@@ -19,7 +19,7 @@ pub fn encode_base64(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes that [`encode_base64`] makes this text of; nothing if it makes it of none.
+/// Decodes base64. Returns `None` unless [`encode_base64`] would write the same text.
 pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
     let sextets = digits.bytes().map(sextet).collect::<Option<Vec<u8>>>()?;

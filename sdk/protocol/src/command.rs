@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::Id;
 
-/// A command, with the id of its answer if the parent wants one.
+/// A command, with an id if the parent needs an answer.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Id of the command. With an id, the node answers with a `result` or an `error`.
@@ -114,8 +114,8 @@ pub struct Connect {
     /// Longest line that the parent can read, in bytes: 4,096 to 1,048,576.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_line_bytes: Option<usize>,
-    /// With `--ack manual`: the most mail that the node hands to the parent without an `ack`, 1 to
-    /// 16,384 messages. Absent: 16,384.
+    /// With `--ack manual`: the number of messages that the node delivers without an `ack`, 1 to
+    /// 16,384. Absent: 16,384.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unacked: Option<usize>,
 }
@@ -139,8 +139,8 @@ pub struct Send {
     /// priority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// How urgent it is. Absent: the default priority of its kind, which the schema lists under
-    /// `messageKinds`, else medium.
+    /// Priority of the message. Absent: the default priority of its kind, which the schema lists
+    /// under `messageKinds`, else medium.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
     /// Time for which the node tries to deliver, in milliseconds: 1 to 604,800,000 (7 days).
@@ -270,8 +270,8 @@ pub struct Unblock {
     pub peer_id: String,
 }
 
-/// `ack`: the agent has processed mail, and the node may tell the sender so. Exactly one of the
-/// fields. Only with `--ack manual`.
+/// `ack`: the agent has processed mail, and the node acknowledges it to the sender. Exactly one of
+/// the fields. Only with `--ack manual`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -296,8 +296,8 @@ impl Ack {
     }
 }
 
-/// `cancel`: a `discover` that still looks is answered with `CANCELLED`; mail that a `send` left
-/// undelivered ends as `failed`.
+/// `cancel`: a pending `discover` fails with `CANCELLED`; undelivered mail of a `send` ends as
+/// `failed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cancel {
@@ -335,7 +335,7 @@ pub enum Priority {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Route {
-    /// Direct if the recipient is connected or can be dialled, otherwise by gossip.
+    /// Direct if the recipient is connected or can be dialed, otherwise by gossip.
     #[default]
     Auto,
     /// Over a connection to the recipient only.

@@ -1,4 +1,4 @@
-//! The end of an accepted message.
+//! The final state of an accepted message.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub struct Delivery {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_or_none")]
     pub route: Option<Route>,
     /// `true` if an earlier process of the node accepted the message, and may have reported its
-    /// end.
+    /// final state.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub redelivered: bool,
     /// The `messageId` under which the recipient received the message, if it differs, because a

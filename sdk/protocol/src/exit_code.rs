@@ -37,19 +37,19 @@ exit_codes! {
     Ok = 0, false;
     /// The command line is wrong.
     Usage = 64, false;
-    /// With `--require-delivery`: a line on stdin was wrong or could not be carried out.
+    /// With `--require-delivery`: a command on stdin was invalid or failed.
     BadInput = 65, false;
     /// The node could not listen on its port.
     Unavailable = 69, true;
-    /// A defect, a system that lacks what a node needs, or a demo that failed.
+    /// A bug in the node, a missing system resource, or a failed demo.
     Software = 70, true;
     /// Another process of this user holds the identity or the data directory.
     InUse = 73, false;
-    /// Stdin, stdout or a file broke, or the data directory cannot be used now, or a process on another host uses it.
+    /// Reading or writing stdin, stdout or a file failed, the data directory cannot be used now, or a process on another host uses it.
     Io = 74, true;
     /// Mail was undelivered at the end of the drain timeout and is lost, or a `send` still waited for room. With `--require-delivery`: something was not delivered, or refused for now.
     Undelivered = 75, true;
-    /// The node may not use a key file or the data directory, or others may read a key file.
+    /// The node has no permission for a key file or the data directory, or other users can read a key file.
     NoPermission = 77, false;
     /// The configuration or the identity is wrong or superseded, or the data directory belongs to another agent.
     Config = 78, false;

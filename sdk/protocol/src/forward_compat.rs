@@ -1,6 +1,6 @@
-//! Values of later versions. The sets of words may grow. A word that commands and events share has
-//! no variant for unknown words, because a command must not contain one. The reader of an event
-//! therefore reads an unknown word as none, or as the default, instead of rejecting the whole line.
+//! Values of later versions. An enum may get new values. An enum that commands and events share has
+//! no variant for unknown values, because a command must not contain one. The decoder of an event
+//! therefore reads an unknown value as `None` or as the default, and does not reject the line.
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::MAX_ID_BYTES;
 
-/// The largest number on the pipe: 2^53 − 1, the last integer that every JSON reader keeps exact.
+/// The largest number on the pipe: 2^53 − 1, the last integer that every JSON reader represents
+/// exactly.
 pub const MAX_EXACT: u64 = (1 << 53) - 1;
 
 /// Id that a parent gives to a command. Exactly one terminal line returns it, unchanged.

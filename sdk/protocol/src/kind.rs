@@ -1,4 +1,4 @@
-//! The kinds of messages that have a priority of their own.
+//! The kinds of messages that have their own default priority.
 
 use crate::Priority;
 
@@ -15,7 +15,7 @@ pub struct MessageKind {
 macro_rules! kinds {
     ($($name:literal => $priority:ident,)+) => {
         impl MessageKind {
-            /// Every kind with a priority of its own. All others, and none, are medium.
+            /// Every kind with its own default priority. Other kinds, and no kind, are medium.
             ///
             /// Source: the ChaosChain documents give votes, proposals and critical messages
             /// "Highest Priority", and statistics, history and non-critical messages "Low

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A limit as the documents show it.
+/// A limit, as the documents show it.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
     /// Name of the field in `ready.limits`.
@@ -47,27 +47,27 @@ macro_rules! limits {
 
 limits! {
     standard {
-        /// The limits of a node without other instructions: lines of 1 MiB, 1,024 unanswered
-        /// commands, 1 MiB − 8 KiB of mail so that its line has room around it, and 60 KiB of broadcast, which
-        /// with its frame stays below the 64 KiB that gossip carries. 4 MiB of unanswered `send`s are twice what one
-        /// recipient may have in the outbox; a pause of 2 s is long enough for a recipient that works to make room, and short
-        /// enough for every parent's time-out; 16,384 is the number of messages that may wait for the parent to read.
+        /// The default limits. A line has 1 MiB. Mail has 8 KiB less, for the rest of its line. A
+        /// broadcast has 60 KiB, because gossip carries frames of 64 KiB. 4 MiB of unanswered
+        /// `send`s are twice the share of one recipient in the outbox. A responsive recipient frees
+        /// capacity within 2 s, and the timeout of a parent is longer. The parent may leave 16,384
+        /// messages unacknowledged.
     }
 
-    /// Longest line, each way; `connect` may lower it for the output.
+    /// Longest line in each direction; `connect` may lower it for the output.
     max_line_bytes: usize = "maxLineBytes", "bytes", crate::MAX_LINE_BYTES;
     /// Commands whose terminal line the parent has not read.
     max_inflight: usize = "maxInflight", "commands", 1024;
-    /// Largest `data` of mail; more is `MESSAGE_TOO_LARGE`.
+    /// Largest `data` of mail. Larger mail fails with `MESSAGE_TOO_LARGE`.
     max_direct_bytes: usize = "maxDirectBytes", "bytes", (1 << 20) - (8 << 10);
-    /// Largest `data` of a broadcast; more is `MESSAGE_TOO_LARGE`.
+    /// Largest `data` of a broadcast. Larger ones fail with `MESSAGE_TOO_LARGE`.
     max_topic_bytes: usize = "maxTopicBytes", "bytes", 60 << 10;
-    /// Bytes of `data` of unanswered `send`s. A parent that stays within this and `maxInflight` never
-    /// finds stdin paused.
+    /// Bytes of `data` of unanswered `send`s. The node never pauses stdin while the parent respects
+    /// this limit and `maxInflight`.
     max_inflight_bytes: usize = "maxInflightBytes", "bytes", 4 << 20;
-    /// Longest time that the node leaves stdin unread while the parent reads stdout.
+    /// Longest time that the node does not read stdin while the parent reads stdout.
     max_pause_ms: u64 = "maxPauseMs", "ms", 2000;
-    /// Mail that the node hands to the parent without an `ack`, with `--ack manual`; `connect` may
-    /// lower it.
+    /// With `--ack manual`: messages that the node delivers without an `ack`; `connect` may lower
+    /// it.
     max_unacked: usize = "maxUnacked", "messages", 16_384;
 }

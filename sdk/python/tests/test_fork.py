@@ -62,7 +62,7 @@ class Forks(TestCase):
             await (await node.send("0xB", 1)).delivered()
 
     async def test_finalizers_in_a_fork_do_not_affect_the_node(self) -> None:
-        async with misbehaving("mails") as node:
+        async with misbehaving("burst") as node:
             messages = node.messages()
             first = await anext(messages)
             pid = node.pid

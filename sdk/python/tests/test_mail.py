@@ -22,7 +22,7 @@ def acked(lines: list[dict[str, Any]]) -> list[str]:
 
 class Acks(TestCase):
     async def test_thousand_messages_read_one_per_iteration_are_acked_in_few_lines(self) -> None:
-        opening, written = logging(self.home, "mails")
+        opening, written = logging(self.home, "burst")
         async with opening as node:
             taken = []
             async for message in node.messages():
@@ -38,7 +38,7 @@ class Acks(TestCase):
         self.assertLessEqual(max(len(line["messageIds"]) for line in lines), MAX_ACK_MESSAGES)
 
     async def test_mail_read_in_one_iteration_is_acked_in_one_line(self) -> None:
-        opening, written = logging(self.home, "mails")
+        opening, written = logging(self.home, "burst")
         async with opening as node:
             await node.ping()
             messages = node.messages()
@@ -56,7 +56,7 @@ class Acks(TestCase):
         self.assertEqual(p2p_node.Options().mail_buffer, 1024)
 
     async def test_mail_of_loop_left_in_the_middle_is_not_acked_and_starts_the_next_loop(self) -> None:
-        opening, written = logging(self.home, "mails")
+        opening, written = logging(self.home, "burst")
         async with opening as node:
             messages, seen = node.messages(), []
             with self.assertRaises(ValueError):
@@ -79,7 +79,7 @@ class Acks(TestCase):
         self.assertEqual(sorted(acked(written())), ["m1", "m2", "m3", "m4"])
 
     async def test_tasks_that_share_a_stream_get_each_message_once_and_ack_it_when_done(self) -> None:
-        opening, written = logging(self.home, "mails")
+        opening, written = logging(self.home, "burst")
         async with opening as node:
             messages, seen = node.messages(), list[str]()
 
@@ -98,7 +98,7 @@ class Acks(TestCase):
         self.assertNotIn("m1", acked(written()))
 
     async def test_manual_ack_writes_only_the_acks_of_the_program(self) -> None:
-        opening, written = logging(self.home, "mails", ack="manual")
+        opening, written = logging(self.home, "burst", ack="manual")
         async with opening as node:
             messages = node.messages()
             taken = [await anext(messages) for _ in range(10)]
@@ -164,7 +164,7 @@ class Buffers(TestCase):
             self.assertIsInstance(await anext(events), p2p_node.Ready)
 
     async def test_close_returns_unread_mail(self) -> None:
-        opening, written = logging(self.home, "mails")
+        opening, written = logging(self.home, "burst")
         async with opening as node:
             await node.ping()
             messages = node.messages()
@@ -178,7 +178,7 @@ class Buffers(TestCase):
         self.assertEqual(acked(written()), [f"m{number}" for number in range(1, 10)])
 
     async def test_close_writes_waiting_acks_before_shutdown(self) -> None:
-        opening, written = logging(self.home, "mails")
+        opening, written = logging(self.home, "burst")
         async with opening as node:
             messages = node.messages()
             for _ in range(500):

@@ -81,7 +81,7 @@ const PT_INTERP: u64 = 3;
 /// The longest path of an interpreter in bytes: Linux's PATH_MAX.
 const MAX_PATH: u64 = 4096;
 
-const CUT: &str = "the file is cut off: install it again";
+const INCOMPLETE: &str = "the file is incomplete: install it again";
 
 type Fault = (BinaryReason, String);
 
@@ -102,7 +102,8 @@ pub(crate) fn unusable_after(
 ) -> Option<Error> {
     let path = resolve(program, cwd);
     let (reason, advice) = if LOADER_ERRORS.iter().any(|words| stderr_tail.contains(words)) {
-        let advice = "its libraries do not fit this system: take the build for this system's C library";
+        let advice =
+            "it needs other libraries than this system has: use the build for this system's C library";
         (BinaryReason::MissingLoader, advice.to_owned())
     } else if exit.signal().is_some_and(|signal| SUSPECT_SIGNALS.contains(&signal))
         || exit.code().is_some_and(|code| SUSPECT_CODES.contains(&code))
@@ -130,22 +131,22 @@ fn fault(path: &Path) -> Option<Fault> {
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Some(unreadable(&error)),
-        Err(_) => return Some((BinaryReason::Missing, "there is no such file".to_owned())),
+        Err(_) => return Some((BinaryReason::Missing, "the file does not exist".to_owned())),
     };
     if !metadata.is_file() {
-        return Some((BinaryReason::NotAFile, "it is no file".to_owned()));
+        return Some((BinaryReason::NotAFile, "it is not a file".to_owned()));
     }
     // Check this first: on such a file system no file is executable.
     if is_noexec(path) {
         return Some((
             BinaryReason::Noexec,
-            "its file system is mounted with `noexec`: put it elsewhere".to_owned(),
+            "its file system is mounted with `noexec`: move it to another file system".to_owned(),
         ));
     }
     if access(path, Access::EXEC_OK).is_err() {
         return Some((
             BinaryReason::NotExecutable,
-            format!("it may not be executed: chmod +x {}", path.display()),
+            format!("it is not executable: run chmod +x {}", path.display()),
         ));
     }
     let mut file = match File::open(path) {
@@ -156,7 +157,7 @@ fn fault(path: &Path) -> Option<Fault> {
 }
 
 fn unreadable(error: &io::Error) -> Fault {
-    (BinaryReason::NotExecutable, format!("it may not be read ({error})"))
+    (BinaryReason::NotExecutable, format!("it cannot be read ({error})"))
 }
 
 #[cfg(target_os = "linux")]
@@ -199,7 +200,7 @@ fn content_fault(file: &mut (impl Read + Seek), size: u64) -> Option<Fault> {
         ));
     }
     let checked = check_elf(file, &start, size);
-    checked.unwrap_or_else(|| Err((BinaryReason::Truncated, CUT.to_owned()))).err()
+    checked.unwrap_or_else(|| Err((BinaryReason::Truncated, INCOMPLETE.to_owned()))).err()
 }
 
 /// Returns the `e_machine` number of ELF for Rust's name of a processor.
@@ -264,7 +265,7 @@ fn check_elf(file: &mut (impl Read + Seek), start: &[u8], size: u64) -> Option<R
             let loader = read_at(file, offset, length)?;
             let loader = loader.split(|byte| *byte == 0).next().map(OsStr::from_bytes)?;
             if !Path::new(loader).exists() {
-                let advice = "take the build for this system's C library";
+                let advice = "use the build for this system's C library";
                 let advice = format!("its loader {} does not exist here: {advice}", loader.display());
                 return Some(Err((BinaryReason::MissingLoader, advice)));
             }

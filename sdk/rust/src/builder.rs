@@ -266,26 +266,23 @@ impl Builder {
     /// Rejects invalid options early. The node checks the rest.
     fn check(&self) -> Result<(), Error> {
         let Settings { cwd, connect, buffers, .. } = &self.settings;
-        let most = Limits::STANDARD.max_unacked;
-        if !(1..=most).contains(&buffers.mail) {
-            return Err(Error::argument(
-                "mail_buffer",
-                format!("it takes 1 to {most}, not {}", buffers.mail),
-            ));
+        let max = Limits::STANDARD.max_unacked;
+        if !(1..=max).contains(&buffers.mail) {
+            return Err(Error::argument("mail_buffer", format!("must be 1 to {max}, not {}", buffers.mail)));
         }
         for (name, size) in [("broadcast_buffer", buffers.broadcasts), ("event_buffer", buffers.events)] {
             if size == 0 {
-                return Err(Error::argument(name, "it takes 1 or more, not 0"));
+                return Err(Error::argument(name, "must be at least 1, not 0"));
             }
         }
         for (index, addr) in connect.bootstrap_peers.iter().enumerate() {
             if !addr.starts_with('/') {
-                let advice = format!("it takes a multiaddr such as /ip4/…/tcp/…/p2p/…, not {addr:?}");
+                let advice = format!("must be a multiaddr such as /ip4/…/tcp/…/p2p/…, not {addr:?}");
                 return Err(Error::argument(format!("bootstrap_peers[{index}]"), advice));
             }
         }
         if let Some(path) = cwd.as_ref().filter(|path| !path.is_dir()) {
-            return Err(Error::argument("cwd", format!("{} is no directory", path.display())));
+            return Err(Error::argument("cwd", format!("{} is not a directory", path.display())));
         }
         self.check_texts()
     }
@@ -294,7 +291,7 @@ impl Builder {
     fn check_texts(&self) -> Result<(), Error> {
         let no_zero = |argument: &str, text: &OsStr| {
             let has_zero = text.as_bytes().contains(&0);
-            if has_zero { Err(Error::argument(argument, "it has a zero byte")) } else { Ok(()) }
+            if has_zero { Err(Error::argument(argument, "must not contain a zero byte")) } else { Ok(()) }
         };
         no_zero("binary", self.program.as_deref().unwrap_or(Path::new("")).as_os_str())?;
         for (flag, value) in &self.flags {
@@ -307,7 +304,7 @@ impl Builder {
             // Quote only the name: the value may be a key.
             let argument = format!("env[{name:?}]");
             if name.is_empty() || name.as_bytes().contains(&b'=') {
-                return Err(Error::argument(argument, "no variable has such a name"));
+                return Err(Error::argument(argument, "must not be empty or contain `=`"));
             }
             no_zero(&argument, name)?;
             no_zero(if name == "PRIVATE_KEY" { "private_key" } else { &argument }, value)?;
@@ -337,14 +334,14 @@ fn locate(
     let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.to_owned()));
     let path = path.unwrap_or_default();
     let places = beside.into_iter().chain(std::env::split_paths(&path)).map(|place| place.join(BINARY_NAME));
-    let mut looked = format!("{BINARY_VARIABLE} (not set)");
+    let mut searched = format!("{BINARY_VARIABLE} (not set)");
     for place in places {
         if place.is_file() {
             return Ok(place);
         }
-        looked.push_str(&format!(", {}", place.display()));
+        searched.push_str(&format!(", {}", place.display()));
     }
-    Err(Error::BinaryNotFound { looked })
+    Err(Error::BinaryNotFound { searched })
 }
 
 #[cfg(test)]
@@ -359,12 +356,12 @@ mod tests {
         assert_eq!(find(Some("/a"), Some("/b"), Some("/c")).ok(), Some(PathBuf::from("/a")));
         assert_eq!(find(None, Some("/b"), Some("/c")).ok(), Some(PathBuf::from("/b")));
         let beside = std::env::current_exe().unwrap().with_file_name(BINARY_NAME).display().to_string();
-        for (path, is_looked_at) in [(None, false), (Some("/nowhere:/never"), true)] {
+        for (path, is_searched) in [(None, false), (Some("/nowhere:/never"), true)] {
             let missing = find(None, Some(""), path).unwrap_err();
             assert_eq!(missing.code(), "BINARY_NOT_FOUND");
-            let told = missing.to_string();
-            assert!(told.contains("P2P_NODE_BIN") && told.contains(&beside), "{told}");
-            assert_eq!(told.contains("/nowhere/p2p-node, /never/p2p-node"), is_looked_at, "{told}");
+            let message = missing.to_string();
+            assert!(message.contains("P2P_NODE_BIN") && message.contains(&beside), "{message}");
+            assert_eq!(message.contains("/nowhere/p2p-node, /never/p2p-node"), is_searched, "{message}");
         }
         let directory = std::env::temp_dir().join(format!("p2p-node-sdk-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();

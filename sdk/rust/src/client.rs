@@ -279,8 +279,8 @@ impl Node {
     /// # Errors
     /// As [`request`](Node::request).
     pub async fn status(&self) -> Result<StatusReport, Error> {
-        let status = self.request(Command::Status(Status {})).await?.status;
-        status.map(|report| *report).ok_or_else(|| Error::Contract("`status` has no status".to_owned()))
+        let missing = || Error::Contract("the answer to `status` has no `status` field".to_owned());
+        self.request(Command::Status(Status {})).await?.status.map(|report| *report).ok_or_else(missing)
     }
 
     /// Waits until the node answers.
@@ -292,7 +292,7 @@ impl Node {
     }
 
     /// Sends any command and waits for its answer, up to `call_timeout` in all, also while the
-    /// process is down or 1,024 requests are outstanding. A `send` also waits for room, behind
+    /// process is down or 1,024 requests are outstanding. A `send` also waits for credit, behind
     /// earlier `send`s to its recipient; other commands overtake it. The node reports the delivery
     /// of a message sent this way as [`Event::Delivery`](crate::Event::Delivery).
     ///
@@ -392,7 +392,7 @@ impl Node {
 /// Returns `text`, or an error if it is blank.
 fn named(argument: &str, text: impl Into<String>) -> Result<String, Error> {
     let text = text.into();
-    if text.trim().is_empty() { Err(Error::argument(argument, "it is empty")) } else { Ok(text) }
+    if text.trim().is_empty() { Err(Error::argument(argument, "must not be empty")) } else { Ok(text) }
 }
 
 pub(crate) fn deadline(waited: Duration) -> Instant {

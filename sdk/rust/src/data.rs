@@ -15,7 +15,7 @@ pub(crate) fn encode(data: &(impl Serialize + ?Sized)) -> Result<Box<RawValue>, 
     if !is_good && let Err(Fault { argument, message }) = Check::default().within("", data) {
         return Err(Error::argument(argument, message));
     }
-    encoded.map_err(|error| Error::argument("data", format!("it cannot be written as JSON ({error})")))
+    encoded.map_err(|error| Error::argument("data", format!("cannot be written as JSON ({error})")))
 }
 
 /// The first part of a value that JSON cannot hold.
@@ -85,7 +85,7 @@ impl Check {
         if number.is_finite() {
             return Ok(());
         }
-        let message = format!("JSON has no {number}: pass None or text");
+        let message = format!("JSON has no {number}: pass `None` or a string");
         Err(Fault { argument: self.path.clone(), message })
     }
 }

@@ -9,7 +9,7 @@ use p2p_node_protocol::{Command, Subscribe};
 pub(crate) struct DesiredState {
     capabilities: Option<Command>,
     topics: BTreeSet<String>,
-    standings: BTreeMap<String, Command>,
+    access_rules: BTreeMap<String, Command>,
 }
 
 impl DesiredState {
@@ -37,13 +37,13 @@ impl DesiredState {
                 self.topics.remove(&unsubscribe.topic);
             }
             Command::Block(block) => {
-                self.standings.insert(subject(&block.peer_id), command);
+                self.access_rules.insert(subject(&block.peer_id), command);
             }
             Command::Allow(allow) => {
-                self.standings.insert(subject(&allow.peer_id), command);
+                self.access_rules.insert(subject(&allow.peer_id), command);
             }
             Command::Unblock(unblock) => {
-                self.standings.remove(&subject(&unblock.peer_id));
+                self.access_rules.remove(&subject(&unblock.peer_id));
             }
             _ => {}
         }
@@ -53,7 +53,7 @@ impl DesiredState {
     /// agent arrives on a topic.
     pub(crate) fn replay(&self) -> Vec<Command> {
         let subscribe = |topic: &String| Command::Subscribe(Subscribe { topic: topic.clone() });
-        let first = self.standings.values().chain(&self.capabilities).cloned();
+        let first = self.access_rules.values().chain(&self.capabilities).cloned();
         first.chain(self.topics.iter().map(subscribe)).collect()
     }
 }
@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    fn told(commands: &[(&str, &str)]) -> Vec<String> {
+    fn replayed(commands: &[(&str, &str)]) -> Vec<String> {
         let mut desired = DesiredState::default();
         for &(name, of) in commands {
             let (topic, peer_id) = (of.to_owned(), of.to_owned());
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn new_process_gets_blocks_then_last_capabilities_then_topics() {
         let commands = [("subscribe", "t"), ("capabilities", "a"), ("block", "0xA"), ("capabilities", "b")];
-        assert_eq!(told(&commands), ["block", "capabilities", "subscribe"]);
+        assert_eq!(replayed(&commands), ["block", "capabilities", "subscribe"]);
         let mut desired = DesiredState::default();
         for name in ["a", "b"] {
             desired.record(Command::Capabilities(Capabilities { capabilities: vec![name.to_owned()] }));
@@ -103,11 +103,14 @@ mod tests {
 
     #[test]
     fn replay_omits_reverted_commands() {
-        assert_eq!(told(&[("subscribe", "t"), ("block", "0xA"), ("subscribe", "t")]), ["block", "subscribe"]);
-        assert_eq!(told(&[("subscribe", "t"), ("unsubscribe", "t")]), [""; 0]);
-        assert_eq!(told(&[("subscribe", "t"), ("unsubscribe", "T")]), ["subscribe"]);
-        assert_eq!(told(&[("block", "0xAB"), ("allow", "0xab")]), ["allow"], "the last word counts");
-        assert_eq!(told(&[("block", "0xAB"), ("unblock", "0xab")]), [""; 0], "one agent, written twice");
-        assert_eq!(told(&[("block", "12D3K"), ("unblock", "12d3k")]), ["block"], "another PeerId");
+        assert_eq!(
+            replayed(&[("subscribe", "t"), ("block", "0xA"), ("subscribe", "t")]),
+            ["block", "subscribe"]
+        );
+        assert_eq!(replayed(&[("subscribe", "t"), ("unsubscribe", "t")]), [""; 0]);
+        assert_eq!(replayed(&[("subscribe", "t"), ("unsubscribe", "T")]), ["subscribe"]);
+        assert_eq!(replayed(&[("block", "0xAB"), ("allow", "0xab")]), ["allow"], "the last word counts");
+        assert_eq!(replayed(&[("block", "0xAB"), ("unblock", "0xab")]), [""; 0], "one agent, written twice");
+        assert_eq!(replayed(&[("block", "12D3K"), ("unblock", "12d3k")]), ["block"], "another PeerId");
     }
 }

@@ -1,4 +1,4 @@
-//! What a search for agents looks for.
+//! The options of a search for agents.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ pub struct DiscoverOptions {
     pub address: Option<String>,
     /// Finds the agents whose record names this capability. Default: none.
     pub capability: Option<String>,
-    /// How long the node searches, at most 60 s. Default: until it has found somebody and nothing
-    /// more is to come, at most 2 s.
+    /// How long the node searches, at most 60 s. Default: until it has found an agent and expects
+    /// no other, at most 2 s.
     pub look_for: Option<Duration>,
 }
 
 impl DiscoverOptions {
     pub(crate) fn command(self) -> Result<Discover, Error> {
         let DiscoverOptions { topic, address, capability, look_for } = self;
-        let most = Duration::from_millis(MAX_DISCOVER_MS);
-        if let Some(look_for) = look_for.filter(|look_for| *look_for > most) {
-            return Err(Error::argument("look_for", format!("it takes at most {most:?}, not {look_for:?}")));
+        let max = Duration::from_millis(MAX_DISCOVER_MS);
+        if let Some(look_for) = look_for.filter(|look_for| *look_for > max) {
+            return Err(Error::argument("look_for", format!("must be at most {max:?}, not {look_for:?}")));
         }
         let timeout_ms = look_for.and_then(|look_for| u64::try_from(look_for.as_millis()).ok());
         Ok(Discover { topic, address, capability, timeout_ms })

@@ -33,10 +33,10 @@ pub enum Error {
         details: Option<serde_json::Value>,
     },
     /// The node accepted the message, but it did not arrive, or the node cannot know if it arrived.
-    #[error("the mail {} is {:?}{}", .0.message_id, .0.state, why(.0))]
+    #[error("message {} is {:?}{}", .0.message_id, .0.state, reason(.0))]
     Undelivered(Box<Delivery>),
     /// No peer connected in time.
-    #[error("no peer was connected within {waited:?}: {}{}", attempts(tried), complaints(errors))]
+    #[error("no peer connected within {waited:?}: {}{}", attempts(tried), reported(errors))]
     NotJoined {
         /// How long the call waited.
         waited: Duration,
@@ -45,11 +45,11 @@ pub enum Error {
         /// The last errors and warnings of the node about the network, at most eight.
         errors: Vec<String>,
     },
-    /// No answer came in time. The node may still execute the command. The SDK withdraws a `send`
+    /// No answer came in time, or `caught_up` did not complete in time. The node may still execute the command. The SDK withdraws a `send`
     /// that still waited in the SDK.
-    #[error("`{what}` was not answered within {waited:?}")]
+    #[error("`{what}` did not complete within {waited:?}")]
     CallTimeout {
-        /// The name of the command.
+        /// The name of the command, or `caught_up`.
         what: String,
         /// How long the call waited.
         waited: Duration,
@@ -58,7 +58,7 @@ pub enum Error {
     },
     /// The process ended before it was ready, or rejected `connect`. [`code`](Error::code) is the
     /// code of the report, if there is one.
-    #[error("the node did not start: {}{}", ended(*exit, report.as_deref()), quoted(stderr_tail))]
+    #[error("the node did not start: {}{}", describe_end(*exit, report.as_deref()), quoted(stderr_tail))]
     StartFailed {
         /// The error that the node reported: its code, message and details.
         report: Option<Box<ErrorEvent>>,
@@ -68,7 +68,7 @@ pub enum Error {
         stderr_tail: String,
     },
     /// The process ended, and the SDK does not restart it.
-    #[error("the node ended ({}){}", ended(*exit, report.as_deref()), quoted(stderr_tail))]
+    #[error("the node ended with {}{}", describe_end(*exit, report.as_deref()), quoted(stderr_tail))]
     SidecarExited {
         /// The error that the node reported shortly before its end.
         report: Option<Box<ErrorEvent>>,
@@ -79,7 +79,10 @@ pub enum Error {
     },
     /// The process ended before it answered. The SDK does not repeat the command, because the node
     /// may have executed it.
-    #[error("the node ended ({}) and is started again{}", ended(*exit, report.as_deref()), quoted(stderr_tail))]
+    #[error(
+        "the node ended with {}; the SDK restarts it{}",
+        describe_end(*exit, report.as_deref()), quoted(stderr_tail)
+    )]
     SidecarRestarted {
         /// The error that the node reported shortly before its end.
         report: Option<Box<ErrorEvent>>,
@@ -91,14 +94,14 @@ pub enum Error {
         maybe_sent: bool,
     },
     /// No process was ready in time. The SDK sent nothing.
-    #[error("the node was not back within {waited:?}")]
+    #[error("the node is restarting and was not ready within {waited:?}: try again later")]
     SidecarUnavailable {
         /// How long the call waited.
         waited: Duration,
     },
     /// The node neither read nor wrote for five times its longest pause. The SDK killed it and
     /// restarts it.
-    #[error("the node neither read nor wrote for {waited:?}, and was killed")]
+    #[error("the node neither read nor wrote for {waited:?}, so the SDK killed it")]
     WriteTimeout {
         /// How long the node neither read nor wrote.
         waited: Duration,
@@ -106,7 +109,10 @@ pub enum Error {
         maybe_sent: bool,
     },
     /// The node did not send `ready` in time.
-    #[error("the node was not ready within {waited:?}{}", quoted(stderr_tail))]
+    #[error(
+        "the node was not ready within {waited:?}: raise `ready_timeout` if it is slow{}",
+        quoted(stderr_tail)
+    )]
     NotReady {
         /// How long the call waited.
         waited: Duration,
@@ -114,15 +120,15 @@ pub enum Error {
         stderr_tail: String,
     },
     /// The program called [`Node::close`](crate::Node::close).
-    #[error("the node was closed")]
+    #[error("the program closed the node")]
     NodeClosed,
     /// The SDK did not find the binary.
     #[error(
-        "there is no p2p-node in {looked}: name one to the builder or in P2P_NODE_BIN, or ask for a search of PATH"
+        "no p2p-node binary in {searched}: call `binary` or set P2P_NODE_BIN, or call `search_path(true)`"
     )]
     BinaryNotFound {
         /// The places that the SDK searched.
-        looked: String,
+        searched: String,
     },
     /// The system cannot run the binary.
     #[error("{} cannot be run ({reason}): {message}{}", .path.display(), quoted(stderr_tail))]
@@ -146,7 +152,7 @@ pub enum Error {
     },
     /// This crate does not support the version of the binary.
     #[error(
-        "{} {found}; this crate is version {} and speaks protocol {}: take a binary of the same version",
+        "{} {found}; this crate is version {} and speaks protocol {}: use a binary of the same version",
         .program.display(), env!("CARGO_PKG_VERSION"), p2p_node_protocol::PROTOCOL_VERSION
     )]
     VersionMismatch {
@@ -156,7 +162,7 @@ pub enum Error {
         found: String,
     },
     /// After a restart the node has another address.
-    #[error("the node was {before} and is now {now}: give it a key")]
+    #[error("after a restart the node is {now} instead of {before}: call `private_key` or `data_dir`")]
     IdentityChanged {
         /// The address that the program knows.
         before: String,
@@ -164,13 +170,13 @@ pub enum Error {
         now: String,
     },
     /// The line of the command exceeds the node's limit. The SDK did not send it.
-    #[error("the line has {bytes} bytes, and the node reads at most {MAX_LINE_BYTES}")]
+    #[error("the command has {bytes} bytes, and the node reads at most {MAX_LINE_BYTES}: send less")]
     LineTooLong {
         /// The length of the line in bytes.
         bytes: usize,
     },
     /// Too many calls wait in this crate.
-    #[error("more than {limit} {what} are outstanding")]
+    #[error("{limit} {what} already wait in the SDK: wait for answers first")]
     TooManyCalls {
         /// The kind of call.
         what: &'static str,
@@ -185,7 +191,7 @@ pub enum Error {
         limit: usize,
     },
     /// The node violated the contract.
-    #[error("the node broke the contract: {0}")]
+    #[error("the node violated the contract: {0}")]
     Contract(String),
 }
 
@@ -276,30 +282,34 @@ impl Error {
     }
 }
 
-fn why(delivery: &Delivery) -> String {
+/// Returns the reason of a delivery that failed, as the end of a sentence.
+fn reason(delivery: &Delivery) -> String {
     delivery.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default()
 }
 
 /// Describes how a process ended, and the reason that it reported.
-fn ended(exit: Option<ExitStatus>, report: Option<&ErrorEvent>) -> String {
-    let how = exit.map_or_else(|| "status unknown".to_owned(), |exit| exit.to_string());
+fn describe_end(exit: Option<ExitStatus>, report: Option<&ErrorEvent>) -> String {
+    let how = exit.map_or_else(|| "an unknown status".to_owned(), |exit| exit.to_string());
     report.map_or(how.clone(), |ErrorEvent { code, message, .. }| format!("{how}: {code}: {message}"))
 }
 
+/// Returns the last output of the process, as the end of a sentence.
 fn quoted(stderr_tail: &str) -> String {
     match stderr_tail.trim() {
         "" => String::new(),
-        words => format!("; its last words: {words:?}"),
+        tail => format!("; stderr ends with: {tail:?}"),
     }
 }
 
+/// Returns the bootstrap peers that the node dialed.
 fn attempts(tried: &[String]) -> String {
     match tried {
-        [] => "no bootstrap peer was given, so the node waits for others to connect to it".to_owned(),
+        [] => "no bootstrap peers are configured".to_owned(),
         tried => format!("tried {}", tried.join(", ")),
     }
 }
 
-fn complaints(errors: &[String]) -> String {
+/// Returns the errors that the node reported, as the end of a sentence.
+fn reported(errors: &[String]) -> String {
     errors.iter().map(|error| format!("; {error}")).collect()
 }

@@ -42,17 +42,17 @@ pub(crate) struct Sink {
 struct Ring {
     /// Each event has a sequence number across all buffers.
     events: VecDeque<(u64, Event)>,
-    room: usize,
+    capacity: usize,
     dropped: u64,
 }
 
 impl Ring {
-    fn new(room: usize) -> Self {
-        Ring { events: VecDeque::new(), room: room.max(1), dropped: 0 }
+    fn new(capacity: usize) -> Self {
+        Ring { events: VecDeque::new(), capacity: capacity.max(1), dropped: 0 }
     }
 
     fn push(&mut self, number: u64, event: Event) {
-        if self.events.len() >= self.room {
+        if self.events.len() >= self.capacity {
             self.events.pop_front();
             self.dropped += 1;
         }
@@ -72,7 +72,7 @@ struct Unfinished {
 
 struct Inbox {
     mail: VecDeque<(u64, Box<Message>)>,
-    mail_room: usize,
+    mail_capacity: usize,
     broadcasts: Ring,
     /// Events of peers and logs.
     peer_events: Ring,
@@ -104,7 +104,7 @@ impl Inbox {
     fn put_mail(&mut self, number: u64, message: Box<Message>) {
         if !self.manual_ack && self.acks.is_finished(&message.message_id) {
             self.acks.finish(message.message_id.clone());
-        } else if self.mail.len() >= self.mail_room {
+        } else if self.mail.len() >= self.mail_capacity {
             self.mail_dropped += 1;
         } else {
             self.mail.push_back((number, message));
@@ -148,7 +148,7 @@ impl Inbox {
 
     /// Records that the program has finished the message that it read last. Returns `true` if there
     /// is an `ack` to write.
-    fn finish_in_hand(&mut self) -> bool {
+    fn finish_current(&mut self) -> bool {
         let Some(Unfinished { message_id, process }) = self.unfinished.take() else { return false };
         if process == self.process {
             self.acks.finish(message_id);
@@ -170,7 +170,7 @@ impl Sink {
     pub(crate) fn new(buffers: BufferSizes, manual_ack: bool, wake: watch::Sender<()>) -> Self {
         let inbox = Inbox {
             mail: VecDeque::new(),
-            mail_room: buffers.mail,
+            mail_capacity: buffers.mail,
             broadcasts: Ring::new(buffers.broadcasts),
             peer_events: Ring::new(buffers.events),
             lifecycle: Ring::new(buffers.events),
@@ -227,14 +227,14 @@ impl Sink {
         inbox.acks_paused = false;
         let waiters = inbox.acks.process_ended();
         drop(inbox);
-        tell_all(waiters, error);
+        fail_all(waiters, error);
     }
 
     /// Handles the end of the last process. Messages that the program has not read stay in the
     /// buffer.
     pub(crate) fn last_process_ended(&self, error: &Error) {
         let waiters = lock(&self.inbox).acks.process_ended();
-        tell_all(waiters, error);
+        fail_all(waiters, error);
     }
 
     /// Stops the delivery of messages to the program.
@@ -319,7 +319,7 @@ impl Sink {
     /// message.
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Option<Event>> {
         let mut inbox = lock(&self.inbox);
-        let is_due = inbox.finish_in_hand();
+        let is_due = inbox.finish_current();
         let next = match inbox.take() {
             Some(event) => Poll::Ready(Some(event)),
             None if inbox.is_closed => Poll::Ready(None),
@@ -350,7 +350,7 @@ impl Sink {
     /// last.
     pub(crate) fn leave(&self, finished: bool) {
         let mut inbox = lock(&self.inbox);
-        let is_due = finished && inbox.finish_in_hand();
+        let is_due = finished && inbox.finish_current();
         inbox.unfinished = None;
         inbox.is_left = true;
         let Inbox { broadcasts, peer_events, lifecycle, .. } = &mut *inbox;
@@ -373,7 +373,7 @@ fn wake(mut inbox: MutexGuard<'_, Inbox>) {
     }
 }
 
-fn tell_all(waiters: Vec<AckWaiter>, error: &Error) {
+fn fail_all(waiters: Vec<AckWaiter>, error: &Error) {
     for waiter in waiters {
         // The program may have dropped the call.
         let _ = waiter.send(Err(error.clone()));

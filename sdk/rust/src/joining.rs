@@ -47,21 +47,21 @@ impl Activity {
         match event {
             Event::PeerConnected(_) => self.touch(),
             Event::Message(message) if message.topic.is_none() => self.touch(),
-            Event::Error(error) => self.complain(format!("{}: {}", error.code, error.message)),
+            Event::Error(error) => self.add_error(format!("{}: {}", error.code, error.message)),
             Event::Log(log) if log.level == Level::Warn && log.namespace == "discovery" => {
-                self.complain(log.message.clone());
+                self.add_error(log.message.clone());
             }
             _ => return false,
         }
         true
     }
 
-    fn complain(&mut self, what: String) {
-        self.errors.retain(|other| *other != what);
+    fn add_error(&mut self, text: String) {
+        self.errors.retain(|other| *other != text);
         if self.errors.len() >= MAX_ERRORS {
             self.errors.pop_front();
         }
-        self.errors.push_back(what);
+        self.errors.push_back(text);
     }
 }
 
@@ -117,8 +117,7 @@ pub(crate) async fn caught_up(
         if let (Some(end), Some(waited)) = (end, limit) {
             pause = pause.min(end.saturating_duration_since(Instant::now()));
             if pause.is_zero() {
-                let what = "caught_up, while mail still comes or waits for the program,".to_owned();
-                return Err(Error::CallTimeout { what, waited, maybe_sent: false });
+                return Err(Error::CallTimeout { what: "caught_up".to_owned(), waited, maybe_sent: false });
             }
         }
         let _ = timeout(pause, activity.changed()).await;

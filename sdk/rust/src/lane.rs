@@ -64,7 +64,7 @@ pub(crate) struct Lane<W> {
     limit: Usage,
     queues: HashMap<Recipient, VecDeque<Waiting<W>>>,
     /// The recipients with waiting `send`s, in round-robin order.
-    turns: VecDeque<Recipient>,
+    rotation: VecDeque<Recipient>,
     waiting: usize,
     /// The recipient and the bytes of `data`, by the id of the command.
     unanswered: HashMap<i64, (Recipient, usize)>,
@@ -78,7 +78,7 @@ impl<W> Lane<W> {
         let mut lane = Lane {
             limit: Usage::default(),
             queues: HashMap::new(),
-            turns: VecDeque::new(),
+            rotation: VecDeque::new(),
             waiting: 0,
             unanswered: HashMap::new(),
             used: HashMap::new(),
@@ -110,7 +110,7 @@ impl<W> Lane<W> {
         self.waiting += 1;
         let queue = self.queues.entry(to.clone()).or_default();
         if queue.is_empty() {
-            self.turns.push_back(to);
+            self.rotation.push_back(to);
         }
         queue.push_back(waiting);
         Ok(())
@@ -121,22 +121,22 @@ impl<W> Lane<W> {
         let half = Usage { count: (self.limit.count / 2).max(1), bytes: self.limit.bytes / 2 };
         // Skip recipients that use their half. Do not skip a recipient for lack of total room:
         // otherwise smaller messages would block a large one forever.
-        let turn = self.turns.iter().position(|to| {
+        let position = self.rotation.iter().position(|to| {
             let bytes = self.queues.get(to).and_then(VecDeque::front).map_or(0, |next| next.bytes);
             self.used.get(to).copied().unwrap_or_default().has_room(bytes, half)
         })?;
-        let to = self.turns.get(turn)?.clone();
+        let to = self.rotation.get(position)?.clone();
         let queue = self.queues.get_mut(&to)?;
         if !self.total.has_room(queue.front()?.bytes, self.limit) {
             return None;
         }
         let next = queue.pop_front()?;
         self.waiting -= 1;
-        self.turns.remove(turn);
+        self.rotation.remove(position);
         if queue.is_empty() {
             self.queues.remove(&to);
         } else {
-            self.turns.push_back(to.clone());
+            self.rotation.push_back(to.clone());
         }
         self.total.add(next.bytes);
         self.used.entry(to.clone()).or_default().add(next.bytes);
@@ -165,7 +165,7 @@ impl<W> Lane<W> {
         self.waiting -= 1;
         if queue.is_empty() {
             self.queues.remove(to);
-            self.turns.retain(|turn| turn != to);
+            self.rotation.retain(|recipient| recipient != to);
         }
         true
     }
@@ -174,7 +174,7 @@ impl<W> Lane<W> {
     /// error counts.
     pub(crate) fn fail_all(&mut self, error: Error) -> Vec<W> {
         self.closed.get_or_insert(error);
-        self.turns.clear();
+        self.rotation.clear();
         self.waiting = 0;
         self.queues.drain().flat_map(|(_, queue)| queue).map(|waiting| waiting.waiter).collect()
     }
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(pop_all(&mut lane), [4]);
         push(&mut lane, "b", 5, 10);
         assert!(lane.withdraw(&peer("b"), 5));
-        assert!(lane.turns.is_empty() && lane.queues.is_empty() && lane.waiting == 0);
+        assert!(lane.rotation.is_empty() && lane.queues.is_empty() && lane.waiting == 0);
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl SendOptions {
     pub(crate) fn send(self, data: &(impl Payload + ?Sized)) -> Result<Send, Error> {
         let SendOptions { kind, priority, ttl, route, reply_to, conversation_id } = self;
         if let Some(ttl) = ttl.filter(|ttl| !(Duration::from_millis(1)..=MAX_TTL).contains(ttl)) {
-            return Err(Error::argument("ttl", format!("it takes 1 ms to 7 days, not {ttl:?}")));
+            return Err(Error::argument("ttl", format!("must be 1 ms to 7 days, not {ttl:?}")));
         }
         let ttl_ms = ttl.and_then(|ttl| u64::try_from(ttl.as_millis()).ok());
         let (data, encoding) = data.to_data()?;
@@ -111,7 +111,7 @@ impl std::fmt::Debug for SentMessage {
 impl SentMessage {
     pub(crate) fn new(answered: Answered) -> Result<Self, Error> {
         let (message_id, shared) = (message_id(&answered.answer)?, answered.shared);
-        let unclear = "the answer to a mail does not say that it was accepted";
+        let unclear = "the answer to `send` has no `delivery` field";
         let outcome = answered.outcome.ok_or_else(|| Error::Contract(unclear.to_owned()))?;
         Ok(SentMessage { message_id, outcome, shared })
     }
@@ -127,7 +127,7 @@ impl SentMessage {
     /// accepted this one: then [`Event::Delivery`](crate::Event::Delivery) reports the delivery.
     pub async fn delivered(&self) -> Result<Delivery, Error> {
         let mut outcome = self.outcome.clone();
-        let delivery = outcome.wait_for(Option::is_some).await.ok().and_then(|told| told.clone());
+        let delivery = outcome.wait_for(Option::is_some).await.ok().and_then(|delivery| delivery.clone());
         match delivery {
             Some(delivery) if delivery.state == DeliveryState::Delivered => Ok(*delivery),
             Some(delivery) => Err(Error::Undelivered(delivery)),
@@ -151,7 +151,7 @@ pub struct Published {
 
 pub(crate) fn message_id(answer: &Answer) -> Result<String, Error> {
     let id = answer.message_id.clone();
-    id.ok_or_else(|| Error::Contract("the answer to `send` has no messageId".to_owned()))
+    id.ok_or_else(|| Error::Contract("the answer to `send` has no `messageId` field".to_owned()))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ fn acked(notes: &Notes, message_id: &str) -> usize {
 #[tokio::test]
 async fn acks_of_fast_program_share_lines_and_name_each_message_once() {
     let notes = Notes::new();
-    let (_node, mut events) = noted(&notes, "mails").open().await.unwrap();
+    let (_node, mut events) = noted(&notes, "burst").open().await.unwrap();
     for number in 1..=1000 {
         assert_eq!(message(&mut events).await.message_id, format!("m{number}"));
     }
@@ -141,7 +141,7 @@ async fn unread_mail_is_redelivered_after_crash() {
 #[tokio::test]
 async fn close_writes_waiting_acks_and_returns_unread_mail() {
     let notes = Notes::new();
-    let (node, mut events) = noted(&notes, "mails").open().await.unwrap();
+    let (node, mut events) = noted(&notes, "burst").open().await.unwrap();
     for _ in 0..3 {
         message(&mut events).await;
     }

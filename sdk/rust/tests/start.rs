@@ -44,10 +44,10 @@ async fn reason(path: &Path) -> BinaryReason {
     assert_eq!((error.code(), error.retryable()), ("BINARY_UNUSABLE", false), "{error}");
     let Error::BinaryUnusable { path: named, reason, message, .. } = &error else { panic!("{error}") };
     assert_eq!(named, path);
-    let told = error.to_string();
+    let text = error.to_string();
     let has_all =
-        [path.to_str().unwrap(), &reason.to_string(), message].iter().all(|word| told.contains(word));
-    assert!(has_all, "{told}");
+        [path.to_str().unwrap(), &reason.to_string(), message].iter().all(|word| text.contains(word));
+    assert!(has_all, "{text}");
     *reason
 }
 
@@ -103,9 +103,9 @@ async fn open_with_binary_on_noexec_mount_gives_the_reason() {
     fs::remove_dir_all(&place).unwrap();
     // The test passes without a check where this user may not mount.
     let Ok(output) = output else { return };
-    let told = String::from_utf8_lossy(&output.stdout);
-    let is_refused = output.status.code() == Some(99) || told.is_empty();
-    assert!(is_refused || output.status.success() && told.contains("1 passed"), "{told}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let is_refused = output.status.code() == Some(99) || text.is_empty();
+    assert!(is_refused || output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-// Writes the reference of the API, api.md, from the declarations and doc comments of the SDK: `api.mjs [--check]`, after `tsc` made `dist`.
+// Generates api.md, the reference of the API, from the declarations and doc comments in `dist`, which
+// `tsc` writes: `api.mjs [--check]`.
 import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
@@ -25,7 +26,7 @@ const has = (node, kind) => (ts.getCombinedModifierFlags(node) & kind) !== 0;
 const isInternal = (member) => ts.getJSDocTags(member).some((tag) => tag.tagName.text === "internal");
 const isHidden = (member) => isInternal(member) || has(member, ts.ModifierFlags.Private) || (member.name !== undefined && ts.isPrivateIdentifier(member.name));
 
-/** The doc comment of a symbol, and what it throws. */
+/** Returns the doc comment of a symbol, with its `@throws`. */
 function docOf(symbol) {
   const text = ts.displayPartsToString(symbol.getDocumentationComment(checker)).trim();
   const throws = symbol.getJsDocTags(checker).filter((tag) => tag.name === "throws");
@@ -33,7 +34,7 @@ function docOf(symbol) {
   return [text, ...notes].filter((part) => part !== "").join("\n\n");
 }
 
-/** A table of the fields of a class, or of an interface. */
+/** Returns a table of the fields of a class or an interface. */
 function fieldTable(members) {
   if (members.length === 0) return [];
   const rows = members.map((member) => {
@@ -44,7 +45,7 @@ function fieldTable(members) {
   return ["| | type | |", "|---|---|---|", ...rows, ""];
 }
 
-/** The section of one export. */
+/** Returns the section of one export. */
 function section(name, symbol) {
   const [node] = symbol.declarations;
   const lines = [`### ${name}`, ""];
@@ -70,7 +71,7 @@ function section(name, symbol) {
   return [...lines, "```ts", `const ${name}: ${checker.typeToString(checker.getTypeOfSymbol(symbol))}`, "```", "", ...body];
 }
 
-/** Where an export belongs in the reference. */
+/** Returns the group of an export in the reference. */
 function groupOf(name, symbol) {
   const [node] = symbol.declarations;
   const file = node.getSourceFile().fileName;
@@ -99,7 +100,7 @@ const text = [
 
 if (process.argv[2] === "--check") {
   if (readFileSync(OUTPUT, "utf8") !== `${text}\n`) {
-    console.error("docs/api.md is not current: run `node docs/api.mjs`");
+    console.error("docs/api.md is outdated: run `node docs/api.mjs`");
     process.exit(1);
   }
 } else {

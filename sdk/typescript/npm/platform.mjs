@@ -1,5 +1,5 @@
-// Makes the package of this platform, which holds the binary and nothing else: `platform.mjs <binary> <directory>`.
-// It has no install script, and the SDK starts the binary itself and no shim.
+// Creates the package of this platform, which contains only the binary: `platform.mjs <binary> <directory>`.
+// The package has no install script. The SDK starts the binary directly, without a shim.
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -8,7 +8,7 @@ import { libcOf, readElf, withFile } from "../dist/binary.js";
 const [binary, directory] = process.argv.slice(2);
 const sdk = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
 const name = `@p2p-node/${process.platform}-${process.arch}`;
-if (!(name in sdk.optionalDependencies)) throw new Error(`${name} is no platform of the SDK`);
+if (!(name in sdk.optionalDependencies)) throw new Error(`${name} is not a platform of the SDK`);
 
 const target = join(directory, "platform");
 mkdirSync(join(target, "bin"), { recursive: true });

@@ -204,7 +204,7 @@ export const ErrorCode = {
 /** A code of an error. Later versions may add more. */
 export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode] | (string & {});
 
-/** Whether what failed with this code may succeed later without being changed. */
+/** `true` if a command that failed with this code may succeed later unchanged. */
 export const RETRYABLE: Readonly<Record<string, boolean>> = {
   INVALID_JSON: false,
   INVALID_UTF8: false,
@@ -245,8 +245,8 @@ export const RETRYABLE: Readonly<Record<string, boolean>> = {
 export const FINAL_CODES: ReadonlySet<number> = new Set([0, 64, 65, 73, 77, 78]);
 
 /**
- * `ack`: the agent has processed mail, and the node may tell the sender so. Exactly one of the
- * fields. Only with `--ack manual`.
+ * `ack`: the agent has processed mail, and the node acknowledges it to the sender. Exactly one
+ * of the fields. Only with `--ack manual`.
  */
 export interface Ack {
   /** The `messageId` of one message. */
@@ -264,37 +264,40 @@ export interface Allow {
   peerId: string;
 }
 
-/** `result`: `id`, `command`, and what that command answers. */
+/** `result`: `id`, `command`, and the fields of that command. */
 export interface Answer {
-  /** `peers`: the addresses and PeerIds that are allowed, as many as fit in a line. */
+  /** `peers`: the allowed addresses and PeerIds, as many as fit in a line. */
   allowed?: string[];
-  /** `peers`: the addresses and PeerIds that are blocked, as many as fit in a line. */
+  /** `peers`: the blocked addresses and PeerIds, as many as fit in a line. */
   blocked?: string[];
-  /** `cancel`: whether there was anything left to give up. */
+  /** `cancel`: `true` if it ended a command or a message. */
   cancelled?: boolean;
   /** Type of the command. */
   command: string;
-  /** `peers`: those that are connected, as many as fit in a line. */
+  /** `peers`: the connected peers, as many as fit in a line. */
   connected?: ConnectedPeer[];
   /**
-   * `discover`: how many agents were found. `peers`: how many peers are connected, also those
-   * that `connected` has no room for.
+   * `discover`: number of agents found. `peers`: number of connected peers, including those
+   * that `connected` omits.
    */
   count?: number;
   /**
-   * `send` of mail: `accepted`, which means that it is in the outbox and that a `delivery` will
-   * tell its end.
+   * `send` of mail: `accepted`. The mail is in the outbox, and a `delivery` will report its
+   * final state.
    */
   delivery?: string;
   /** The id of the command. */
   id: Id;
   /** `send`: id of the message, unique in the network. */
   messageId?: string;
-  /** `send` to a topic: subscribers connected to this node that it went to; 0 while it is held. */
+  /**
+   * `send` to a topic: number of connected subscribers that got the broadcast; 0 while the
+   * broadcast is queued.
+   */
   peers?: number;
-  /** `send` of mail: the route asked for. */
+  /** `send` of mail: the requested route. */
   route?: Route;
-  /** `status`. */
+  /** `status`: the report. */
   status?: StatusReport;
   /** `ping`: the node's clock, in ms since 1970. */
   timeMs?: number;
@@ -310,8 +313,8 @@ export interface Block {
 }
 
 /**
- * `cancel`: a `discover` that still looks is answered with `CANCELLED`; mail that a `send` left
- * undelivered ends as `failed`.
+ * `cancel`: a pending `discover` fails with `CANCELLED`; undelivered mail of a `send` ends as
+ * `failed`.
  */
 export interface Cancel {
   /** The `id` of the command. */
@@ -340,8 +343,8 @@ export interface Connect {
   /** Longest line that the parent can read, in bytes: 4,096 to 1,048,576. */
   maxLineBytes?: number;
   /**
-   * With `--ack manual`: the most mail that the node hands to the parent without an `ack`, 1 to
-   * 16,384 messages. Absent: 16,384.
+   * With `--ack manual`: the number of messages that the node delivers without an `ack`, 1 to
+   * 16,384. Absent: 16,384.
    */
   maxUnacked?: number;
   /** TCP and UDP port to listen on; 0 for any. Absent: the `--port` of the command line. */
@@ -384,7 +387,7 @@ export interface Delivery {
   messageId: string;
   /**
    * `true` if an earlier process of the node accepted the message, and may have reported its
-   * end.
+   * final state.
    */
   redelivered?: boolean;
   /** The `id` of the `send`. */
@@ -457,24 +460,24 @@ export type Level = "debug" | "info" | "warn" | "error" | (string & {});
  * messages.
  */
 export interface Limits {
-  /** Largest `data` of mail; more is `MESSAGE_TOO_LARGE`. */
+  /** Largest `data` of mail. Larger mail fails with `MESSAGE_TOO_LARGE`. */
   maxDirectBytes: number;
   /** Commands whose terminal line the parent has not read. */
   maxInflight: number;
   /**
-   * Bytes of `data` of unanswered `send`s. A parent that stays within this and `maxInflight`
-   * never finds stdin paused.
+   * Bytes of `data` of unanswered `send`s. The node never pauses stdin while the parent
+   * respects this limit and `maxInflight`.
    */
   maxInflightBytes: number;
-  /** Longest line, each way; `connect` may lower it for the output. */
+  /** Longest line in each direction; `connect` may lower it for the output. */
   maxLineBytes: number;
-  /** Longest time that the node leaves stdin unread while the parent reads stdout. */
+  /** Longest time that the node does not read stdin while the parent reads stdout. */
   maxPauseMs: number;
-  /** Largest `data` of a broadcast; more is `MESSAGE_TOO_LARGE`. */
+  /** Largest `data` of a broadcast. Larger ones fail with `MESSAGE_TOO_LARGE`. */
   maxTopicBytes: number;
   /**
-   * Mail that the node hands to the parent without an `ack`, with `--ack manual`; `connect` may
-   * lower it.
+   * With `--ack manual`: messages that the node delivers without an `ack`; `connect` may lower
+   * it.
    */
   maxUnacked: number;
 }
@@ -642,8 +645,8 @@ export interface Send {
   /** The recipient: a PeerId or an `0x…` Ethereum address. */
   peerId?: string;
   /**
-   * How urgent it is. Absent: the default priority of its kind, which the schema lists under
-   * `messageKinds`, else medium.
+   * Priority of the message. Absent: the default priority of its kind, which the schema lists
+   * under `messageKinds`, else medium.
    */
   priority?: Priority;
   /** Id of the message that this one answers, at most 128 bytes. */

@@ -19,7 +19,7 @@ test("the start passes manual acks and `mailBuffer` to the node", async () => {
 
 test("the acks of a fast program name each message once, in order and in few lines", async () => {
   const { binary, commands } = recording("batches");
-  const node = await misbehaving("mails", { binary });
+  const node = await misbehaving("burst", { binary });
   let count = 0;
   for await (const message of node.messages()) {
     count += 1;
@@ -37,7 +37,7 @@ test("the acks of a fast program name each message once, in order and in few lin
 
 test("mail processed in one iteration of the event loop is acknowledged in one line", async () => {
   const { binary, commands } = recording("turn");
-  const node = await misbehaving("mails", { binary });
+  const node = await misbehaving("burst", { binary });
   const messages = node.messages();
   await until("all mail came", () => node.unprocessed === 1000);
   for (let count = 0; count < 1000; count++) {
@@ -68,7 +68,7 @@ test("a flood of broadcasts and peer events drops no mail and stops no call", as
 
 test("close returns unread mail and acknowledges processed mail", async () => {
   const { binary, commands } = recording("closing");
-  const node = await misbehaving("mails", { binary });
+  const node = await misbehaving("burst", { binary });
   const messages = node.messages();
   await until("all mail came", () => node.unprocessed === 1000);
   for (let count = 0; count < 4; count++) await messages.next();
@@ -79,7 +79,7 @@ test("close returns unread mail and acknowledges processed mail", async () => {
 });
 
 test("a loop gets no mail after close has begun", async () => {
-  const node = await misbehaving("mails");
+  const node = await misbehaving("burst");
   await until("all mail came", () => node.unprocessed === 1000);
   const seen: string[] = [];
   let closing: Promise<Message[]> | undefined;

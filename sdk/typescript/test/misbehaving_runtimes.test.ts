@@ -35,7 +35,7 @@ async function misbehaves(name: string, command: string, args: readonly string[]
     const large = await Promise.all(Array.from({ length: 4 }, () => pausing.publish("t", "x".repeat(500_000))));
     console.log(large.length, pausing.pid === pid);
     await pausing.close();
-    const node = await open("mails");
+    const node = await open("burst");
     let count = 0;
     for await (const message of node.messages()) {
       if (++count < 1000) continue;

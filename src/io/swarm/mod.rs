@@ -102,16 +102,16 @@ pub struct SwarmConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The seed is not an Ed25519 key.
-    #[error("node key: {0}")]
+    #[error("the node key is not a valid Ed25519 key: {0}")]
     Key(#[from] libp2p::identity::DecodingError),
     /// The name of the network is not allowed in a protocol name.
-    #[error("network name: {0}")]
+    #[error("the network name is not allowed in a protocol name: {0}")]
     Network(#[from] libp2p::swarm::InvalidProtocol),
     /// Noise rejected the key.
-    #[error("noise: {0}")]
+    #[error("the Noise protocol rejected the node key: {0}")]
     Noise(#[from] libp2p::noise::Error),
     /// The gossipsub settings contradict each other, which is a bug.
-    #[error("gossipsub: {0}")]
+    #[error("the gossipsub settings are invalid, please report this bug: {0}")]
     Gossip(String),
 }
 

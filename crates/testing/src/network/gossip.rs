@@ -12,7 +12,7 @@ use super::links::later;
 use super::{Delivery, Endpoint, World, pair};
 
 /// Lifetime of gossipsub's duplicate cache.
-const SEEN_FOR: Duration = Duration::from_secs(120);
+const DEDUP_TIME: Duration = Duration::from_secs(120);
 
 /// A gossip message that awaits its verdict.
 #[derive(Clone, Debug)]
@@ -43,18 +43,18 @@ pub fn message_hash(topic: &str, data: &Bytes) -> u64 {
 
 impl Endpoint {
     /// Returns `true` if the node has received this message lately.
-    fn has_heard(&self, message: u64, now: Instant) -> bool {
+    fn has_seen(&self, message: u64, now: Instant) -> bool {
         self.seen.get(&message).is_some_and(|until| *until > now)
     }
 
     /// Returns `true` if the node receives this message for the first time.
-    fn hears(&mut self, message: u64, now: Instant) -> bool {
+    fn mark_if_new(&mut self, message: u64, now: Instant) -> bool {
         if self.seen.len() > 20_000 {
             self.seen.retain(|_, until| *until > now);
         }
-        let first = !self.has_heard(message, now);
+        let first = !self.has_seen(message, now);
         if first {
-            self.seen.insert(message, now + SEEN_FOR);
+            self.seen.insert(message, now + DEDUP_TIME);
         }
         first
     }
@@ -67,7 +67,7 @@ pub(super) fn mark_seen<W: World>(world: &mut W, node: usize, input: &Input) {
     if let Input::Gossip { token, topic, data, .. } = input
         && !endpoint.arriving.contains_key(token)
     {
-        endpoint.hears(message_hash(topic, data), now);
+        endpoint.mark_if_new(message_hash(topic, data), now);
     }
 }
 
@@ -76,12 +76,12 @@ pub(super) fn mark_seen<W: World>(world: &mut W, node: usize, input: &Input) {
 pub(super) fn publish<W: World>(world: &mut W, node: usize, token: Token, topic: String, data: Bytes) {
     let now = world.now();
     let hash = message_hash(&topic, &data);
-    let outcome = if world.network().endpoints[node].has_heard(hash, now) {
+    let outcome = if world.network().endpoints[node].has_seen(hash, now) {
         PublishOutcome::Duplicate
-    } else if listeners(world, node, &topic).is_empty() {
+    } else if subscribers(world, node, &topic).is_empty() {
         PublishOutcome::NoPeers
     } else {
-        world.network_mut().endpoints[node].hears(hash, now);
+        world.network_mut().endpoints[node].mark_if_new(hash, now);
         world.on_publish(&topic, &data);
         forward(world, node, &GossipMessage { topic, data, honest: true });
         PublishOutcome::Sent
@@ -90,7 +90,7 @@ pub(super) fn publish<W: World>(world: &mut W, node: usize, token: Token, topic:
 }
 
 /// The neighbours of a node that subscribe to a topic.
-fn listeners<W: World>(world: &W, node: usize, topic: &str) -> Vec<usize> {
+fn subscribers<W: World>(world: &W, node: usize, topic: &str) -> Vec<usize> {
     let endpoints = &world.network().endpoints;
     let neighbours = endpoints[node].neighbours.iter().copied();
     neighbours.filter(|other| endpoints[*other].topics.contains(topic)).collect()
@@ -98,22 +98,22 @@ fn listeners<W: World>(world: &W, node: usize, topic: &str) -> Vec<usize> {
 
 /// Forwards a message to neighbours that subscribe to its topic.
 fn forward<W: World>(world: &mut W, node: usize, message: &GossipMessage) {
-    let mut listeners = listeners(world, node, &message.topic);
-    for _ in 0..world.fan_out().min(listeners.len()) {
-        let to = listeners.swap_remove(world.pick(listeners.len()));
+    let mut subscribers = subscribers(world, node, &message.topic);
+    for _ in 0..world.fan_out().min(subscribers.len()) {
+        let to = subscribers.swap_remove(world.pick(subscribers.len()));
         if let Some(delay) = world.gossip_delay() {
-            hand_over(world, node, to, message.clone(), delay);
+            deliver_copy(world, node, to, message.clone(), delay);
         }
     }
 }
 
 /// Delivers a message to a node that has not received it yet.
-fn hand_over<W: World>(world: &mut W, from: usize, to: usize, message: GossipMessage, delay: Duration) {
+fn deliver_copy<W: World>(world: &mut W, from: usize, to: usize, message: GossipMessage, delay: Duration) {
     let (life, now) = (world.life(to), world.now());
     let network = world.network_mut();
     let Some(epoch) = network.links.get(&pair(from, to)).map(super::Link::epoch) else { return };
     // The message arrives later. It is marked as seen now, so that no further copies are sent.
-    if !network.endpoints[to].hears(message_hash(&message.topic, &message.data), now) {
+    if !network.endpoints[to].mark_if_new(message_hash(&message.topic, &message.data), now) {
         return;
     }
     let token = network.token();
@@ -125,7 +125,7 @@ fn hand_over<W: World>(world: &mut W, from: usize, to: usize, message: GossipMes
     world.schedule(now + delay, Delivery::Input { node: to, life, over, input });
 }
 
-pub(super) fn judge<W: World>(world: &mut W, node: usize, token: Token, verdict: Verdict) {
+pub(super) fn give_verdict<W: World>(world: &mut W, node: usize, token: Token, verdict: Verdict) {
     let Some(message) = world.network_mut().endpoints[node].unjudged.remove(&token) else {
         return world.violated("gossip is judged once", node, format!("token {token} again"));
     };

@@ -10,7 +10,7 @@ use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Event;
 
-use super::links::{self, later, tell_neighbours};
+use super::links::{self, later, notify_neighbours};
 use super::{World, dht, gossip, pair};
 use crate::interpreter::Interpreter;
 use crate::store::Change;
@@ -92,12 +92,12 @@ impl<W: World> Interpreter for W {
 
     fn subscribe(&mut self, node: usize, topic: String) {
         self.network_mut().endpoints[node].topics.insert(topic.clone());
-        tell_neighbours(self, node, |peer| Input::PeerSubscribed { peer, topic: topic.clone() });
+        notify_neighbours(self, node, |peer| Input::PeerSubscribed { peer, topic: topic.clone() });
     }
 
     fn unsubscribe(&mut self, node: usize, topic: &str) {
         self.network_mut().endpoints[node].topics.remove(topic);
-        tell_neighbours(self, node, |peer| Input::PeerUnsubscribed { peer, topic: topic.to_owned() });
+        notify_neighbours(self, node, |peer| Input::PeerUnsubscribed { peer, topic: topic.to_owned() });
     }
 
     fn publish(&mut self, node: usize, token: Token, topic: String, data: Bytes) {
@@ -105,7 +105,7 @@ impl<W: World> Interpreter for W {
     }
 
     fn judge(&mut self, node: usize, token: Token, verdict: Verdict) {
-        gossip::judge(self, node, token, verdict);
+        gossip::give_verdict(self, node, token, verdict);
     }
 
     fn put_record(&mut self, node: usize, key: Bytes, value: Bytes, _lifetime: Duration) {

@@ -30,7 +30,7 @@ pub struct Link {
     epoch: u64,
     /// Time of the last event in each direction. Events of a connection and subscriptions arrive in
     /// order.
-    told: [Instant; 2],
+    last_event: [Instant; 2],
 }
 
 impl Link {
@@ -52,9 +52,9 @@ pub struct Request {
     to: usize,
     answered: bool,
     /// `true` if the requester has got the result.
-    over_with: bool,
+    is_closed: bool,
     /// `true` if the requester will receive the response.
-    heard: bool,
+    expects_response: bool,
 }
 
 /// Passes an input to a node after a delay.
@@ -122,8 +122,8 @@ fn dialled<W: World>(world: &mut W, from: usize, life: u32, peer: PeerId, to: Op
     if world.life(from) != life || !world.is_up(from) {
         return;
     }
-    let there = |to: &usize| world.is_up(*to) && world.network().endpoints[*to].peer == peer;
-    let to = to.filter(|to| there(to) && !is_silent(world, pair(from, *to)));
+    let is_reachable = |to: &usize| world.is_up(*to) && world.network().endpoints[*to].peer == peer;
+    let to = to.filter(|to| is_reachable(to) && !is_silent(world, pair(from, *to)));
     match to {
         Some(to) => connect(world, from, to),
         None => {
@@ -143,45 +143,45 @@ pub fn connect<W: World>(world: &mut W, from: usize, to: usize) {
         return;
     }
     network.epochs += 1;
-    let link = Link { epoch: network.epochs, told: [now; 2] };
+    let link = Link { epoch: network.epochs, last_event: [now; 2] };
     network.links.insert(pair(from, to), link);
     for (here, there) in [(from, to), (to, from)] {
         let network = world.network_mut();
         network.endpoints[here].neighbours.insert(there);
         let peer = network.endpoints[there].peer;
-        tell(world, here, there, Input::Connected { peer, dialer: here == from });
+        schedule_in_order(world, here, there, Input::Connected { peer, dialer: here == from });
     }
     for (here, there) in [(from, to), (to, from)] {
         let endpoint = &world.network().endpoints[there];
         let (peer, serves, topics) = (endpoint.peer, endpoint.serves, endpoint.topics.clone());
         for topic in topics {
-            tell(world, here, there, Input::PeerSubscribed { peer, topic });
+            schedule_in_order(world, here, there, Input::PeerSubscribed { peer, topic });
         }
         if serves {
-            tell(world, here, there, Input::DhtServerSeen { peer });
+            schedule_in_order(world, here, there, Input::DhtServerSeen { peer });
         }
     }
 }
 
 /// Schedules an input about the connection to another node. Such inputs arrive in order.
-fn tell<W: World>(world: &mut W, node: usize, about: usize, input: Input) {
+fn schedule_in_order<W: World>(world: &mut W, node: usize, about: usize, input: Input) {
     let latency = world.latency();
     let now = world.now();
     let Some(link) = world.network_mut().links.get_mut(&pair(node, about)) else { return };
-    let told = &mut link.told[usize::from(node > about)];
-    let at = (now + latency).max(*told);
-    *told = at;
+    let last_event = &mut link.last_event[usize::from(node > about)];
+    let at = (now + latency).max(*last_event);
+    *last_event = at;
     let over = Some((pair(node, about), link.epoch));
     let life = world.life(node);
     world.schedule(at, Delivery::Input { node, life, over, input });
 }
 
 /// Schedules an input about a node at all its neighbours.
-pub(super) fn tell_neighbours<W: World>(world: &mut W, node: usize, input: impl Fn(PeerId) -> Input) {
+pub(super) fn notify_neighbours<W: World>(world: &mut W, node: usize, input: impl Fn(PeerId) -> Input) {
     let endpoint = &world.network().endpoints[node];
     let (peer, neighbours) = (endpoint.peer, endpoint.neighbours.clone());
     for other in neighbours {
-        tell(world, other, node, input(peer));
+        schedule_in_order(world, other, node, input(peer));
     }
 }
 
@@ -190,7 +190,7 @@ pub fn close<W: World>(world: &mut W, pair: Pair, why: &str) -> bool {
     let Some(link) = world.network_mut().links.remove(&pair) else { return false };
     let requests = &world.network().requests;
     let open =
-        requests.iter().filter(|(_, request)| request.over == (pair, link.epoch) && !request.over_with);
+        requests.iter().filter(|(_, request)| request.over == (pair, link.epoch) && !request.is_closed);
     let open: Vec<Token> = open.map(|(token, _)| *token).collect();
     for token in open {
         fail(world, token, "the connection ended");
@@ -202,7 +202,7 @@ pub fn close<W: World>(world: &mut W, pair: Pair, why: &str) -> bool {
             let (life, peer) = (world.life(here), world.network().endpoints[there].peer);
             let input = Input::Disconnected { peer, reason: Some(why.to_owned()) };
             // After the earlier events of the connection.
-            let at = (world.now() + latency).max(link.told[usize::from(here > there)]);
+            let at = (world.now() + latency).max(link.last_event[usize::from(here > there)]);
             world.schedule(at, Delivery::Input { node: here, life, over: None, input });
         }
     }
@@ -232,8 +232,17 @@ pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, token: Opt
         return;
     };
     let over = (pair(from, to), epoch);
-    let (lost, unheard) = (token.is_some() && world.is_lost(), token.is_some() && world.is_lost());
-    let request = Request { from, life, token, over, to, answered: false, over_with: false, heard: !unheard };
+    let (lost, is_response_lost) = (token.is_some() && world.is_lost(), token.is_some() && world.is_lost());
+    let request = Request {
+        from,
+        life,
+        token,
+        over,
+        to,
+        answered: false,
+        is_closed: false,
+        expects_response: !is_response_lost,
+    };
     let asked = world.network_mut().token();
     world.network_mut().requests.insert(asked, request);
     world.schedule(world.now() + TIMEOUT, Delivery::Overdue(asked));
@@ -264,7 +273,7 @@ pub(super) fn answer<W: World>(world: &mut W, node: usize, asked: Token, body: B
     if request.to != node || std::mem::replace(&mut request.answered, true) {
         return world.violated("every request has one answer", node, format!("token {asked}"));
     }
-    if request.heard {
+    if request.expects_response {
         let at = world.now() + world.latency();
         world.schedule(at, Delivery::Answered { asked, body });
     }
@@ -274,11 +283,11 @@ pub(super) fn answer<W: World>(world: &mut W, node: usize, asked: Token, body: B
 fn answered<W: World>(world: &mut W, asked: Token, body: Bytes) {
     let Some(request) = world.network().requests.get(&asked) else { return };
     let (node, life, token, (pair, epoch)) = (request.from, request.life, request.token, request.over);
-    let (to, over_with) = (request.to, request.over_with);
+    let (to, is_closed) = (request.to, request.is_closed);
     if world.is_suspended(node) {
         return world.put_off(node, Delivery::Answered { asked, body });
     }
-    if over_with || !world.network().is_open(pair, epoch) || world.is_cut(pair) {
+    if is_closed || !world.network().is_open(pair, epoch) || world.is_cut(pair) {
         return;
     }
     let peer = world.network().endpoints[to].peer;
@@ -290,7 +299,7 @@ fn answered<W: World>(world: &mut W, asked: Token, body: Bytes) {
         return;
     }
     if let Some(request) = world.network_mut().requests.get_mut(&asked) {
-        request.over_with = true;
+        request.is_closed = true;
     }
     if world.life(node) == life {
         world.input(node, input);
@@ -310,7 +319,7 @@ pub fn fail_open_requests<W: World>(world: &mut W, node: usize) {
 
 fn fail<W: World>(world: &mut W, asked: Token, why: &str) {
     let Some(request) = world.network_mut().requests.get_mut(&asked) else { return };
-    if std::mem::replace(&mut request.over_with, true) {
+    if std::mem::replace(&mut request.is_closed, true) {
         return;
     }
     let (node, life, token) = (request.from, request.life, request.token);

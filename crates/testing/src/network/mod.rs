@@ -24,14 +24,14 @@ pub use links::{Link, Pair, Request, pair};
 
 use crate::store::Store;
 
-/// What the network knows about one node.
+/// The state of the network for one node.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Its peer id.
+    /// Peer id of the node.
     pub peer: PeerId,
     /// `true` if the node serves the DHT.
     pub serves: bool,
-    /// Subscriptions.
+    /// Topics to which the node subscribes.
     pub topics: BTreeSet<String>,
     /// Connected nodes.
     pub neighbours: BTreeSet<usize>,
@@ -41,7 +41,7 @@ pub struct Endpoint {
     pub arriving: BTreeMap<Token, GossipMessage>,
     /// Messages that have arrived and await the verdict.
     pub unjudged: BTreeMap<Token, GossipMessage>,
-    /// What survives the process.
+    /// The store, which survives the process.
     pub store: Store,
     seen: HashMap<u64, Instant>,
 }
@@ -115,7 +115,7 @@ impl Network {
     }
 }
 
-/// Something that arrives later.
+/// An event that is scheduled for later.
 #[derive(Debug)]
 pub enum Delivery {
     /// An input. It is dropped if the process of the node has ended, or the connection over which
@@ -153,7 +153,7 @@ pub enum Delivery {
 }
 
 impl Delivery {
-    /// The node whose machine must run for this to happen.
+    /// Returns the node whose machine must run for the delivery.
     #[must_use]
     pub fn node(&self) -> Option<usize> {
         match self {
@@ -168,7 +168,7 @@ impl Delivery {
 pub struct WriteOutcome {
     /// Time of the write.
     pub delay: Duration,
-    /// Why it failed, if it did.
+    /// Reason of the failure, or `None`.
     pub error: Option<String>,
 }
 

@@ -69,7 +69,7 @@ pub enum BindingError {
     #[error("the binding is {0}")]
     Decode(#[from] DecodeError),
     /// The network's name is not 1 to 32 bytes of `[a-z0-9-]`.
-    #[error("the network's name is not 1 to 32 characters of a-z, 0-9 and -")]
+    #[error("the network name is not 1 to 32 characters of a-z, 0-9 and -")]
     NetworkName,
     /// The binding is for another network.
     #[error("the binding is for another network")]
@@ -81,7 +81,7 @@ pub enum BindingError {
     #[error("the PeerId does not belong to the node key")]
     WrongKey,
     /// The binding ends before it begins, or lives longer than 90 days.
-    #[error("the binding's life is negative or longer than 90 days")]
+    #[error("the binding's lifetime is negative or longer than 90 days")]
     Lifetime,
     /// The binding begins in the future.
     #[error("the binding is not valid yet")]
@@ -101,7 +101,7 @@ pub enum BindingError {
     RecoveryId,
     /// The signature has the higher of its two possible values of s. Anybody can compute it from
     /// the canonical one without the key.
-    #[error("the signature has a high s")]
+    #[error("the signature is not in its canonical form: s is above half of the curve order")]
     HighS,
 }
 

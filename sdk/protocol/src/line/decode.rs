@@ -1,4 +1,4 @@
-//! Lines to commands and events.
+//! Decodes lines to commands and events.
 
 use std::borrow::Cow;
 
@@ -10,34 +10,35 @@ use super::scan::{compact, deeper_than, is_portable};
 use super::{MAX_DEPTH, MAX_ERROR_CHARS};
 use crate::{Command, ErrorCode, Event, Id, Request, Send};
 
-/// Why a line is not a command. A bad line never ends the node: each becomes an `error` event.
+/// Error of a line that is not a command. The node reports it as an `error` event and continues.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct LineError {
-    /// The number of the line, counted from 1; nothing where lines are not counted.
+    /// Number of the line, from 1; `None` if the reader does not count lines.
     pub line: Option<u64>,
-    /// The id that the line carried, if that much could be read.
+    /// The id of the line, if it could be read.
     pub id: Option<Id>,
     /// The stable code.
     pub code: ErrorCode,
-    /// What is wrong, for a person; at most [`MAX_ERROR_CHARS`].
+    /// The problem, for people; at most [`MAX_ERROR_CHARS`].
     pub message: String,
 }
 
 impl LineError {
-    /// The error for a line of more than `limit` bytes that begins so; the rest is skipped unread.
+    /// Returns the error for a line of more than `limit` bytes that begins with `head`. The framer
+    /// skips the rest of the line.
     pub fn too_long(limit: usize, head: &[u8]) -> Self {
         let error = LineError::new(ErrorCode::LineTooLong, format!("the line is longer than {limit} bytes"));
         error.of(head)
     }
 
-    /// The same, of the line with this number.
+    /// Sets the number of the line.
     #[must_use]
     pub fn at(self, line: u64) -> Self {
         LineError { line: Some(line), ..self }
     }
 
-    /// The same, with the id that is found in a line which cannot be read as a whole.
+    /// Sets the id that the line contains, although the line is invalid.
     fn of(self, line: &[u8]) -> Self {
         LineError { id: find_id(line), ..self }
     }
@@ -54,12 +55,12 @@ impl LineError {
     }
 }
 
-/// Reads one line as a command. The id is read first, so that a bad payload's error carries it.
+/// Decodes a command. Reads the id first, so that the error of an invalid payload has the id.
 ///
 /// # Errors
-/// `INVALID_UTF8` or `INVALID_JSON` when the line is not a JSON object, with its id if that stands
-/// in a part that can be read; `INVALID_ARGUMENT` or `UNKNOWN_COMMAND` when it is one, with the id
-/// if there is a valid one.
+/// `INVALID_UTF8` or `INVALID_JSON` if the line is not a JSON object; `INVALID_ARGUMENT` or
+/// `UNKNOWN_COMMAND` if it is one. The error has the id of the line, if the id is valid and can be
+/// read.
 pub fn decode_request(line: &[u8]) -> Result<Request, LineError> {
     let text = std::str::from_utf8(line).map_err(|error| {
         let message = format!("the line is not valid UTF-8 from byte {} on", error.valid_up_to() + 1);
@@ -73,30 +74,29 @@ pub fn decode_request(line: &[u8]) -> Result<Request, LineError> {
     }
 }
 
-/// The fields that every line has. Both stay raw, so that one can be read although the other is
-/// invalid.
+/// The common fields of a line. Both stay raw, so that an invalid field does not hide the other.
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(rename = "type", default, borrow)]
     kind: Option<&'a RawValue>,
-    /// Raw also where it is `null`, which is a value like any other that is no id.
-    #[serde(default, borrow, deserialize_with = "whatever_it_is")]
+    /// `null` is also raw, because it is an invalid id and not a missing one.
+    #[serde(default, borrow, deserialize_with = "any_value")]
     id: Option<&'a RawValue>,
 }
 
-fn whatever_it_is<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
+fn any_value<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(value).map(Some)
 }
 
 impl<'a> Head<'a> {
     fn read(text: &'a str) -> Result<Self, LineError> {
-        // An array would pass for a struct whose fields come in order.
+        // serde also reads an array as a struct, so check for an object.
         let object = text.trim_ascii_start().starts_with('{');
         match serde_json::from_str(text) {
             Ok(head) if object => Ok(head),
             Err(error) if object && error.is_data() => Err(LineError::argument(error).of(text.as_bytes())),
             Err(error) => {
-                // An array or a string that comes first has no fields, so that no id is found in it.
+                // If the line is an array or a string, it has no id.
                 let message = match not_a_number(text, error.column().saturating_sub(1)) {
                     Some(word) => format!(
                         "the line is not JSON at column {}: JSON has no {word}; write null or a string instead",
@@ -143,11 +143,11 @@ fn decode_command(head: Head<'_>, text: &str) -> Result<Command, LineError> {
     }
 }
 
-/// Why `data` is refused although it is JSON.
+/// Error of `data` that is valid JSON, but not readable by every reader.
 const NOT_PORTABLE: &str =
     "`data` contains a number outside the range of 64-bit floats, or an unpaired surrogate";
 
-/// Strips the white space in `data`, as the receiving node wants it.
+/// Strips the white space in `data`, because the receiving node rejects it.
 fn compacted(mut send: Send) -> Result<Send, LineError> {
     if !is_portable(send.data.get()) {
         return Err(LineError::argument(NOT_PORTABLE));
@@ -158,11 +158,10 @@ fn compacted(mut send: Send) -> Result<Send, LineError> {
     Ok(send)
 }
 
-/// Reads one line as an event, for a parent. `None`: a type that this crate does not know, to be
-/// skipped.
+/// Decodes an event, for a parent. Returns `None` for an unknown type, which the parent must skip.
 ///
 /// # Errors
-/// When the line is not JSON, or not what its `type` promises.
+/// Fails if the line is not JSON, or lacks a field of its `type`.
 pub fn decode_event(line: &[u8]) -> Result<Option<Event>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Head<'a> {
@@ -174,14 +173,14 @@ pub fn decode_event(line: &[u8]) -> Result<Option<Event>, serde_json::Error> {
     Event::read(&head.kind, line).transpose()
 }
 
-/// What `data` from the network must be before it may stand in a line of our own: exactly one JSON
-/// value of bounded depth, in UTF-8, without any byte below 0x20 that could end the line, and
-/// without what strict readers refuse, for it would cost them the whole line.
+/// Checks `data` from the network before the node writes it into a line. `data` must be exactly one
+/// JSON value of bounded depth in UTF-8. It must not contain a byte below 0x20, which could end the
+/// line, or a value that strict readers reject, because they would reject the whole line.
 ///
 /// # Errors
-/// A description of what is wrong.
+/// Returns a description of the problem.
 pub fn check_data(data: &[u8]) -> Result<Box<RawValue>, String> {
-    // All of it is looked at, so that it can be done many bytes at a time.
+    // Without an early exit the compiler vectorizes the loop.
     if data.iter().fold(false, |found, &byte| found | (byte < 0x20)) {
         return Err("data contains a control character".to_owned());
     }
@@ -192,7 +191,7 @@ pub fn check_data(data: &[u8]) -> Result<Box<RawValue>, String> {
     if !is_portable(value.get()) {
         return Err(NOT_PORTABLE.to_owned());
     }
-    // One level is the line's own object.
+    // The object of the line itself is one level.
     if deeper_than(MAX_DEPTH - 1, value.get()) {
         return Err(format!("data is nested deeper than {} levels", MAX_DEPTH - 1));
     }

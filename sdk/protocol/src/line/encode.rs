@@ -1,10 +1,10 @@
-//! Commands and events to lines.
+//! Encodes commands and events as lines.
 
 use serde::Serialize;
 
 use crate::{Event, Request};
 
-/// Appends `event` and a newline to `out`; with `seq`, numbers the line.
+/// Appends `event` and a newline to `out`. `seq` is the number of the line, if it has one.
 pub fn encode_event(event: &Event, seq: Option<u64>, out: &mut Vec<u8>) {
     let start = out.len();
     write_object(event, seq.as_ref().map(|seq| ("seq", seq)), out);
@@ -18,8 +18,7 @@ pub fn encode_request(request: &Request, out: &mut Vec<u8>) {
     write_object(&request.command, request.id.as_ref().map(|id| ("id", id)), out);
 }
 
-/// Appends an object, which must have a field of its own, with one more field, on a line of its
-/// own.
+/// Appends a line with an object and one more field. The object must have at least one field.
 fn write_object<T: Serialize>(object: &impl Serialize, last: Option<(&str, &T)>, out: &mut Vec<u8>) {
     let start = out.len();
     write_json(object, out);
@@ -31,8 +30,8 @@ fn write_object<T: Serialize>(object: &impl Serialize, last: Option<(&str, &T)>,
         write_json(value, out);
         out.push(b'}');
     }
-    // The only control characters of valid JSON are white space between tokens. A `RawValue` may bring some, and
-    // a newline among them would end the line early.
+    // The only control characters of valid JSON are white space between tokens. A `RawValue` may
+    // contain a newline, which would end the line early.
     for byte in &mut out[start..] {
         *byte = (*byte).max(b' ');
     }
@@ -44,7 +43,7 @@ fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
 }
 
 /// Escapes U+0085, U+2028 and U+2029 in `out[start..]`: some line readers of Python and Node split
-/// on them. In valid JSON they stand in strings alone.
+/// on them. Valid JSON contains them only in strings.
 fn escape_separators(start: usize, out: &mut Vec<u8>) {
     let is_separator = |rest: &[u8]| matches!(rest, [0xC2, 0x85, ..] | [0xE2, 0x80, 0xA8 | 0xA9, ..]);
     if !(start..out.len()).any(|at| is_separator(&out[at..])) {

@@ -1,20 +1,19 @@
-//! The `id` of a line that cannot be read as a whole: an answer without it would leave the parent's
-//! call waiting.
+//! Finds the `id` of an invalid line: without the id in the error, the parent's call would wait
+//! forever.
 
 use crate::Id;
 
-/// Arrays and objects nest at most so deep in what is scanned, which bounds the memory of a scan;
-/// four times what a command may have.
+/// Deepest nesting that the scan follows, which bounds its memory: four times the limit of a
+/// command.
 const MAX_SCAN_DEPTH: usize = 4 * super::MAX_DEPTH;
 
-/// Finds the `id` of the line's own object in as much of the line as is JSON. Beside JSON the scan
-/// reads three things that programs write by mistake and that leave no doubt where a value ends:
-/// `NaN`, infinities, and bytes that are not UTF-8 within a string. It ends at the first byte that
-/// is anything else, so that text of others within a broken string is never taken for an id. Of a
-/// line that has two ids there is none.
+/// Finds the `id` of the line's own object, in the part of the line that is JSON. The scan also
+/// accepts three frequent mistakes that do not hide the end of a value: `NaN`, infinities, and
+/// bytes in a string that are not UTF-8. The scan ends at any other invalid byte, so that it never
+/// reads an id from the text in a broken string. Returns `None` for a line with two ids.
 pub(super) fn find_id(line: &[u8]) -> Option<Id> {
     let mut ids: Vec<Option<Id>> = Vec::new();
-    // Whatever ends the scan, what was read before it counts.
+    // Fields before the end of the scan count, even if the scan fails.
     let _ = Scan { line, at: 0 }.fields(|key, value| {
         if is_id(key) {
             ids.push(serde_json::from_slice::<Id>(value).ok().filter(Id::is_valid));
@@ -26,21 +25,20 @@ pub(super) fn find_id(line: &[u8]) -> Option<Id> {
     }
 }
 
-/// Whether a string, with its quotes, says `id`.
+/// Returns `true` if a string with its quotes is `id`.
 fn is_id(key: &[u8]) -> bool {
     key == b"\"id\""
         || key.contains(&b'\\') && serde_json::from_slice::<String>(key).is_ok_and(|key| key == "id")
 }
 
-/// One pass over a line. Each step returns nothing where the line is not what it should be, or
-/// ends.
+/// One pass over a line. Each step returns `None` at an invalid byte or at the end of the line.
 struct Scan<'a> {
     line: &'a [u8],
     at: usize,
 }
 
 impl<'a> Scan<'a> {
-    /// The fields of the line's own object: each key, with its quotes, and each value.
+    /// Calls `on` with each field of the line's own object: the key with its quotes, and the value.
     fn fields(&mut self, mut on: impl FnMut(&'a [u8], &'a [u8])) -> Option<()> {
         self.expect(b'{')?;
         if self.take_if(b'}') {
@@ -49,7 +47,7 @@ impl<'a> Scan<'a> {
         loop {
             let key = self.key()?;
             let value = self.value()?;
-            // A value is whole when something follows it: the line may be cut within a number.
+            // A value is complete only if a byte follows it: the line may end within a number.
             let is_last = match self.next()? {
                 b',' => false,
                 b'}' => true,
@@ -72,7 +70,7 @@ impl<'a> Scan<'a> {
     fn value(&mut self) -> Option<&'a [u8]> {
         self.skip_blanks();
         let start = self.at;
-        // What ends each array and object that is open.
+        // The closing bracket of each open array and object.
         let mut open: Vec<u8> = Vec::new();
         loop {
             match self.peek()? {
@@ -95,7 +93,7 @@ impl<'a> Scan<'a> {
                 }
                 _ => self.word()?,
             }
-            // A value has ended, and with it perhaps those around it.
+            // A value has ended, and perhaps the arrays and objects around it.
             loop {
                 let Some(&end) = open.last() else { return Some(&self.line[start..self.at]) };
                 match self.next()? {
@@ -114,7 +112,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A string with its quotes, whose bytes need not be UTF-8.
+    /// Reads a string with its quotes. Its bytes need not be UTF-8.
     fn string(&mut self) -> Option<&'a [u8]> {
         let start = self.at;
         if self.line.get(start) != Some(&b'"') {
@@ -147,8 +145,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A number, `true`, `false` or `null`, or what is written for a number that JSON does not
-    /// have.
+    /// Reads a number, `true`, `false`, `null`, or the name of a number that JSON does not have.
     fn word(&mut self) -> Option<()> {
         let rest = &self.line[self.at..];
         let word = &rest[..rest.iter().position(|byte| !is_of_word(*byte)).unwrap_or(rest.len())];
@@ -164,7 +161,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// The next byte that is no white space; leaves it there.
+    /// Returns the next byte that is not white space, and does not consume it.
     fn peek(&mut self) -> Option<u8> {
         self.skip_blanks();
         self.line.get(self.at).copied()
@@ -187,14 +184,14 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// How programs write numbers that JSON does not have.
+/// Names of numbers that JSON does not have.
 const NOT_NUMBERS: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
 
 fn is_of_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')
 }
 
-/// The `NaN` or infinity around the byte at `at`, where a strict reader stopped.
+/// Returns the `NaN` or infinity around the byte at `at`, where a strict reader stopped.
 pub(super) fn not_a_number(line: &str, at: usize) -> Option<&'static str> {
     let bytes = line.as_bytes();
     let at = at.min(bytes.len());
@@ -330,7 +327,7 @@ mod tests {
             let cut = &text[..cut.index(text.len() + 1)];
             let found = find_id(cut);
             prop_assert!(found.is_none() || found == id, "{:?}", found);
-            // What follows may add an id of its own or end a number early, but never changes one that was whole.
+            // Later bytes may add another id or end a number, but never change a complete id.
             let bent = [cut, &tail].concat();
             if found.is_some() {
                 let again = find_id(&bent);

@@ -1,52 +1,52 @@
-//! Bytes to lines.
+//! Cuts bytes into lines.
 
-/// What may surround a line without counting: a byte order mark before it, a carriage return after
-/// it.
+/// Bytes around a line that do not count: a byte order mark before the line, and a carriage return
+/// after it.
 const LINE_SLACK: usize = BYTE_ORDER_MARK.len() + 1;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Bytes of the beginning of a line over the limit that are kept, for its `id`: a parent that
-/// writes the id before what is long has it within these.
+/// Bytes that the framer keeps of a line over the limit, to find its `id`. A parent that writes the
+/// id before long fields has the id within these bytes.
 pub const HEAD_BYTES: usize = 4096;
 
-/// A piece of input as [`Framer`] cuts it.
+/// A line of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framed<'a> {
-    /// One line; never blank.
+    /// A line within the limit; never blank.
     Line {
-        /// Counted from 1; blank lines and those over the limit count too.
+        /// Number of the line, from 1. Blank lines and lines over the limit count too.
         number: u64,
-        /// Its bytes, without newline, carriage return or byte order mark.
+        /// The bytes of the line, without newline, carriage return and byte order mark.
         bytes: &'a [u8],
     },
-    /// A line over the limit, reported once; all of it up to its newline is skipped.
+    /// A line over the limit. The framer reports it once and skips it up to its newline.
     TooLong {
-        /// As that of a line.
+        /// Number of the line, as above.
         number: u64,
-        /// Its first [`HEAD_BYTES`], or as many as a line may have.
+        /// The first [`HEAD_BYTES`] of the line, or as many as a line may have.
         head: &'a [u8],
     },
 }
 
 /// Cuts a byte stream into lines of bounded length. Accepts `\n` and `\r\n`, skips blank lines and
-/// a leading byte order mark. How the stream is cut into chunks makes no difference.
+/// a leading byte order mark. The lines do not depend on the chunks.
 #[derive(Debug)]
 pub struct Framer {
     max_line: usize,
     partial: Vec<u8>,
     skipping: bool,
-    /// Lines that have ended.
+    /// Number of complete lines.
     ended: u64,
 }
 
 impl Framer {
-    /// A framer whose lines have at most `max_line` bytes, the line ending not counted.
+    /// Creates a framer for lines of at most `max_line` bytes, without the line ending.
     pub fn new(max_line: usize) -> Self {
         Framer { max_line, partial: Vec::new(), skipping: false, ended: 0 }
     }
 
-    /// Takes the next chunk and hands each line that ends in it to `on`.
+    /// Adds a chunk, and calls `on` with each line that ends in it.
     pub fn push(&mut self, mut chunk: &[u8], mut on: impl FnMut(Framed<'_>)) {
         while let Some(end) = chunk.iter().position(|&byte| byte == b'\n') {
             let (head, rest) = (&chunk[..end], &chunk[end + 1..]);
@@ -78,7 +78,7 @@ impl Framer {
         }
     }
 
-    /// Ends the stream: a last line without newline counts.
+    /// Ends the stream. A last line without a newline counts.
     pub fn finish(&mut self, mut on: impl FnMut(Framed<'_>)) {
         let last = std::mem::take(&mut self.partial);
         if !self.skipping {
@@ -87,7 +87,7 @@ impl Framer {
         self.skipping = false;
     }
 
-    /// Hands on a line; `is_head`: only its beginning, and it is over the limit.
+    /// Calls `on` with a line. `is_head`: these are the first bytes of a line over the limit.
     fn line(&mut self, mut line: &[u8], is_head: bool, on: &mut impl FnMut(Framed<'_>)) {
         let number = self.ended + 1;
         if number == 1 {

@@ -1,14 +1,14 @@
-//! Single passes over JSON that is known to be valid, or whose validity does not matter.
+//! Single passes over JSON that is valid, or whose validity does not matter.
 
 use std::borrow::Cow;
 
-/// Whether valid JSON is one string without escapes, as much of what agents say is: there is
-/// nothing to look for in it.
+/// Returns `true` if valid JSON is one string without escapes. Much data of agents is, and the
+/// scans can skip it.
 fn is_plain_string(json: &str) -> bool {
     json.starts_with('"') && json.ends_with('"') && !json.contains('\\')
 }
 
-/// Strips the white space between the tokens of valid JSON; borrows when there is none.
+/// Strips the white space between the tokens of valid JSON. Borrows if there is none.
 pub(super) fn compact(json: &str) -> Cow<'_, str> {
     if is_plain_string(json) {
         return Cow::Borrowed(json);
@@ -21,15 +21,15 @@ pub(super) fn compact(json: &str) -> Cow<'_, str> {
     let mut out = Vec::with_capacity(json.len());
     out.extend_from_slice(&json.as_bytes()[..first]);
     out.extend(json.bytes().skip(first + 1).filter(|&byte| !blank(byte)));
-    Cow::Owned(String::from_utf8(out).expect("taking ASCII out of UTF-8 leaves UTF-8"))
+    Cow::Owned(String::from_utf8(out).expect("UTF-8 without some ASCII bytes is UTF-8"))
 }
 
-/// Whether arrays and objects nest deeper than `limit`; exact for valid JSON.
+/// Returns `true` if arrays and objects nest deeper than `limit`; exact for valid JSON.
 pub(super) fn deeper_than(limit: usize, json: &str) -> bool {
     if is_plain_string(json) {
         return false;
     }
-    // Nothing nests deeper than it has opening brackets, and counting those takes a fraction of the time.
+    // The depth is at most the number of opening brackets, which is fast to count.
     if opening_brackets(json) <= limit {
         return false;
     }
@@ -45,19 +45,19 @@ pub(super) fn deeper_than(limit: usize, json: &str) -> bool {
     })
 }
 
-/// How many brackets open anywhere, in strings too; counted in bytes for as long as those can hold
-/// the count, which is how many are looked at with one instruction.
+/// Returns the number of opening brackets, also of those in strings. Counts chunks of 255 bytes
+/// in a `u8`, so that the compiler vectorizes the loop.
 fn opening_brackets(json: &str) -> usize {
     let in_chunk = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(matches!(byte, b'[' | b'{'))).sum::<u8>();
     json.as_bytes().chunks(usize::from(u8::MAX)).map(|chunk| usize::from(in_chunk(chunk))).sum()
 }
 
-/// Fewest characters of a number without exponent that is beyond those of 64-bit floats: the
-/// largest has 309 digits.
+/// Fewest characters of a number without exponent outside the range of 64-bit floats: the largest
+/// float has 309 digits.
 const MIN_INFINITE: usize = 309;
 
-/// Whether every reader can read valid JSON. Two things are valid that strict readers refuse, and
-/// with them the whole line: numbers beyond those of 64-bit floats, and half a surrogate pair.
+/// Returns `true` if every reader accepts valid JSON. Strict readers reject a line with one of two
+/// valid values: a number outside the range of 64-bit floats, or an unpaired surrogate.
 pub(super) fn is_portable(json: &str) -> bool {
     if is_plain_string(json) {
         return true;
@@ -70,8 +70,8 @@ pub(super) fn is_portable(json: &str) -> bool {
         && surrogates_are_paired(json)
 }
 
-/// Whether there is a digit before an `e` anywhere, or many digits in a row: nearly always not,
-/// which takes a fraction of the time of looking for numbers.
+/// Returns `true` if a digit precedes an `e` anywhere, or if there are many digits in a row. This
+/// is rare, and much faster to check than all numbers.
 fn may_hold_infinite(json: &str) -> bool {
     const ROW: usize = MIN_INFINITE / 2;
     let bytes = json.as_bytes();
@@ -85,7 +85,7 @@ fn numbers(text: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| word.starts_with(|c: char| c == '-' || c.is_ascii_digit()))
 }
 
-/// The parts of valid JSON that stand between its strings.
+/// Returns the parts of valid JSON between its strings.
 fn outside_strings(json: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(json);
     std::iter::from_fn(move || {
@@ -99,7 +99,8 @@ fn outside_strings(json: &str) -> impl Iterator<Item = &str> {
                 break;
             };
             let escapes = string.bytes().rev().take_while(|&byte| byte == b'\\').count();
-            // Searching on within the string, whose backslashes before an escaped quote are all in this part of it.
+            // Continues within the string if the quote is escaped. All backslashes before the quote
+            // are in this part.
             if escapes % 2 == 0 {
                 rest = Some(after);
                 break;
@@ -122,19 +123,19 @@ fn surrogates_are_paired(json: &str) -> bool {
                 }
                 &escaped[11..]
             }
-            // Whatever was escaped, it is in ASCII.
+            // Every escape is ASCII.
             _ => escaped.get(1..).unwrap_or_default(),
         };
     }
     true
 }
 
-/// The code unit of an escape, without its backslash, that is written in hexadecimal.
+/// Returns the code unit of a hexadecimal escape without its backslash.
 fn code_unit(escaped: &str) -> Option<u16> {
     u16::from_str_radix(escaped.strip_prefix('u')?.get(..4)?, 16).ok()
 }
 
-/// Tells, byte by byte, which bytes of a JSON text stand inside a string.
+/// Detects, byte by byte, which bytes of JSON are inside a string.
 #[derive(Default)]
 struct StringScanner {
     inside: bool,
@@ -142,7 +143,8 @@ struct StringScanner {
 }
 
 impl StringScanner {
-    /// Takes the next byte. The opening quote counts as outside, the closing one as inside.
+    /// Consumes a byte and returns `true` if it is inside a string. The opening quote counts as
+    /// outside, the closing quote as inside.
     fn is_inside(&mut self, byte: u8) -> bool {
         if !self.inside {
             self.inside = byte == b'"';

@@ -2,13 +2,13 @@
 //! written value, or to an error.
 
 use p2p_node::io::store::{codec, mail};
-use p2p_node_wire::identity::presigned::{binding_file, check_presigned, read_binding_file};
-use p2p_node_wire::identity::typed_data::{read_typed_data, typed_data};
+use p2p_node_wire::identity::presigned::{self, check_presigned, read_binding_file};
+use p2p_node_wire::identity::typed_data::{self, read_typed_data};
 
 use super::material::{NETWORK, START_MS};
 
 /// A row of a highest (generation, seq) in the store: the key, then the value.
-pub fn floor_row(bytes: &[u8]) {
+pub fn highest_seen_row(bytes: &[u8]) {
     let (key, value) = bytes.split_at(bytes.len().min(codec::KEY_BYTES));
     if let Ok(read) = codec::decode(key, value) {
         assert_eq!(codec::encode(&read).as_slice(), value, "one encoding");
@@ -17,7 +17,7 @@ pub fn floor_row(bytes: &[u8]) {
 }
 
 /// A row of an accepted message in the store: the key, then the value.
-pub fn mail_row(bytes: &[u8]) {
+pub fn message_row(bytes: &[u8]) {
     let (key, value) = bytes.split_at(bytes.len().min(mail::KEY_BYTES));
     if let Ok(read) = mail::decode(key, value) {
         assert_eq!(mail::encode(&read), value, "one encoding");
@@ -26,7 +26,7 @@ pub fn mail_row(bytes: &[u8]) {
 }
 
 /// A row of a checkpoint in the store: the key, then the value.
-pub fn taken_row(bytes: &[u8]) {
+pub fn checkpoint_row(bytes: &[u8]) {
     let Some((key, value)) = bytes.split_first_chunk() else { return };
     if let Ok(read) = codec::decode_checkpoint(key, value) {
         assert_eq!(codec::encode_checkpoint(&read), value, "one encoding");
@@ -35,9 +35,10 @@ pub fn taken_row(bytes: &[u8]) {
 }
 
 /// A file with a presigned binding.
-pub fn written_binding(bytes: &[u8]) {
+pub fn binding_file(bytes: &[u8]) {
     let Ok(read) = read_binding_file(bytes) else { return };
-    let again = read_binding_file(binding_file(&read).as_bytes()).expect("a decoded binding encodes again");
+    let again = read_binding_file(presigned::binding_file(&read).as_bytes())
+        .expect("a decoded binding encodes again");
     assert_eq!(again, read);
     let life = [read.binding.not_before, read.binding.not_after].map(|secs| secs.saturating_mul(1000));
     for now_ms in [0, START_MS, u64::MAX].into_iter().chain(life) {
@@ -49,9 +50,9 @@ pub fn written_binding(bytes: &[u8]) {
 }
 
 /// Typed data that was printed for a wallet.
-pub fn printed_statement(bytes: &[u8]) {
+pub fn typed_data(bytes: &[u8]) {
     let Ok(read) = read_typed_data(bytes) else { return };
-    let again =
-        read_typed_data(typed_data(&read).to_string().as_bytes()).expect("decoded typed data prints again");
+    let again = read_typed_data(typed_data::typed_data(&read).to_string().as_bytes())
+        .expect("decoded typed data prints again");
     assert_eq!((again.signing_hash(), &again), (read.signing_hash(), &read));
 }
