@@ -11,9 +11,9 @@ from typing import Any
 
 from p2p_node.errors import CommandRefused, P2PError
 from p2p_node.events import Closed, NodeEvents
-from p2p_node.flow import RESERVED, CommandQueue, Send
+from p2p_node.flow import CommandQueue, Send
 from p2p_node.mailbox import MAX_FINISHED, Mailbox
-from p2p_node.types import MAX_ACK_MESSAGES
+from p2p_node.types import MAX_ACK_MESSAGES, RESERVED_COMMANDS
 from p2p_node.types import Limits, Message, PeerConnected
 
 
@@ -137,7 +137,7 @@ class Mail(unittest.TestCase):
 
 
 LIMITS = Limits(
-    max_direct_bytes=1, max_inflight=RESERVED + 20, max_inflight_bytes=1000, max_line_bytes=1, max_pause_ms=1,
+    max_direct_bytes=1, max_inflight=RESERVED_COMMANDS + 20, max_inflight_bytes=1000, max_line_bytes=1, max_pause_ms=1,
     max_topic_bytes=1, max_unacked=1,
 )  # fmt: skip
 
@@ -167,7 +167,7 @@ class Credit(unittest.TestCase):
         self.queue.put("ack", None)
         self.assertEqual(self.written(20), ["ping", "ack"])
         self.queue.put("status", None)
-        self.assertEqual(self.written(RESERVED + 20), [], "the node would pause its stdin")
+        self.assertEqual(self.written(RESERVED_COMMANDS + 20), [], "the node would pause its stdin")
 
     def test_recipient_gets_half_of_the_credit_and_others_take_turns_in_order(self) -> None:
         for number in range(30):

@@ -12,8 +12,7 @@ import signal
 import time
 
 import p2p_node
-from p2p_node.flow import RESERVED
-from p2p_node.types import MAX_INFLIGHT
+from p2p_node.types import MAX_INFLIGHT, RESERVED_COMMANDS
 
 from .common import IMPATIENT, PATIENCE, QUICK, TestCase, logging, misbehaving, open_files, until
 
@@ -72,7 +71,7 @@ class Waiting(TestCase):
             await asyncio.sleep(0)
             child = node._supervised.child
             assert child is not None
-            self.assertEqual(child.channel.outstanding, (MAX_INFLIGHT - RESERVED) // 2, "one recipient gets half of the credit")
+            self.assertEqual(child.channel.outstanding, (MAX_INFLIGHT - RESERVED_COMMANDS) // 2, "one recipient gets half of the credit")
             pings = [asyncio.ensure_future(node.ping()) for _ in range(100)]
             await asyncio.gather(*pings)
             for error in await asyncio.gather(*sends, return_exceptions=True):
