@@ -2,6 +2,7 @@
 //! row of an older version teaches a fuzzer nothing: each seed is generated from its value.
 //! With `UPDATE_FILES=1` the test writes the files.
 
+use p2p_node_core::replies::reply_to::ReplyTo;
 use std::fs;
 
 use alloy::primitives::Address;
@@ -35,7 +36,7 @@ fn message(priority: Priority, encoding: Encoding, route: Route, data: &[u8]) ->
         reply_to: String::new(),
         conversation: String::new(),
         route,
-        request_id: None,
+        command: ReplyTo::PARENT,
     };
     PersistedMessage {
         recipient: Address::repeat_byte(9),

@@ -1,5 +1,6 @@
 //! Executes the operations of a scenario.
 
+use p2p_node_core::client_id::ClientId;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -154,7 +155,7 @@ impl World {
         }
         let lines = self.read(node);
         if lines > 0 {
-            self.handle_input(node, Input::Written { lines });
+            self.handle_input(node, Input::Written { client: ClientId::PARENT, lines });
         }
     }
 

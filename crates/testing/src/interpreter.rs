@@ -1,5 +1,6 @@
 //! The interpreter of effects, which every test that runs a core uses.
 
+use p2p_node_core::client_id::ClientId;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ pub trait Interpreter {
     /// Executes an effect.
     fn execute(&mut self, node: usize, effect: Effect) {
         match effect {
-            Effect::Emit { event, numbered } => self.emit(node, event, numbered),
+            Effect::Emit { client, event, numbered } => self.emit(node, client, event, numbered),
             Effect::Crypto(task) => self.crypto(node, task),
             Effect::PersistHighestSeen(row) => self.store(node, Change::HighestSeen(row)),
             Effect::PersistMessage { number, mail } => self.store(node, Change::Message(number, mail)),
@@ -60,7 +61,7 @@ pub trait Interpreter {
     }
 
     /// `Effect::Emit`.
-    fn emit(&mut self, node: usize, event: Event, numbered: bool);
+    fn emit(&mut self, node: usize, client: ClientId, event: Event, numbered: bool);
     /// `Effect::Crypto`.
     fn crypto(&mut self, node: usize, task: CryptoTask);
     /// `Effect::Exit`.

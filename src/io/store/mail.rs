@@ -2,6 +2,7 @@
 
 use alloy::primitives::Address;
 use bytes::Bytes;
+use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_protocol::{Priority, Route};
 use sha2::{Digest, Sha256};
 
@@ -149,7 +150,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
         reply_to,
         conversation,
         route,
-        request_id: None,
+        command: ReplyTo::PARENT,
     };
     Ok(PersistedMessage {
         recipient,

@@ -1,3 +1,4 @@
+use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
 use std::fs;
@@ -42,7 +43,7 @@ pub(super) fn some_mail() -> PersistedMessage {
         reply_to: String::new(),
         conversation: String::new(),
         route: Route::Auto,
-        request_id: None,
+        command: ReplyTo::PARENT,
     };
     PersistedMessage {
         recipient: Address::repeat_byte(1),

@@ -1,3 +1,5 @@
+use crate::client_id::ClientId;
+use crate::replies::reply_to::ReplyTo;
 use p2p_node_protocol::{Command, ErrorCode, Event, Id, Ping, Request, Status};
 
 use crate::Core;
@@ -21,8 +23,14 @@ fn codes(core: &mut Core) -> Vec<ErrorCode> {
 fn before_connect_only_commands_that_need_no_network_are_admitted() {
     let mut core = core();
     let Core { parent, cx, .. } = &mut core;
-    assert!(parent.admit_command(request("1", Command::Ping(Ping::default())), cx).is_some());
-    assert!(parent.admit_command(request("2", Command::Status(Status::default())), cx).is_none());
+    assert!(
+        parent.admit_command(ClientId::PARENT, request("1", Command::Ping(Ping::default())), cx).is_some()
+    );
+    assert!(
+        parent
+            .admit_command(ClientId::PARENT, request("2", Command::Status(Status::default())), cx)
+            .is_none()
+    );
     assert_eq!(codes(&mut core), [ErrorCode::NotConnected]);
 }
 
@@ -30,8 +38,12 @@ fn before_connect_only_commands_that_need_no_network_are_admitted() {
 fn a_command_while_the_sockets_open_is_deferred_and_comes_back_as_a_signal() {
     let mut core = core();
     let Core { parent, local, gossip, mail, cx, .. } = &mut core;
-    parent.start(None, None, cx);
-    assert!(parent.admit_command(request("1", Command::Status(Status::default())), cx).is_none());
+    parent.start(None, ReplyTo::PARENT, cx);
+    assert!(
+        parent
+            .admit_command(ClientId::PARENT, request("1", Command::Status(Status::default())), cx)
+            .is_none()
+    );
     parent.on_listening(Vec::new(), local, gossip, mail, cx);
     assert_eq!(cx.phase, Phase::Ready);
     assert_eq!(core.signals().len(), 1);
@@ -41,8 +53,10 @@ fn a_command_while_the_sockets_open_is_deferred_and_comes_back_as_a_signal() {
 fn an_id_that_is_in_use_is_refused() {
     let mut core = core();
     let Core { parent, cx, .. } = &mut core;
-    cx.replies.open_requests.insert(Id::from("1"));
-    assert!(parent.admit_command(request("1", Command::Ping(Ping::default())), cx).is_none());
+    cx.replies.clients.parent.open_requests.insert(Id::from("1"));
+    assert!(
+        parent.admit_command(ClientId::PARENT, request("1", Command::Ping(Ping::default())), cx).is_none()
+    );
     assert_eq!(codes(&mut core), [ErrorCode::DuplicateId]);
 }
 

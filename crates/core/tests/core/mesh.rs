@@ -3,6 +3,7 @@
 mod effects;
 mod links;
 
+use p2p_node_core::client_id::ClientId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -198,7 +199,7 @@ impl Mesh {
     pub fn queue_command(&mut self, node: usize, command: &str) {
         let request = line::decode_request(command.as_bytes()).unwrap();
         let now = self.clock_of(node);
-        self.nodes[node].core.handle(Input::Command(request), now);
+        self.nodes[node].core.handle(Input::Command { client: ClientId::PARENT, request }, now);
     }
 
     pub fn send(&mut self, from: usize, to: usize, data: u64, more: &str) {
@@ -238,7 +239,9 @@ impl Mesh {
                 if reads && unread > 0 {
                     busy = true;
                     self.nodes[node].unread = 0;
-                    self.nodes[node].core.handle(Input::Written { lines: unread }, now);
+                    self.nodes[node]
+                        .core
+                        .handle(Input::Written { client: ClientId::PARENT, lines: unread }, now);
                 }
             }
             if !busy {

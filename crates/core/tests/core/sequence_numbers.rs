@@ -1,6 +1,7 @@
 //! Sequence numbers that are used twice: by independent processes, or by one restored from a
 //! snapshot.
 
+use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
 use std::collections::BTreeMap;
@@ -141,7 +142,7 @@ fn persisted(stream: u8, seq: u64, position: u64) -> PersistedMessage {
             reply_to: String::new(),
             conversation: String::new(),
             route: Route::Auto,
-            request_id: None,
+            command: ReplyTo::PARENT,
         },
     }
 }

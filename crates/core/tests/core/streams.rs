@@ -1,6 +1,7 @@
 //! Outbox and inbox over a link that loses, repeats and reorders frames, with several processes at
 //! both ends and copies of the sender's store, compared with a simple model.
 
+use p2p_node_core::replies::reply_to::ReplyTo;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ fn outgoing(priority: Priority, payload: u64) -> OutgoingMessage {
         reply_to: String::new(),
         conversation: String::new(),
         route: Route::Auto,
-        request_id: None,
+        command: ReplyTo::PARENT,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Executes the effects of cores by the network in memory.
 
+use p2p_node_core::client_id::ClientId;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,7 +32,7 @@ pub fn finish_write<W: World>(world: &mut W, node: usize, number: u64) -> bool {
 }
 
 impl<W: World> Interpreter for W {
-    fn emit(&mut self, node: usize, event: Event, numbered: bool) {
+    fn emit(&mut self, node: usize, _client: ClientId, event: Event, numbered: bool) {
         self.on_emit(node, event, numbered);
     }
 
