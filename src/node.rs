@@ -8,7 +8,6 @@ mod identity;
 mod opening;
 mod start;
 
-use p2p_node_core::client_id::ClientId;
 use std::time::{Duration, SystemTime};
 
 use p2p_node_protocol::line::LineError;
@@ -26,6 +25,7 @@ use crate::panic_hook;
 use crate::pipe::{InputChunk, Line, Pipe};
 use opening::Early;
 pub use opening::serve;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::effect::{Effect, ExitCode};
 use p2p_node_core::input::{DropKind, Input, Now};
 use p2p_node_core::{Core, CoreConfig};

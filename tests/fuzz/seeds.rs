@@ -2,7 +2,6 @@
 //! row of an older version teaches a fuzzer nothing: each seed is generated from its value.
 //! With `UPDATE_FILES=1` the test writes the files.
 
-use p2p_node_core::replies::reply_to::ReplyTo;
 use std::fs;
 
 use alloy::primitives::Address;
@@ -13,6 +12,7 @@ use p2p_node_core::mail::inbound::digests::Digests;
 use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::outgoing::OutgoingMessage;
+use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_protocol::{Priority, Route};
 use p2p_node_wire::envelope::Encoding;
 use p2p_node_wire::identity::presigned::read_binding_file;

@@ -1,9 +1,9 @@
 //! Executes the operations of a scenario.
 
-use p2p_node_core::client_id::ClientId;
 use std::time::Duration;
 
 use bytes::Bytes;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::input::Input;
 use p2p_node_testing::network::links::{close, close_all};
 use p2p_node_testing::network::{Delivery, Endpoint, GossipMessage, pair};

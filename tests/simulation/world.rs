@@ -1,6 +1,5 @@
 //! The simulated world: one clock, one event queue, and the nodes.
 
-use p2p_node_core::client_id::ClientId;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_core::MAX_PAUSE;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::{Command, Connect, Role};
 use p2p_node_testing::interpreter::Interpreter as _;

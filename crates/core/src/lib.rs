@@ -374,8 +374,8 @@ impl Core {
         timers.first()
     }
 
-    /// Returns `true` if the driver may hand over the next command of a client. Until then it should
-    /// not read from the client: a pipe exerts backpressure, where a queue could only reject.
+    /// Returns `true` if the driver may hand over the next command of a client. Until then the
+    /// driver should not read it: the pipe exerts backpressure, where a queue could only reject.
     pub fn can_accept_command(&self, client: ClientId) -> bool {
         self.parent.can_accept_command(client, &self.cx)
     }

@@ -1,11 +1,11 @@
 //! The interpreter of effects, which every test that runs a core uses.
 
-use p2p_node_core::client_id::ClientId;
 use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{Effect, ExitCode, NetworkCommand, Verdict};
 use p2p_node_core::input::Token;

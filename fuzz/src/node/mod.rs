@@ -6,11 +6,11 @@ mod ledger;
 mod network;
 mod ops;
 
-use p2p_node_core::client_id::ClientId;
 use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::input::{Input, Now, PublishOutcome, Token};
 use p2p_node_core::{Core, CoreConfig, KeySource};

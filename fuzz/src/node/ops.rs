@@ -1,8 +1,8 @@
 //! The operations of a run.
 
-use p2p_node_core::client_id::ClientId;
 use std::time::Duration;
 
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::line::decode_request;

@@ -2,7 +2,6 @@
 
 use alloy::primitives::Address;
 use bytes::Bytes;
-use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_protocol::{Priority, Route};
 use sha2::{Digest, Sha256};
 
@@ -10,6 +9,7 @@ use super::codec::RowError;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::mail::outbound::stream::Name;
 use p2p_node_core::outgoing::OutgoingMessage;
+use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_wire::envelope::Encoding;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;

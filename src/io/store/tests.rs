@@ -1,4 +1,3 @@
-use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
 use std::fs;
@@ -13,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::io::disk::testing::synced;
 use p2p_node_core::outgoing::OutgoingMessage;
+use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_wire::envelope::Encoding;
 
 /// Whose store it is.

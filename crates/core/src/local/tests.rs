@@ -1,10 +1,10 @@
-use crate::client_id::ClientId;
 use std::time::Duration;
 
 use super::*;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Command, Connect, Request};
 
+use crate::client_id::ClientId;
 use crate::effect::{Effect, ExitCode, NetworkCommand};
 use crate::input::Input;
 use crate::signal::Signal;

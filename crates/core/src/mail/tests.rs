@@ -1,5 +1,4 @@
 use crate::client_id::ClientId;
-use crate::replies::reply_to::ReplyTo;
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Priority};
@@ -8,6 +7,7 @@ use p2p_node_wire::time::Instant;
 use crate::Core;
 use crate::effect::{Effect, ExitCode, NetworkCommand};
 use crate::outgoing::testing::draft;
+use crate::replies::reply_to::ReplyTo;
 use crate::signal::Signal;
 use crate::testing::{core, core_with};
 

@@ -61,10 +61,8 @@ pub(crate) fn emit_peer_discovered(
             .news(event, |event| matches!(event, Event::PeerDiscovered(older) if older.peer_id == peer_id)),
     };
     let (clients, event) = (&mut cx.replies.clients, Event::PeerDiscovered(Box::new(found)));
-    match client {
-        None => clients.each(event, queue),
-        Some(id) => {
-            clients.get_mut(id).map(|client| queue(client, event));
-        }
+    let Some(id) = client else { return clients.each(event, queue) };
+    if let Some(client) = clients.get_mut(id) {
+        queue(client, event);
     }
 }

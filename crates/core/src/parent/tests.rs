@@ -1,10 +1,10 @@
 use crate::client_id::ClientId;
-use crate::replies::reply_to::ReplyTo;
 use p2p_node_protocol::{Command, ErrorCode, Event, Id, Ping, Request, Status};
 
 use crate::Core;
 use crate::effect::ExitCode;
 use crate::lifecycle::Phase;
+use crate::replies::reply_to::ReplyTo;
 use crate::testing::core;
 
 fn request(id: &str, command: Command) -> Request {

@@ -1,8 +1,8 @@
 //! Commands at the limits of the pipe protocol, and their errors.
 
-use p2p_node_core::client_id::ClientId;
 use std::time::Duration;
 
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 use p2p_node_protocol::line::{LineError, decode_request};

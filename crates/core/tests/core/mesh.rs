@@ -3,12 +3,12 @@
 mod effects;
 mod links;
 
-use p2p_node_core::client_id::ClientId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::{Input, Now, Token};
 use p2p_node_core::{Core, CoreConfig};
@@ -200,6 +200,11 @@ impl Mesh {
         let request = line::decode_request(command.as_bytes()).unwrap();
         let now = self.clock_of(node);
         self.nodes[node].core.handle(Input::Command { client: ClientId::PARENT, request }, now);
+    }
+
+    /// Returns `true` if the node would read the next command of its parent.
+    pub fn reads_stdin(&self, node: usize) -> bool {
+        self.nodes[node].core.can_accept_command(ClientId::PARENT)
     }
 
     pub fn send(&mut self, from: usize, to: usize, data: u64, more: &str) {

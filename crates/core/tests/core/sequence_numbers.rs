@@ -1,7 +1,6 @@
 //! Sequence numbers that are used twice: by independent processes, or by one restored from a
 //! snapshot.
 
-use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
 use std::collections::BTreeMap;
@@ -12,6 +11,7 @@ use p2p_node_core::CoreConfig;
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::outgoing::OutgoingMessage;
+use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_protocol::{Counter, Priority, Role, Route};
 use p2p_node_wire::envelope::{Encoding, Frame, MailResponse, Refused, Response, limits};
 use prost::Message as _;

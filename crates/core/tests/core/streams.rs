@@ -1,7 +1,6 @@
 //! Outbox and inbox over a link that loses, repeats and reorders frames, with several processes at
 //! both ends and copies of the sender's store, compared with a simple model.
 
-use p2p_node_core::replies::reply_to::ReplyTo;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -39,7 +38,7 @@ fn outgoing(priority: Priority, payload: u64) -> OutgoingMessage {
         reply_to: String::new(),
         conversation: String::new(),
         route: Route::Auto,
-        command: ReplyTo::PARENT,
+        command: p2p_node_core::replies::reply_to::ReplyTo::PARENT,
     }
 }
 

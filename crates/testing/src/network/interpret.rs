@@ -1,11 +1,11 @@
 //! Executes the effects of cores by the network in memory.
 
-use p2p_node_core::client_id::ClientId;
 use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::{Input, Token};

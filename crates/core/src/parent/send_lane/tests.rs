@@ -1,8 +1,8 @@
-use crate::replies::reply_to::ReplyTo;
 use std::time::Duration;
 
 use crate::outgoing::testing;
 use crate::parent::send_lane::*;
+use crate::replies::reply_to::ReplyTo;
 use p2p_node_wire::time::Instant;
 
 const NOW: Instant = Instant::from_secs(1);
