@@ -25,6 +25,7 @@ use crate::panic_hook;
 use crate::pipe::{InputChunk, Line, Pipe};
 use opening::Early;
 pub use opening::serve;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::effect::{Effect, ExitCode};
 use p2p_node_core::input::{DropKind, Input, Now};
 use p2p_node_core::{Core, CoreConfig};
@@ -241,7 +242,7 @@ impl Node {
         if written > self.written {
             let lines = (written - self.written) as usize;
             self.written = written;
-            self.core.handle(Input::Written { lines }, now);
+            self.core.handle(Input::Written { client: ClientId::PARENT, lines }, now);
         }
         if self.pipe.progress.closed() && !self.closed_reported {
             self.closed_reported = true;
@@ -255,7 +256,7 @@ impl Node {
 
     fn accept_commands(&mut self, now: Now) {
         for _ in 0..COMMANDS_PER_TURN {
-            if !self.core.can_accept_command() {
+            if !self.core.can_accept_command(ClientId::PARENT) {
                 return;
             }
             let Some(line) = self.waiting.next() else {
@@ -266,8 +267,8 @@ impl Node {
                 continue;
             };
             let input = match line {
-                Ok(request) => Input::Command(request),
-                Err(error) => Input::BadLine(error),
+                Ok(request) => Input::Command { client: ClientId::PARENT, request },
+                Err(error) => Input::BadLine { client: ClientId::PARENT, error },
             };
             self.core.handle(input, now);
         }
@@ -293,7 +294,7 @@ impl Node {
         let mut end = None;
         while let Some(effect) = self.core.poll_effect() {
             match effect {
-                Effect::Emit { event, numbered } => lines.push((event, numbered)),
+                Effect::Emit { client: _, event, numbered } => lines.push((event, numbered)),
                 Effect::PersistHighestSeen(row) => {
                     if self.store.as_ref().is_some_and(|store| !store.put_highest_seen(row)) {
                         self.core.handle(Input::Dropped { what: DropKind::Floor, number: 1 }, now);
@@ -339,14 +340,15 @@ impl Node {
 
     /// Returns `true` if there are lines that the core accepts now.
     fn has_more(&self) -> bool {
-        (self.waiting.len() > 0 || self.input_end.is_some()) && self.core.can_accept_command()
+        (self.waiting.len() > 0 || self.input_end.is_some()) && self.core.can_accept_command(ClientId::PARENT)
     }
 
     /// Waits for the next event or timeout and passes the event to the core.
     async fn wait(&mut self, now: Now) {
         let due = self.core.poll_timeout().map(|at| at.saturating_since(now.mono));
         let timeout = due.map_or(MAX_SLEEP, |due| due.min(MAX_SLEEP));
-        let reads = self.input_open && self.waiting.len() == 0 && self.core.can_accept_command();
+        let reads =
+            self.input_open && self.waiting.len() == 0 && self.core.can_accept_command(ClientId::PARENT);
         let input = tokio::select! {
             biased;
             () = self.signals.next() => Some(Input::Signal),

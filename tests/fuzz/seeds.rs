@@ -12,6 +12,7 @@ use p2p_node_core::mail::inbound::digests::Digests;
 use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::outgoing::OutgoingMessage;
+use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_protocol::{Priority, Route};
 use p2p_node_wire::envelope::Encoding;
 use p2p_node_wire::identity::presigned::read_binding_file;
@@ -35,7 +36,7 @@ fn message(priority: Priority, encoding: Encoding, route: Route, data: &[u8]) ->
         reply_to: String::new(),
         conversation: String::new(),
         route,
-        request_id: None,
+        command: ReplyTo::PARENT,
     };
     PersistedMessage {
         recipient: Address::repeat_byte(9),

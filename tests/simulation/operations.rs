@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::input::Input;
 use p2p_node_testing::network::links::{close, close_all};
 use p2p_node_testing::network::{Delivery, Endpoint, GossipMessage, pair};
@@ -154,7 +155,7 @@ impl World {
         }
         let lines = self.read(node);
         if lines > 0 {
-            self.handle_input(node, Input::Written { lines });
+            self.handle_input(node, Input::Written { client: ClientId::PARENT, lines });
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_core::MAX_PAUSE;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::{Command, Connect, Role};
 use p2p_node_testing::interpreter::Interpreter as _;
@@ -262,10 +263,10 @@ impl World {
             let here = &mut self.nodes[node];
             let now = here.clock(self.now);
             let Some(core) = &mut here.core else { return };
-            while core.can_accept_command() {
+            while core.can_accept_command(ClientId::PARENT) {
                 if let Some(request) = here.parent.commands.pop_front() {
                     here.paused_since = None;
-                    core.handle(Input::Command(request), now);
+                    core.handle(Input::Command { client: ClientId::PARENT, request }, now);
                 } else {
                     if std::mem::take(&mut here.parent.closes_stdin) {
                         here.parent.stdin_closed = true;
@@ -292,7 +293,7 @@ impl World {
             let lines = self.read(node);
             let now = self.nodes[node].clock(self.now);
             if let Some(core) = &mut self.nodes[node].core {
-                core.handle(Input::Written { lines }, now);
+                core.handle(Input::Written { client: ClientId::PARENT, lines }, now);
             }
         }
         self.check_invariants(node);
@@ -304,7 +305,8 @@ impl World {
     fn check_pause(&mut self, node: usize) {
         let here = &mut self.nodes[node];
         let Some(core) = &here.core else { return };
-        if core.can_accept_command() || here.parent.commands.is_empty() || !here.parent.reads {
+        if core.can_accept_command(ClientId::PARENT) || here.parent.commands.is_empty() || !here.parent.reads
+        {
             here.paused_since = None;
             return;
         }

@@ -30,7 +30,7 @@ pub(crate) struct Cx {
     pub(crate) frame_numbers: FrameNumbers,
     /// Effects to execute, in this order.
     pub(crate) effects: VecDeque<Effect>,
-    /// Lines for the parent, and its unanswered commands.
+    /// The clients: lines for them, and their unanswered commands.
     pub(crate) replies: Replies,
     /// News for components above the one that raises it, in this order.
     pub(crate) signals: VecDeque<Signal>,

@@ -10,6 +10,7 @@ use p2p_node_protocol::Event;
 pub use p2p_node_protocol::ExitCode;
 use p2p_node_wire::message_id::StreamId;
 
+use crate::client_id::ClientId;
 use crate::crypto_task::CryptoTask;
 use crate::gate::access_list::{AccessRule, Subject};
 use crate::highest_seen::HighestSeen;
@@ -20,11 +21,13 @@ use crate::mail::outbound::outbox::PersistedMessage;
 /// An action that the driver executes for the core, in the order in which the core requests it.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Passes a line to the writer.
+    /// Passes a line to the writer of a client.
     Emit {
+        /// The client.
+        client: ClientId,
         /// The line.
         event: Event,
-        /// `true` if the parent opted in to numbered lines.
+        /// `true` if the client opted in to numbered lines.
         numbered: bool,
     },
     /// Runs a task in the crypto pool.

@@ -9,6 +9,7 @@ use p2p_node_wire::identity::BindingHash;
 use p2p_node_wire::seal::hpke::SealedFrame;
 pub use p2p_node_wire::time::{Instant, Now};
 
+use crate::client_id::ClientId;
 use crate::crypto_task::{Opened, TaskOutcome};
 
 /// Identifies an object for which the core and the driver owe each other an answer: a request, a
@@ -19,10 +20,20 @@ pub type Token = u64;
 /// An event for the core.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The parent wrote a command.
-    Command(Request),
-    /// The parent wrote an invalid line.
-    BadLine(LineError),
+    /// A client wrote a command.
+    Command {
+        /// The client.
+        client: ClientId,
+        /// The command.
+        request: Request,
+    },
+    /// A client wrote an invalid line.
+    BadLine {
+        /// The client.
+        client: ClientId,
+        /// What is wrong with the line.
+        error: LineError,
+    },
     /// The parent closed our stdin.
     StdinClosed,
     /// Reading stdin failed.
@@ -39,8 +50,10 @@ pub enum Input {
     ParentEnded,
     /// SIGTERM, SIGINT or SIGHUP arrived.
     Signal,
-    /// The writer has written lines.
+    /// The writer of a client has written lines.
     Written {
+        /// The client.
+        client: ClientId,
         /// Number of lines since the last report.
         lines: usize,
     },

@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod budget;
 pub mod capacity;
+pub mod client_id;
 pub(crate) mod command_limits;
 mod config;
 pub mod crypto_task;
@@ -45,6 +46,7 @@ use crate::local::own_record::{own_highest_seen, superseded};
 use crate::parent::on_access::{list_peers, set_access_rule};
 use crate::parent::on_command::on_bad_line;
 use crate::signal::Signal;
+use client_id::ClientId;
 pub use command_limits::*;
 use config::LocalIdentity;
 pub use config::{CoreConfig, KeySource};
@@ -134,14 +136,14 @@ impl Core {
         }
         let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
         match input {
-            Input::Command(request) => self.on_command(request),
-            Input::BadLine(error) => on_bad_line(error, cx),
+            Input::Command { client, request } => self.on_command(client, request),
+            Input::BadLine { client, error } => on_bad_line(client, error, cx),
             Input::StdinClosed => parent.on_input_ended(gossip, mail, cx),
             Input::InputFailed { reason } => parent.on_input_failed(&reason, cx),
             Input::StdoutClosed { broken } => parent.on_output_closed(broken, cx),
             Input::ParentEnded => parent.close("parent", None, cx),
             Input::Signal => parent.on_signal(gossip, mail, cx),
-            Input::Written { lines } => mail.on_written(lines, cx),
+            Input::Written { client, lines } => mail.on_written(client, lines, cx),
             Input::Listening { addrs } => parent.on_listening(addrs, local, gossip, mail, cx),
             Input::Degraded { reason } => cx.log(Level::Warn, "network", reason),
             Input::ListenFailed { reason } => parent.on_listen_failed(reason, gossip, mail, cx),
@@ -242,42 +244,42 @@ impl Core {
         true
     }
 
-    fn on_command(&mut self, request: Request) {
+    fn on_command(&mut self, client: ClientId, request: Request) {
         let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
-        let Some(Request { id, command }) = parent.admit_command(request, cx) else { return };
+        let Some((to, command)) = parent.admit_command(client, request, cx) else { return };
         match command {
-            Command::Connect(connect) => parent.connect(id, connect, peers, mail, cx),
+            Command::Connect(connect) => parent.connect(to, connect, peers, mail, cx),
             Command::Send(send) => {
-                if let Some((to, send)) = parent.check_send(id, send, mail.default_ttl(), directory, cx) {
-                    parent.offer(to, send, peers, gossip, mail, cx);
+                if let Some((target, send)) = parent.check_send(to, send, mail.default_ttl(), directory, cx) {
+                    parent.offer(target, send, peers, gossip, mail, cx);
                 }
             }
-            Command::Discover(discover) => parent.discover(id, discover, gate, directory, peers, cx),
-            Command::Subscribe(subscribe) => gossip.subscribe(id, subscribe.topic, local, peers, cx),
-            Command::Unsubscribe(unsubscribe) => gossip.unsubscribe(id, &unsubscribe.topic, local, cx),
-            Command::Capabilities(set) => local.set_capabilities(id, set.capabilities, cx),
+            Command::Discover(discover) => parent.discover(to, discover, gate, directory, peers, cx),
+            Command::Subscribe(subscribe) => gossip.subscribe(to, subscribe.topic, local, peers, cx),
+            Command::Unsubscribe(unsubscribe) => gossip.unsubscribe(to, &unsubscribe.topic, local, cx),
+            Command::Capabilities(set) => local.set_capabilities(to, set.capabilities, cx),
             Command::Status(_) => {
-                let status = Snapshot::of(local, directory, peers, gossip, mail, cx).report(cx);
-                cx.answer(id, "status", |answer| answer.status = Some(Box::new(status)));
+                let status = Snapshot::of(local, directory, peers, gossip, mail, cx).report(client, cx);
+                cx.answer(to, "status", |answer| answer.status = Some(Box::new(status)));
             }
-            Command::Peers(_) => list_peers(id, gate, directory, peers, cx),
+            Command::Peers(_) => list_peers(to, gate, directory, peers, cx),
             Command::Block(block) => {
-                set_access_rule(id, "block", &block.peer_id, Some(AccessRule::Blocked), gate, cx);
+                set_access_rule(to, "block", &block.peer_id, Some(AccessRule::Blocked), gate, cx);
             }
             Command::Allow(allow) => {
-                set_access_rule(id, "allow", &allow.peer_id, Some(AccessRule::Allowed), gate, cx);
+                set_access_rule(to, "allow", &allow.peer_id, Some(AccessRule::Allowed), gate, cx);
             }
-            Command::Unblock(unblock) => set_access_rule(id, "unblock", &unblock.peer_id, None, gate, cx),
-            Command::Ack(ack) => mail.on_ack_command(id, ack, cx),
-            Command::Cancel(cancel) => parent.cancel(id, &cancel.target, gossip, mail, cx),
+            Command::Unblock(unblock) => set_access_rule(to, "unblock", &unblock.peer_id, None, gate, cx),
+            Command::Ack(ack) => mail.on_ack_command(to, ack, cx),
+            Command::Cancel(cancel) => parent.cancel(to, &cancel.target, gossip, mail, cx),
             Command::Ping(_) => {
                 let time_ms = cx.now.unix_ms;
-                cx.answer(id, "ping", |answer| answer.time_ms = Some(time_ms));
+                cx.answer(to, "ping", |answer| answer.time_ms = Some(time_ms));
             }
-            Command::Shutdown(_) => parent.close("shutdown", id, cx),
+            Command::Shutdown(_) => parent.close("shutdown", Some(to), cx),
             other => {
                 let message = format!("this node does not support `{}`", other.name());
-                cx.refuse(id, ErrorCode::UnknownCommand, message);
+                cx.refuse(to, ErrorCode::UnknownCommand, message);
             }
         }
     }
@@ -341,8 +343,8 @@ impl Core {
                     gossip.broadcasts.renew(origin);
                 }
             }
-            Signal::CommandReleased(request) => self.on_command(*request),
-            Signal::ShutdownReleased(id) => parent.close("shutdown", id, cx),
+            Signal::CommandReleased(client, request) => self.on_command(client, *request),
+            Signal::ShutdownReleased(to) => parent.close("shutdown", Some(to), cx),
             Signal::StdinClosed => parent.on_input_ended(gossip, mail, cx),
             Signal::GiveUp(code) => parent.give_up(code, gossip, mail, cx),
         }
@@ -372,16 +374,16 @@ impl Core {
         timers.first()
     }
 
-    /// Returns `true` if the driver may hand over the next command. Until then the driver should not
-    /// read stdin: the pipe exerts backpressure, where a queue could only reject.
-    pub fn can_accept_command(&self) -> bool {
-        self.parent.can_accept_command(&self.cx)
+    /// Returns `true` if the driver may hand over the next command of a client. Until then the
+    /// driver should not read it: the pipe exerts backpressure, where a queue could only reject.
+    pub fn can_accept_command(&self, client: ClientId) -> bool {
+        self.parent.can_accept_command(client, &self.cx)
     }
 
     /// Returns the current sizes of all collections, with their limits.
     pub fn usage(&self) -> Vec<Usage> {
         let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
-        let of_parent = [cx.usage(), parent.usage(), local.usage(), gate.usage()].concat();
+        let of_parent = [cx.usage(), parent.usage(cx), local.usage(), gate.usage()].concat();
         let of_network = [directory.usage(), peers.usage(), mail.usage(), gossip.usage()].concat();
         [of_parent, of_network].concat()
     }

@@ -1,11 +1,12 @@
 //! Mail before it has a place in a stream.
 
 use bytes::Bytes;
-use p2p_node_protocol::{Id, Priority, Route};
+use p2p_node_protocol::{Priority, Route};
 use p2p_node_wire::envelope::{self, Encoding};
 use p2p_node_wire::time::Instant;
 
 use crate::mail::outbound::stream::Name;
+use crate::replies::reply_to::ReplyTo;
 
 /// Bytes of an encoded message that are not payload, at most: two stream and sequence fields, times and tags.
 const MESSAGE_OVERHEAD: usize = 96;
@@ -31,8 +32,8 @@ pub struct OutgoingMessage {
     pub conversation: String,
     /// Which way it is to go.
     pub route: Route,
-    /// The id of the `send`.
-    pub request_id: Option<Id>,
+    /// The `send`, to which the node answers and reports the delivery.
+    pub command: ReplyTo,
 }
 
 impl OutgoingMessage {
@@ -100,7 +101,7 @@ pub(crate) mod testing {
             reply_to: String::new(),
             conversation: String::new(),
             route: Route::Auto,
-            request_id: None,
+            command: ReplyTo::PARENT,
         }
     }
 }

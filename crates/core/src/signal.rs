@@ -6,15 +6,17 @@
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_protocol::{Id, Request};
+use p2p_node_protocol::Request;
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::record::SignedRecord;
 
+use crate::client_id::ClientId;
 use crate::directory::record_table::Change;
 use crate::effect::ExitCode;
 use crate::gate::pending_verification::{GossipMessage, MailRequest, OfferedRecord};
 use crate::input::Token;
+use crate::replies::reply_to::ReplyTo;
 
 /// News for the components above the one that raises it.
 #[derive(Debug)]
@@ -54,10 +56,10 @@ pub(crate) enum Signal {
     AcksFor { account: Address, streams: Vec<StreamId> },
     /// A copy of this process used our frame counters.
     CountersReused,
-    /// A command that waited for `ready`.
-    CommandReleased(Box<Request>),
-    /// A `shutdown` that waited for `ready`, with its id.
-    ShutdownReleased(Option<Id>),
+    /// A command of a client that waited for `ready`.
+    CommandReleased(ClientId, Box<Request>),
+    /// A `shutdown` that waited for `ready`.
+    ShutdownReleased(ReplyTo),
     /// Stdin ended before `ready`.
     StdinClosed,
     /// The node must not or cannot run any longer.

@@ -8,6 +8,7 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::StatusReport;
 
+use crate::client_id::ClientId;
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gossip::Gossip;
@@ -69,10 +70,10 @@ impl Snapshot {
         }
     }
 
-    /// Returns the answer to `status`. Addresses and topics that do not fit into a line of the
-    /// parent are left out.
-    pub(crate) fn report(self, cx: &Cx) -> StatusReport {
-        let mut room = cx.room_for_lists();
+    /// Returns the answer to `status`. Addresses and topics that do not fit into a line of
+    /// the client are left out.
+    pub(crate) fn report(self, client: ClientId, cx: &Cx) -> StatusReport {
+        let mut room = cx.room_for_lists(Some(client));
         let addrs = self.addrs.iter().map(ToString::to_string).filter(|addr| room.fits(addr)).collect();
         let topics = self.topics.into_iter().filter(|topic| room.fits(topic)).collect();
         StatusReport {

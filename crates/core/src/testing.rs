@@ -6,6 +6,7 @@ use p2p_node_protocol::{Event, Role};
 use p2p_node_wire::identity::testing::{NOW_SECS, agent, binding, node};
 use p2p_node_wire::time::Instant;
 
+use crate::client_id::ClientId;
 use crate::effect::Effect;
 use crate::gate::address_scope::AddressScope;
 use crate::input::Now;
@@ -66,9 +67,14 @@ impl Core {
 
     /// Writes the queued lines and returns their events.
     pub(crate) fn lines(&mut self) -> Vec<Event> {
+        self.lines_by_client().into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// Writes the queued lines and returns their events, each with its client.
+    pub(crate) fn lines_by_client(&mut self) -> Vec<(ClientId, Event)> {
         self.cx.flush_output();
         let lines = |effect: Effect| match effect {
-            Effect::Emit { event, .. } => Some(event),
+            Effect::Emit { client, event, .. } => Some((client, event)),
             _ => None,
         };
         self.effects().into_iter().filter_map(lines).collect()

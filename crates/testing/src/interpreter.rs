@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{Effect, ExitCode, NetworkCommand, Verdict};
 use p2p_node_core::input::Token;
@@ -18,7 +19,7 @@ pub trait Interpreter {
     /// Executes an effect.
     fn execute(&mut self, node: usize, effect: Effect) {
         match effect {
-            Effect::Emit { event, numbered } => self.emit(node, event, numbered),
+            Effect::Emit { client, event, numbered } => self.emit(node, client, event, numbered),
             Effect::Crypto(task) => self.crypto(node, task),
             Effect::PersistHighestSeen(row) => self.store(node, Change::HighestSeen(row)),
             Effect::PersistMessage { number, mail } => self.store(node, Change::Message(number, mail)),
@@ -60,7 +61,7 @@ pub trait Interpreter {
     }
 
     /// `Effect::Emit`.
-    fn emit(&mut self, node: usize, event: Event, numbered: bool);
+    fn emit(&mut self, node: usize, client: ClientId, event: Event, numbered: bool);
     /// `Effect::Crypto`.
     fn crypto(&mut self, node: usize, task: CryptoTask);
     /// `Effect::Exit`.

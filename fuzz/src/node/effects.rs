@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_core::ANNOUNCEMENTS;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::Token;
@@ -18,7 +19,7 @@ use super::super::material::{NETWORK, PARTIES, party};
 use super::{MAX_TRACKED, World};
 
 impl Interpreter for World {
-    fn emit(&mut self, _node: usize, event: Event, numbered: bool) {
+    fn emit(&mut self, _node: usize, _client: ClientId, event: Event, numbered: bool) {
         self.unread += 1;
         self.ledger.on_event(&event, numbered);
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::input::{Input, Now, PublishOutcome, Token};
 use p2p_node_core::{Core, CoreConfig, KeySource};
@@ -197,7 +198,7 @@ impl World {
         if self.unread > 0 {
             busy = true;
             let lines = std::mem::take(&mut self.unread);
-            self.handle(Input::Written { lines });
+            self.handle(Input::Written { client: ClientId::PARENT, lines });
         }
         busy
     }
@@ -249,7 +250,7 @@ impl World {
         self.handle(Input::Signal);
         self.handle(Input::ListenFailed { reason: "late".to_owned() });
         let late = decode_request(br#"{"type":"ping","id":"late"}"#).expect("a command");
-        self.handle(Input::Command(late));
+        self.handle(Input::Command { client: ClientId::PARENT, request: late });
         self.core.handle_timeout(self.now);
         assert!(self.core.poll_effect().is_none(), "an effect after the exit");
         assert_eq!(self.core.poll_timeout(), None);

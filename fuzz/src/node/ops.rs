@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::line::decode_request;
@@ -39,18 +40,18 @@ impl World {
 
     /// Writes a line, if the core accepts commands: otherwise the node would not read it.
     pub(super) fn write_line(&mut self, line: &[u8]) {
-        if !self.core.can_accept_command() {
+        if !self.core.can_accept_command(ClientId::PARENT) {
             return;
         }
         let all_read = self.is_cooperative && self.unread == 0;
         match decode_request(line) {
             Ok(request) => {
                 self.ledger.used(request.id.as_ref(), all_read);
-                self.handle(Input::Command(request));
+                self.handle(Input::Command { client: ClientId::PARENT, request });
             }
             Err(error) => {
                 self.ledger.used(error.id.as_ref(), all_read);
-                self.handle(Input::BadLine(error));
+                self.handle(Input::BadLine { client: ClientId::PARENT, error });
             }
         }
     }
@@ -61,12 +62,12 @@ impl World {
             0..=119 => {
                 let lines = self.unread.min(source.byte().into());
                 self.unread -= lines;
-                self.handle(Input::Written { lines });
+                self.handle(Input::Written { client: ClientId::PARENT, lines });
             }
             120..=199 => self.listen(),
             200..=219 => self.handle(Input::Degraded { reason: source.text() }),
             220..=229 => self.handle(Input::ListenFailed { reason: source.text() }),
-            230..=234 if self.core.can_accept_command() => self.handle(Input::StdinClosed),
+            230..=234 if self.core.can_accept_command(ClientId::PARENT) => self.handle(Input::StdinClosed),
             235..=239 => {
                 self.forced = true;
                 self.handle(Input::StdoutClosed { broken: source.flag() });

@@ -9,6 +9,7 @@ use super::codec::RowError;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::mail::outbound::stream::Name;
 use p2p_node_core::outgoing::OutgoingMessage;
+use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_wire::envelope::Encoding;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
@@ -149,7 +150,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
         reply_to,
         conversation,
         route,
-        request_id: None,
+        command: ReplyTo::PARENT,
     };
     Ok(PersistedMessage {
         recipient,

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::io::disk::testing::synced;
 use p2p_node_core::outgoing::OutgoingMessage;
+use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_wire::envelope::Encoding;
 
 /// Whose store it is.
@@ -42,7 +43,7 @@ pub(super) fn some_mail() -> PersistedMessage {
         reply_to: String::new(),
         conversation: String::new(),
         route: Route::Auto,
-        request_id: None,
+        command: ReplyTo::PARENT,
     };
     PersistedMessage {
         recipient: Address::repeat_byte(1),

@@ -10,10 +10,7 @@ use serde_json::value::RawValue;
 use crate::cx::Cx;
 use crate::gate::access_list::AccessRule;
 use crate::gate::sender::Sender;
-use crate::replies::{line_bytes, raw_line_bytes};
-
-/// Bytes of a `message` beside what others choose, at most: names, ids and numbers, and room for more of them.
-const MESSAGE_LINE_BYTES: usize = 1024;
+use crate::replies::message_line_bound;
 
 /// A message as the parent reads it, and the size of its payload.
 pub(crate) fn message_event(
@@ -40,8 +37,7 @@ pub(crate) fn message_event(
     };
     let bytes = data.get().len();
     let texts = [&message.kind, &message.reply_to, &message.conversation, topic.unwrap_or_default()];
-    let texts: usize = texts.into_iter().map(line_bytes).sum();
-    if MESSAGE_LINE_BYTES + texts + raw_line_bytes(data.get()) > cx.replies.max_line {
+    if message_line_bound(texts, data.get()) > cx.replies.clients.parent.max_line {
         return Err(ErrorCode::MessageTooLarge);
     }
     let text = |text: String| Some(text).filter(|text| !text.is_empty());

@@ -23,7 +23,7 @@ impl Gossip {
         cx: &mut Cx,
     ) -> Result<(), Box<NoRoom>> {
         let now = cx.now;
-        let id = draft.request_id.clone();
+        let command = draft.command.clone();
         let give_up = draft.expires.min(now.mono + TOPIC_HOLD);
         let message_id = self.broadcasts.accept(topic, draft, give_up)?;
         let number = peers.subscribers(topic);
@@ -31,7 +31,7 @@ impl Gossip {
             peers.connect_soon(cx);
         }
         cx.stats.count(Counter::BroadcastsAccepted);
-        cx.answer(id, "send", |answer| {
+        cx.answer(command, "send", |answer| {
             answer.message_id = Some(message_id);
             answer.peers = Some(number);
         });

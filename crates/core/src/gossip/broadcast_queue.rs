@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node_protocol::{Id, Priority};
+use p2p_node_protocol::Priority;
 use p2p_node_wire::envelope::Batch;
 use p2p_node_wire::envelope::limits::MAX_BATCH_MESSAGES;
 use p2p_node_wire::message_id::{MessageIdPrefix, StreamNamespace, message_id, message_name};
@@ -43,12 +43,10 @@ pub struct Broadcast {
     /// Stream and sequence number of the broadcast.
     stream: Bytes,
     seq: u64,
-    draft: OutgoingMessage,
+    pub(crate) draft: OutgoingMessage,
     give_up: Instant,
     /// Message id, unique in the network.
     pub message_id: String,
-    /// Id of the `send` command.
-    pub request_id: Option<Id>,
 }
 
 #[derive(Debug)]
@@ -139,18 +137,10 @@ impl BroadcastQueue {
         let seq = numbers.next;
         numbers.next += 1;
         let message_id = message_id(&numbers.name, seq);
-        let request_id = draft.request_id.clone();
         let stream = numbers.stream.clone();
         topic.bytes += draft.size();
         topic.earliest = topic.earliest.min(give_up);
-        topic.queue.push_back(Broadcast {
-            stream,
-            seq,
-            draft,
-            give_up,
-            message_id: message_id.clone(),
-            request_id,
-        });
+        topic.queue.push_back(Broadcast { stream, seq, draft, give_up, message_id: message_id.clone() });
         Ok(message_id)
     }
 

@@ -11,6 +11,7 @@ use crate::gossip::Gossip;
 use crate::gossip::broadcast_queue::Broadcast;
 use crate::input::{PublishOutcome, Token};
 use crate::peers::Peers;
+use crate::replies::reply_to::ReplyTo;
 
 impl Gossip {
     /// Sends one frame of each topic that has broadcasts and subscribers.
@@ -76,9 +77,10 @@ pub(crate) fn report_broadcast_failed(
     code: ErrorCode,
     cx: &mut Cx,
 ) {
-    cx.emit_delivery(Delivery {
+    let ReplyTo { client, id } = broadcast.draft.command;
+    let delivery = Delivery {
         message_id: broadcast.message_id,
-        request_id: broadcast.request_id,
+        request_id: id,
         state,
         code: Some(code),
         message: None,
@@ -86,5 +88,6 @@ pub(crate) fn report_broadcast_failed(
         route: Some(Route::Gossip),
         redelivered: false,
         delivered_as: None,
-    });
+    };
+    cx.emit_delivery(client, delivery);
 }

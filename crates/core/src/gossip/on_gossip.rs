@@ -1,7 +1,7 @@
 //! Received gossip: records on the announcements topic, frames on every other topic. Each message
 //! gets one verdict.
 
-use p2p_node_protocol::{Counter, ErrorCode, Event, Route};
+use p2p_node_protocol::{Counter, ErrorCode, Route};
 use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
 use p2p_node_wire::envelope::{Batch, Frame, Payload, Scope};
 
@@ -17,6 +17,7 @@ use crate::gossip::Gossip;
 use crate::input::Token;
 use crate::local::Local;
 use crate::peers::Peers;
+use crate::replies::client::Client;
 use crate::signal::Signal;
 use crate::topics::is_reserved;
 use crate::topics::{ANNOUNCEMENTS, MESSAGES};
@@ -149,12 +150,13 @@ impl Gossip {
                 Ok((message, bytes)) => {
                     cx.stats.count(Counter::BroadcastsReceived);
                     let class = gate.effective_priority(sender.address, &message, cx);
-                    cx.replies.output.broadcast(class, Event::Message(message), bytes);
+                    cx.emit_broadcast(class, message, bytes);
                 }
                 Err(code) => {
                     cx.stats.count(Counter::BroadcastsRefused);
                     if code == ErrorCode::MessageTooLarge {
-                        cx.replies.output.too_long();
+                        let each = |client: &mut Client, ()| client.output.too_long();
+                        cx.replies.clients.each((), each);
                     }
                 }
             }

@@ -1,34 +1,35 @@
 //! The commands `subscribe` and `unsubscribe`.
 
-use p2p_node_protocol::{ErrorCode, Id};
+use p2p_node_protocol::ErrorCode;
 
 use crate::cx::Cx;
 use crate::effect::NetworkCommand;
 use crate::gossip::Gossip;
 use crate::local::Local;
 use crate::peers::Peers;
+use crate::replies::reply_to::ReplyTo;
 use crate::topics::check_topic;
 
 impl Gossip {
     pub(crate) fn subscribe(
         &mut self,
-        id: Option<Id>,
+        command: ReplyTo,
         topic: String,
         local: &mut Local,
         peers: &mut Peers,
         cx: &mut Cx,
     ) {
         if let Err(message) = check_topic(&topic) {
-            return cx.refuse(id, ErrorCode::InvalidArgument, message);
+            return cx.refuse(command, ErrorCode::InvalidArgument, message);
         }
         if self.subscribed.len() >= crate::MAX_SUBSCRIPTIONS && !self.subscribed.contains(&topic) {
             let message = format!(
                 "at most {} topics can be subscribed to; unsubscribe from one first",
                 crate::MAX_SUBSCRIPTIONS
             );
-            return cx.refuse(id, ErrorCode::Busy, message);
+            return cx.refuse(command, ErrorCode::Busy, message);
         }
-        cx.answer(id, "subscribe", |_| {});
+        cx.answer(command, "subscribe", |_| {});
         if self.subscribed.insert(topic.clone()) && !crate::topics::is_reserved(&topic) {
             cx.network(NetworkCommand::Subscribe { topic });
             peers.connect_soon(cx);
@@ -37,12 +38,12 @@ impl Gossip {
         }
     }
 
-    pub(crate) fn unsubscribe(&mut self, id: Option<Id>, topic: &str, local: &mut Local, cx: &mut Cx) {
+    pub(crate) fn unsubscribe(&mut self, command: ReplyTo, topic: &str, local: &mut Local, cx: &mut Cx) {
         if self.subscribed.remove(topic) && !crate::topics::is_reserved(topic) {
             cx.network(NetworkCommand::Unsubscribe { topic: topic.to_owned() });
             let topics = self.subscribed.clone();
             local.advertise_topics(&topics, cx);
         }
-        cx.answer(id, "unsubscribe", |_| {});
+        cx.answer(command, "unsubscribe", |_| {});
     }
 }

@@ -1,6 +1,7 @@
 use p2p_node_protocol::{ErrorCode, Event};
 
 use crate::effect::{Effect, NetworkCommand};
+use crate::replies::reply_to::ReplyTo;
 use crate::testing::core;
 use crate::topics::MESSAGES;
 use crate::{Core, MAX_SUBSCRIPTIONS};
@@ -15,7 +16,7 @@ fn a_topic_is_subscribed_to_once_and_the_topics_of_nodes_never() {
     let mut core = core();
     let Core { gossip, local, peers, cx, .. } = &mut core;
     for topic in ["news", "news", MESSAGES] {
-        gossip.subscribe(None, topic.to_owned(), local, peers, cx);
+        gossip.subscribe(ReplyTo::PARENT, topic.to_owned(), local, peers, cx);
     }
     assert_eq!(gossip.subscribed.len(), 2);
     assert_eq!(subscribes(&core.effects()), 1);
@@ -26,7 +27,7 @@ fn a_topic_above_the_limit_is_refused_as_busy() {
     let mut core = core();
     let Core { gossip, local, peers, cx, .. } = &mut core;
     for number in 0..=MAX_SUBSCRIPTIONS {
-        gossip.subscribe(None, format!("topic {number}"), local, peers, cx);
+        gossip.subscribe(ReplyTo::PARENT, format!("topic {number}"), local, peers, cx);
     }
     assert_eq!(gossip.subscribed.len(), MAX_SUBSCRIPTIONS);
     let busy = |event: &Event| matches!(event, Event::Error(error) if error.code == ErrorCode::Busy);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Id, MAX_CAPABILITIES, MAX_CAPABILITIES_BYTES};
+use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, MAX_CAPABILITIES, MAX_CAPABILITIES_BYTES};
 use p2p_node_wire::envelope::{Hello, WIRE_VERSION};
 use p2p_node_wire::record::{MAX_RECORD_TAG_BYTES, MAX_RECORD_TAGS};
 use prost::Message as _;
@@ -13,6 +13,7 @@ use crate::cx::Cx;
 use crate::effect::{Effect, NetworkCommand};
 use crate::highest_seen::HighestSeen;
 use crate::local::Local;
+use crate::replies::reply_to::ReplyTo;
 use crate::topics::ANNOUNCEMENTS;
 
 // Topics keep most of the tags of a record and half of their bytes.
@@ -39,13 +40,13 @@ pub fn check_capabilities(capabilities: &[String]) -> Result<(), String> {
 
 impl Local {
     /// Sets the capabilities that our record names, instead of those set before.
-    pub(crate) fn set_capabilities(&mut self, id: Option<Id>, capabilities: Vec<String>, cx: &mut Cx) {
+    pub(crate) fn set_capabilities(&mut self, command: ReplyTo, capabilities: Vec<String>, cx: &mut Cx) {
         if let Err(message) = check_capabilities(&capabilities) {
-            return cx.refuse(id, ErrorCode::InvalidArgument, message);
+            return cx.refuse(command, ErrorCode::InvalidArgument, message);
         }
         let left_out = self.record.set_capabilities(capabilities, cx.now);
         cx.stats.add(Counter::TopicsNotInRecord, left_out as u64);
-        cx.answer(id, "capabilities", |_| {});
+        cx.answer(command, "capabilities", |_| {});
     }
 
     pub(crate) fn advertise_topics(&mut self, topics: &BTreeSet<String>, cx: &mut Cx) {

@@ -4,6 +4,7 @@ use super::*;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Command, Connect, Request};
 
+use crate::client_id::ClientId;
 use crate::effect::{Effect, ExitCode, NetworkCommand};
 use crate::input::Input;
 use crate::signal::Signal;
@@ -63,7 +64,8 @@ fn a_record_is_put_into_the_dht_when_it_is_new() {
 #[test]
 fn a_node_whose_binding_expires_publishes_nothing_more() {
     let mut core = core_with(|config| config.agent = None);
-    core.handle(Input::Command(Request { id: None, command: Command::Connect(Connect::default()) }), START);
+    let request = Request { id: None, command: Command::Connect(Connect::default()) };
+    core.handle(Input::Command { client: ClientId::PARENT, request }, START);
     core.handle(Input::Listening { addrs: vec![addr(1)] }, START);
     let peer = PeerId::random();
     core.handle(Input::Connected { peer, dialer: false }, START);

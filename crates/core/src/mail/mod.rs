@@ -146,7 +146,7 @@ impl Mail {
             || !self.deferred_responses.is_empty()
             || self.delivery.len() > 0
             || self.delivery.has_pending_acks()
-            || cx.replies.output.awaits_receipts()
+            || cx.replies.clients.parent.output.awaits_receipts()
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Id, Level, Route};
+use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Level, Route};
 
 use crate::cx::Cx;
 use crate::effect::{Effect, ExitCode};
@@ -17,13 +17,14 @@ use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::{Accepted, Completed, PersistedMessage};
 use crate::mail::outbound::stream::{Name, Renamed};
 use crate::outgoing::OutgoingMessage;
+use crate::replies::reply_to::ReplyTo;
 use crate::signal::Signal;
 
 /// A change that the store has not committed.
 #[derive(Debug)]
 enum Waiting {
     /// An accepted message, and the `send` command that the node answers after the commit.
-    Mail { recipient: Address, accepted: Accepted, id: Option<Id>, route: Route },
+    Mail { recipient: Address, accepted: Accepted, command: ReplyTo, route: Route },
     /// New numbers of a message that was committed before. No command waits for this change.
     Renamed,
     /// A checkpoint of a received stream.
@@ -91,15 +92,15 @@ impl Mail {
         recipient: Address,
         accepted: Accepted,
         draft: Option<OutgoingMessage>,
-        id: Option<Id>,
+        command: ReplyTo,
         route: Route,
         cx: &mut Cx,
     ) {
-        let Some(draft) = draft else { return self.reply_accepted(recipient, accepted, id, route, cx) };
+        let Some(draft) = draft else { return self.reply_accepted(recipient, accepted, command, route, cx) };
         let number = self.store_mail(recipient, (accepted.stream, accepted.seq), None, draft, cx);
         // The id stays in use, and counts against the limit, until the node answers.
-        cx.replies.open_sends.extend(id.clone());
-        self.pending_writes.push(number, Waiting::Mail { recipient, accepted, id, route });
+        cx.replies.clients.open_send(&command);
+        self.pending_writes.push(number, Waiting::Mail { recipient, accepted, command, route });
     }
 
     /// Persists the new numbers of messages, so that the next process sends them under the same
@@ -145,13 +146,13 @@ impl Mail {
         &mut self,
         recipient: Address,
         accepted: Accepted,
-        id: Option<Id>,
+        command: ReplyTo,
         route: Route,
         cx: &mut Cx,
     ) {
         cx.stats.count(Counter::MailAccepted);
         self.recipients_to_flush.insert(recipient);
-        cx.answer(id, "send", |answer| {
+        cx.answer(command, "send", |answer| {
             answer.message_id = Some(accepted.message_id);
             answer.delivery = Some("accepted".to_owned());
             answer.route = Some(route);
@@ -161,9 +162,9 @@ impl Mail {
     pub(crate) fn on_persisted(&mut self, upto: u64, gate: &mut Gate, cx: &mut Cx) {
         while let Some(waiting) = self.pending_writes.next_upto(upto) {
             match waiting {
-                Waiting::Mail { recipient, accepted, id, route } => {
+                Waiting::Mail { recipient, accepted, command, route } => {
                     if self.outbox.keep(&recipient, &accepted.stream, accepted.seq) {
-                        self.reply_accepted(recipient, accepted, id, route, cx);
+                        self.reply_accepted(recipient, accepted, command, route, cx);
                     }
                 }
                 Waiting::Renamed => {}
@@ -175,12 +176,12 @@ impl Mail {
     pub(crate) fn on_persist_failed(&mut self, upto: u64, reason: &str, cx: &mut Cx) {
         while let Some(waiting) = self.pending_writes.next_upto(upto) {
             match waiting {
-                Waiting::Mail { recipient, accepted, id, .. } => {
+                Waiting::Mail { recipient, accepted, command, .. } => {
                     if self.outbox.rollback(&recipient, &accepted.stream, accepted.seq) {
                         cx.stats.count(Counter::MailNotKept);
                         let message =
                             format!("message not accepted: disk write failed: {reason}; send it again later");
-                        cx.refuse_send(id, ErrorCode::DiskFull, message);
+                        cx.refuse_send(command, ErrorCode::DiskFull, message);
                     }
                 }
                 // This process still uses the new numbers. The next process sends the message under
@@ -194,11 +195,11 @@ impl Mail {
     /// Fails every `send` and `ack` that still waits for the store, because the node closes.
     pub(crate) fn fail_unpersisted(&mut self, cx: &mut Cx) {
         while let Some(waiting) = self.pending_writes.next_upto(u64::MAX) {
-            let Waiting::Mail { recipient, accepted, id, .. } = waiting else { continue };
+            let Waiting::Mail { recipient, accepted, command, .. } = waiting else { continue };
             self.outbox.rollback(&recipient, &accepted.stream, accepted.seq);
             forget(&accepted, cx);
             cx.refuse_send(
-                id,
+                command,
                 ErrorCode::ShuttingDown,
                 "message not accepted: the node closed before it was persisted",
             );

@@ -1,3 +1,4 @@
+use crate::client_id::ClientId;
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Priority};
@@ -6,6 +7,7 @@ use p2p_node_wire::time::Instant;
 use crate::Core;
 use crate::effect::{Effect, ExitCode, NetworkCommand};
 use crate::outgoing::testing::draft;
+use crate::replies::reply_to::ReplyTo;
 use crate::signal::Signal;
 use crate::testing::{core, core_with};
 
@@ -15,7 +17,7 @@ const RECIPIENT: Address = Address::repeat_byte(9);
 fn a_message_to_an_unknown_agent_looks_it_up_and_expires_as_not_found() {
     let mut core = core();
     let Core { mail, local, directory, peers, gossip, cx, .. } = &mut core;
-    cx.replies.protocol_v1 = true;
+    cx.replies.clients.parent.protocol_v1 = true;
     let message = draft(Priority::Medium, 10, Instant::from_secs(1));
     mail.admit_mail(RECIPIENT, message, cx).expect("room");
     mail.send_mail_due(local, directory, peers, gossip, cx);
@@ -36,7 +38,8 @@ fn with_a_store_a_message_is_accepted_when_it_is_persisted() {
     let mut core = core_with(|config| config.durable = true);
     let Core { mail, gate, cx, .. } = &mut core;
     let message = draft(Priority::Medium, 10, Instant::from_secs(1));
-    let message = crate::outgoing::OutgoingMessage { request_id: Some("1".into()), ..message };
+    let command = ReplyTo::new(ClientId::PARENT, Some("1".into()));
+    let message = crate::outgoing::OutgoingMessage { command, ..message };
     mail.admit_mail(RECIPIENT, message, cx).expect("room");
     assert!(matches!(cx.effects.pop_front(), Some(Effect::PersistMessage { number: 1, .. })));
     assert!(mail.recipients_to_flush.is_empty(), "the message waits for the store");

@@ -6,6 +6,7 @@ use p2p_node_wire::time::Instant;
 
 use crate::Phase;
 use crate::capacity::{NoRoom, Wait};
+use crate::client_id::ClientId;
 use crate::cx::Cx;
 use crate::gossip::Gossip;
 use crate::mail::Mail;
@@ -36,12 +37,15 @@ impl Parent {
             }
         };
         let NoRoom { draft, wait } = *no_room;
-        if !wait.may_help(now.mono) || self.send_lane.is_over() || !has_subscriber(&to, peers) {
+        if !wait.may_help(now.mono)
+            || self.send_lane.is_over(draft.command.client)
+            || !has_subscriber(&to, peers)
+        {
             cx.stats.count(Counter::SendsRefused);
-            return cx.refuse_send(draft.request_id, ErrorCode::Busy, busy(&to));
+            return cx.refuse_send(draft.command, ErrorCode::Busy, busy(&to));
         }
         cx.stats.count(Counter::SendsDeferred);
-        cx.replies.open_sends.extend(draft.request_id.clone());
+        cx.replies.clients.open_send(&draft.command);
         self.send_lane.push(to, Waiting { draft, length }, now.mono);
     }
 
@@ -80,20 +84,16 @@ impl Parent {
                 }
             }
         }
-        for (to, sends) in self.send_lane.end_pause(now.mono) {
+        for (to, sends) in self.send_lane.end_pauses(now.mono) {
             refuse_waiting(&to, sends, cx);
         }
     }
 
-    /// Cancels the waiting `send` with this id. Returns `false` if there is none.
-    pub(crate) fn cancel_waiting(&mut self, target: &Id, cx: &mut Cx) -> bool {
-        let Some(waiting) = self.send_lane.cancel(target) else { return false };
+    /// Cancels the waiting `send` of a client with this id. Returns `false` if there is none.
+    pub(crate) fn cancel_waiting(&mut self, client: ClientId, target: &Id, cx: &mut Cx) -> bool {
+        let Some(waiting) = self.send_lane.cancel(client, target) else { return false };
         cx.stats.count(Counter::SendsCancelled);
-        cx.refuse_send(
-            waiting.draft.request_id,
-            ErrorCode::Cancelled,
-            "a `cancel` command ended this `send`",
-        );
+        cx.refuse_send(waiting.draft.command, ErrorCode::Cancelled, "a `cancel` command ended this `send`");
         true
     }
 
@@ -102,7 +102,7 @@ impl Parent {
         for Waiting { draft, .. } in self.send_lane.drain() {
             self.sends_abandoned = true;
             let message = "the node closed before the `send` found room";
-            cx.refuse_send(draft.request_id, ErrorCode::ShuttingDown, message);
+            cx.refuse_send(draft.command, ErrorCode::ShuttingDown, message);
         }
     }
 
@@ -151,7 +151,7 @@ fn wait_for(to: &To, draft: &OutgoingMessage, gossip: &Gossip, mail: &Mail) -> O
 fn refuse_waiting(to: &To, sends: impl IntoIterator<Item = Waiting>, cx: &mut Cx) {
     for Waiting { draft, .. } in sends {
         cx.stats.count(Counter::SendsRefusedAfterPause);
-        cx.refuse_send(draft.request_id, ErrorCode::Busy, busy(to));
+        cx.refuse_send(draft.command, ErrorCode::Busy, busy(to));
     }
 }
 

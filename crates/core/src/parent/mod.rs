@@ -1,6 +1,7 @@
-//! The parent process: its commands, the node's answers and events, and the shutdown.
+//! The parent side: the commands of the clients, the parent's pipe, and the shutdown.
 
 pub(crate) mod admission;
+pub(crate) mod client_load;
 pub(crate) mod on_access;
 pub(crate) mod on_cancel;
 pub(crate) mod on_command;
@@ -15,6 +16,7 @@ pub(crate) mod starting;
 use p2p_node_protocol::MAX_LINE_BYTES;
 use p2p_node_wire::time::Instant;
 
+use crate::client_id::ClientId;
 use crate::cx::Cx;
 use crate::lifecycle::Phase;
 use crate::timers::TimerTable;
@@ -25,11 +27,9 @@ use on_discover::Discovery;
 use send_lane::SendLane;
 use starting::DeferredCommands;
 
-/// State of the parent process and of the node's lifecycle.
+/// State of the clients' commands and of the node's lifecycle.
 #[derive(Debug)]
 pub(crate) struct Parent {
-    /// The reader of stdout has gone.
-    pub(crate) output_closed: bool,
     /// Reading stdin or writing stdout failed.
     pub(crate) pipe_broken: bool,
     /// Earliest time of the exit, so that peers can read the last answers and broadcasts.
@@ -51,7 +51,6 @@ pub(crate) struct Parent {
 impl Parent {
     pub(crate) fn new() -> Self {
         Parent {
-            output_closed: false,
             pipe_broken: false,
             stay_until: Instant::ZERO,
             receive_until: None,
@@ -67,7 +66,7 @@ impl Parent {
     pub(crate) fn timers(&self, timers: &mut TimerTable, cx: &Cx) {
         match cx.phase {
             Phase::Flushing { deadline, stay_until, .. } => {
-                let is_said = cx.replies.output.is_empty() || self.output_closed;
+                let is_said = cx.replies.clients.are_flushed();
                 return timers.enter("exit", Some(if is_said { stay_until } else { deadline }));
             }
             Phase::Starting { report_by, .. } => {
@@ -86,22 +85,22 @@ impl Parent {
         timers.enter("discoveries", self.discovery_deadline(cx));
     }
 
-    /// Returns the size of each collection, with its limit.
-    pub(crate) fn usage(&self) -> Vec<Usage> {
+    /// Returns the size of each collection of each client, with its limit.
+    pub(crate) fn usage(&self, cx: &Cx) -> Vec<Usage> {
+        cx.replies.clients.iter().flat_map(|(client, _)| self.usage_of(client)).collect()
+    }
+
+    fn usage_of(&self, client: ClientId) -> impl Iterator<Item = Usage> {
+        let (lane, deferred) = (self.send_lane.of(client), self.deferred.sends_of(client));
         [
-            ("sends that wait", self.send_lane.len(), MAX_INFLIGHT + 1),
-            (
-                "bytes of sends that wait",
-                self.send_lane.bytes(),
-                MAX_INFLIGHT_BYTES + crate::MAX_DIRECT_BYTES,
-            ),
-            ("commands that wait for ready", self.deferred.len(), 2 * MAX_INFLIGHT + 1),
-            ("bytes that wait for ready", self.deferred.bytes(), MAX_INFLIGHT_BYTES + MAX_LINE_BYTES),
-            ("discoveries", self.discoveries.len(), MAX_INFLIGHT),
+            ("sends that wait", lane.count(), MAX_INFLIGHT + 1),
+            ("bytes of sends that wait", lane.bytes(), MAX_INFLIGHT_BYTES + crate::MAX_DIRECT_BYTES),
+            ("commands that wait for ready", self.deferred.len_of(client), 2 * MAX_INFLIGHT + 1),
+            ("bytes that wait for ready", deferred.bytes(), MAX_INFLIGHT_BYTES + MAX_LINE_BYTES),
+            ("discoveries", self.discoveries_of(client), MAX_INFLIGHT),
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })
-        .collect()
     }
 }
 

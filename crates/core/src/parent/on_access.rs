@@ -1,7 +1,7 @@
 //! The commands `block`, `allow` and `unblock`, which change the access list, and `peers`, which
 //! lists connected peers and the access list.
 
-use p2p_node_protocol::{ConnectedPeer, ErrorCode, Id};
+use p2p_node_protocol::{ConnectedPeer, ErrorCode};
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -11,13 +11,14 @@ use crate::gate::access_list::{AccessRule, Subject};
 use crate::parent::on_command::{Recipient, parse_recipient};
 use crate::peers::Peers;
 use crate::replies::line_bytes;
+use crate::replies::reply_to::ReplyTo;
 
 /// Upper bound of the bytes of a peer in the answer to `peers`, without its name.
 const PEER_BYTES: usize = 256;
 
 /// Sets the access rule of an agent or node, or removes it if `rule` is `None`.
 pub(crate) fn set_access_rule(
-    id: Option<Id>,
+    to: ReplyTo,
     command: &str,
     of: &str,
     rule: Option<AccessRule>,
@@ -27,26 +28,26 @@ pub(crate) fn set_access_rule(
     let subject = match parse_recipient(of) {
         Ok(Recipient::Address(address)) => Subject::Agent(address),
         Ok(Recipient::Peer(peer)) => Subject::Node(peer),
-        Err(message) => return cx.refuse(id, ErrorCode::InvalidArgument, message),
+        Err(message) => return cx.refuse(to, ErrorCode::InvalidArgument, message),
     };
     if [Subject::Agent(cx.identity.address), Subject::Node(cx.identity.peer)].contains(&subject) {
         return cx.refuse(
-            id,
+            to,
             ErrorCode::InvalidArgument,
             "`peerId` is this agent or its node; name another one",
         );
     }
     match gate.access_list.set(subject, rule) {
-        Err(full) => return cx.refuse(id, ErrorCode::Busy, full.to_string()),
+        Err(full) => return cx.refuse(to, ErrorCode::Busy, full.to_string()),
         Ok(true) => cx.effects.push_back(Effect::PersistAccessRule { subject, rule }),
         Ok(false) => {}
     }
-    cx.answer(id, command, |_| {});
+    cx.answer(to, command, |_| {});
 }
 
-pub(crate) fn list_peers(id: Option<Id>, gate: &Gate, directory: &Directory, peers: &Peers, cx: &mut Cx) {
+pub(crate) fn list_peers(to: ReplyTo, gate: &Gate, directory: &Directory, peers: &Peers, cx: &mut Cx) {
     let now = cx.now;
-    let mut room = cx.room_for_lists();
+    let mut room = cx.room_for_lists(Some(to.client));
     let mut names = |rule| -> Vec<String> {
         let names = gate.access_list.with_rule(rule).map(|subject| subject.to_string());
         names.filter(|name| room.fits(name)).collect()
@@ -68,7 +69,7 @@ pub(crate) fn list_peers(id: Option<Id>, gate: &Gate, directory: &Directory, pee
         });
     }
     let count = peers.table.connections_len();
-    cx.answer(id, "peers", |answer| {
+    cx.answer(to, "peers", |answer| {
         answer.count = Some(count);
         answer.connected = Some(connected);
         answer.blocked = Some(blocked);

@@ -8,20 +8,22 @@ use crate::gossip::Gossip;
 use crate::gossip::broadcasting::report_broadcast_failed;
 use crate::mail::Mail;
 use crate::parent::Parent;
+use crate::replies::reply_to::ReplyTo;
 
 impl Parent {
     pub(crate) fn cancel(
         &mut self,
-        id: Option<Id>,
+        to: ReplyTo,
         target: &Id,
         gossip: &mut Gossip,
         mail: &mut Mail,
         cx: &mut Cx,
     ) {
-        let waited = self.cancel_discovery(target, cx) || self.cancel_waiting(target, cx);
-        let messages = mail.outbox.remove_where(|mail| mail.draft.request_id.as_ref() == Some(target));
+        let client = to.client;
+        let waited = self.cancel_discovery(client, target, cx) || self.cancel_waiting(client, target, cx);
+        let messages = mail.outbox.remove_where(|mail| mail.draft.command.is(client, target));
         let broadcasts =
-            gossip.broadcasts.remove_where(|broadcast| broadcast.request_id.as_ref() == Some(target));
+            gossip.broadcasts.remove_where(|broadcast| broadcast.draft.command.is(client, target));
         let cancelled = waited || !messages.is_empty() || !broadcasts.is_empty();
         for ended in messages {
             mail.report_failed(ended, DeliveryState::Failed, ErrorCode::Cancelled, cx);
@@ -29,6 +31,6 @@ impl Parent {
         for broadcast in broadcasts {
             report_broadcast_failed(broadcast, DeliveryState::Failed, ErrorCode::Cancelled, cx);
         }
-        cx.answer(id, "cancel", |answer| answer.cancelled = Some(cancelled));
+        cx.answer(to, "cancel", |answer| answer.cancelled = Some(cancelled));
     }
 }

@@ -4,10 +4,12 @@ use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{
-    Connect, Counter, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, MIN_LINE_BYTES, PROTOCOL_VERSION, Request,
+    Command, Connect, Counter, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, MIN_LINE_BYTES, PROTOCOL_VERSION,
+    Request,
 };
 use p2p_node_wire::identity::parse_address;
 
+use crate::client_id::ClientId;
 use crate::cx::Cx;
 use crate::effect::NetworkCommand;
 use crate::mail::Mail;
@@ -17,6 +19,7 @@ use crate::parent::starting::LISTEN_TIMEOUT;
 use crate::peers::Peers;
 use crate::peers::bootstrap::parse_bootstrap;
 use crate::peers::candidate::Candidate;
+use crate::replies::reply_to::ReplyTo;
 use crate::{MAX_INFLIGHT, Phase};
 
 /// The subject of a `peerId` field.
@@ -29,77 +32,80 @@ pub(crate) enum Recipient {
 impl Parent {
     /// Returns the command if the node can carry it out now. Otherwise the node has refused it, or
     /// defers it until `ready`.
-    pub(crate) fn admit_command(&mut self, request: Request, cx: &mut Cx) -> Option<Request> {
-        if is_taken(request.id.as_ref(), cx) {
+    pub(crate) fn admit_command(
+        &mut self,
+        client: ClientId,
+        request: Request,
+        cx: &mut Cx,
+    ) -> Option<(ReplyTo, Command)> {
+        if is_taken(client, request.id.as_ref(), cx) {
             return None;
         }
         let (code, message) = match (&cx.phase, &request.command) {
             (Phase::Starting { .. }, _) => {
-                self.hold(request, cx);
+                self.hold(client, request, cx);
                 return None;
             }
             (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited, _) => {
                 (ErrorCode::ShuttingDown, "the node is closing and accepts no commands")
             }
-            (Phase::Ready, _) => return Some(request),
-            (Phase::Idle, command) if command.is_allowed_before_connect() => return Some(request),
+            (Phase::Ready, _) => return Some((ReplyTo::new(client, request.id), request.command)),
+            (Phase::Idle, command) if command.is_allowed_before_connect() => {
+                return Some((ReplyTo::new(client, request.id), request.command));
+            }
             (Phase::Idle, _) => {
                 (ErrorCode::NotConnected, "the node is not connected; the first command must be `connect`")
             }
         };
-        cx.refuse(request.id, code, message);
+        cx.refuse(ReplyTo::new(client, request.id), code, message);
         None
     }
 
-    /// Returns `true` if the driver may hand over the next command, because there is capacity for
-    /// its reply, and for a waiting `send`. A parent that reads its replies and keeps its unanswered
-    /// sends within the limits in `ready` is never paused, because only one send above the limit
-    /// fills the lane.
-    pub(crate) fn can_accept_command(&self, cx: &Cx) -> bool {
-        let sends = self.send_lane.len() + self.deferred.sends() + cx.replies.output.unread_sends();
+    /// Returns `true` if the driver may hand over the next command of a client, because there is
+    /// capacity for its reply, and for a waiting `send`. A client that reads its replies and keeps
+    /// its unanswered sends within the limits in `ready` is never paused, because only one send
+    /// above the limit fills the lane.
+    pub(crate) fn can_accept_command(&self, id: ClientId, cx: &Cx) -> bool {
+        let Some(client) = cx.replies.clients.get(id) else { return false };
+        let waiting = self.send_lane.of(id).count() + self.deferred.sends_of(id).count();
         !cx.is_flushing()
-            && cx.replies.output.can_accept_command()
-            && cx.replies.open_requests.len() + cx.replies.output.unread_others() < MAX_INFLIGHT
-            && sends <= MAX_INFLIGHT
-            && !self.send_lane.is_over()
-            && !self.deferred.is_over()
+            && client.output.can_accept_command()
+            && client.open_requests.len() + client.output.unread_others() < MAX_INFLIGHT
+            && waiting + client.output.unread_sends() <= MAX_INFLIGHT
+            && !self.send_lane.is_over(id)
+            && !self.deferred.is_over(id)
     }
 }
 
 /// Reports a line that is not a command. The error carries the line's id, if one can be read,
-/// so that the parent does not wait for an answer forever.
-pub(crate) fn on_bad_line(bad: LineError, cx: &mut Cx) {
+/// so that the client does not wait for an answer forever.
+pub(crate) fn on_bad_line(client: ClientId, bad: LineError, cx: &mut Cx) {
     cx.stats.count(Counter::LinesBad);
-    if is_taken(bad.id.as_ref(), cx) {
+    if is_taken(client, bad.id.as_ref(), cx) {
         return;
     }
-    cx.replies.required.refused(bad.code);
-    let mut error = ErrorEvent { id: bad.id, ..ErrorEvent::new(bad.code, bad.message) };
-    error.details = bad.line.map(|line| serde_json::json!({ "line": line }));
-    cx.emit_error(error);
+    let details = bad.line.map(|line| serde_json::json!({ "line": line }));
+    let error = ErrorEvent { details, ..ErrorEvent::new(bad.code, bad.message) };
+    cx.refuse_with(ReplyTo::new(client, bad.id), error);
 }
 
-/// Reports an error and returns `true` if a command with this id is unanswered. The error has
-/// the id in its `details` only, because the parent would take an error with that `id` for the
-/// answer to the earlier command.
-pub(crate) fn is_taken(id: Option<&Id>, cx: &mut Cx) -> bool {
-    let Some(id) =
-        id.filter(|id| cx.replies.open_requests.contains(id) || cx.replies.open_sends.contains(id))
-    else {
-        return false;
-    };
+/// Reports an error and returns `true` if a command of the client with this id is unanswered. The
+/// error has the id in its `details` only, because the client would take an error with that `id`
+/// for the answer to the earlier command.
+pub(crate) fn is_taken(client: ClientId, id: Option<&Id>, cx: &mut Cx) -> bool {
+    let is_open = |id: &&Id| cx.replies.clients.get(client).is_some_and(|client| client.is_open(id));
+    let Some(id) = id.filter(is_open) else { return false };
     let message = "a command with this id has not been answered yet; use another id";
-    cx.replies.required.refused(ErrorCode::DuplicateId);
-    let mut error = ErrorEvent::new(ErrorCode::DuplicateId, message);
-    error.details = Some(serde_json::json!({ "id": id }));
-    cx.emit_error(error);
+    let details = Some(serde_json::json!({ "id": id }));
+    let error = ErrorEvent { details, ..ErrorEvent::new(ErrorCode::DuplicateId, message) };
+    cx.refuse_with(ReplyTo::new(client, None), error);
     true
 }
 
 impl Parent {
     pub(crate) fn connect(
         &mut self,
-        id: Option<Id>,
+        to: ReplyTo,
         connect: Connect,
         peers: &mut Peers,
         mail: &mut Mail,
@@ -107,7 +113,7 @@ impl Parent {
     ) {
         if cx.phase != Phase::Idle {
             return cx.refuse(
-                id,
+                to,
                 ErrorCode::AlreadyConnected,
                 "the node is connected already; send `connect` once",
             );
@@ -115,41 +121,42 @@ impl Parent {
         if let Some(other) = connect.protocol.filter(|version| *version != PROTOCOL_VERSION) {
             let message =
                 format!("protocol version {other} is not supported; use version {PROTOCOL_VERSION}");
-            cx.replies.required.refused(ErrorCode::UnsupportedProtocol);
-            let mut error = ErrorEvent::new(ErrorCode::UnsupportedProtocol, message);
-            error.details = Some(serde_json::json!({ "supported": [PROTOCOL_VERSION] }));
-            return cx.emit_error(ErrorEvent { id, ..error });
+            let details = Some(serde_json::json!({ "supported": [PROTOCOL_VERSION] }));
+            let error = ErrorEvent { details, ..ErrorEvent::new(ErrorCode::UnsupportedProtocol, message) };
+            return cx.refuse_with(to, error);
         }
         let max_line = connect.max_line_bytes.unwrap_or(MAX_LINE_BYTES);
         if !(MIN_LINE_BYTES..=MAX_LINE_BYTES).contains(&max_line) {
             let message =
                 format!("`maxLineBytes` must be {MIN_LINE_BYTES} to {MAX_LINE_BYTES}, not {max_line}");
-            return cx.refuse(id, ErrorCode::InvalidArgument, message);
+            return cx.refuse(to, ErrorCode::InvalidArgument, message);
         }
         let max_unacked = connect.max_unacked.unwrap_or(MAX_UNACKED);
         if !(1..=MAX_UNACKED).contains(&max_unacked) {
             let message = format!("`maxUnacked` must be 1 to {MAX_UNACKED}, not {max_unacked}");
-            return cx.refuse(id, ErrorCode::InvalidArgument, message);
+            return cx.refuse(to, ErrorCode::InvalidArgument, message);
         }
         let parsed: Result<Vec<_>, String> =
             connect.bootstrap_peers.iter().map(|text| parse_bootstrap(text)).collect();
         match parsed {
-            Err(message) => return cx.refuse(id, ErrorCode::InvalidArgument, message),
+            Err(message) => return cx.refuse(to, ErrorCode::InvalidArgument, message),
             Ok(parsed) => parsed
                 .into_iter()
                 .for_each(|(peer, addr)| peers.add_candidate(Candidate::bootstrap(peer, addr), cx)),
         }
-        cx.replies.protocol_v1 = connect.protocol.is_some();
-        cx.replies.max_line = max_line;
+        if let Some(client) = cx.replies.clients.get_mut(to.client) {
+            client.protocol_v1 = connect.protocol.is_some();
+            client.max_line = max_line;
+        }
         mail.delivery.unacked.set_limit(max_unacked);
-        self.start(connect.port, id, cx);
+        self.start(connect.port, to, cx);
     }
 
     /// Starts to listen. The node defers commands until it is ready.
-    pub(crate) fn start(&mut self, port: Option<u16>, id: Option<Id>, cx: &mut Cx) {
+    pub(crate) fn start(&mut self, port: Option<u16>, connect: ReplyTo, cx: &mut Cx) {
         let now = cx.now;
-        cx.replies.open_requests.extend(id.clone());
-        cx.phase = Phase::Starting { id, report_by: Some(now.mono + LISTEN_TIMEOUT) };
+        cx.replies.clients.open_request(&connect);
+        cx.phase = Phase::Starting { connect, report_by: Some(now.mono + LISTEN_TIMEOUT) };
         let port = port.unwrap_or(cx.identity.port);
         cx.network(NetworkCommand::Listen { port });
     }

@@ -10,12 +10,14 @@ use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Instant;
 
 use crate::MAX_INFLIGHT;
+use crate::client_id::ClientId;
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gate::Gate;
 use crate::parent::Parent;
 use crate::parent::peer_discovered::emit_peer_discovered;
 use crate::peers::Peers;
+use crate::replies::reply_to::ReplyTo;
 
 /// Longest run of a `discover` without `timeoutMs`. Our choice: longer than a lookup in the DHT
 /// takes.
@@ -31,7 +33,8 @@ const SETTLED: Duration = Duration::from_millis(250);
 /// A `discover` that is running.
 #[derive(Debug)]
 pub(crate) struct Discovery {
-    id: Option<Id>,
+    /// The command, to which the node answers.
+    command: ReplyTo,
     wanted: Wanted,
     deadline: Instant,
     /// Ends early when no more results are likely (no `timeoutMs`).
@@ -67,7 +70,7 @@ impl Wanted {
 impl Parent {
     pub(crate) fn discover(
         &mut self,
-        id: Option<Id>,
+        command: ReplyTo,
         discover: Discover,
         gate: &Gate,
         directory: &mut Directory,
@@ -78,11 +81,11 @@ impl Parent {
         let timeout = discover.timeout_ms.map_or(DEFAULT_DISCOVER, Duration::from_millis);
         if timeout > Duration::from_millis(MAX_DISCOVER_MS) {
             let message = format!("`timeoutMs` must be at most {MAX_DISCOVER_MS}");
-            return cx.refuse(id, ErrorCode::InvalidArgument, message);
+            return cx.refuse(command, ErrorCode::InvalidArgument, message);
         }
-        if self.discoveries.len() >= MAX_INFLIGHT {
+        if self.discoveries_of(command.client) >= MAX_INFLIGHT {
             return cx.refuse(
-                id,
+                command,
                 ErrorCode::Busy,
                 "too many `discover` commands are running; wait for one or cancel it",
             );
@@ -94,22 +97,22 @@ impl Parent {
             (None, Some(address), None) => match parse_address(&address) {
                 Ok(address) => Wanted::Address(address),
                 Err(error) => {
-                    return cx.refuse(id, ErrorCode::InvalidArgument, format!("`address`: {error}"));
+                    return cx.refuse(command, ErrorCode::InvalidArgument, format!("`address`: {error}"));
                 }
             },
             _ => {
                 let message = "`discover` takes at most one of `topic`, `address` and `capability`";
-                return cx.refuse(id, ErrorCode::InvalidArgument, message);
+                return cx.refuse(command, ErrorCode::InvalidArgument, message);
             }
         };
-        cx.replies.open_requests.extend(id.clone());
+        cx.replies.clients.open_request(&command);
         let deadline = now.mono + timeout;
         let (settles, retry) = match (&wanted, discover.timeout_ms) {
             (Wanted::Address(_), _) => (false, now.mono),
             (_, None) => (true, now.mono + SETTLED),
             (_, Some(_)) => (false, deadline),
         };
-        self.discoveries.push(Discovery { id, wanted, deadline, settles, retry, seen: BTreeSet::new() });
+        self.discoveries.push(Discovery { command, wanted, deadline, settles, retry, seen: BTreeSet::new() });
         let known: Vec<SignedRecord> = directory.records.iter(now.unix_ms).cloned().collect();
         for record in known {
             self.found(&record, true, gate, peers, cx);
@@ -144,22 +147,22 @@ impl Parent {
         cx: &mut Cx,
     ) {
         let now = cx.now;
-        // `end_discovery` reports the agents that this call skips while the parent does not read.
-        if !cx.replies.output.can_accept_command() {
-            return;
-        }
         let skip = if by_latest { self.discoveries.len().saturating_sub(1) } else { 0 };
         let mut tell = Vec::new();
         for discovery in self.discoveries.iter_mut().skip(skip) {
-            if discovery.wanted.matches(record, peers) && discovery.seen.insert(record.address()) {
+            // `end_discovery` reports the agents that are skipped while the client does not read.
+            if is_read(discovery, cx)
+                && discovery.wanted.matches(record, peers)
+                && discovery.seen.insert(record.address())
+            {
                 if discovery.settles {
                     discovery.retry = now.mono + SETTLED;
                 }
-                tell.push(discovery.id.clone());
+                tell.push(discovery.command.clone());
             }
         }
-        for id in tell {
-            emit_peer_discovered(record, id, gate, peers, cx);
+        for command in tell {
+            emit_peer_discovered(record, Some(command), gate, peers, cx);
         }
     }
 
@@ -177,17 +180,15 @@ impl Parent {
             return;
         }
         let knows_all = knows_all_peers(directory, peers, cx);
-        let is_done = |discovery: &Discovery| {
+        let is_done = |discovery: &Discovery, cx: &Cx| {
             let enough = match discovery.wanted {
                 Wanted::Address(_) => true,
                 _ => discovery.settles && knows_all && discovery.retry <= now.mono,
             };
-            enough && !discovery.seen.is_empty() || discovery.deadline <= now.mono
+            is_read(discovery, cx) && (enough && !discovery.seen.is_empty() || discovery.deadline <= now.mono)
         };
         // One at a time, because each may write as many lines as there are agents.
-        while cx.replies.output.can_accept_command()
-            && let Some(index) = self.discoveries.iter().position(is_done)
-        {
+        while let Some(index) = self.discoveries.iter().position(|discovery| is_done(discovery, cx)) {
             let discovery = self.discoveries.remove(index);
             end_discovery(discovery, gate, directory, peers, cx);
         }
@@ -209,34 +210,43 @@ impl Parent {
         }
     }
 
-    /// Returns when the next `discover` ends or repeats its lookup. Returns `None` while the parent
-    /// does not read, because then no `discover` can end.
+    /// Returns when the next `discover` ends or repeats its lookup. While a client does not read,
+    /// its `discover` commands cannot end.
     pub(crate) fn discovery_deadline(&self, cx: &Cx) -> Option<Instant> {
-        if !cx.replies.output.can_accept_command() {
-            return None;
-        }
-        self.discoveries.iter().map(|discovery| discovery.retry.min(discovery.deadline)).min()
+        let read = self.discoveries.iter().filter(|discovery| is_read(discovery, cx));
+        read.map(|discovery| discovery.retry.min(discovery.deadline)).min()
     }
 
-    /// Ends the `discover` with this id. Returns `false` if there is none.
-    pub(crate) fn cancel_discovery(&mut self, target: &Id, cx: &mut Cx) -> bool {
-        let Some(index) = self.discoveries.iter().position(|discovery| discovery.id.as_ref() == Some(target))
-        else {
-            return false;
-        };
+    /// Returns the number of running `discover` commands of a client.
+    pub(crate) fn discoveries_of(&self, client: ClientId) -> usize {
+        self.discoveries.iter().filter(|discovery| discovery.command.client == client).count()
+    }
+
+    /// Ends the `discover` of a client with this id. Returns `false` if there is none.
+    pub(crate) fn cancel_discovery(&mut self, client: ClientId, target: &Id, cx: &mut Cx) -> bool {
+        let is_target = |discovery: &Discovery| discovery.command.is(client, target);
+        let Some(index) = self.discoveries.iter().position(is_target) else { return false };
         let discovery = self.discoveries.remove(index);
-        cx.refuse(discovery.id, ErrorCode::Cancelled, "a `cancel` command ended this `discover`");
+        cx.refuse(discovery.command, ErrorCode::Cancelled, "a `cancel` command ended this `discover`");
         true
     }
 
     /// Ends every `discover`, because the node closes.
     pub(crate) fn abandon_discoveries(&mut self, cx: &mut Cx) {
         for discovery in std::mem::take(&mut self.discoveries) {
-            if discovery.id.is_some() {
-                cx.refuse(discovery.id, ErrorCode::ShuttingDown, "the node closed during this `discover`");
+            if discovery.command.id.is_some() {
+                let message = "the node closed during this `discover`";
+                cx.refuse(discovery.command, ErrorCode::ShuttingDown, message);
             }
         }
     }
+}
+
+/// Returns `true` if the client of this `discover` reads. A client that has gone counts as one that
+/// reads, so that its `discover` ends.
+fn is_read(discovery: &Discovery, cx: &Cx) -> bool {
+    let client = cx.replies.clients.get(discovery.command.client);
+    client.is_none_or(|client| client.output.can_accept_command())
 }
 
 /// Returns `true` if no lookup or dial is running and the node has the records of all connected
@@ -248,7 +258,7 @@ fn knows_all_peers(directory: &Directory, peers: &Peers, cx: &Cx) -> bool {
         && peers.table.connections().all(|(peer, _)| directory.records.by_peer(peer, now.unix_ms).is_some())
 }
 
-/// Reports the agents that the parent could not read earlier, and answers the command.
+/// Reports the agents that the client could not read earlier, and answers the command.
 fn end_discovery(mut discovery: Discovery, gate: &Gate, directory: &Directory, peers: &Peers, cx: &mut Cx) {
     let now = cx.now;
     let unseen: Vec<SignedRecord> = directory
@@ -259,7 +269,7 @@ fn end_discovery(mut discovery: Discovery, gate: &Gate, directory: &Directory, p
         .cloned()
         .collect();
     for record in unseen {
-        emit_peer_discovered(&record, discovery.id.clone(), gate, peers, cx);
+        emit_peer_discovered(&record, Some(discovery.command.clone()), gate, peers, cx);
     }
-    cx.answer(discovery.id, "discover", |answer| answer.count = Some(discovery.seen.len()));
+    cx.answer(discovery.command, "discover", |answer| answer.count = Some(discovery.seen.len()));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use p2p_node_protocol::{Encoding, ErrorCode, Id, MAX_TTL_MS, MessageKind, Route, Send};
+use p2p_node_protocol::{Encoding, ErrorCode, MAX_TTL_MS, MessageKind, Route, Send};
 use p2p_node_wire::envelope::{self, limits};
 
 use crate::cx::Cx;
@@ -14,6 +14,7 @@ use crate::outgoing::OutgoingMessage;
 use crate::parent::Parent;
 use crate::parent::on_command::{Recipient, parse_recipient};
 use crate::parent::send_lane::{To, Waiting};
+use crate::replies::reply_to::ReplyTo;
 use crate::topics::check_topic;
 use crate::{MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
 
@@ -21,7 +22,7 @@ impl Parent {
     /// Checks a `send`. Returns the message and its destination, or `None` if the node refused it.
     pub(crate) fn check_send(
         &mut self,
-        id: Option<Id>,
+        command: ReplyTo,
         send: Send,
         default_ttl: Duration,
         directory: &Directory,
@@ -31,12 +32,12 @@ impl Parent {
         let (data, encoding) = match payload(&send) {
             Ok(payload) => payload,
             Err(message) => {
-                cx.refuse_send(id, ErrorCode::InvalidArgument, message);
+                cx.refuse_send(command, ErrorCode::InvalidArgument, message);
                 return None;
             }
         };
         if let Err(message) = check_lengths(&send) {
-            cx.refuse_send(id, ErrorCode::InvalidArgument, message);
+            cx.refuse_send(command, ErrorCode::InvalidArgument, message);
             return None;
         }
         let kind = send.kind.unwrap_or_default();
@@ -50,7 +51,7 @@ impl Parent {
             reply_to: send.reply_to.unwrap_or_default(),
             conversation: send.conversation_id.unwrap_or_default(),
             route: send.route.unwrap_or_default(),
-            request_id: id,
+            command,
         };
         let length = send.data.get().len();
         let checked = match (send.peer_id, send.topic) {
@@ -61,7 +62,7 @@ impl Parent {
         match checked {
             Ok(to) => Some((to, Waiting { draft, length })),
             Err((code, message)) => {
-                cx.refuse_send(draft.request_id, code, message);
+                cx.refuse_send(draft.command, code, message);
                 None
             }
         }

@@ -2,28 +2,34 @@
 
 use std::collections::BTreeSet;
 
-use p2p_node_protocol::{Event, Id, PeerDiscovered};
+use p2p_node_protocol::{Event, PeerDiscovered};
 use p2p_node_wire::record::SignedRecord;
 
 use crate::cx::Cx;
 use crate::gate::Gate;
 use crate::gate::access_list::AccessRule;
 use crate::peers::Peers;
+use crate::replies::client::Client;
+use crate::replies::reply_to::ReplyTo;
 
-/// Reports an agent that the node found. `request_id` is the id of the `discover` that asked
-/// for it.
+/// Reports an agent that the node found: to the client whose `discover` asked for it, or to every
+/// client if none did.
 pub(crate) fn emit_peer_discovered(
     record: &SignedRecord,
-    request_id: Option<Id>,
+    asked: Option<ReplyTo>,
     gate: &Gate,
     peers: &Peers,
     cx: &mut Cx,
 ) {
     let peer_id = record.peer_id();
+    let (client, request_id) = match asked {
+        Some(ReplyTo { client, id }) => (Some(client), id),
+        None => (None, None),
+    };
     if request_id.is_none() && gate.access_list.of(&record.address(), &peer_id) == Some(AccessRule::Blocked) {
         return;
     }
-    let mut room = cx.room_for_lists();
+    let mut room = cx.room_for_lists(client);
     let mut fitting = |texts: &mut dyn Iterator<Item = String>| -> Vec<String> {
         texts.filter(|text| room.fits(text)).collect()
     };
@@ -47,12 +53,16 @@ pub(crate) fn emit_peer_discovered(
         expires_at_ms: record.record.expires_at_ms,
         request_id,
     };
-    if found.request_id.is_some() {
-        return cx.replies.output.tell(Event::PeerDiscovered(Box::new(found)));
+    let (is_answer, peer_id) = (found.request_id.is_some(), found.peer_id.clone());
+    let queue = |client: &mut Client, event| match is_answer {
+        true => client.output.tell(event),
+        false => client
+            .output
+            .news(event, |event| matches!(event, Event::PeerDiscovered(older) if older.peer_id == peer_id)),
+    };
+    let (clients, event) = (&mut cx.replies.clients, Event::PeerDiscovered(Box::new(found)));
+    let Some(id) = client else { return clients.each(event, queue) };
+    if let Some(client) = clients.get_mut(id) {
+        queue(client, event);
     }
-    let peer_id = found.peer_id.clone();
-    cx.replies.output.news(
-        Event::PeerDiscovered(Box::new(found)),
-        |event| matches!(event, Event::PeerDiscovered(older) if older.peer_id == peer_id),
-    );
 }

@@ -11,11 +11,14 @@ use p2p_node_wire::time::Instant;
 
 use crate::budget::Budget;
 use crate::capacity::Wait;
-use crate::command_limits::{INFLIGHT, MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
+use crate::client_id::ClientId;
+use crate::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 use crate::outgoing::OutgoingMessage;
+use crate::parent::client_load::ClientLoads;
 
-/// Number of `send` commands that one recipient or topic keeps in a lane that has been too full for
-/// [`MAX_PAUSE`]. Half of the lane, so that the rest is free for others.
+/// Number of `send` commands of a client that one recipient or topic keeps when the client has had
+/// too many for [`MAX_PAUSE`]. Half of what the client may have, so that other recipients and
+/// topics can use the rest.
 const SHARE_SENDS: usize = MAX_INFLIGHT / 2;
 /// The same limit in bytes of `data`.
 const SHARE_BYTES: usize = MAX_INFLIGHT_BYTES / 2;
@@ -37,8 +40,14 @@ type Key = (To, Priority);
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) draft: OutgoingMessage,
-    /// Bytes of its `data` as the parent wrote it.
+    /// Bytes of its `data` as the client wrote it.
     pub(crate) length: usize,
+}
+
+impl Waiting {
+    fn client(&self) -> ClientId {
+        self.draft.command.client
+    }
 }
 
 #[derive(Debug)]
@@ -49,16 +58,15 @@ struct Line {
     deadline: Instant,
 }
 
-/// All `send` commands that wait. The lane may hold one `send` more than `MAX_INFLIGHT` or
-/// `MAX_INFLIGHT_BYTES` allow: the one that stopped the reading of stdin.
+/// All `send` commands that wait. Of each client, the lane may hold one `send` more than
+/// `MAX_INFLIGHT` or `MAX_INFLIGHT_BYTES` allow: the one that stopped the reading of its commands.
 #[derive(Debug, Default)]
 pub(crate) struct SendLane {
     lines: BTreeMap<Key, Line>,
-    held: Budget,
+    /// What each client has in the lane.
+    held: ClientLoads,
     /// Key of the line that was served last.
     served: Option<Key>,
-    /// Since when the lane has been too full for the node to read stdin.
-    over_since: Option<Instant>,
 }
 
 impl SendLane {
@@ -66,17 +74,14 @@ impl SendLane {
         self.held.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.held.count()
+    /// Returns the number and the bytes of the `send` commands of a client.
+    pub(crate) fn of(&self, client: ClientId) -> Budget {
+        self.held.of(client)
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.held.bytes()
-    }
-
-    /// Returns `true` if the lane holds more than a parent may have unanswered.
-    pub(crate) fn is_over(&self) -> bool {
-        self.held.is_over(INFLIGHT)
+    /// Returns `true` if the lane holds more of a client than it may have unanswered.
+    pub(crate) fn is_over(&self, client: ClientId) -> bool {
+        self.held.is_over(client)
     }
 
     /// Returns `true` if earlier `send` commands with this destination and priority wait.
@@ -86,7 +91,7 @@ impl SendLane {
 
     /// Appends a `send` to its line.
     pub(crate) fn push(&mut self, to: To, waiting: Waiting, now: Instant) {
-        self.held.add(waiting.length);
+        self.held.add(waiting.client(), waiting.length);
         let key = (to, waiting.draft.priority);
         let fresh = || Line { sends: VecDeque::new(), since: now, deadline: now + MAX_PAUSE };
         self.lines.entry(key).or_insert_with(fresh).sends.push_back(waiting);
@@ -121,7 +126,7 @@ impl SendLane {
     }
 
     fn took(&mut self, waiting: &Waiting) {
-        self.held.remove(waiting.length);
+        self.held.remove(waiting.client(), waiting.length);
     }
 
     /// Updates the deadline of a line whose first `send` has no room. Returns `true` if it may wait
@@ -144,14 +149,14 @@ impl SendLane {
 
     /// Removes and returns all `send` commands.
     pub(crate) fn drain(&mut self) -> Vec<Waiting> {
-        (self.held, self.over_since) = (Budget::default(), None);
+        self.held = ClientLoads::default();
         std::mem::take(&mut self.lines).into_values().flat_map(|line| line.sends).collect()
     }
 
-    /// Removes and returns the `send` with this id.
-    pub(crate) fn cancel(&mut self, id: &Id) -> Option<Waiting> {
+    /// Removes and returns the `send` of a client with this id.
+    pub(crate) fn cancel(&mut self, client: ClientId, id: &Id) -> Option<Waiting> {
         let position =
-            |line: &Line| line.sends.iter().position(|waiting| waiting.draft.request_id.as_ref() == Some(id));
+            |line: &Line| line.sends.iter().position(|waiting| waiting.draft.command.is(client, id));
         let (key, index) = self.lines.iter().find_map(|(key, line)| Some((key.clone(), position(line)?)))?;
         let line = self.lines.get_mut(&key)?;
         let waiting = line.sends.remove(index)?;
@@ -162,23 +167,24 @@ impl SendLane {
         Some(waiting)
     }
 
-    /// Ends a pause of stdin that has lasted [`MAX_PAUSE`]. Removes the latest `send` commands of
-    /// the destinations that use most of the lane, until each keeps its share and the lane is not
-    /// too full. Returns the removed commands by destination.
-    pub(crate) fn end_pause(&mut self, now: Instant) -> Vec<(To, Vec<Waiting>)> {
-        if !self.is_over() {
-            self.over_since = None;
-            return Vec::new();
-        }
-        if now < *self.over_since.get_or_insert(now) + MAX_PAUSE {
-            return Vec::new();
-        }
-        self.over_since = None;
+    /// Ends the pauses that have lasted [`MAX_PAUSE`]. In a pause the node does not read from a
+    /// client. Returns the `send` commands that it removes for that, by destination.
+    pub(crate) fn end_pauses(&mut self, now: Instant) -> Vec<(To, Vec<Waiting>)> {
+        let ended = self.held.end_pauses(now);
+        ended.into_iter().flat_map(|client| self.shorten(client)).collect()
+    }
+
+    /// Removes the latest `send` commands of a client to the destinations that have most of them,
+    /// until each keeps its share and the client does not have too many. Returns the removed
+    /// commands by destination.
+    fn shorten(&mut self, client: ClientId) -> Vec<(To, Vec<Waiting>)> {
         let mut shares: BTreeMap<&To, (usize, usize)> = BTreeMap::new();
         for ((to, _), line) in &self.lines {
             let (sends, bytes) = shares.entry(to).or_default();
-            *sends += line.sends.len();
-            *bytes += line.sends.iter().map(|waiting| waiting.length).sum::<usize>();
+            for waiting in line.sends.iter().filter(|waiting| waiting.client() == client) {
+                *sends += 1;
+                *bytes += waiting.length;
+            }
         }
         let mut shares: Vec<(To, usize, usize)> =
             shares.into_iter().map(|(to, (sends, bytes))| (to.clone(), sends, bytes)).collect();
@@ -188,12 +194,12 @@ impl SendLane {
         });
         let mut out = Vec::new();
         for (to, mut sends, mut bytes) in shares {
-            if !self.is_over() {
+            if !self.is_over(client) {
                 break;
             }
             let mut cut = Vec::new();
-            while sends > SHARE_SENDS || bytes > SHARE_BYTES || self.is_over() {
-                let Some(waiting) = self.take_latest(&to) else { break };
+            while sends > SHARE_SENDS || bytes > SHARE_BYTES || self.is_over(client) {
+                let Some(waiting) = self.take_latest(&to, client) else { break };
                 sends -= 1;
                 bytes -= waiting.length;
                 cut.push(waiting);
@@ -203,14 +209,16 @@ impl SendLane {
         out
     }
 
-    /// Removes and returns the latest `send` of the lowest priority to a destination.
-    fn take_latest(&mut self, to: &To) -> Option<Waiting> {
-        let key = [Priority::Low, Priority::Medium, Priority::High]
+    /// Removes and returns the latest `send` of a client, of the lowest priority, to a destination.
+    fn take_latest(&mut self, to: &To, client: ClientId) -> Option<Waiting> {
+        let latest =
+            |key: &Key| self.lines.get(key)?.sends.iter().rposition(|waiting| waiting.client() == client);
+        let (key, index) = [Priority::Low, Priority::Medium, Priority::High]
             .into_iter()
             .map(|priority| (to.clone(), priority))
-            .find(|key| self.lines.contains_key(key))?;
+            .find_map(|key| latest(&key).map(|index| (key, index)))?;
         let line = self.lines.get_mut(&key)?;
-        let waiting = line.sends.pop_back()?;
+        let waiting = line.sends.remove(index)?;
         if line.sends.is_empty() {
             self.lines.remove(&key);
         }
@@ -218,10 +226,9 @@ impl SendLane {
         Some(waiting)
     }
 
-    /// Returns when the wait of a line, or the pause of stdin, ends next.
+    /// Returns when the wait of a line, or the pause of a client, ends next.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let pause = self.over_since.map(|since| since + MAX_PAUSE);
-        self.lines.values().map(|line| line.deadline).chain(pause).min()
+        self.lines.values().map(|line| line.deadline).chain(self.held.next_deadline()).min()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use p2p_node_protocol::{Closing, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Level};
+use p2p_node_protocol::{Closing, DeliveryState, ErrorCode, ErrorEvent, Event, Level};
 use p2p_node_wire::time::Instant;
 
 use crate::Phase;
@@ -14,8 +14,9 @@ use crate::gossip::broadcasting::report_broadcast_failed;
 use crate::mail::Mail;
 use crate::parent::Parent;
 use crate::parent::require_delivery::awaits_deliveries;
+use crate::replies::reply_to::ReplyTo;
 
-/// Longest time for the parent to read the last lines. Our choice: an SDK waits 7 s, which covers
+/// Longest time for the clients to read the last lines. Our choice: an SDK waits 7 s, which covers
 /// the drain time-out of 5 s and this.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
 
@@ -74,7 +75,7 @@ impl Parent {
 
     pub(crate) fn on_output_closed(&mut self, broken: bool, cx: &mut Cx) {
         self.pipe_broken |= broken;
-        self.output_closed = true;
+        cx.replies.clients.parent.is_gone = true;
         self.close("output", None, cx);
     }
 
@@ -105,24 +106,26 @@ impl Parent {
         }
     }
 
-    /// Starts the shutdown, unless it has started. `shutdown` is the id of the `shutdown` command.
-    pub(crate) fn close(&mut self, reason: &'static str, mut shutdown: Option<Id>, cx: &mut Cx) {
+    /// Starts the shutdown, unless it has started. `shutdown` is the command that asked for it.
+    pub(crate) fn close(&mut self, reason: &'static str, mut shutdown: Option<ReplyTo>, cx: &mut Cx) {
         let now = cx.now;
         match std::mem::replace(&mut cx.phase, Phase::Exited) {
             phase @ (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited) => {
                 cx.phase = phase;
                 return;
             }
-            Phase::Starting { id, .. } => {
+            Phase::Starting { connect, .. } => {
                 let message = "the node closed before it was ready";
-                if id.is_some() {
-                    cx.refuse(id, ErrorCode::ShuttingDown, message);
+                if connect.id.is_some() {
+                    cx.refuse(connect, ErrorCode::ShuttingDown, message);
                 }
                 shutdown = shutdown.or(self.abandon_pending(cx));
             }
             Phase::Idle | Phase::Ready => {}
         }
-        cx.replies.open_requests.extend(shutdown.clone());
+        if let Some(command) = &shutdown {
+            cx.replies.clients.open_request(command);
+        }
         self.receive_until = None;
         let deadline = match reason {
             EOF if awaits_deliveries(cx) => Instant::MAX,
@@ -141,15 +144,15 @@ impl Parent {
         self.fail_pending(gossip, mail, cx);
         let flushing = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until: now.mono };
         match std::mem::replace(&mut cx.phase, flushing) {
-            Phase::Starting { id, .. } => {
-                id.map(|id| cx.replies.open_requests.remove(&id));
+            Phase::Starting { connect, .. } => {
+                cx.replies.clients.close(&connect);
                 let shutdown = self.abandon_pending(cx);
-                cx.answer(shutdown, "shutdown", |_| {});
+                answer_shutdown(shutdown, cx);
             }
-            Phase::Closing { shutdown, .. } => cx.answer(shutdown, "shutdown", |_| {}),
+            Phase::Closing { shutdown, .. } => answer_shutdown(shutdown, cx),
             _ => {}
         }
-        cx.replies.output.close();
+        cx.replies.clients.close_output();
     }
 
     /// Ends the drain when everything accepted has ended or the drain time-out has passed. Then
@@ -172,11 +175,13 @@ impl Parent {
         let (reason, shutdown) = (*reason, shutdown.clone());
         let lost = self.has_undelivered(gossip, mail);
         self.fail_pending(gossip, mail, cx);
-        cx.answer(shutdown, "shutdown", |_| {});
-        if cx.replies.protocol_v1 {
-            cx.replies.output.tell(Event::Closing(Closing { reason: reason.to_owned() }));
-        }
-        cx.replies.output.close();
+        answer_shutdown(shutdown, cx);
+        cx.replies.clients.each(Event::Closing(Closing { reason: reason.to_owned() }), |client, event| {
+            if client.protocol_v1 {
+                client.output.tell(event);
+            }
+        });
+        cx.replies.clients.close_output();
         let code = self.exit_code(lost, gossip, mail, cx);
         let stay_until = self.stay_until.max(now.mono);
         cx.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until };
@@ -202,7 +207,7 @@ impl Parent {
         let now = cx.now;
         if let Phase::Flushing { code, deadline, stay_until } = cx.phase
             && now.mono >= stay_until
-            && (cx.replies.output.is_empty() || self.output_closed || now.mono >= deadline)
+            && (cx.replies.clients.are_flushed() || now.mono >= deadline)
         {
             // Writing the last lines may have broken the pipe.
             self.exit(if self.pipe_broken { ExitCode::Io } else { code }, mail, cx);
@@ -215,5 +220,12 @@ impl Parent {
         mail.persist_final_checkpoints(cx);
         cx.phase = Phase::Exited;
         cx.effects.push_back(Effect::Exit(code));
+    }
+}
+
+/// Answers the `shutdown` that closed the node, if one did.
+fn answer_shutdown(shutdown: Option<ReplyTo>, cx: &mut Cx) {
+    if let Some(command) = shutdown {
+        cx.answer(command, "shutdown", |_| {});
     }
 }

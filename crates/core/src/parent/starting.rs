@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use multiaddr::Multiaddr;
 use p2p_node_protocol::{
-    Command, Counter, ErrorCode, Event, Id, Level, Limits, PROTOCOL_VERSION, Ready, Request,
+    Command, Counter, ErrorCode, ErrorEvent, Event, Level, Limits, PROTOCOL_VERSION, Ready, Request,
 };
 use p2p_node_wire::time::Instant;
 
 use crate::Phase;
 use crate::budget::{Budget, Limit};
-use crate::command_limits::INFLIGHT;
+use crate::client_id::ClientId;
 use crate::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 use crate::cx::Cx;
 use crate::effect::{ExitCode, NetworkCommand};
@@ -20,6 +20,8 @@ use crate::gossip::Gossip;
 use crate::local::Local;
 use crate::mail::Mail;
 use crate::parent::Parent;
+use crate::parent::client_load::ClientLoads;
+use crate::replies::reply_to::ReplyTo;
 use crate::signal::Signal;
 
 /// Features of this node beyond the commands of the first sidecar. A parent must not rely on a
@@ -35,19 +37,19 @@ pub(crate) const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum End {
     Eof,
-    Shutdown(Option<Id>),
+    Shutdown(ReplyTo),
 }
 
-/// The deferred `send` commands that stay after a pause.
+/// The deferred `send` commands of a client that stay after a pause.
 const HALF: Limit = Limit { count: MAX_INFLIGHT / 2, bytes: MAX_INFLIGHT_BYTES / 2 };
 
 /// Commands that wait for `ready`.
 #[derive(Debug, Default)]
 pub(crate) struct DeferredCommands {
-    requests: VecDeque<Request>,
-    /// The deferred `send` commands, with the bytes of their `data`.
-    sends: Budget,
-    over_since: Option<Instant>,
+    /// The commands in their order, each with its client.
+    requests: VecDeque<(ClientId, Request)>,
+    /// The deferred `send` commands of each client, with the bytes of their `data`.
+    sends: ClientLoads,
     /// What ends the node after the commands, and when the node stops waiting for `ready`.
     end: Option<(End, Instant)>,
 }
@@ -61,73 +63,96 @@ fn data_bytes(request: &Request) -> Option<usize> {
 }
 
 impl DeferredCommands {
-    pub(crate) fn len(&self) -> usize {
-        self.requests.len()
+    /// Returns the number of deferred commands of a client.
+    pub(crate) fn len_of(&self, client: ClientId) -> usize {
+        self.requests.iter().filter(|(of, _)| *of == client).count()
     }
 
-    pub(crate) fn sends(&self) -> usize {
-        self.sends.count()
+    /// Returns `true` if a client has more deferred commands than it can have unanswered.
+    fn is_full(&self, client: ClientId) -> bool {
+        let limit = 2 * MAX_INFLIGHT;
+        self.requests.len() > limit && self.len_of(client) > limit
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.sends.bytes()
+    /// Returns the number and the bytes of the deferred `send` commands of a client.
+    pub(crate) fn sends_of(&self, client: ClientId) -> Budget {
+        self.sends.of(client)
     }
 
-    /// Returns `true` if more `send` commands wait than a parent may have unanswered.
-    pub(crate) fn is_over(&self) -> bool {
-        self.sends.is_over(INFLIGHT)
+    /// Returns `true` if more `send` commands of a client wait than it may have unanswered.
+    pub(crate) fn is_over(&self, client: ClientId) -> bool {
+        self.sends.is_over(client)
     }
 
-    fn push(&mut self, request: Request) {
+    fn push(&mut self, client: ClientId, request: Request) {
         if let Some(bytes) = data_bytes(&request) {
-            self.sends.add(bytes);
+            self.sends.add(client, bytes);
         }
-        self.requests.push_back(request);
+        self.requests.push_back((client, request));
     }
 
-    fn remove(&mut self, index: usize) -> Option<Request> {
-        let request = self.requests.remove(index)?;
+    fn remove(&mut self, index: usize) -> Option<(ClientId, Request)> {
+        let (client, request) = self.requests.remove(index)?;
         if let Some(bytes) = data_bytes(&request) {
-            self.sends.remove(bytes);
+            self.sends.remove(client, bytes);
         }
-        Some(request)
+        Some((client, request))
+    }
+
+    /// Removes the latest `send` commands of a client, down to half of its limits.
+    fn shorten(&mut self, client: ClientId) -> Vec<(ClientId, Request)> {
+        let mut removed = Vec::new();
+        let mut index = self.requests.len();
+        while index > 0 && self.sends.exceeds(client, HALF) {
+            index -= 1;
+            let is_send = |(of, request): &(ClientId, Request)| {
+                *of == client && matches!(request.command, Command::Send(_))
+            };
+            if self.requests.get(index).is_some_and(is_send) {
+                removed.extend(self.remove(index));
+            }
+        }
+        removed
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let pause = self.over_since.map(|since| since + MAX_PAUSE);
+        let pause = self.sends.next_deadline();
         self.end.as_ref().map(|(_, deadline)| *deadline).into_iter().chain(pause).min()
     }
 }
 
 impl Parent {
     /// Defers a command until `ready`. Before `ready` the node answers with errors only.
-    pub(crate) fn hold(&mut self, request: Request, cx: &mut Cx) {
-        let is_send = matches!(request.command, Command::Send(_));
+    pub(crate) fn hold(&mut self, client: ClientId, request: Request, cx: &mut Cx) {
         if self.deferred.end.is_some() {
             return refuse_held(
-                [request],
+                [(client, request)],
                 ErrorCode::ShuttingDown,
                 "the node is closing and accepts no commands",
                 cx,
             );
         }
         if let Command::Shutdown(_) = request.command {
-            cx.replies.open_requests.extend(request.id.clone());
-            self.deferred.end = Some((End::Shutdown(request.id), ready_by(cx)));
+            let command = ReplyTo::new(client, request.id);
+            cx.replies.clients.open_request(&command);
+            self.deferred.end = Some((End::Shutdown(command), ready_by(cx)));
             return;
         }
-        if self.deferred.is_over() || self.deferred.len() > 2 * MAX_INFLIGHT {
+        if self.deferred.is_over(client) || self.deferred.is_full(client) {
             return refuse_held(
-                [request],
+                [(client, request)],
                 ErrorCode::Busy,
                 "too many commands wait for `ready`; send this one again after `ready`",
                 cx,
             );
         }
-        let ids = if is_send { &mut cx.replies.open_sends } else { &mut cx.replies.open_requests };
-        ids.extend(request.id.clone());
+        let command = ReplyTo::new(client, request.id.clone());
+        match request.command {
+            Command::Send(_) => cx.replies.clients.open_send(&command),
+            _ => cx.replies.clients.open_request(&command),
+        }
         cx.stats.count(Counter::CommandsHeld);
-        self.deferred.push(request);
+        self.deferred.push(client, request);
     }
 
     /// Records that stdin ended before `ready`.
@@ -136,7 +161,7 @@ impl Parent {
         self.deferred.end.get_or_insert((End::Eof, deadline));
     }
 
-    /// Ends a pause of stdin, or the node, that has waited too long for `ready`.
+    /// Ends a pause of a client, or the node, that has waited too long for `ready`.
     pub(crate) fn keep_starting(&mut self, cx: &mut Cx) {
         let now = cx.now;
         let Phase::Starting { report_by, .. } = &mut cx.phase else { return };
@@ -150,39 +175,21 @@ impl Parent {
             };
             return self.close(reason, None, cx);
         }
-        if !self.deferred.is_over() {
-            self.deferred.over_since = None;
-            return;
-        }
-        if now.mono < *self.deferred.over_since.get_or_insert(now.mono) + MAX_PAUSE {
-            return;
-        }
-        self.deferred.over_since = None;
-        // Refuse the latest `send` commands, down to half of the limits.
-        let mut index = self.deferred.len();
-        while index > 0 && self.deferred.sends.is_over(HALF) {
-            index -= 1;
-            if self.deferred.requests.get(index).and_then(data_bytes).is_some() {
-                let request = self.deferred.remove(index);
-                cx.stats.count(Counter::SendsRefusedAfterPause);
-                refuse_held(
-                    request,
-                    ErrorCode::Busy,
-                    "the node is not ready yet; send this one again after `ready`",
-                    cx,
-                );
-            }
+        for client in self.deferred.sends.end_pauses(now.mono) {
+            let requests = self.deferred.shorten(client);
+            cx.stats.add(Counter::SendsRefusedAfterPause, requests.len() as u64);
+            let message = "the node is not ready yet; send this one again after `ready`";
+            refuse_held(requests, ErrorCode::Busy, message, cx);
         }
     }
 
-    /// Refuses every deferred command because the node ends. Returns the id of a deferred
-    /// `shutdown`.
-    pub(crate) fn abandon_pending(&mut self, cx: &mut Cx) -> Option<Id> {
+    /// Refuses every deferred command because the node ends. Returns a deferred `shutdown`, if any.
+    pub(crate) fn abandon_pending(&mut self, cx: &mut Cx) -> Option<ReplyTo> {
         let DeferredCommands { requests, end, sends, .. } = std::mem::take(&mut self.deferred);
         self.sends_abandoned |= !sends.is_empty();
         refuse_held(requests, ErrorCode::ShuttingDown, "the node closed before it was ready", cx);
         match end {
-            Some((End::Shutdown(id), _)) => id,
+            Some((End::Shutdown(command), _)) => Some(command),
             _ => None,
         }
     }
@@ -194,11 +201,17 @@ fn ready_by(cx: &Cx) -> Instant {
     now.mono + cx.identity.drain_timeout.max(MAX_PAUSE)
 }
 
-fn refuse_held(requests: impl IntoIterator<Item = Request>, code: ErrorCode, message: &str, cx: &mut Cx) {
-    for Request { id, command } in requests {
+fn refuse_held(
+    requests: impl IntoIterator<Item = (ClientId, Request)>,
+    code: ErrorCode,
+    message: &str,
+    cx: &mut Cx,
+) {
+    for (client, Request { id, command }) in requests {
+        let to = ReplyTo::new(client, id);
         match command {
-            Command::Send(_) => cx.refuse_send(id, code, message),
-            _ => cx.refuse(id, code, message),
+            Command::Send(_) => cx.refuse_send(to, code, message),
+            _ => cx.refuse(to, code, message),
         }
     }
 }
@@ -213,8 +226,8 @@ impl Parent {
         mail: &Mail,
         cx: &mut Cx,
     ) {
-        let started = match &mut cx.phase {
-            Phase::Starting { id, .. } => Some(id.take()),
+        let started = match &cx.phase {
+            Phase::Starting { connect, .. } => Some(connect.clone()),
             // A new address was added.
             Phase::Ready => None,
             // The node is closing and needs no addresses.
@@ -226,11 +239,11 @@ impl Parent {
             cx.log(Level::Warn, "network", warning);
         }
         local.set_addrs(addrs, cx);
-        if let Some(id) = started {
+        if let Some(connect) = started {
             cx.phase = Phase::Ready;
             gossip.on_ready(cx);
             emit_ready(local, mail, cx);
-            cx.answer(id, "connect", |_| {});
+            cx.answer(connect, "connect", |_| {});
             self.release_held(cx);
         }
     }
@@ -242,33 +255,32 @@ impl Parent {
         mail: &mut Mail,
         cx: &mut Cx,
     ) {
-        let id: Option<Id> = match &cx.phase {
-            Phase::Starting { id, .. } => id.clone(),
-            _ => None,
-        };
-        cx.refuse(id, ErrorCode::ListenFailed, reason);
+        match &cx.phase {
+            Phase::Starting { connect, .. } => cx.refuse(connect.clone(), ErrorCode::ListenFailed, reason),
+            _ => {
+                cx.replies.required.refused(ErrorCode::ListenFailed);
+                cx.emit_error(ErrorEvent::new(ErrorCode::ListenFailed, reason));
+            }
+        }
         self.give_up(ExitCode::Unavailable, gossip, mail, cx);
     }
 
     /// Carries out the deferred commands.
     fn release_held(&mut self, cx: &mut Cx) {
         let DeferredCommands { requests, end, .. } = std::mem::take(&mut self.deferred);
-        for request in requests {
-            if let Some(id) = &request.id
-                && !cx.replies.open_sends.remove(id)
-            {
-                cx.replies.open_requests.remove(id);
-            }
-            cx.signal(Signal::CommandReleased(Box::new(request)));
+        for (client, request) in requests {
+            cx.replies.clients.close(&ReplyTo::new(client, request.id.clone()));
+            cx.signal(Signal::CommandReleased(client, Box::new(request)));
         }
         match end {
             Some((End::Eof, _)) => cx.signal(Signal::StdinClosed),
-            Some((End::Shutdown(id), _)) => cx.signal(Signal::ShutdownReleased(id)),
+            Some((End::Shutdown(command), _)) => cx.signal(Signal::ShutdownReleased(command)),
             None => {}
         }
     }
 }
 
+/// Writes `ready` to every client, each with its own limits.
 fn emit_ready(local: &Local, mail: &Mail, cx: &mut Cx) {
     let ack = mail.manual_ack().then_some("ack");
     let ready = Ready {
@@ -280,13 +292,12 @@ fn emit_ready(local: &Local, mail: &Mail, cx: &mut Cx) {
         protocol: PROTOCOL_VERSION,
         version: cx.identity.version.clone(),
         features: ack.into_iter().chain(FEATURES).map(str::to_owned).collect(),
-        limits: Limits {
-            max_line_bytes: cx.replies.max_line,
-            max_unacked: mail.delivery.unacked.limit(),
-            ..Limits::STANDARD
-        },
+        limits: Limits { max_unacked: mail.delivery.unacked.limit(), ..Limits::STANDARD },
         addrs: local.addrs.iter().map(ToString::to_string).collect(),
         durable: mail.pending_writes.is_durable(),
     };
-    cx.replies.output.tell(Event::Ready(Box::new(ready)));
+    cx.replies.clients.each(ready, |client, mut ready| {
+        ready.limits.max_line_bytes = client.max_line;
+        client.output.tell(Event::Ready(Box::new(ready)));
+    });
 }

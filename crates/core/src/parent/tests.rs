@@ -1,9 +1,12 @@
+use crate::client_id::ClientId;
+use p2p_node_protocol::line::decode_request;
 use p2p_node_protocol::{Command, ErrorCode, Event, Id, Ping, Request, Status};
 
-use crate::Core;
 use crate::effect::ExitCode;
 use crate::lifecycle::Phase;
+use crate::replies::reply_to::ReplyTo;
 use crate::testing::core;
+use crate::{Core, MAX_INFLIGHT, MAX_PAUSE};
 
 fn request(id: &str, command: Command) -> Request {
     Request { id: Some(Id::from(id)), command }
@@ -21,8 +24,14 @@ fn codes(core: &mut Core) -> Vec<ErrorCode> {
 fn before_connect_only_commands_that_need_no_network_are_admitted() {
     let mut core = core();
     let Core { parent, cx, .. } = &mut core;
-    assert!(parent.admit_command(request("1", Command::Ping(Ping::default())), cx).is_some());
-    assert!(parent.admit_command(request("2", Command::Status(Status::default())), cx).is_none());
+    assert!(
+        parent.admit_command(ClientId::PARENT, request("1", Command::Ping(Ping::default())), cx).is_some()
+    );
+    assert!(
+        parent
+            .admit_command(ClientId::PARENT, request("2", Command::Status(Status::default())), cx)
+            .is_none()
+    );
     assert_eq!(codes(&mut core), [ErrorCode::NotConnected]);
 }
 
@@ -30,8 +39,12 @@ fn before_connect_only_commands_that_need_no_network_are_admitted() {
 fn a_command_while_the_sockets_open_is_deferred_and_comes_back_as_a_signal() {
     let mut core = core();
     let Core { parent, local, gossip, mail, cx, .. } = &mut core;
-    parent.start(None, None, cx);
-    assert!(parent.admit_command(request("1", Command::Status(Status::default())), cx).is_none());
+    parent.start(None, ReplyTo::PARENT, cx);
+    assert!(
+        parent
+            .admit_command(ClientId::PARENT, request("1", Command::Status(Status::default())), cx)
+            .is_none()
+    );
     parent.on_listening(Vec::new(), local, gossip, mail, cx);
     assert_eq!(cx.phase, Phase::Ready);
     assert_eq!(core.signals().len(), 1);
@@ -41,8 +54,10 @@ fn a_command_while_the_sockets_open_is_deferred_and_comes_back_as_a_signal() {
 fn an_id_that_is_in_use_is_refused() {
     let mut core = core();
     let Core { parent, cx, .. } = &mut core;
-    cx.replies.open_requests.insert(Id::from("1"));
-    assert!(parent.admit_command(request("1", Command::Ping(Ping::default())), cx).is_none());
+    cx.replies.clients.parent.open_requests.insert(Id::from("1"));
+    assert!(
+        parent.admit_command(ClientId::PARENT, request("1", Command::Ping(Ping::default())), cx).is_none()
+    );
     assert_eq!(codes(&mut core), [ErrorCode::DuplicateId]);
 }
 
@@ -53,4 +68,32 @@ fn a_node_that_gives_up_reports_the_first_reason_only() {
     parent.give_up(ExitCode::Config, gossip, mail, cx);
     parent.give_up(ExitCode::Io, gossip, mail, cx);
     assert!(matches!(cx.phase, Phase::Flushing { code: ExitCode::Config, .. }));
+}
+
+#[test]
+fn each_client_has_the_limits_of_deferred_sends_for_itself() {
+    let other = ClientId(7);
+    let mut core = core();
+    assert!(core.cx.replies.clients.attach(other));
+    let Core { parent, cx, .. } = &mut core;
+    parent.start(None, ReplyTo::PARENT, cx);
+    let send = |id: usize| {
+        let line = format!(r#"{{"type":"send","id":{id},"topic":"jobs","data":1}}"#);
+        decode_request(line.as_bytes()).expect("a command")
+    };
+    assert!(parent.admit_command(ClientId::PARENT, send(0), cx).is_none());
+    for id in 0..=MAX_INFLIGHT {
+        assert!(parent.can_accept_command(other, cx));
+        assert!(parent.admit_command(other, send(id), cx).is_none());
+    }
+    assert!(!parent.can_accept_command(other, cx) && parent.can_accept_command(ClientId::PARENT, cx));
+    parent.keep_starting(cx);
+    cx.now.mono += MAX_PAUSE;
+    parent.keep_starting(cx);
+    assert!(!parent.deferred.is_over(other));
+    assert_eq!(parent.deferred.sends_of(ClientId::PARENT).count(), 1);
+    let refused = MAX_INFLIGHT + 1 - parent.deferred.sends_of(other).count();
+    let lines = core.lines_by_client();
+    assert_eq!((lines.len(), refused), (MAX_INFLIGHT / 2 + 1, MAX_INFLIGHT / 2 + 1));
+    assert!(lines.iter().all(|(client, event)| *client == other && matches!(event, Event::Error(_))));
 }

@@ -39,7 +39,7 @@ fn we_are_no_candidate_of_our_own() {
 fn a_peer_without_a_record_comes_and_goes_with_one_event_each() {
     let mut core = core();
     let Core { peers, local, directory, cx, .. } = &mut core;
-    cx.replies.protocol_v1 = PROTOCOL_VERSION == 1;
+    cx.replies.clients.parent.protocol_v1 = PROTOCOL_VERSION == 1;
     let peer = PeerId::random();
     peers.on_connected(peer, false, local, directory, cx);
     assert!(peers.is_connected(&peer));

@@ -1,20 +1,23 @@
-//! Lines that the core writes to the parent: answers, errors, deliveries and peer events.
+//! Lines that the core writes to its clients: answers, errors, deliveries and peer events.
 
+pub(crate) mod client;
+pub(crate) mod clients;
 pub mod output_queue;
+pub mod reply_to;
 pub(crate) mod required;
 
-use std::collections::BTreeSet;
-
 use p2p_node_protocol::{
-    Answer, Counter, Delivery, DeliveryState, DropCounts, ErrorCode, ErrorEvent, Event, Id, Level, Log,
-    MAX_LINE_BYTES, Route,
+    Answer, Counter, Delivery, DeliveryState, DropCounts, ErrorCode, ErrorEvent, Event, Level, Log, Message,
+    Priority, Route,
 };
 
-use crate::MAX_INFLIGHT;
+use crate::client_id::ClientId;
 use crate::cx::Cx;
 use crate::effect::{Effect, NetworkCommand};
-use crate::usage::{MAX_REQUIRED, Usage};
-use output_queue::OutputQueue;
+use crate::usage::Usage;
+use clients::{Clients, MAX_CLIENTS};
+use output_queue::WriteToken;
+use reply_to::ReplyTo;
 use required::Required;
 
 /// Upper bound of the bytes of a `peer_discovered` or `status` line without its lists, with a
@@ -44,8 +47,23 @@ pub(crate) fn raw_line_bytes(json: &str) -> usize {
     json.chars().map(of_char).sum()
 }
 
+/// Bytes of a `message` line besides what others choose, at most: names, ids and numbers, and room
+/// for more of them.
+const MESSAGE_LINE_BYTES: usize = 1024;
+
+/// Returns an upper bound of the bytes of a `message` line with these texts and this `data`.
+pub(crate) fn message_line_bound(texts: [&str; 4], data: &str) -> usize {
+    MESSAGE_LINE_BYTES + texts.into_iter().map(line_bytes).sum::<usize>() + raw_line_bytes(data)
+}
+
+/// Returns an upper bound of the bytes of the line of a message.
+pub(crate) fn message_line_bytes(message: &Message) -> usize {
+    let texts = [&message.kind, &message.reply_to, &message.conversation_id, &message.topic];
+    message_line_bound(texts.map(|text| text.as_deref().unwrap_or_default()), message.data.get())
+}
+
 /// Bytes of a line that its lists may still use. The node leaves out entries that do not fit,
-/// because the parent cannot read a line that is too long.
+/// because a client cannot read a line that is too long.
 pub(crate) struct Room(usize);
 
 impl Room {
@@ -62,20 +80,11 @@ impl Room {
     }
 }
 
-/// What the node owes its parent: lines to write, and the commands that have no answer yet.
+/// What the node owes its clients, and what it records of their commands.
 #[derive(Debug)]
 pub(crate) struct Replies {
-    /// The parent's `connect` named protocol version 1. Without a version the node writes the
-    /// events of the first sidecar only.
-    pub(crate) protocol_v1: bool,
-    /// Longest line that the parent reads, in bytes.
-    pub(crate) max_line: usize,
-    /// Ids of unanswered `send` commands.
-    pub(crate) open_sends: BTreeSet<Id>,
-    /// Ids of other unanswered commands.
-    pub(crate) open_requests: BTreeSet<Id>,
-    /// Lines that wait for the writer.
-    pub(crate) output: OutputQueue,
+    /// The clients, with their lines and their unanswered commands.
+    pub(crate) clients: Clients,
     /// Outcomes for `--require-delivery`.
     pub(crate) required: Required,
     /// The node answered mail or published something since the last turn.
@@ -84,22 +93,23 @@ pub(crate) struct Replies {
 
 impl Replies {
     pub(crate) fn new(required: Required) -> Self {
-        Replies {
-            protocol_v1: false,
-            max_line: MAX_LINE_BYTES,
-            open_sends: BTreeSet::new(),
-            open_requests: BTreeSet::new(),
-            output: OutputQueue::default(),
-            required,
-            has_spoken: false,
+        Replies { clients: Clients::new(), required, has_spoken: false }
+    }
+
+    /// Records that the node refused a command. The exit code counts commands of the parent only.
+    pub(crate) fn refused(&mut self, client: ClientId, code: ErrorCode) {
+        if client == ClientId::PARENT {
+            self.required.refused(code);
         }
     }
 }
 
 impl Cx {
-    /// Returns the bytes of a line that its lists may use.
-    pub(crate) fn room_for_lists(&self) -> Room {
-        Room(self.replies.max_line.saturating_sub(LISTS_LINE_BYTES))
+    /// Returns the bytes of a line to this client, or to every client, that its lists may use.
+    pub(crate) fn room_for_lists(&self, client: Option<ClientId>) -> Room {
+        let clients = self.replies.clients.iter().filter(|(id, _)| client.is_none_or(|only| only == *id));
+        let max_line = clients.map(|(_, client)| client.max_line).min().unwrap_or_default();
+        Room(max_line.saturating_sub(LISTS_LINE_BYTES))
     }
 
     pub(crate) fn network(&mut self, effect: NetworkCommand) {
@@ -114,103 +124,134 @@ impl Cx {
     }
 
     /// Answers a command that succeeded, if it has an id.
-    pub(crate) fn answer(&mut self, id: Option<Id>, command: &str, fill: impl FnOnce(&mut Answer)) {
-        let Some(id) = id else { return };
+    pub(crate) fn answer(&mut self, to: ReplyTo, command: &str, fill: impl FnOnce(&mut Answer)) {
+        let Some(id) = to.id else { return };
+        let Some(client) = self.replies.clients.get_mut(to.client) else { return };
         let is_send = command == "send";
         if is_send {
-            self.replies.open_sends.remove(&id);
+            client.open_sends.remove(&id);
         } else {
-            self.replies.open_requests.remove(&id);
+            client.open_requests.remove(&id);
         }
         let mut answer = Answer::new(id, command);
         fill(&mut answer);
-        self.replies.output.answer(Event::Result(Box::new(answer)), is_send);
+        client.output.answer(Event::Result(Box::new(answer)), is_send);
     }
 
     /// Answers a command that failed.
-    pub(crate) fn refuse(&mut self, id: Option<Id>, code: ErrorCode, message: impl Into<String>) {
-        if let Some(id) = &id {
-            self.replies.open_requests.remove(id);
+    pub(crate) fn refuse(&mut self, to: ReplyTo, code: ErrorCode, message: impl Into<String>) {
+        self.refuse_with(to, ErrorEvent::new(code, message));
+    }
+
+    /// Answers a command that failed, with an error event that has more than code and message.
+    pub(crate) fn refuse_with(&mut self, to: ReplyTo, error: ErrorEvent) {
+        self.replies.refused(to.client, error.code);
+        let Some(client) = self.replies.clients.get_mut(to.client) else { return };
+        if let Some(id) = &to.id {
+            client.open_requests.remove(id);
         }
-        self.replies.required.refused(code);
-        let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
-        self.emit_error(error);
+        client.output.tell(Event::Error(Box::new(ErrorEvent { id: to.id, ..error })));
     }
 
     /// Answers a `send` that failed.
-    pub(crate) fn refuse_send(&mut self, id: Option<Id>, code: ErrorCode, message: impl Into<String>) {
-        if let Some(id) = &id {
-            self.replies.open_sends.remove(id);
+    pub(crate) fn refuse_send(&mut self, to: ReplyTo, code: ErrorCode, message: impl Into<String>) {
+        self.replies.refused(to.client, code);
+        let Some(client) = self.replies.clients.get_mut(to.client) else { return };
+        if let Some(id) = &to.id {
+            client.open_sends.remove(id);
         }
-        self.replies.required.refused(code);
-        let error = ErrorEvent { id, ..ErrorEvent::new(code, message) };
-        self.replies.output.answer(Event::Error(Box::new(error)), true);
+        let error = ErrorEvent { id: to.id, ..ErrorEvent::new(code, message) };
+        client.output.answer(Event::Error(Box::new(error)), true);
     }
 
-    /// Writes an error event.
+    /// Writes an error event that concerns no command, to every client.
     pub(crate) fn emit_error(&mut self, error: ErrorEvent) {
-        self.replies.output.tell(Event::Error(Box::new(error)));
+        self.replies.clients.each(Event::Error(Box::new(error)), |client, event| client.output.tell(event));
     }
 
     pub(crate) fn log(&mut self, level: Level, namespace: &str, message: impl Into<String>) {
-        self.replies.output.log(Log {
-            level,
-            namespace: namespace.to_owned(),
-            message: message.into(),
-            meta: None,
-        });
+        let log = Log { level, namespace: namespace.to_owned(), message: message.into(), meta: None };
+        self.replies.clients.each(log, |client, log| client.output.log(log));
     }
 
-    /// Reports the end of an accepted message or broadcast. A parent without protocol version 1
-    /// gets an `error` event if it failed, and nothing otherwise.
-    pub(crate) fn emit_delivery(&mut self, mut delivery: Delivery) {
-        self.replies.required.ended(delivery.state == DeliveryState::Delivered, delivery.redelivered);
+    /// Reports the end of an accepted message or broadcast to the client that sent it. A client
+    /// without protocol version 1 gets an `error` event if it failed, and nothing otherwise.
+    pub(crate) fn emit_delivery(&mut self, to: ClientId, mut delivery: Delivery) {
+        let failed = delivery.state != DeliveryState::Delivered;
+        if to == ClientId::PARENT {
+            self.replies.required.ended(!failed, delivery.redelivered);
+        }
         self.stats.count(match delivery.state {
             DeliveryState::Delivered => Counter::MailDelivered,
             DeliveryState::Expired => Counter::MailExpired,
             DeliveryState::Rejected => Counter::MailRejected,
             DeliveryState::Failed | DeliveryState::Unknown => Counter::MailFailed,
         });
-        let failed = delivery.state != DeliveryState::Delivered;
+        let Some(client) = self.replies.clients.get_mut(to) else { return };
         let code = delivery.code.unwrap_or(ErrorCode::Expired);
         let known = delivery.message.take();
         delivery.message = failed.then(|| known.unwrap_or_else(|| delivery_failure(code, delivery.route)));
-        if self.replies.protocol_v1 {
-            self.replies.output.tell(Event::Delivery(Box::new(delivery)));
+        if client.protocol_v1 {
+            client.output.tell(Event::Delivery(Box::new(delivery)));
         } else if let Some(message) = delivery.message {
-            self.emit_error(ErrorEvent {
+            client.output.tell(Event::Error(Box::new(ErrorEvent {
                 request_id: delivery.request_id,
                 message_id: Some(delivery.message_id),
                 ..ErrorEvent::new(code, message)
-            });
+            })));
         }
     }
 
-    /// Queues a peer event for a parent that uses protocol version 1.
+    /// Queues a peer event for every client that uses protocol version 1.
     pub(crate) fn emit_peer_event(&mut self, event: Event) {
-        if self.replies.protocol_v1 {
-            self.replies.output.news(event, |_| false);
-        }
+        self.replies.clients.each(event, |client, event| {
+            if client.protocol_v1 {
+                client.output.news(event, |_| false);
+            }
+        });
     }
 
-    /// Moves queued lines to the writer while it has room.
+    /// Queues a message from another agent for every client. The caller has checked that the parent
+    /// has room. `receipt` reports when the parent has it.
+    pub(crate) fn emit_mail(
+        &mut self,
+        priority: Priority,
+        message: Box<Message>,
+        bytes: usize,
+        receipt: Option<WriteToken>,
+    ) {
+        self.replies.clients.attached_mut().for_each(|client| client.copy(priority, &message, bytes));
+        self.replies.clients.parent.output.mail(priority, Event::Message(message), bytes, receipt);
+    }
+
+    /// Queues a broadcast from another agent for every client.
+    pub(crate) fn emit_broadcast(&mut self, priority: Priority, message: Box<Message>, bytes: usize) {
+        self.replies.clients.attached_mut().for_each(|client| client.copy(priority, &message, bytes));
+        self.replies.clients.parent.output.broadcast(priority, Event::Message(message), bytes);
+    }
+
+    /// Moves queued lines to the writer of each client while it has room.
     pub(crate) fn flush_output(&mut self) {
-        while let Some(event) = self.replies.output.pop() {
-            let event = match event {
-                Event::Overflow(overflow) if !self.replies.protocol_v1 => {
-                    let DropCounts { broadcasts, oversized, peer_events, log } = overflow.dropped;
-                    let message = format!(
-                        "the node dropped {broadcasts} broadcasts, {peer_events} peer events and {log} logs because the parent does not read stdout fast enough, \
-                         and {oversized} broadcasts because they do not fit into a line"
-                    );
-                    let namespace = "front".to_owned();
-                    Event::Log(Box::new(Log { level: Level::Warn, namespace, message, meta: None }))
-                }
-                other => other,
-            };
-            self.effects.push_back(Effect::Emit { event, numbered: self.replies.protocol_v1 });
+        for (id, client) in self.replies.clients.iter_mut() {
+            while let Some(event) = client.output.pop() {
+                let event = match event {
+                    Event::Overflow(overflow) if !client.protocol_v1 => overflow_log(overflow.dropped),
+                    other => other,
+                };
+                self.effects.push_back(Effect::Emit { client: id, event, numbered: client.protocol_v1 });
+            }
         }
     }
+}
+
+/// Returns the log that stands for an `overflow` event without protocol version 1.
+fn overflow_log(dropped: DropCounts) -> Event {
+    let DropCounts { broadcasts, oversized, peer_events, log } = dropped;
+    let message = format!(
+        "the node dropped {broadcasts} broadcasts, {peer_events} peer events and {log} logs because the parent does not read stdout fast enough, \
+         and {oversized} broadcasts because they do not fit into a line"
+    );
+    Event::Log(Box::new(Log { level: Level::Warn, namespace: "front".to_owned(), message, meta: None }))
 }
 
 /// Returns the standard text of a code: what happened to the message, and what to do.
@@ -234,24 +275,12 @@ fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
 }
 
 impl Replies {
-    /// Returns the size of each collection, with its limit.
+    /// Returns the size of each collection of each client, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
-        let [must, mail, topic, news, log] = self.output.lines();
-        [
-            ("commands unanswered", self.open_requests.len(), MAX_INFLIGHT + 1),
-            // The lane may hold one send above its limit, and as many sends may wait for the disk.
-            ("sends unanswered", self.open_sends.len(), 2 * MAX_INFLIGHT + 1),
-            ("unread replies", self.output.unread_others(), 2 * MAX_INFLIGHT + 1),
-            ("unread replies to sends", self.output.unread_sends(), 2 * MAX_INFLIGHT + 1),
-            ("required lines", must, MAX_REQUIRED),
-            ("lines of mail", mail, output_queue::MAIL_LINES),
-            ("lines of broadcasts", topic, output_queue::TOPIC_LINES),
-            ("lines of peer events", news, output_queue::NEWS_LINES),
-            ("lines of logs", log, output_queue::LOG_LINES),
-            ("lines at the writer", self.output.at_writer_lines(), output_queue::WRITER_LINES),
-        ]
-        .into_iter()
-        .map(|(name, size, limit)| Usage { name, size, limit })
-        .collect()
+        let clients = Usage { name: "clients", size: self.clients.len(), limit: MAX_CLIENTS };
+        self.clients.iter().flat_map(|(_, client)| client.usage()).chain([clients]).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

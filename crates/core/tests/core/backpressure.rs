@@ -22,18 +22,18 @@ fn stdin_pauses_at_max_inflight_and_every_command_is_answered() {
     let limit = mesh.lines(0, "ready")[0]["limits"]["maxInflight"].as_u64().unwrap() as usize;
     mesh.nodes[0].reads = false;
     let mut written = 0;
-    while mesh.nodes[0].core.can_accept_command() {
+    while mesh.reads_stdin(0) {
         mesh.queue_command(0, &json!({"type": "ping", "id": written}).to_string());
         written += 1;
         assert!(written <= limit, "stdin is still read");
     }
     assert_eq!(written, limit);
     mesh.advance(Duration::from_secs(600));
-    assert!(!mesh.nodes[0].core.can_accept_command());
+    assert!(!mesh.reads_stdin(0));
     assert_eq!(usage_of(&mesh, 0, "unread replies"), limit);
     mesh.nodes[0].reads = true;
     mesh.settle();
-    assert!(mesh.nodes[0].core.can_accept_command());
+    assert!(mesh.reads_stdin(0));
     let ids: Vec<&Value> =
         mesh.lines(0, "result").into_iter().map(|line| &line["id"]).filter(|id| id.is_u64()).collect();
     assert_eq!(ids, (0..limit).map(Value::from).collect::<Vec<_>>().iter().collect::<Vec<_>>());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 use p2p_node_protocol::line::{LineError, decode_request};
@@ -67,10 +68,11 @@ fn address_with_wrong_checksum_is_refused_in_every_command() {
 fn bad_line_is_answered_with_its_id_and_line_number() {
     let mut mesh = Mesh::new(1);
     let bad = decode_request(br#"{"type":"send","topic":"t","data":NaN,"id":5}"#).unwrap_err();
-    mesh.input(0, Input::BadLine(bad.at(7)));
+    mesh.input(0, Input::BadLine { client: ClientId::PARENT, error: bad.at(7) });
     let [error] = &answers(&mesh, &json!(5))[..] else { panic!("expected one answer") };
     assert_eq!((&error["code"], &error["details"]["line"]), (&json!("INVALID_JSON"), &json!(7)));
-    mesh.input(0, Input::BadLine(LineError::too_long(1 << 20, br#"{"id":"long","data":"#).at(8)));
+    let error = LineError::too_long(1 << 20, br#"{"id":"long","data":"#).at(8);
+    mesh.input(0, Input::BadLine { client: ClientId::PARENT, error });
     let [error] = &answers(&mesh, &json!("long"))[..] else { panic!("expected one answer") };
     assert_eq!((&error["code"], &error["details"]["line"]), (&json!("LINE_TOO_LONG"), &json!(8)));
 }

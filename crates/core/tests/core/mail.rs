@@ -124,7 +124,7 @@ fn recipient_that_does_not_read_slows_its_sender_and_loses_nothing() {
     // A refused message is sent again, later and in order.
     let mut step = |mesh: &mut Mesh| {
         let mut written = Vec::new();
-        while mesh.nodes[1].core.can_accept_command()
+        while mesh.reads_stdin(1)
             && written.len() < 2000
             && let Some(data) = to_send.pop_front()
         {
@@ -259,7 +259,7 @@ fn dead_recipient_does_not_delay_the_others() {
         let command =
             format!(r#"{{"type":"send","peerId":"{dead}","data":"{text}","route":"direct","id":{number}}}"#);
         let since = mesh.now;
-        while !mesh.nodes[1].core.can_accept_command() {
+        while !mesh.reads_stdin(1) {
             mesh.advance(Duration::from_millis(100));
         }
         assert!(mesh.now - since <= MAX_PAUSE, "stdin is paused for too long");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::{Input, Now, Token};
 use p2p_node_core::{Core, CoreConfig};
@@ -198,7 +199,12 @@ impl Mesh {
     pub fn queue_command(&mut self, node: usize, command: &str) {
         let request = line::decode_request(command.as_bytes()).unwrap();
         let now = self.clock_of(node);
-        self.nodes[node].core.handle(Input::Command(request), now);
+        self.nodes[node].core.handle(Input::Command { client: ClientId::PARENT, request }, now);
+    }
+
+    /// Returns `true` if the node would read the next command of its parent.
+    pub fn reads_stdin(&self, node: usize) -> bool {
+        self.nodes[node].core.can_accept_command(ClientId::PARENT)
     }
 
     pub fn send(&mut self, from: usize, to: usize, data: u64, more: &str) {
@@ -238,7 +244,9 @@ impl Mesh {
                 if reads && unread > 0 {
                     busy = true;
                     self.nodes[node].unread = 0;
-                    self.nodes[node].core.handle(Input::Written { lines: unread }, now);
+                    self.nodes[node]
+                        .core
+                        .handle(Input::Written { client: ClientId::PARENT, lines: unread }, now);
                 }
             }
             if !busy {

@@ -94,7 +94,7 @@ fn stalled_or_slow_recipient_delays_no_other_and_causes_no_pause() {
                 if to == SLOW && usage(&mesh, 1, "sends that wait") >= MAX_INFLIGHT / 2 {
                     continue;
                 }
-                assert!(mesh.nodes[1].core.can_accept_command(), "stdin is read");
+                assert!(mesh.reads_stdin(1), "stdin is read");
                 send(&mut mesh, 1, to, id, 1000);
                 id += 1;
                 to_fast += usize::from(to == FAST);
@@ -153,13 +153,13 @@ impl Writer {
     }
 
     fn write(&mut self, mesh: &mut Mesh, node: usize) {
-        while mesh.nodes[node].core.can_accept_command()
+        while mesh.reads_stdin(node)
             && let Some(command) = self.stdin.pop_front()
         {
             mesh.queue_command(node, &command.to_string());
             self.paused_since = None;
         }
-        if mesh.nodes[node].core.can_accept_command() {
+        if mesh.reads_stdin(node) {
             self.paused_since = None;
             return;
         }
@@ -210,7 +210,7 @@ fn other_commands_are_answered_while_sends_wait() {
     let mut mesh = fixture();
     mesh.send(FAST, 1, 1, "");
     let id = fill(&mut mesh, MAX_INFLIGHT, 1000);
-    assert!(mesh.nodes[1].core.can_accept_command(), "stdin is read while the parent keeps to maxInflight");
+    assert!(mesh.reads_stdin(1), "stdin is read while the parent keeps to maxInflight");
     let slow = mesh.nodes[SLOW].address.clone();
     let waiting = id - 1;
     for command in [
@@ -243,7 +243,7 @@ fn send_above_max_inflight_pauses_stdin_for_at_most_max_pause() {
     for bytes in [1000, 100_000] {
         let mut mesh = fixture();
         let mut id = 0;
-        while mesh.nodes[1].core.can_accept_command() {
+        while mesh.reads_stdin(1) {
             send(&mut mesh, 1, SLOW, id, bytes);
             id += 1;
             if id % 100 == 0 {
@@ -256,9 +256,9 @@ fn send_above_max_inflight_pauses_stdin_for_at_most_max_pause() {
         send(&mut mesh, 1, SLOW, id, bytes);
         assert_eq!(mesh.nodes[1].core.stats().get(Counter::SendsRefused), 1, "a command beyond the limit");
         mesh.advance(MAX_PAUSE - Duration::from_millis(100));
-        assert!(!mesh.nodes[1].core.can_accept_command());
+        assert!(!mesh.reads_stdin(1));
         mesh.advance(Duration::from_millis(100));
-        assert!(mesh.nodes[1].core.can_accept_command());
+        assert!(mesh.reads_stdin(1));
         assert_eq!((codes(&mesh, 1, "BUSY"), usage(&mesh, 1, "sends that wait")), (sends + 1, 0));
     }
 }
@@ -269,7 +269,7 @@ fn slow_recipient_keeps_half_of_a_full_send_lane() {
     let (mut id, mut acked, mut since) = (0, 0, Instant::ZERO);
     // The recipient acks 40 kB a second, and ten times as much waits in the lane.
     while count(&mesh, 1, Counter::SendsRefusedAfterPause) == 0 {
-        while mesh.nodes[1].core.can_accept_command() {
+        while mesh.reads_stdin(1) {
             since = mesh.now;
             send(&mut mesh, 1, SLOW, id, if id < 50 { 10_000 } else { 300_000 });
             id += 1;
@@ -344,7 +344,7 @@ fn sends_that_wait_for_stalled_disk_end_and_block_no_command() {
     mesh.connect(1, node);
     mesh.disk_writes = false;
     for id in 0..MAX_INFLIGHT as u64 + 100 {
-        assert!(mesh.nodes[node].core.can_accept_command());
+        assert!(mesh.reads_stdin(node));
         send(&mut mesh, node, 1, id, 10);
     }
     assert_eq!(usage(&mesh, node, "pending writes of messages"), MAX_INFLIGHT);

@@ -11,6 +11,7 @@ use p2p_node_core::CoreConfig;
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::outgoing::OutgoingMessage;
+use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_protocol::{Counter, Priority, Role, Route};
 use p2p_node_wire::envelope::{Encoding, Frame, MailResponse, Refused, Response, limits};
 use prost::Message as _;
@@ -141,7 +142,7 @@ fn persisted(stream: u8, seq: u64, position: u64) -> PersistedMessage {
             reply_to: String::new(),
             conversation: String::new(),
             route: Route::Auto,
-            request_id: None,
+            command: ReplyTo::PARENT,
         },
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::input::{Input, Now};
 use p2p_node_protocol::line::decode_request;
@@ -24,7 +25,8 @@ fn node_after_exit_has_no_effects_and_no_timeout() {
     mesh.input(0, Input::Signal);
     assert_eq!(mesh.nodes[0].exit, Some(ExitCode::Ok));
     let (now, core) = (mesh.clock(), &mut mesh.nodes[0].core);
-    core.handle(Input::Command(decode_request(br#"{"type":"ping","id":1}"#).unwrap()), now);
+    let request = decode_request(br#"{"type":"ping","id":1}"#).unwrap();
+    core.handle(Input::Command { client: ClientId::PARENT, request }, now);
     core.handle(Input::ListenFailed { reason: "late".to_owned() }, now);
     core.handle(Input::Signal, now);
     core.handle_timeout(now);
@@ -37,7 +39,7 @@ fn bad_line_with_id_of_open_command_does_not_end_that_command() {
     let mut mesh = Mesh::new(1);
     mesh.command(0, r#"{"type":"discover","timeoutMs":1000,"id":1}"#);
     let bad = decode_request(br#"{"type":"subscribe","id":1}"#).unwrap_err();
-    mesh.input(0, Input::BadLine(bad));
+    mesh.input(0, Input::BadLine { client: ClientId::PARENT, error: bad });
     let error = (*mesh.lines(0, "error").last().unwrap()).clone();
     assert_eq!((&error["code"], &error["details"]["id"]), (&json!("DUPLICATE_ID"), &json!(1)));
     assert!(terminal_lines(&mesh, &json!(1)).is_empty());
@@ -72,7 +74,7 @@ fn closing_is_the_last_line_for_slow_parent() {
     let mut mesh = Mesh::new(1);
     mesh.nodes[0].reads = false;
     mesh.command(0, r#"{"type":"shutdown","id":"s"}"#);
-    assert!(!mesh.nodes[0].core.can_accept_command(), "a later command could not be answered");
+    assert!(!mesh.reads_stdin(0), "a later command could not be answered");
     mesh.input(0, Input::Connected { peer: node_key(9).peer_id(), dialer: false });
     mesh.input(0, Input::Disconnected { peer: node_key(9).peer_id(), reason: None });
     mesh.nodes[0].reads = true;

@@ -31,7 +31,7 @@ fn listen(mesh: &mut Mesh) {
 }
 
 fn command(mesh: &mut Mesh, command: Value) {
-    assert!(mesh.nodes[2].core.can_accept_command(), "{command}");
+    assert!(mesh.reads_stdin(2), "{command}");
     mesh.command(2, &command.to_string());
 }
 
@@ -148,16 +148,16 @@ fn commands_before_ready_are_bounded_and_the_pause_ends() {
         let mut mesh = fixture();
         let data = "x".repeat(bytes);
         let mut sent = 0;
-        while mesh.nodes[2].core.can_accept_command() {
+        while mesh.reads_stdin(2) {
             send(&mut mesh, sent, &data);
             sent += 1;
         }
         let size = usage_of(&mesh, "bytes that wait for ready");
         assert!(sent as usize == MAX_INFLIGHT + 1 || size > MAX_INFLIGHT_BYTES, "{sent} of {bytes}");
         mesh.advance(MAX_PAUSE - Duration::from_millis(1));
-        assert!(!mesh.nodes[2].core.can_accept_command());
+        assert!(!mesh.reads_stdin(2));
         mesh.advance(Duration::from_millis(1));
-        assert!(mesh.nodes[2].core.can_accept_command());
+        assert!(mesh.reads_stdin(2));
         let busy = mesh.lines(2, "error").iter().filter(|line| line["code"] == "BUSY").count() as u64;
         assert_eq!(usage_of(&mesh, "commands that wait for ready") as u64 + busy, sent);
         assert_eq!(answer(&mesh, &json!(0)), None, "the latest commands are refused");

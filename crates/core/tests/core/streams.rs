@@ -38,7 +38,7 @@ fn outgoing(priority: Priority, payload: u64) -> OutgoingMessage {
         reply_to: String::new(),
         conversation: String::new(),
         route: Route::Auto,
-        request_id: None,
+        command: p2p_node_core::replies::reply_to::ReplyTo::PARENT,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::{Input, Token};
@@ -31,7 +32,7 @@ pub fn finish_write<W: World>(world: &mut W, node: usize, number: u64) -> bool {
 }
 
 impl<W: World> Interpreter for W {
-    fn emit(&mut self, node: usize, event: Event, numbered: bool) {
+    fn emit(&mut self, node: usize, _client: ClientId, event: Event, numbered: bool) {
         self.on_emit(node, event, numbered);
     }
 

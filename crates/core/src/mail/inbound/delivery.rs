@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{Counter, ErrorCode, Event, Id, Message};
+use p2p_node_protocol::{Counter, ErrorCode, Message};
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
 
 use crate::budget::Budget;
+use crate::client_id::ClientId;
 use crate::cx::Cx;
 use crate::effect::Effect;
 use crate::gate::Gate;
@@ -23,6 +24,7 @@ use crate::mail::inbound::pending_acks::MAX_ACKS_OWED;
 use crate::mail::inbound::receive_window::{DeliverDecision, StreamCheckpoint};
 use crate::mail::inbound::unacked::{MAX_UNACKED, Unacked};
 use crate::replies::output_queue::WriteToken;
+use crate::replies::reply_to::ReplyTo;
 
 /// Pause before the node tries a failed write of a checkpoint again. Our choice: soon enough for a
 /// sender that waits for a response.
@@ -44,7 +46,8 @@ pub(super) struct PendingAckReply {
     pub(super) pending: Vec<(Key, u64)>,
     /// The ids that belong to no message.
     pub(super) unknown: Vec<String>,
-    pub(super) id: Id,
+    /// The `ack`, which has an id.
+    pub(super) command: ReplyTo,
 }
 
 /// Limit of the messages in all `ack` commands that wait for the disk. Our choice: each message
@@ -126,7 +129,7 @@ impl Mail {
     /// Returns `true` if there is room for so many more messages. `has_high` states that some have
     /// high priority.
     pub(crate) fn has_room(&self, mails: usize, bytes: usize, has_high: bool, cx: &Cx) -> bool {
-        cx.replies.output.has_mail_room(mails, bytes, has_high, self.delivery.untold())
+        cx.replies.clients.parent.output.has_mail_room(mails, bytes, has_high, self.delivery.untold())
     }
 
     /// Returns `true` if the parent may hold one more message of a sender without `ack`, and all
@@ -146,7 +149,7 @@ impl Mail {
         cx: &mut Cx,
     ) {
         let class = gate.effective_priority(author, &message, cx);
-        cx.replies.output.mail(class, Event::Message(message), bytes, receipt);
+        cx.emit_mail(class, message, bytes, receipt);
     }
 
     /// Delivers a message to the parent, or keeps it until the store has committed the checkpoint.
@@ -196,8 +199,10 @@ impl Mail {
         }
     }
 
-    pub(crate) fn on_written(&mut self, lines: usize, cx: &mut Cx) {
-        for WriteToken { sender, stream, seq } in cx.replies.output.written(lines) {
+    /// Handles lines that the writer of a client has written.
+    pub(crate) fn on_written(&mut self, client: ClientId, lines: usize, cx: &mut Cx) {
+        let Some(client) = cx.replies.clients.get_mut(client) else { return };
+        for WriteToken { sender, stream, seq } in client.output.written(lines) {
             if self.inbox.mark_acked((sender, stream), seq) {
                 self.schedule_checkpoint((sender, stream), cx);
             }

@@ -1,20 +1,21 @@
 //! The command `ack`: the parent has processed messages.
 
-use p2p_node_protocol::{Ack, Counter, ErrorCode, ErrorEvent, Id, MAX_ACK_MESSAGES};
+use p2p_node_protocol::{Ack, Counter, ErrorCode, ErrorEvent, MAX_ACK_MESSAGES};
 use p2p_node_wire::message_id::parse_message_id;
 
 use super::delivery::{MAX_ASKED, PendingAckReply};
 use super::inbox::Key;
 use crate::cx::Cx;
 use crate::mail::Mail;
+use crate::replies::reply_to::ReplyTo;
 
 impl Mail {
     /// Handles the command `ack`.
-    pub(crate) fn on_ack_command(&mut self, id: Option<Id>, ack: Ack, cx: &mut Cx) {
+    pub(crate) fn on_ack_command(&mut self, command: ReplyTo, ack: Ack, cx: &mut Cx) {
         if !self.manual_ack() {
             let message =
                 "this node acknowledges messages itself; start it with `--ack manual` to send `ack`";
-            return cx.refuse(id, ErrorCode::InvalidArgument, message);
+            return cx.refuse(command, ErrorCode::InvalidArgument, message);
         }
         let message_ids = match (ack.message_id, ack.message_ids) {
             (Some(one), many) if many.is_empty() => vec![one],
@@ -22,18 +23,18 @@ impl Mail {
             _ => {
                 let message =
                     format!("`ack` needs either `messageId` or 1 to {MAX_ACK_MESSAGES} `messageIds`");
-                return cx.refuse(id, ErrorCode::InvalidArgument, message);
+                return cx.refuse(command, ErrorCode::InvalidArgument, message);
             }
         };
         let names: Option<Vec<_>> = message_ids.iter().map(|text| parse_message_id(text)).collect();
         let Some(names) = names else {
             let message = "invalid message id: use the `messageId` of a `message` event";
-            return cx.refuse(id, ErrorCode::InvalidArgument, message);
+            return cx.refuse(command, ErrorCode::InvalidArgument, message);
         };
         let asked: usize = self.delivery.asked.iter().map(|asked| asked.pending.len()).sum();
         if self.pending_writes.is_durable() && asked + names.len() > MAX_ASKED {
             return cx.refuse(
-                id,
+                command,
                 ErrorCode::Busy,
                 "too many `ack` commands wait for the disk; try again in a moment",
             );
@@ -55,14 +56,12 @@ impl Mail {
                 self.delivery.unacked.remove(&key, name.1);
             }
         }
-        match id {
-            Some(id) if !pending.is_empty() => {
-                // Until the node answers, the id is in use and counts.
-                cx.replies.open_requests.insert(id.clone());
-                self.delivery.asked.push(PendingAckReply { pending, unknown, id });
-            }
-            id => answer_ack(id, unknown, cx),
+        if command.id.is_none() || pending.is_empty() {
+            return answer_ack(command, unknown, cx);
         }
+        // Until the node answers, the id is in use and counts.
+        cx.replies.clients.open_request(&command);
+        self.delivery.asked.push(PendingAckReply { pending, unknown, command });
     }
 
     /// Answers every `ack` whose messages are all `done`.
@@ -71,28 +70,25 @@ impl Mail {
             asked.pending.retain(|(key, seq)| !done(key, *seq));
         }
         let answered = self.delivery.asked.extract_if(.., |asked| asked.pending.is_empty());
-        for PendingAckReply { id, unknown, .. } in answered.collect::<Vec<_>>() {
-            answer_ack(Some(id), unknown, cx);
+        for PendingAckReply { command, unknown, .. } in answered.collect::<Vec<_>>() {
+            answer_ack(command, unknown, cx);
         }
     }
 
     /// Refuses every `ack` that waits for the disk.
     pub(crate) fn refuse_asked(&mut self, code: ErrorCode, message: &str, cx: &mut Cx) {
-        for PendingAckReply { id, .. } in std::mem::take(&mut self.delivery.asked) {
-            cx.refuse(Some(id), code, message);
+        for PendingAckReply { command, .. } in std::mem::take(&mut self.delivery.asked) {
+            cx.refuse(command, code, message);
         }
     }
 }
 
-fn answer_ack(id: Option<Id>, unknown: Vec<String>, cx: &mut Cx) {
+fn answer_ack(command: ReplyTo, unknown: Vec<String>, cx: &mut Cx) {
     if unknown.is_empty() {
-        return cx.answer(id, "ack", |_| {});
-    }
-    if let Some(id) = &id {
-        cx.replies.open_requests.remove(id);
+        return cx.answer(command, "ack", |_| {});
     }
     let message = "no message with this id waits for an `ack`: it was acknowledged already, its sender gave it up, or the node was restarted; after a restart wait for the redelivery and acknowledge that";
     let details = Some(serde_json::json!({ "messageIds": unknown }));
-    cx.replies.required.refused(ErrorCode::MessageNotFound);
-    cx.emit_error(ErrorEvent { id, details, ..ErrorEvent::new(ErrorCode::MessageNotFound, message) });
+    let error = ErrorEvent { details, ..ErrorEvent::new(ErrorCode::MessageNotFound, message) };
+    cx.refuse_with(command, error);
 }

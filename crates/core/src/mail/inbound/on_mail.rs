@@ -155,7 +155,7 @@ impl Mail {
         let taken = self.accept_batch(&mut sender, batch, Route::Direct, gate, cx);
         let BatchOutcome { streams, gaps, is_early, is_full } = taken;
         // If there is no room, the sender learns at once how much of the frame the node accepted.
-        if is_full || gaps.is_empty() && cx.replies.output.is_draining() {
+        if is_full || gaps.is_empty() && cx.replies.clients.parent.output.is_draining() {
             return Some(Response::Ack(self.ack(&sender.address, &streams, cx)));
         }
         let early_until = is_early.then_some(now.mono + HOLD_FOR_GAP);
@@ -283,7 +283,7 @@ impl Mail {
     /// Sends the deferred responses that are due.
     pub(crate) fn flush_deferred_responses(&mut self, cx: &mut Cx) {
         let now = cx.now;
-        let keeps_up = cx.replies.output.is_draining();
+        let keeps_up = cx.replies.clients.parent.output.is_draining();
         for held in self.deferred_responses.due(&self.inbox, keeps_up, now.mono) {
             let ack = self.ack(&held.sender, &held.streams, cx);
             cx.answer_mail(held.token, Response::Ack(ack));

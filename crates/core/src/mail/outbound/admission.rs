@@ -20,11 +20,11 @@ impl Mail {
         if let Some(wait) = self.wait_for_disk() {
             return Err(Box::new(NoRoom { draft, wait }));
         }
-        let (id, route) = (draft.request_id.clone(), draft.route);
+        let (command, route) = (draft.command.clone(), draft.route);
         let durable = self.pending_writes.is_durable();
         let to_keep = durable.then(|| draft.clone());
         let accepted = self.outbox.accept(recipient, draft, !durable, now.mono)?;
-        self.keep_mail(recipient, accepted, to_keep, id, route, cx);
+        self.keep_mail(recipient, accepted, to_keep, command, route, cx);
         Ok(())
     }
 

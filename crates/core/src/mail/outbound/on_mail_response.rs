@@ -22,6 +22,7 @@ use crate::mail::inbound::pending_acks::AckOutcome;
 use crate::mail::outbound::destination::Hindrance;
 use crate::mail::outbound::outbox::Completed;
 use crate::peers::Peers;
+use crate::replies::reply_to::ReplyTo;
 use crate::signal::Signal;
 
 /// Longest pause that a `Busy` response can ask for, in ms. Our choice.
@@ -134,9 +135,10 @@ impl Mail {
             }
             Some(_) => (DeliveryState::Rejected, Some(ErrorCode::PeerRejected)),
         };
-        cx.emit_delivery(Delivery {
+        let ReplyTo { client, id } = mail.draft.command;
+        let delivery = Delivery {
             message_id,
-            request_id: mail.draft.request_id,
+            request_id: id,
             state,
             code,
             message: None,
@@ -144,7 +146,8 @@ impl Mail {
             route: mail.went,
             redelivered: mail.restored,
             delivered_as,
-        });
+        };
+        cx.emit_delivery(client, delivery);
     }
 
     /// Handles the ack in the response to a frame of this node. `Err` is the counter of an invalid

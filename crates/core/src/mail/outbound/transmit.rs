@@ -26,6 +26,7 @@ use crate::mail::outbound::destination::Hindrance;
 use crate::mail::outbound::outbox::Completed;
 use crate::mail::outbound::route::{Reach, RouteDecision, dial_recipient};
 use crate::peers::Peers;
+use crate::replies::reply_to::ReplyTo;
 
 /// The text of a `delivery` whose message expired because the record of the recipient has no key.
 const NO_KEY: &str = "the recipient's record has no usable encryption key; send the message again later";
@@ -321,9 +322,10 @@ impl Mail {
     ) {
         self.forget_mail(&ended, cx);
         let Completed { message_id, delivered_as, mail, .. } = ended;
-        cx.emit_delivery(Delivery {
+        let ReplyTo { client, id } = mail.draft.command;
+        let delivery = Delivery {
             message_id,
-            request_id: mail.draft.request_id,
+            request_id: id,
             state,
             code: Some(code),
             message,
@@ -331,7 +333,8 @@ impl Mail {
             route: mail.went,
             redelivered: mail.restored,
             delivered_as,
-        });
+        };
+        cx.emit_delivery(client, delivery);
     }
 }
 
