@@ -17,6 +17,7 @@ use p2p_node_wire::envelope::Encoding;
 use p2p_node_wire::identity::presigned::read_binding_file;
 use p2p_node_wire::identity::typed_data::read_typed_data;
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::record::RecordHash;
 use p2p_node_wire::time::Instant;
 
 use super::{directory, files, fuzz};
@@ -83,7 +84,7 @@ fn checkpoint_rows() -> Vec<(&'static str, Vec<u8>)> {
 
 fn highest_seen_rows() -> Vec<(&'static str, Vec<u8>)> {
     let address = Address::repeat_byte(0x11);
-    let row = HighestSeen { address, generation: 0, seq: 1_790_000_000_000, hash: [9; 32] };
+    let row = HighestSeen { address, generation: 0, seq: 1_790_000_000_000, hash: RecordHash([9; 32]) };
     vec![("golden", [address.as_slice(), &codec::encode(&row)].concat())]
 }
 

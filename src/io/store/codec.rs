@@ -8,6 +8,7 @@ use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::mail::inbound::digests::{Digests, REMEMBERED};
 use p2p_node_core::mail::inbound::receive_window::{ACK_WINDOW, StreamCheckpoint};
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::record::RecordHash;
 
 /// Length of a key, in bytes: an Ethereum address.
 pub const KEY_BYTES: usize = 20;
@@ -75,7 +76,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<HighestSeen, RowError> {
     };
     let mut hash = [0; 32];
     hash.copy_from_slice(&bytes[17..]);
-    Ok(HighestSeen { address, generation: number(1), seq: number(9), hash })
+    Ok(HighestSeen { address, generation: number(1), seq: number(9), hash: RecordHash(hash) })
 }
 
 /// First byte of an access rule's key: `AGENT` before an address, `NODE` before a PeerId.
@@ -199,7 +200,7 @@ mod tests {
         fn a_row_survives(
             address: [u8; 20], generation: u64, seq: u64, hash: [u8; 32],
         ) {
-            let row = HighestSeen { address: Address::from(address), generation, seq, hash };
+            let row = HighestSeen { address: Address::from(address), generation, seq, hash: RecordHash(hash) };
             prop_assert_eq!(decode(&address, &encode(&row)), Ok(row));
         }
 

@@ -66,10 +66,17 @@ impl RollbackGuard {
 
 #[cfg(test)]
 mod tests {
+    use p2p_node_wire::record::RecordHash;
+
     use super::*;
 
     fn row(address: u8, seq: u64) -> HighestSeen {
-        HighestSeen { address: Address::repeat_byte(address), generation: 1, seq, hash: [seq as u8; 32] }
+        HighestSeen {
+            address: Address::repeat_byte(address),
+            generation: 1,
+            seq,
+            hash: RecordHash([seq as u8; 32]),
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::identity::NodePublicKey;
 use crate::time::{Instant, Now};
 
 /// Refusal code: the recipient has seen the counter of the frame, or the counter is below the
@@ -65,7 +66,7 @@ impl Replay {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameId {
     /// Node key of the sender.
-    pub key: [u8; 32],
+    pub key: NodePublicKey,
     /// Random number of the sender's process.
     pub boot: u64,
     /// Number of the frame in that process.
@@ -74,7 +75,7 @@ pub struct FrameId {
     pub created_ms: u64,
 }
 
-type Name = ([u8; 32], u64);
+type Name = (NodePublicKey, u64);
 
 /// The windows of all processes. When a new window needs space, the node evicts the least recently
 /// used one, and from then on rejects frames without a window that are not newer than that use. So
@@ -86,7 +87,7 @@ pub struct ReplayWindows {
     by_use: BTreeSet<(Instant, Name)>,
     /// By node key: the latest frame time of processes whose windows were evicted for later
     /// processes of the same key.
-    outlived: BTreeMap<[u8; 32], Outlived>,
+    outlived: BTreeMap<NodePublicKey, Outlived>,
     /// Latest time at which an evicted window was used, in ms since 1970 by our clock.
     floor_ms: u64,
 }

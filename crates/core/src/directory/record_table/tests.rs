@@ -1,7 +1,7 @@
 use p2p_node_protocol::Role;
 use p2p_node_wire::identity::testing::{NOW_SECS, agent, binding};
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
-use p2p_node_wire::record::Record;
+use p2p_node_wire::record::{Record, RecordHash};
 use p2p_node_wire::time::Instant;
 use proptest::prelude::*;
 
@@ -274,7 +274,7 @@ proptest! {
             let mut record = stranger(number, &template, if other { NOW_MS + 1 } else { u64::MAX });
             record.record.binding.binding.generation = generation;
             record.record.seq = seq;
-            record.hash = [u8::from(other); 32];
+            record.hash = RecordHash([u8::from(other); 32]);
             record.bytes = vec![u8::from(other)].into();
             let row = HighestSeen::from(&record);
             let known = rows.get(&row.address);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, ErrorCode, Event, Id, Message};
+use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
 
@@ -60,7 +61,7 @@ pub(crate) struct InboundDelivery {
     later: BTreeSet<Key>,
     retry_at: Option<Instant>,
     /// Streams whose messages came by gossip, with the node that receives their ack.
-    by_gossip: BTreeMap<Key, [u8; 32]>,
+    by_gossip: BTreeMap<Key, NodePublicKey>,
     pub(crate) unacked: Unacked,
     untold: BTreeMap<Key, VecDeque<AwaitingCheckpoint>>,
     untold_budget: Budget,
@@ -101,7 +102,7 @@ impl InboundDelivery {
     /// Schedules an ack of the stream to this node, sent once the store has committed its
     /// checkpoint. Returns `false` if there is no room: the sender repeats its messages and
     /// receives an ack then.
-    fn acknowledge_later(&mut self, key: Key, node_key: [u8; 32]) -> bool {
+    fn acknowledge_later(&mut self, key: Key, node_key: NodePublicKey) -> bool {
         let has_room = self.by_gossip.len() < MAX_ACKS_OWED || self.by_gossip.contains_key(&key);
         if has_room {
             self.by_gossip.insert(key, node_key);
@@ -302,7 +303,7 @@ impl Mail {
     pub(crate) fn acknowledge_gossip(
         &mut self,
         sender: Address,
-        node_key: [u8; 32],
+        node_key: NodePublicKey,
         streams: BTreeSet<StreamId>,
         cx: &mut Cx,
     ) {
@@ -328,11 +329,16 @@ mod tests {
     fn streams_by_gossip_that_wait_for_the_disk_are_bounded_and_forgotten_with_the_stream() {
         let mut taking = InboundDelivery::default();
         let key = |number: usize| (Address::left_padding_from(&number.to_be_bytes()), StreamId([1; 16]));
-        assert!((0..MAX_ACKS_OWED).all(|number| taking.acknowledge_later(key(number), [1; 32])));
-        assert!(!taking.acknowledge_later(key(MAX_ACKS_OWED), [1; 32]));
-        assert!(taking.acknowledge_later(key(0), [2; 32]));
-        assert_eq!((taking.by_gossip.len(), taking.by_gossip[&key(0)]), (MAX_ACKS_OWED, [2; 32]));
+        assert!(
+            (0..MAX_ACKS_OWED).all(|number| taking.acknowledge_later(key(number), NodePublicKey([1; 32])))
+        );
+        assert!(!taking.acknowledge_later(key(MAX_ACKS_OWED), NodePublicKey([1; 32])));
+        assert!(taking.acknowledge_later(key(0), NodePublicKey([2; 32])));
+        assert_eq!(
+            (taking.by_gossip.len(), taking.by_gossip[&key(0)]),
+            (MAX_ACKS_OWED, NodePublicKey([2; 32]))
+        );
         taking.forget(&key(0));
-        assert!(taking.acknowledge_later(key(MAX_ACKS_OWED), [1; 32]));
+        assert!(taking.acknowledge_later(key(MAX_ACKS_OWED), NodePublicKey([1; 32])));
     }
 }

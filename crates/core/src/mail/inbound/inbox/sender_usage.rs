@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use p2p_node_wire::envelope::limits::MAX_ACK_COUNTERS;
+use p2p_node_wire::identity::NodePublicKey;
 
 /// What one sender uses of the inbox, and where its messages came from.
 #[derive(Debug, Default)]
 pub(crate) struct SenderUsage {
     pub(crate) streams: usize,
     /// The node that sent its last message.
-    pub(crate) node_key: Option<[u8; 32]>,
+    pub(crate) node_key: Option<NodePublicKey>,
     /// The boot id of the process whose frames came by gossip, and the latest counters of these
     /// frames.
     pub(crate) boot: u64,

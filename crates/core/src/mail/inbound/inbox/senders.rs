@@ -3,17 +3,18 @@
 use alloy_primitives::Address;
 
 use crate::mail::inbound::inbox::Inbox;
+use p2p_node_wire::identity::NodePublicKey;
 
 impl Inbox {
     /// Records the node that sent the last messages of a sender. The acks go to that node.
-    pub fn set_source_node(&mut self, sender: &Address, node_key: [u8; 32]) {
+    pub fn set_source_node(&mut self, sender: &Address, node_key: NodePublicKey) {
         if let Some(share) = self.senders.get_mut(sender) {
             share.node_key = Some(node_key);
         }
     }
 
     /// Returns the node that sent the last message of a sender.
-    pub fn node_key_of(&self, sender: &Address) -> Option<[u8; 32]> {
+    pub fn node_key_of(&self, sender: &Address) -> Option<NodePublicKey> {
         self.senders.get(sender)?.node_key
     }
 
