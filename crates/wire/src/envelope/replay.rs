@@ -1,9 +1,10 @@
 //! Replay protection: a sliding window of frame counters for every process of every node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::identity::NodePublicKey;
+use crate::lru_map::LruMap;
 use crate::time::{Instant, Now};
 
 /// Refusal code: the recipient has seen the counter of the frame, or the counter is below the
@@ -83,8 +84,7 @@ type Name = (NodePublicKey, u64);
 /// anybody out.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayWindows {
-    windows: BTreeMap<Name, Window>,
-    by_use: BTreeSet<(Instant, Name)>,
+    windows: LruMap<Name, Window>,
     /// By node key: the latest frame time of processes whose windows were evicted for later
     /// processes of the same key.
     outlived: BTreeMap<NodePublicKey, Outlived>,
@@ -112,11 +112,9 @@ impl ReplayWindows {
     pub fn commit(&mut self, stamp: &FrameId, now: Now) -> Replay {
         let name = (stamp.key, stamp.boot);
         if let Some(window) = self.windows.get_mut(&name) {
-            let used = window.used;
             let replay = window.mark(stamp, now);
             if replay == Replay::Fresh {
-                self.by_use.remove(&(used, name));
-                self.by_use.insert((now.mono, name));
+                self.windows.touch(&name);
             }
             return replay;
         }
@@ -126,11 +124,10 @@ impl ReplayWindows {
                 self.outlive(idle, now.mono);
             }
             while self.windows.len() >= MAX_WINDOWS
-                && let Some((_, oldest)) = self.by_use.first().copied()
+                && let Some((oldest, _)) = self.windows.oldest()
             {
-                self.forget(oldest);
+                self.forget(*oldest);
             }
-            self.by_use.insert((now.mono, name));
             self.windows.insert(name, Window::starting_at(stamp, now));
         }
         replay
@@ -163,7 +160,8 @@ impl ReplayWindows {
     /// Returns the window of this key to evict for another process, if any is needed, or an error
     /// if none may be evicted.
     fn idle_boot(&self, stamp: &FrameId, now: Now) -> Result<Option<Name>, ()> {
-        let boots = || self.windows.range((stamp.key, 0)..=(stamp.key, u64::MAX));
+        let all = (stamp.key, 0)..=(stamp.key, u64::MAX);
+        let boots = || self.windows.range(all.clone());
         if boots().count() < MAX_BOOTS_PER_KEY {
             return Ok(None);
         }
@@ -173,8 +171,10 @@ impl ReplayWindows {
         if boots().all(|(_, window)| window.made_ms < stamp.created_ms) {
             return Ok(boots().min_by_key(|(_, window)| window.made_ms).map(|(name, _)| *name));
         }
-        let oldest = boots().min_by_key(|(_, window)| window.used);
-        let idle = oldest.filter(|(_, window)| now.mono.saturating_since(window.used) > WINDOW_IDLE);
+        let idle = self
+            .windows
+            .oldest_in(all)
+            .filter(|(_, window)| now.mono.saturating_since(window.used) > WINDOW_IDLE);
         idle.map(|(name, _)| Some(*name)).ok_or(())
     }
 
@@ -182,7 +182,6 @@ impl ReplayWindows {
     /// keys nor of later processes, whatever the node's clock says.
     fn outlive(&mut self, name: Name, now: Instant) {
         let Some(window) = self.windows.remove(&name) else { return };
-        self.by_use.remove(&(window.used, name));
         self.outlived.retain(|_, gone| now.saturating_since(gone.at) <= WINDOW_IDLE);
         if self.outlived.len() >= MAX_OUTLIVED && !self.outlived.contains_key(&name.0) {
             // The table is full, so the limit for all keys is raised, as after an eviction for
@@ -196,7 +195,6 @@ impl ReplayWindows {
 
     fn forget(&mut self, name: Name) {
         if let Some(window) = self.windows.remove(&name) {
-            self.by_use.remove(&(window.used, name));
             self.floor_ms = self.floor_ms.max(window.used_ms);
         }
     }

@@ -7,10 +7,11 @@ mod reorder_buffer;
 mod sender_usage;
 mod senders;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use alloy_primitives::Address;
 use p2p_node_wire::envelope::Message;
+use p2p_node_wire::lru_map::LruMap;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
 
@@ -58,8 +59,7 @@ pub enum InsertOutcome {
 #[derive(Debug, Default)]
 pub struct Inbox {
     settling: AckPolicy,
-    streams: BTreeMap<Key, InboundStream>,
-    by_use: BTreeSet<(Instant, Key)>,
+    streams: LruMap<Key, InboundStream>,
     held_bytes: usize,
     /// All rejections, oldest first. Some may have been removed from their stream since.
     refused: VecDeque<(Key, u64)>,
@@ -109,10 +109,8 @@ impl Inbox {
         let key = (sender, stream);
         self.open(key, now);
         let share = self.senders.entry(sender).or_default();
-        let incoming = self.streams.entry(key).or_default();
-        self.by_use.remove(&(incoming.last_used, key));
+        let incoming = self.streams.touch_or_default(&key);
         incoming.last_used = now;
-        self.by_use.insert((now, key));
         if incoming.is_reused(&message) {
             return InsertOutcome::Reused;
         }
@@ -248,11 +246,10 @@ impl Inbox {
     pub fn restore(&mut self, rows: Vec<StreamCheckpoint>, now: Instant) {
         for row in rows {
             let key = (row.sender, row.stream);
-            let incoming = self.streams.entry(key).or_default();
+            let incoming = self.streams.touch_or_default(&key);
             (incoming.next, incoming.arrivals) = (row.next, ReceiveWindow::restored(&row));
             incoming.digests = row.digests.clone();
             incoming.last_used = now;
-            self.by_use.insert((now, key));
             let share = self.senders.entry(row.sender).or_default();
             share.streams += 1;
             share.beyond += row.beyond.len();
@@ -280,15 +277,15 @@ impl Inbox {
     /// acknowledged, and it repeats acknowledged messages only if the ack was lost.
     fn make_room(&mut self, sender: &Address) {
         if self.senders.get(sender).is_some_and(|share| share.streams >= SENDER_STREAMS) {
-            let own = self.streams.range((*sender, StreamId([0; 16]))..=(*sender, StreamId([u8::MAX; 16])));
-            if let Some(key) = own.min_by_key(|(_, incoming)| incoming.last_used).map(|(key, _)| *key) {
-                self.forget(key);
+            let own = (*sender, StreamId([0; 16]))..=(*sender, StreamId([u8::MAX; 16]));
+            if let Some((key, _)) = self.streams.oldest_in(own) {
+                self.forget(*key);
             }
         }
         while self.streams.len() >= MAX_STREAMS
-            && let Some((_, key)) = self.by_use.first().copied()
+            && let Some((key, _)) = self.streams.oldest()
         {
-            self.forget(key);
+            self.forget(*key);
         }
     }
 
@@ -296,7 +293,6 @@ impl Inbox {
         let Some(incoming) = self.streams.remove(&key) else { return };
         self.forgotten.push(key);
         self.beyond -= incoming.arrivals.beyond();
-        self.by_use.remove(&(incoming.last_used, key));
         self.held_bytes -= incoming.held.bytes();
         self.dropped += incoming.held.len() as u64;
         if let Some(share) = self.senders.get_mut(&key.0) {
@@ -313,9 +309,11 @@ impl Inbox {
 
     /// Drops messages that have been buffered too long. Their senders will send them again.
     fn drop_idle(&mut self, now: Instant) {
-        let idle = self.by_use.iter().take_while(|(last_used, _)| *last_used + REORDER_TIMEOUT < now);
-        for (_, key) in idle {
-            let Some(incoming) = self.streams.get_mut(key) else { continue };
+        let in_turn = self.streams.iter_by_use();
+        let idle = in_turn.take_while(|(_, incoming)| incoming.last_used + REORDER_TIMEOUT < now);
+        let idle: Vec<Key> = idle.map(|(key, _)| *key).collect();
+        for key in idle {
+            let Some(incoming) = self.streams.get_mut(&key) else { continue };
             let held = std::mem::take(&mut incoming.held);
             let (number, bytes) = (held.len(), held.bytes());
             self.dropped += number as u64;
