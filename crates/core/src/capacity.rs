@@ -3,6 +3,7 @@
 use p2p_node_protocol::Priority;
 use p2p_node_wire::time::Instant;
 
+use crate::budget::Limit;
 use crate::outgoing::OutgoingMessage;
 
 /// Until when a `send` may wait for room.
@@ -40,4 +41,9 @@ pub fn capacity_for(room: usize, priority: Priority) -> usize {
         Priority::Medium => room - room / 16,
         Priority::High => room,
     }
+}
+
+/// Returns the part of a limit that a priority may use.
+pub fn limit_for(limit: Limit, priority: Priority) -> Limit {
+    Limit { count: capacity_for(limit.count, priority), bytes: capacity_for(limit.bytes, priority) }
 }

@@ -83,8 +83,8 @@ impl InboundDelivery {
     }
 
     /// Returns the number and the size of the messages that wait for a checkpoint before delivery.
-    pub(crate) fn untold(&self) -> (usize, usize) {
-        (self.untold_budget.count(), self.untold_budget.bytes())
+    pub(crate) fn untold(&self) -> Budget {
+        self.untold_budget
     }
 
     /// Removes and returns the messages of a stream below `below`, which the node may deliver now.
@@ -95,7 +95,7 @@ impl InboundDelivery {
         if waiting.is_empty() {
             self.untold.remove(key);
         }
-        self.untold_budget.remove_all(told.len(), told.iter().map(|mail| mail.bytes).sum());
+        self.untold_budget -= told.iter().map(|mail| mail.bytes).collect();
         told
     }
 
@@ -124,17 +124,17 @@ impl Mail {
         self.inbox.settling() == AckPolicy::Manual
     }
 
-    /// Returns `true` if there is room for so many more messages. `has_high` states that some have
-    /// high priority.
-    pub(crate) fn has_room(&self, mails: usize, bytes: usize, has_high: bool, cx: &Cx) -> bool {
-        cx.replies.output.has_mail_room(mails, bytes, has_high, self.delivery.untold())
+    /// Returns `true` if there is room for these messages too. `has_high` states that some have high
+    /// priority.
+    pub(crate) fn has_room(&self, mails: Budget, has_high: bool, cx: &Cx) -> bool {
+        cx.replies.output.has_mail_room(mails, has_high, self.delivery.untold())
     }
 
     /// Returns `true` if the parent may hold one more message of a sender without `ack`, and all
     /// buffered messages of that sender.
     pub(crate) fn may_hold_one_more(&self, sender: &Address, bytes: usize) -> bool {
-        let (held, held_bytes) = self.inbox.held_of(sender);
-        self.delivery.unacked.has_room(sender, held + 1, held_bytes + bytes)
+        let held = self.inbox.held_of(sender);
+        self.delivery.unacked.has_room(sender, held + Budget::of(1, bytes))
     }
 
     fn tell_mail(

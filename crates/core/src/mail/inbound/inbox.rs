@@ -15,6 +15,7 @@ use p2p_node_wire::lru_map::LruMap;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
 
+use crate::budget::Budget;
 use crate::mail::inbound::digests::digest;
 use crate::mail::inbound::receive_window::{ACK_WINDOW, DeliverDecision, ReceiveWindow, StreamCheckpoint};
 use inbound_stream::InboundStream;
@@ -60,7 +61,8 @@ pub enum InsertOutcome {
 pub struct Inbox {
     settling: AckPolicy,
     streams: LruMap<Key, InboundStream>,
-    held_bytes: usize,
+    /// Number and memory of the buffered messages of all streams.
+    held: Budget,
     /// All rejections, oldest first. Some may have been removed from their stream since.
     refused: VecDeque<(Key, u64)>,
     senders: BTreeMap<Address, SenderUsage>,
@@ -136,18 +138,18 @@ impl Inbox {
             |held: &ReorderBuffer| self.settling == AckPolicy::Manual && in_window + held.len() >= ACK_WINDOW;
         if message.base_seq > incoming.next {
             let is_full = fills_window(&incoming.held);
-            return incoming.buffer(message, is_full, share, &mut self.held_bytes);
+            return incoming.buffer(message, is_full, share, &mut self.held);
         }
         // Drops the messages that overtook this one, because they cannot be delivered before it.
         while fills_window(&incoming.held)
             && let Some((_, size)) = incoming.held.pop_last()
         {
-            share.release(size);
-            self.held_bytes -= size;
+            share.held.remove(size);
+            self.held.remove(size);
             self.dropped += 1;
         }
         let first = ready.len();
-        incoming.take_with_buffered(message, share, &mut self.held_bytes, ready);
+        incoming.take_with_buffered(message, share, &mut self.held, ready);
         ready[first..].iter().for_each(|message| self.note_renamed(sender, message));
         InsertOutcome::Ready
     }
@@ -158,7 +160,7 @@ impl Inbox {
             self.make_room(&key.0);
             self.senders.entry(key.0).or_default().streams += 1;
         }
-        if self.held_bytes >= REORDER_BYTES / 2 && now >= self.sweep_at {
+        if self.held.bytes() >= REORDER_BYTES / 2 && now >= self.sweep_at {
             self.sweep_at = now + SWEEP;
             self.drop_idle(now);
         }
@@ -293,12 +295,11 @@ impl Inbox {
         let Some(incoming) = self.streams.remove(&key) else { return };
         self.forgotten.push(key);
         self.beyond -= incoming.arrivals.beyond();
-        self.held_bytes -= incoming.held.bytes();
+        self.held -= incoming.held.budget();
         self.dropped += incoming.held.len() as u64;
         if let Some(share) = self.senders.get_mut(&key.0) {
             share.streams -= 1;
-            share.held -= incoming.held.len();
-            share.held_bytes -= incoming.held.bytes();
+            share.held -= incoming.held.budget();
             share.outstanding -= incoming.arrivals.outstanding();
             share.beyond -= incoming.arrivals.beyond();
             if share.streams == 0 {
@@ -314,13 +315,11 @@ impl Inbox {
         let idle: Vec<Key> = idle.map(|(key, _)| *key).collect();
         for key in idle {
             let Some(incoming) = self.streams.get_mut(&key) else { continue };
-            let held = std::mem::take(&mut incoming.held);
-            let (number, bytes) = (held.len(), held.bytes());
-            self.dropped += number as u64;
-            self.held_bytes -= bytes;
+            let held = std::mem::take(&mut incoming.held).budget();
+            self.dropped += held.count() as u64;
+            self.held -= held;
             if let Some(share) = self.senders.get_mut(&key.0) {
-                share.held -= number;
-                share.held_bytes -= bytes;
+                share.held -= held;
             }
         }
     }
@@ -353,7 +352,7 @@ impl Inbox {
 
     /// Returns the memory of all buffered messages, in bytes.
     pub fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.held.bytes()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use alloy_primitives::Address;
 
+use crate::budget::Budget;
 use crate::mail::inbound::inbox::Inbox;
 use p2p_node_wire::identity::NodePublicKey;
 
@@ -34,7 +35,7 @@ impl Inbox {
 
     /// Returns the number and the memory of a sender's buffered messages. Its next frame may make
     /// all of them deliverable.
-    pub fn held_of(&self, sender: &Address) -> (usize, usize) {
-        self.senders.get(sender).map_or((0, 0), |share| (share.held, share.held_bytes))
+    pub fn held_of(&self, sender: &Address) -> Budget {
+        self.senders.get(sender).map_or(Budget::default(), |share| share.held)
     }
 }
