@@ -34,7 +34,8 @@ pub struct NoRoom {
     pub wait: Wait,
 }
 
-/// What of some room a priority may use, so that a flood of other mail leaves what is urgent its place: low 7/8, medium 15/16, high all.
+/// Returns the part of some room that a priority may use: low 7/8, medium 15/16, high all. So a
+/// flood of other mail leaves room for what is urgent.
 pub fn capacity_for(room: usize, priority: Priority) -> usize {
     match priority {
         Priority::Low => room - room / 8,

@@ -5,7 +5,7 @@ use libp2p::PeerId;
 
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
 use p2p_node_core::highest_seen::HighestSeen;
-use p2p_node_core::mail::inbound::digests::{Digests, REMEMBERED};
+use p2p_node_core::mail::inbound::digests::{ContentDigest, Digests, REMEMBERED};
 use p2p_node_core::mail::inbound::receive_window::{ACK_WINDOW, StreamCheckpoint};
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::record::RecordHash;
@@ -143,7 +143,7 @@ pub fn checkpoint_key(sender: &Address, stream: &StreamId) -> [u8; CHECKPOINT_KE
 pub fn encode_checkpoint(row: &StreamCheckpoint) -> Vec<u8> {
     let digests = &row.digests;
     let head = [row.next, row.told, digests.forgotten(), digests.sent_at_ms(), digests.len() as u64];
-    let digests = digests.latest().flat_map(|(seq, digest)| [seq, digest]);
+    let digests = digests.latest().flat_map(|(seq, digest)| [seq, digest.0]);
     let numbers = head.into_iter().chain(digests).chain(row.beyond.iter().copied());
     let mut bytes = Vec::with_capacity(1 + 8 * (TAKEN_HEAD + 2 * row.digests.len() + row.beyond.len()));
     bytes.push(TAKEN_VERSION);
@@ -178,7 +178,7 @@ pub fn decode_checkpoint(
         usize::try_from(*count).ok().and_then(|count| count.checked_mul(2)).ok_or(RowError::Checkpoint)?;
     let (digests, beyond) = rest.split_at_checked(count).ok_or(RowError::Checkpoint)?;
     let (digests, _) = digests.as_chunks::<2>();
-    let digests = digests.iter().map(|[seq, digest]| (*seq, *digest)).collect();
+    let digests = digests.iter().map(|[seq, digest]| (*seq, ContentDigest(*digest))).collect();
     let digests = Digests::restored(digests, *forgotten, *sent_at_ms).ok_or(RowError::Checkpoint)?;
     let grows = beyond.is_sorted_by(|one, other| one < other);
     let is_window = beyond.len() <= ACK_WINDOW && beyond.first().is_none_or(|first| first > next);
@@ -246,7 +246,8 @@ mod tests {
         ) {
             let beyond = beyond.into_iter().map(|far| next + far).collect();
             let (sender, stream) = (Address::from_slice(&key[..20]), key[20..].try_into().unwrap());
-            let digests = Digests::restored(digests.into_iter().collect(), forgotten, sent_at_ms).unwrap();
+            let digests = digests.into_iter().map(|(seq, digest)| (seq, ContentDigest(digest))).collect();
+            let digests = Digests::restored(digests, forgotten, sent_at_ms).unwrap();
             let row = StreamCheckpoint { sender, stream, next, told: next + ahead, beyond, digests };
             prop_assert_eq!(checkpoint_key(&sender, &stream), key);
             prop_assert_eq!(decode_checkpoint(&key, &encode_checkpoint(&row)), Ok(row));
