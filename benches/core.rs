@@ -12,7 +12,7 @@ use p2p_node_protocol::{Event, Priority, Route, Trust};
 use p2p_node_wire::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node_wire::envelope::{Batch, Frame, FrameBody, Message, Payload, Scope, WIRE_VERSION, sign_frame};
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
-use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
+use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, NodePublicKey};
 use p2p_node_wire::seal::hpke::{Info, open, seal};
 use p2p_node_wire::seal::kem::{Secret, kem_id};
 use p2p_node_wire::seal::padding;
@@ -143,7 +143,7 @@ fn sealing(c: &mut Criterion) {
     let public = secret.public_key();
     let info = Info {
         network: "dev".to_owned(),
-        sender: [7; 32],
+        sender: NodePublicKey([7; 32]),
         recipient: Address::repeat_byte(9),
         kem_id: kem_id(&public),
     };
@@ -159,7 +159,8 @@ fn sealing(c: &mut Criterion) {
     });
     for bytes in [256, 60 << 10, 256 << 10] {
         group.throughput(Throughput::Bytes(bytes as u64));
-        let mut session = OutboundSession::new(sealed.session.clone(), [7; 32], info.kem_id, Instant::ZERO);
+        let mut session =
+            OutboundSession::new(sealed.session.clone(), NodePublicKey([7; 32]), info.kem_id, Instant::ZERO);
         group.bench_with_input(BenchmarkId::new("in a session", bytes), &bytes, |b, bytes| {
             b.iter(|| session.seal(content(*bytes)).unwrap());
         });

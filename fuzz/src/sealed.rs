@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use p2p_node_wire::envelope::{Batch, strict_decode};
+use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::seal::hpke::{Info, open};
 use p2p_node_wire::seal::kem::{Secret, kem_id};
 use p2p_node_wire::seal::padding::{pad, unpad};
@@ -18,7 +19,7 @@ fn secret() -> Secret {
 fn info(secret: &Secret) -> Info {
     Info {
         network: "dev".to_owned(),
-        sender: [7; 32],
+        sender: NodePublicKey([7; 32]),
         recipient: [9; 20].into(),
         kem_id: kem_id(&secret.public_key()),
     }
@@ -43,7 +44,7 @@ pub fn sealed(bytes: &[u8]) {
     altered[0] ^= 1;
     assert!(open(&secret, &info, enc, &altered).is_none());
     assert!(open(&Secret::from([4; 32]), &info, enc, ciphertext).is_none());
-    assert!(open(&secret, &Info { sender: [8; 32], ..info }, enc, ciphertext).is_none());
+    assert!(open(&secret, &Info { sender: NodePublicKey([8; 32]), ..info }, enc, ciphertext).is_none());
 }
 
 /// Checks a decrypted content.

@@ -8,7 +8,7 @@ use p2p_node_wire::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
 use p2p_node_wire::envelope::{
     Batch, Frame, FrameBody, Hello, MailResponse, Response, Scope, SignedAck, strict_decode,
 };
-use p2p_node_wire::identity::SignedBinding;
+use p2p_node_wire::identity::{NodePublicKey, SignedBinding};
 use p2p_node_wire::record::{RECORD_DOMAIN, SignedRecord};
 use p2p_node_wire::strict::Wire;
 
@@ -99,7 +99,7 @@ pub fn ack(bytes: &[u8]) {
         let Ok(signed) = SignedAck::decode(bytes.clone()) else { return };
         one_encoding(&prost::Message::encode_to_vec(&signed.ack), &bytes[64..]);
         let _ = signed.verify(&fixture_node().public());
-        assert!(!signed.verify(&[0; 32]), "a key of small order signs nothing");
+        assert!(!signed.verify(&NodePublicKey([0; 32])), "a key of small order signs nothing");
     });
 }
 

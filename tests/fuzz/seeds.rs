@@ -8,7 +8,7 @@ use alloy::primitives::Address;
 use bytes::Bytes;
 use p2p_node::io::store::{codec, mail};
 use p2p_node_core::highest_seen::HighestSeen;
-use p2p_node_core::mail::inbound::digests::Digests;
+use p2p_node_core::mail::inbound::digests::{ContentDigest, Digests};
 use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::outgoing::OutgoingMessage;
@@ -18,6 +18,7 @@ use p2p_node_wire::envelope::Encoding;
 use p2p_node_wire::identity::presigned::read_binding_file;
 use p2p_node_wire::identity::typed_data::read_typed_data;
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::record::RecordHash;
 use p2p_node_wire::time::Instant;
 
 use super::{directory, files, fuzz};
@@ -68,7 +69,8 @@ fn message_rows() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn checkpoint_row(next: u64, told: u64, beyond: &[u64], digests: &[(u64, u64)], forgotten: u64) -> Vec<u8> {
-    let digests = Digests::restored(digests.to_vec(), forgotten, SENT_MS).unwrap();
+    let digests = digests.iter().map(|(seq, digest)| (*seq, ContentDigest(*digest))).collect();
+    let digests = Digests::restored(digests, forgotten, SENT_MS).unwrap();
     let (sender, stream) = (Address::repeat_byte(9), StreamId([5; 16]));
     let row = StreamCheckpoint { sender, stream, next, told, beyond: beyond.to_vec(), digests };
     [codec::checkpoint_key(&sender, &stream).as_slice(), &codec::encode_checkpoint(&row)].concat()
@@ -84,7 +86,7 @@ fn checkpoint_rows() -> Vec<(&'static str, Vec<u8>)> {
 
 fn highest_seen_rows() -> Vec<(&'static str, Vec<u8>)> {
     let address = Address::repeat_byte(0x11);
-    let row = HighestSeen { address, generation: 0, seq: 1_790_000_000_000, hash: [9; 32] };
+    let row = HighestSeen { address, generation: 0, seq: 1_790_000_000_000, hash: RecordHash([9; 32]) };
     vec![("golden", [address.as_slice(), &codec::encode(&row)].concat())]
 }
 

@@ -25,7 +25,7 @@ fn other_hpke_implementation_opens_and_seals_mail() {
     let secret = Secret::from(secret);
     let info = Info {
         network: vector["network"].as_str().unwrap().to_owned(),
-        sender: bytes(&vector, "sender").try_into().unwrap(),
+        sender: bytes(&vector, "sender").as_slice().try_into().unwrap(),
         recipient: bytes(&vector, "recipient").as_slice().try_into().unwrap(),
         kem_id: kem_id(&secret.public_key()),
     };

@@ -3,6 +3,7 @@
 use p2p_node_protocol::Priority;
 use p2p_node_wire::time::Instant;
 
+use crate::budget::Limit;
 use crate::outgoing::OutgoingMessage;
 
 /// Until when a `send` may wait for room.
@@ -33,11 +34,17 @@ pub struct NoRoom {
     pub wait: Wait,
 }
 
-/// What of some room a priority may use, so that a flood of other mail leaves what is urgent its place: low 7/8, medium 15/16, high all.
+/// Returns the part of some room that a priority may use: low 7/8, medium 15/16, high all. So a
+/// flood of other mail leaves room for what is urgent.
 pub fn capacity_for(room: usize, priority: Priority) -> usize {
     match priority {
         Priority::Low => room - room / 8,
         Priority::Medium => room - room / 16,
         Priority::High => room,
     }
+}
+
+/// Returns the part of a limit that a priority may use.
+pub fn limit_for(limit: Limit, priority: Priority) -> Limit {
+    Limit { count: capacity_for(limit.count, priority), bytes: capacity_for(limit.bytes, priority) }
 }

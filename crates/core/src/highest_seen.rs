@@ -1,7 +1,7 @@
 //! The highest (generation, seq) that the node has seen of an agent, as the store keeps it.
 
 use alloy_primitives::Address;
-use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::record::{RecordHash, SignedRecord};
 
 /// The highest order seen of an agent's records, in memory and in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct HighestSeen {
     /// The record's seq. It supersedes lower values of the same generation.
     pub seq: u64,
     /// [`SignedRecord::hash`]. It distinguishes the record from another one of the same order.
-    pub hash: [u8; 32],
+    pub hash: RecordHash,
 }
 
 impl HighestSeen {

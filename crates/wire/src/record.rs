@@ -11,6 +11,7 @@ use prost::{Enumeration, Message};
 use crate::identity::binding::{MAX_BINDING_BYTES, MAX_SKEW_SECS, is_network_name};
 use crate::identity::keys::{keccak_fields, signed_body, verify_signed};
 use crate::identity::{BindingError, NodeKey, SignedBinding, hash_fields};
+use crate::newtype::fixed_bytes;
 use crate::strict::{DecodeError, Shape, WIRE_VERSION, Wire, ensure, known_version, listed, strict_decode};
 
 /// Domain of the signature over a record.
@@ -156,6 +157,12 @@ impl Record {
     }
 }
 
+fixed_bytes!(
+    /// Hash of a signed record as received. It distinguishes two records of the same order.
+    RecordHash,
+    32
+);
+
 /// A record as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedRecord {
@@ -164,7 +171,7 @@ pub struct SignedRecord {
     /// Signature ‖ body.
     pub bytes: Bytes,
     /// Hash of `bytes`. It distinguishes two records of the same order.
-    pub hash: [u8; 32],
+    pub hash: RecordHash,
 }
 
 impl SignedRecord {
@@ -178,7 +185,7 @@ impl SignedRecord {
             return Err(DecodeError::TooLarge { limit: MAX_RECORD_BYTES }.into());
         }
         let wire: WireRecord = strict_decode(&signed_body(&bytes).ok_or(DecodeError::Malformed)?)?;
-        let hash = hash_fields(&[b"p2p-node/record-hash/v1", &bytes]);
+        let hash = RecordHash(hash_fields(&[b"p2p-node/record-hash/v1", &bytes]));
         Ok(SignedRecord { record: wire.try_into()?, bytes, hash })
     }
 

@@ -9,6 +9,7 @@ use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::{
     Batch, Busy, Hello, KemUnknown, MailResponse, Payload, Refused, Response, Scope, Session, WIRE_VERSION,
 };
+use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::record::{RECORD_DOMAIN, kad_key};
 use p2p_node_wire::seal::kem::KemId;
 use p2p_node_wire::seal::padding;
@@ -115,7 +116,8 @@ impl World {
             _ => {
                 self.tokens += 1;
                 let (payload, session) = sealed(from, &batch, self.tokens);
-                let session = OutboundSession::new(session, [0; 32], KemId([0; 16]), self.now.mono);
+                let session =
+                    OutboundSession::new(session, NodePublicKey([0; 32]), KemId([0; 16]), self.now.mono);
                 self.sessions.push((from, session));
                 if self.sessions.len() > MAX_TRACKED {
                     self.sessions.remove(0);

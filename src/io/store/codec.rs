@@ -5,9 +5,10 @@ use libp2p::PeerId;
 
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
 use p2p_node_core::highest_seen::HighestSeen;
-use p2p_node_core::mail::inbound::digests::{Digests, REMEMBERED};
+use p2p_node_core::mail::inbound::digests::{ContentDigest, Digests, REMEMBERED};
 use p2p_node_core::mail::inbound::receive_window::{ACK_WINDOW, StreamCheckpoint};
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::record::RecordHash;
 
 /// Length of a key, in bytes: an Ethereum address.
 pub const KEY_BYTES: usize = 20;
@@ -75,7 +76,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<HighestSeen, RowError> {
     };
     let mut hash = [0; 32];
     hash.copy_from_slice(&bytes[17..]);
-    Ok(HighestSeen { address, generation: number(1), seq: number(9), hash })
+    Ok(HighestSeen { address, generation: number(1), seq: number(9), hash: RecordHash(hash) })
 }
 
 /// First byte of an access rule's key: `AGENT` before an address, `NODE` before a PeerId.
@@ -142,7 +143,7 @@ pub fn checkpoint_key(sender: &Address, stream: &StreamId) -> [u8; CHECKPOINT_KE
 pub fn encode_checkpoint(row: &StreamCheckpoint) -> Vec<u8> {
     let digests = &row.digests;
     let head = [row.next, row.told, digests.forgotten(), digests.sent_at_ms(), digests.len() as u64];
-    let digests = digests.latest().flat_map(|(seq, digest)| [seq, digest]);
+    let digests = digests.latest().flat_map(|(seq, digest)| [seq, digest.0]);
     let numbers = head.into_iter().chain(digests).chain(row.beyond.iter().copied());
     let mut bytes = Vec::with_capacity(1 + 8 * (TAKEN_HEAD + 2 * row.digests.len() + row.beyond.len()));
     bytes.push(TAKEN_VERSION);
@@ -177,7 +178,7 @@ pub fn decode_checkpoint(
         usize::try_from(*count).ok().and_then(|count| count.checked_mul(2)).ok_or(RowError::Checkpoint)?;
     let (digests, beyond) = rest.split_at_checked(count).ok_or(RowError::Checkpoint)?;
     let (digests, _) = digests.as_chunks::<2>();
-    let digests = digests.iter().map(|[seq, digest]| (*seq, *digest)).collect();
+    let digests = digests.iter().map(|[seq, digest]| (*seq, ContentDigest(*digest))).collect();
     let digests = Digests::restored(digests, *forgotten, *sent_at_ms).ok_or(RowError::Checkpoint)?;
     let grows = beyond.is_sorted_by(|one, other| one < other);
     let is_window = beyond.len() <= ACK_WINDOW && beyond.first().is_none_or(|first| first > next);
@@ -199,7 +200,7 @@ mod tests {
         fn highest_seen_row_round_trips(
             address: [u8; 20], generation: u64, seq: u64, hash: [u8; 32],
         ) {
-            let row = HighestSeen { address: Address::from(address), generation, seq, hash };
+            let row = HighestSeen { address: Address::from(address), generation, seq, hash: RecordHash(hash) };
             prop_assert_eq!(decode(&address, &encode(&row)), Ok(row));
         }
 
@@ -245,7 +246,8 @@ mod tests {
         ) {
             let beyond = beyond.into_iter().map(|far| next + far).collect();
             let (sender, stream) = (Address::from_slice(&key[..20]), key[20..].try_into().unwrap());
-            let digests = Digests::restored(digests.into_iter().collect(), forgotten, sent_at_ms).unwrap();
+            let digests = digests.into_iter().map(|(seq, digest)| (seq, ContentDigest(digest))).collect();
+            let digests = Digests::restored(digests, forgotten, sent_at_ms).unwrap();
             let row = StreamCheckpoint { sender, stream, next, told: next + ahead, beyond, digests };
             prop_assert_eq!(checkpoint_key(&sender, &stream), key);
             prop_assert_eq!(decode_checkpoint(&key, &encode_checkpoint(&row)), Ok(row));

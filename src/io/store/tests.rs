@@ -1,4 +1,5 @@
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::record::RecordHash;
 use p2p_node_wire::time::Instant;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,7 @@ pub(super) fn directory() -> TempDir {
 }
 
 fn row(number: u8, seq: u64) -> HighestSeen {
-    HighestSeen { address: Address::repeat_byte(number), generation: 1, seq, hash: [number; 32] }
+    HighestSeen { address: Address::repeat_byte(number), generation: 1, seq, hash: RecordHash([number; 32]) }
 }
 
 pub(super) fn open(directory: &TempDir) -> (Store, Vec<HighestSeen>) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use alloy_primitives::Address;
+use p2p_node_wire::lru_map::LruMap;
 
 use crate::input::Token;
 
@@ -37,7 +38,7 @@ pub struct Lookups {
     running: BTreeMap<Token, Lookup>,
     waiting: VecDeque<(Token, Address)>,
     /// Agents whose lookups failed since a DHT server last connected: the latest `MAX_WAITING`.
-    missed: VecDeque<Address>,
+    missed: LruMap<Address, ()>,
 }
 
 impl Lookups {
@@ -72,19 +73,17 @@ impl Lookups {
             .filter(|lookup| lookup.address == *address)
             .for_each(|lookup| lookup.found = true);
         self.waiting.retain(|(_, waiting)| waiting != address);
-        self.missed.retain(|missed| missed != address);
+        self.missed.remove(address);
     }
 
     /// Ends a lookup. Returns it, and the next lookup to start.
     pub fn ended(&mut self, token: Token) -> (Option<Lookup>, Option<(Token, Address)>) {
         let ended = self.running.remove(&token);
         if let Some(Lookup { address, found: false }) = ended
-            && !self.missed.contains(&address)
+            && !self.missed.contains_key(&address)
         {
-            if self.missed.len() >= MAX_WAITING {
-                self.missed.pop_front();
-            }
-            self.missed.push_back(address);
+            self.missed.insert(address, ());
+            self.missed.shrink_to(MAX_WAITING);
         }
         let next = if self.running.len() < MAX_QUERIES { self.waiting.pop_front() } else { None };
         if let Some((token, address)) = next {
@@ -105,7 +104,8 @@ impl Lookups {
 
     /// Removes and returns the agents whose lookups failed, because a new DHT server may know them.
     pub fn wake_all(&mut self) -> Vec<Address> {
-        std::mem::take(&mut self.missed).into()
+        let missed = std::mem::take(&mut self.missed);
+        missed.iter_by_use().map(|(address, ())| *address).collect()
     }
 }
 

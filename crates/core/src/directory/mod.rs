@@ -16,6 +16,7 @@ use crate::highest_seen::HighestSeen;
 use crate::local::Local;
 use crate::usage::Usage;
 use lookups::Lookups;
+use p2p_node_wire::identity::NodePublicKey;
 use record_table::RecordTable;
 
 /// The state of the directory.
@@ -72,7 +73,7 @@ impl Directory {
         record.record.kem.as_ref().map(|kem| kem.id.clone())
     }
 
-    pub(crate) fn current_node_key(&self, address: &Address, cx: &Cx) -> Option<[u8; 32]> {
+    pub(crate) fn current_node_key(&self, address: &Address, cx: &Cx) -> Option<NodePublicKey> {
         let now = cx.now;
         self.records.get(address, now.unix_ms).map(|record| record.record.binding.binding.node_key)
     }

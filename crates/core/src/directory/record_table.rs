@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_wire::identity::binding::{MAX_SKEW_SECS, is_future_generation};
+use p2p_node_wire::lru_map::LruMap;
 use p2p_node_wire::record::SignedRecord;
-use p2p_node_wire::time::{Instant, Now};
+use p2p_node_wire::time::Now;
 
 use crate::directory::rollback_guard::RollbackGuard;
 use crate::highest_seen::HighestSeen;
@@ -50,12 +51,6 @@ pub enum Change {
     Refreshed,
 }
 
-#[derive(Debug)]
-struct Entry {
-    record: SignedRecord,
-    last_used: Instant,
-}
-
 /// Returns the order to which a stored order counts now. A part that lies in the future was
 /// accepted while our clock was ahead, so it counts as 0 until its time has come.
 fn order_by_now((generation, seq): (u64, u64), now_ms: u64) -> (u64, u64) {
@@ -69,9 +64,8 @@ fn order_by_now((generation, seq): (u64, u64), now_ms: u64) -> (u64, u64) {
 /// The records by address.
 #[derive(Debug, Default)]
 pub struct RecordTable {
-    entries: BTreeMap<Address, Entry>,
+    entries: LruMap<Address, SignedRecord>,
     by_peer: BTreeMap<PeerId, Address>,
-    by_use: BTreeSet<(Instant, Address)>,
     by_end: BTreeSet<(u64, Address)>,
     rollback_guard: RollbackGuard,
 }
@@ -95,7 +89,7 @@ impl RecordTable {
         if highest.is_some_and(|highest| known_order(highest.order()) > record.order()) {
             return Order::Stale;
         }
-        if let Some(known) = self.entries.get(&address).map(|entry| &entry.record) {
+        if let Some(known) = self.entries.get(&address) {
             return match record.order().cmp(&known_order(known.order())) {
                 Ordering::Greater => Order::Newer,
                 Ordering::Less => Order::Stale,
@@ -116,7 +110,7 @@ impl RecordTable {
 
     /// Returns the lowest generation that the node still accepts from an agent.
     pub fn lowest_generation(&self, address: &Address, now_ms: u64) -> u64 {
-        let entry = self.entries.get(address).map(|entry| entry.record.order());
+        let entry = self.entries.get(address).map(SignedRecord::order);
         let known = [entry, self.rollback_guard.get(address).map(HighestSeen::order)].into_iter().flatten();
         known.map(|order| order_by_now(order, now_ms).0).max().unwrap_or_default()
     }
@@ -134,7 +128,7 @@ impl RecordTable {
         let (address, peer) = (record.address(), record.peer_id());
         let old = self.remove(&address);
         if self.entries.len() >= MAX_AGENTS {
-            self.make_room(in_use, now.mono);
+            self.make_room(in_use);
         }
         let change = match &old {
             None => Change::New,
@@ -152,35 +146,26 @@ impl RecordTable {
             self.rollback_guard.remove(&address);
         }
         self.by_peer.insert(peer, address);
-        self.by_use.insert((now.mono, address));
         self.by_end.insert((record.record.expires_at_ms, address));
-        self.entries.insert(address, Entry { record, last_used: now.mono });
+        self.entries.insert(address, record);
         self.trim();
         change
     }
 
     /// Marks the agent as used, so that other agents are evicted first.
-    pub fn touch(&mut self, address: &Address, now: Instant) {
-        if let Some(entry) = self.entries.get_mut(address) {
-            self.by_use.remove(&(entry.last_used, *address));
-            entry.last_used = now;
-            self.by_use.insert((now, *address));
-        }
+    pub fn touch(&mut self, address: &Address) {
+        self.entries.touch(address);
     }
 
-    fn make_room(&mut self, in_use: impl Fn(&SignedRecord) -> bool, now: Instant) {
+    fn make_room(&mut self, in_use: impl Fn(&SignedRecord) -> bool) {
         for _ in 0..MAX_SPARED {
-            let Some((_, oldest)) = self.by_use.first().copied() else { return };
-            let spare = self.entries.get(&oldest).is_some_and(|entry| in_use(&entry.record));
-            if !spare {
-                break;
-            }
+            let Some((oldest, _)) = self.entries.oldest().filter(|(_, record)| in_use(record)) else { break };
             // The agent moves to the end, so that the next eviction does not inspect it again
             // first.
-            self.touch(&oldest, now);
+            self.touch(&oldest.clone());
         }
-        if let Some((_, oldest)) = self.by_use.first().copied() {
-            self.forget(&oldest);
+        if let Some((oldest, _)) = self.entries.oldest() {
+            self.forget(&oldest.clone());
         }
     }
 
@@ -204,8 +189,7 @@ impl RecordTable {
     }
 
     fn remove(&mut self, address: &Address) -> Option<SignedRecord> {
-        let Entry { record, last_used } = self.entries.remove(address)?;
-        self.by_use.remove(&(last_used, *address));
+        let record = self.entries.remove(address)?;
         self.by_end.remove(&(record.record.expires_at_ms, *address));
         // A node may speak for several agents; the table finds the latest of them by PeerId.
         if self.by_peer.get(&record.peer_id()) == Some(address) {
@@ -216,7 +200,7 @@ impl RecordTable {
 
     /// Returns the agent's record, unless it has expired.
     pub fn get(&self, address: &Address, now_ms: u64) -> Option<&SignedRecord> {
-        let record = &self.entries.get(address)?.record;
+        let record = self.entries.get(address)?;
         (record.record.expires_at_ms > now_ms).then_some(record)
     }
 
@@ -227,10 +211,7 @@ impl RecordTable {
 
     /// Returns every record that has not expired.
     pub fn iter(&self, now_ms: u64) -> impl Iterator<Item = &SignedRecord> {
-        self.entries
-            .values()
-            .map(|entry| &entry.record)
-            .filter(move |record| record.record.expires_at_ms > now_ms)
+        self.entries.values().filter(move |record| record.record.expires_at_ms > now_ms)
     }
 
     /// Returns the number of agents. Expired records count until the next insertion.

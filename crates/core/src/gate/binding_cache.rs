@@ -1,8 +1,7 @@
 //! A cache of checked binding signatures, so that the node recovers each key once.
 
-use std::collections::{BTreeSet, VecDeque};
-
 use p2p_node_wire::identity::BindingHash;
+use p2p_node_wire::lru_map::LruMap;
 
 /// Largest number of remembered valid bindings: our choice, the 500 agents of our largest test with
 /// seven renewals each.
@@ -12,31 +11,25 @@ pub const MAX_GOOD_BINDINGS: usize = 4096;
 pub const MAX_BAD_BINDINGS: usize = 1024;
 
 /// Hashes of signed bindings whose signature was checked.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct BindingCache {
-    good: FifoSet,
-    bad: FifoSet,
-}
-
-impl Default for BindingCache {
-    fn default() -> Self {
-        BindingCache { good: FifoSet::new(MAX_GOOD_BINDINGS), bad: FifoSet::new(MAX_BAD_BINDINGS) }
-    }
+    good: LruMap<BindingHash, ()>,
+    bad: LruMap<BindingHash, ()>,
 }
 
 impl BindingCache {
     /// Returns `true` for a valid signature, `false` for an invalid one, `None` if it was not
     /// checked.
     pub fn get(&self, hash: &BindingHash) -> Option<bool> {
-        if self.good.known.contains(hash) {
+        if self.good.contains_key(hash) {
             return Some(true);
         }
-        self.bad.known.contains(hash).then_some(false)
+        self.bad.contains_key(hash).then_some(false)
     }
 
     /// Returns the number of remembered results.
     pub fn len(&self) -> usize {
-        self.good.known.len() + self.bad.known.len()
+        self.good.len() + self.bad.len()
     }
 
     /// Returns `true` if no results are remembered.
@@ -46,31 +39,13 @@ impl BindingCache {
 
     /// Remembers a result. Evicts the oldest result of the same kind at the limit.
     pub fn remember(&mut self, hash: BindingHash, good: bool) {
-        if good { self.good.insert(hash) } else { self.bad.insert(hash) }
-    }
-}
-
-/// A set of bounded size that evicts the oldest hash.
-#[derive(Debug)]
-struct FifoSet {
-    known: BTreeSet<BindingHash>,
-    in_turn: VecDeque<BindingHash>,
-    most: usize,
-}
-
-impl FifoSet {
-    fn new(most: usize) -> Self {
-        FifoSet { known: BTreeSet::new(), in_turn: VecDeque::new(), most }
-    }
-
-    fn insert(&mut self, hash: BindingHash) {
-        if self.known.insert(hash) {
-            self.in_turn.push_back(hash);
-        }
-        if self.in_turn.len() > self.most
-            && let Some(oldest) = self.in_turn.pop_front()
-        {
-            self.known.remove(&oldest);
+        let (results, most) =
+            if good { (&mut self.good, MAX_GOOD_BINDINGS) } else { (&mut self.bad, MAX_BAD_BINDINGS) };
+        // No result is ever touched, so the oldest one is evicted, however often it was used: one
+        // more check of a signature costs less than another order at every lookup.
+        if !results.contains_key(&hash) {
+            results.insert(hash, ());
+            results.shrink_to(most);
         }
     }
 }

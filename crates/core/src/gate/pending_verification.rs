@@ -122,7 +122,7 @@ impl PendingVerifications {
     /// Removes the objects that wait for this binding, oldest first.
     pub(crate) fn remove(&mut self, binding: &BindingHash) -> Vec<Pending> {
         let ready = self.waiting.remove(binding).unwrap_or_default();
-        self.held.remove_all(ready.len(), ready.iter().map(Pending::bytes).sum());
+        self.held -= ready.iter().map(Pending::bytes).collect();
         ready
     }
 }

@@ -2,6 +2,7 @@
 
 use alloy_primitives::Address;
 use p2p_node_wire::envelope::Frame;
+use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::message_id::{MessageIdPrefix, StreamId, message_id, message_name};
 
 use crate::gate::Gate;
@@ -12,7 +13,7 @@ pub(crate) struct Sender {
     pub(crate) address: Address,
     pub(crate) address_text: String,
     pub(crate) peer_text: String,
-    pub(crate) node_key: [u8; 32],
+    pub(crate) node_key: NodePublicKey,
     pub(crate) rule: Option<AccessRule>,
     /// The last stream for which a prefix was computed, with the prefix. The messages of a frame
     /// belong to few streams.

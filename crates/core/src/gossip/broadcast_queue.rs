@@ -1,7 +1,7 @@
 //! The broadcast queue: outgoing broadcasts. A broadcast without connected subscribers waits until
 //! its deadline, then the node reports it as expired.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use p2p_node_wire::envelope::limits::MAX_BATCH_MESSAGES;
 use p2p_node_wire::message_id::{MessageIdPrefix, StreamNamespace, message_id, message_name};
 use p2p_node_wire::time::Instant;
 
-use crate::capacity::{NoRoom, Wait, capacity_for};
+use crate::budget::{BudgetedQueue, Limit, Weigh};
+use crate::capacity::{NoRoom, Wait, limit_for};
 use crate::input::{PublishOutcome, Token};
 use crate::outgoing::OutgoingMessage;
 
@@ -23,6 +24,7 @@ pub const MAX_TOPICS: usize = 256;
 pub const TOPIC_QUEUE_MESSAGES: usize = 1024;
 /// Largest total size of queued broadcasts of one topic, in bytes.
 pub const TOPIC_QUEUE_BYTES: usize = 1 << 20;
+const TOPIC_QUEUE: Limit = Limit { count: TOPIC_QUEUE_MESSAGES, bytes: TOPIC_QUEUE_BYTES };
 /// Pause after a publication that reached no peer although one subscribes: gossipsub excludes peers
 /// with a low score. Our choice.
 const NO_PEERS_BACKOFF: Duration = Duration::from_millis(250);
@@ -49,12 +51,17 @@ pub struct Broadcast {
     pub message_id: String,
 }
 
+impl Weigh for Broadcast {
+    fn weight(&self) -> usize {
+        self.draft.size()
+    }
+}
+
 #[derive(Debug)]
 struct Topic {
     /// Streams by priority, for the ids and sequence numbers only.
     streams: [Numbers; 3],
-    queue: VecDeque<Broadcast>,
-    bytes: usize,
+    queue: BudgetedQueue<Broadcast>,
     in_flight: Option<(Token, Vec<Broadcast>)>,
     /// Earliest deadline of the queued broadcasts.
     earliest: Instant,
@@ -69,8 +76,7 @@ impl Topic {
     fn new(origin: &StreamNamespace, incarnation: u64, name: &str) -> Self {
         Topic {
             streams: Numbers::new(origin, incarnation, name),
-            queue: VecDeque::new(),
-            bytes: 0,
+            queue: BudgetedQueue::default(),
             in_flight: None,
             earliest: Instant::MAX,
             not_before: Instant::ZERO,
@@ -138,9 +144,8 @@ impl BroadcastQueue {
         numbers.next += 1;
         let message_id = message_id(&numbers.name, seq);
         let stream = numbers.stream.clone();
-        topic.bytes += draft.size();
         topic.earliest = topic.earliest.min(give_up);
-        topic.queue.push_back(Broadcast { stream, seq, draft, give_up, message_id: message_id.clone() });
+        topic.queue.push(Broadcast { stream, seq, draft, give_up, message_id: message_id.clone() });
         Ok(message_id)
     }
 
@@ -151,9 +156,7 @@ impl BroadcastQueue {
             let full = self.topics.len() >= MAX_TOPICS && !self.topics.values().any(is_idle);
             return full.then_some(Wait::Shared(Instant::ZERO));
         };
-        let of = |room| capacity_for(room, draft.priority);
-        let full = topic.queue.len() >= of(TOPIC_QUEUE_MESSAGES)
-            || topic.bytes + draft.size() > of(TOPIC_QUEUE_BYTES);
+        let full = !topic.queue.budget().fits(draft.size(), limit_for(TOPIC_QUEUE, draft.priority));
         // Frames leave at the rate of the pacer, so only the longest pause limits the wait.
         (!topic.queue.is_empty() && full).then_some(Wait::Shared(Instant::MAX))
     }
@@ -233,7 +236,6 @@ impl BroadcastQueue {
             batch.messages.push(broadcast.draft.encode(&broadcast.stream, broadcast.seq, 0, None, now));
             flight.push(broadcast);
         }
-        topic.bytes -= bytes;
         if flight.is_empty() {
             return None;
         }
@@ -253,8 +255,7 @@ impl BroadcastQueue {
             PublishOutcome::TooLarge => flight,
             PublishOutcome::NoPeers => {
                 topic.not_before = now + NO_PEERS_BACKOFF;
-                topic.bytes += flight.iter().map(|broadcast| broadcast.draft.size()).sum::<usize>();
-                flight.into_iter().rev().for_each(|broadcast| topic.queue.push_front(broadcast));
+                flight.into_iter().rev().for_each(|broadcast| topic.queue.push_first(broadcast));
                 topic.find_earliest();
                 Vec::new()
             }
@@ -269,12 +270,8 @@ impl BroadcastQueue {
                 continue;
             }
             // High-priority broadcasts may precede older ones, so the whole queue is searched.
-            let (over, kept) =
-                topic.queue.drain(..).partition::<Vec<_>, _>(|broadcast| broadcast.give_up <= now);
-            topic.queue = kept.into();
+            expired.extend(topic.queue.remove_where(|broadcast| broadcast.give_up <= now));
             topic.find_earliest();
-            topic.bytes -= over.iter().map(|broadcast| broadcast.draft.size()).sum::<usize>();
-            expired.extend(over);
         }
         expired
     }
@@ -283,11 +280,8 @@ impl BroadcastQueue {
     pub fn remove_where(&mut self, dead: impl Fn(&Broadcast) -> bool) -> Vec<Broadcast> {
         let mut out = Vec::new();
         for topic in self.topics.values_mut() {
-            let (taken, kept) = topic.queue.drain(..).partition::<Vec<_>, _>(&dead);
-            topic.queue = kept.into();
+            out.extend(topic.queue.remove_where(&dead));
             topic.find_earliest();
-            topic.bytes -= taken.iter().map(|broadcast| broadcast.draft.size()).sum::<usize>();
-            out.extend(taken);
         }
         out
     }
@@ -296,9 +290,8 @@ impl BroadcastQueue {
     pub fn drain_all(&mut self) -> Vec<Broadcast> {
         let mut drained = Vec::new();
         for topic in self.topics.values_mut() {
-            topic.bytes = 0;
             drained.extend(topic.in_flight.take().into_iter().flat_map(|(_, flight)| flight));
-            drained.extend(topic.queue.drain(..));
+            drained.extend(topic.queue.take());
         }
         drained
     }

@@ -19,6 +19,7 @@ pub const RESERVED_BYTES: usize = KEPT_BYTES / 4;
 pub struct GossipBudget {
     /// Bytes of each second, oldest first.
     seconds: VecDeque<(u64, usize)>,
+    /// Sum of `seconds`. Only bytes: the node does not see the messages that gossipsub keeps.
     bytes: usize,
 }
 

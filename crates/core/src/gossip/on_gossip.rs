@@ -118,7 +118,7 @@ impl Gossip {
     ) -> Option<Verdict> {
         let ours = cx.identity.node_key.public();
         let concerns_our_mail = match (&frame.body.payload, &frame.body.scope) {
-            (Some(Payload::Plain(_)), Some(Scope::NodeKey(key))) => *key == ours.as_slice(),
+            (Some(Payload::Plain(_)), Some(Scope::NodeKey(key))) => **key == *ours,
             (Some(Payload::Sealed(_)), _) => topic == MESSAGES,
             _ => false,
         };

@@ -10,7 +10,7 @@ use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::identity::{BindingError, NodeKey, SignedBinding};
 use p2p_node_wire::record::{
     Kem, MAX_RECORD_ADDR_BYTES, MAX_RECORD_ADDRS, MAX_RECORD_LIFE_MS, MAX_RECORD_TAG_BYTES, MAX_RECORD_TAGS,
-    Record, RecordError, SignedRecord,
+    Record, RecordError, RecordHash, SignedRecord,
 };
 use p2p_node_wire::time::Instant;
 
@@ -66,7 +66,7 @@ pub struct LocalRecord {
     /// The seqs of our latest records. The highest is not always the one that counts: a clock that
     /// was ahead may have dated it.
     seqs: VecDeque<u64>,
-    issued: VecDeque<[u8; 32]>,
+    issued: VecDeque<RecordHash>,
     /// Nodes reported to the parent because they announce our address, oldest first.
     conflicts: VecDeque<PeerId>,
     /// Time of the next issue. `None` before the node has addresses.

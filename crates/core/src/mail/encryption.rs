@@ -7,6 +7,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::{Batch, Payload, Scope, Sealed};
+use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::seal::hpke::{Info, SealedFrame};
 use p2p_node_wire::seal::kem::KemId;
 use p2p_node_wire::seal::session::OutboundSession;
@@ -31,7 +32,7 @@ pub(crate) struct PendingEncryption {
     pub(crate) recipient: Address,
     /// The node that receives the frame; `None` if the frame goes by gossip.
     pub(crate) peer: Option<PeerId>,
-    pub(crate) node_key: [u8; 32],
+    pub(crate) node_key: NodePublicKey,
     pub(crate) kem_id: KemId,
 }
 

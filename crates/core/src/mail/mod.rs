@@ -128,10 +128,10 @@ impl Mail {
                 self.delivery.unacked.bytes(),
                 unacked::MAX_UNACKED_BYTES + 2 * crate::MAX_DIRECT_BYTES,
             ),
-            ("messages that wait for a checkpoint", self.delivery.untold().0, output_queue::MAIL_LINES),
+            ("messages that wait for a checkpoint", self.delivery.untold().count(), output_queue::MAIL_LINES),
             (
                 "bytes that wait for a checkpoint",
-                self.delivery.untold().1,
+                self.delivery.untold().bytes(),
                 output_queue::MAIL_BYTES + crate::MAX_DIRECT_BYTES,
             ),
         ]

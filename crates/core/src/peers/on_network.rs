@@ -96,7 +96,7 @@ impl Peers {
         }
         if let Some(address) = address {
             cx.signal(Signal::AgentConnected(address));
-            directory.records.touch(&address, now.mono);
+            directory.records.touch(&address);
         }
     }
 

@@ -4,19 +4,21 @@
 //! first, then medium and low 4:1 by bytes. All other lines leave in the order in which the core
 //! queued them.
 
-use crate::priority_scheduler::PriorityScheduler;
-use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use alloy_primitives::Address;
 use p2p_node_protocol::{DropCounts, Event, Log, Overflow, Priority};
 use p2p_node_wire::message_id::StreamId;
 
+use crate::budget::{Budget, BudgetedQueue, Limit, Weigh};
+use crate::priority_scheduler::PriorityScheduler;
+
 /// Limit of the lines at the writer. Two of its 64 KiB writes at 64 bytes a line, so that the
 /// writer does not run dry between two turns of the event loop.
 pub const WRITER_LINES: usize = 2048;
 /// Limit of the accounted bytes of the lines at the writer. The last line may exceed it.
 pub const WRITER_BYTES: usize = 1 << 20;
+const WRITER_LIMIT: Limit = Limit { count: WRITER_LINES, bytes: WRITER_BYTES };
 /// Limit of queued required lines (answers, deliveries, errors). At the limit the node stops
 /// reading stdin. Our choice: four lines for each of the 1,024 commands that may be unanswered.
 pub const MAX_REQUIRED_LINES: usize = 4096;
@@ -26,6 +28,7 @@ pub const MAIL_LINES: usize = 16_384;
 /// Limit of the mail that waits for the parent, in bytes. Our choice: room for
 /// sixteen messages of the largest size.
 pub const MAIL_BYTES: usize = 16 << 20;
+const MAIL_LIMIT: Limit = Limit { count: MAIL_LINES, bytes: MAIL_BYTES };
 /// Part of the mail queue (one eighth of its lines and bytes) above which the node defers
 /// acknowledgements, so that senders slow down before the node refuses their mail. Our choice.
 const MAIL_LAG: usize = 8;
@@ -36,6 +39,7 @@ const HIGH_RESERVE: usize = 8;
 pub const TOPIC_LINES: usize = 4096;
 /// Limit of the broadcasts that wait for the parent, in bytes. Our choice.
 pub const TOPIC_BYTES: usize = 16 << 20;
+const TOPIC_LIMIT: Limit = Limit { count: TOPIC_LINES, bytes: TOPIC_BYTES };
 /// Limit of the peer events that wait for the parent, in lines. A newer `peer_discovered` of a peer
 /// replaces the older one. Our choice.
 pub const NEWS_LINES: usize = 1024;
@@ -94,27 +98,26 @@ impl Ends {
     }
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    lines: VecDeque<Line>,
-    bytes: usize,
+impl Weigh for Line {
+    fn weight(&self) -> usize {
+        self.bytes
+    }
 }
 
-impl Queue {
-    fn push(&mut self, line: Line) {
-        self.bytes += line.bytes;
-        self.lines.push_back(line);
+impl Weigh for Written {
+    fn weight(&self) -> usize {
+        self.bytes
     }
+}
 
-    fn pop(&mut self) -> Option<Line> {
-        let line = self.lines.pop_front()?;
-        self.bytes -= line.bytes;
-        Some(line)
-    }
+/// Returns the budget of lines with these payloads.
+fn in_lines(payloads: Budget) -> Budget {
+    Budget::of(payloads.count(), payloads.bytes() + payloads.count() * LINE_OVERHEAD)
+}
 
-    fn order(&self) -> Option<u64> {
-        self.lines.front().map(|line| line.order)
-    }
+/// Returns the limit without one part of `parts`.
+fn without_part(limit: Limit, parts: usize) -> Limit {
+    Limit { count: limit.count - limit.count / parts, bytes: limit.bytes - limit.bytes / parts }
 }
 
 /// Index of the queue of each kind of line in [`OutputQueue::queues`].
@@ -134,12 +137,11 @@ fn queue_of(class: &RangeInclusive<usize>, priority: Priority) -> usize {
 /// The queues of lines in front of the writer.
 #[derive(Debug)]
 pub struct OutputQueue {
-    queues: [Queue; 9],
+    queues: [BudgetedQueue<Line>; 9],
     order: u64,
     /// Order of the priorities of messages.
     scheduler: PriorityScheduler,
-    at_writer: VecDeque<Written>,
-    at_writer_bytes: usize,
+    at_writer: BudgetedQueue<Written>,
     /// Answers that wait or are at the writer: to `send` commands, and to other commands.
     unread_sends: usize,
     unread_others: usize,
@@ -154,8 +156,7 @@ impl Default for OutputQueue {
             queues: Default::default(),
             order: 0,
             scheduler: PriorityScheduler::new(WRITER_BYTES),
-            at_writer: VecDeque::new(),
-            at_writer_bytes: 0,
+            at_writer: BudgetedQueue::default(),
             unread_sends: 0,
             unread_others: 0,
             dropped: DropCounts::default(),
@@ -194,27 +195,27 @@ impl OutputQueue {
     }
 
     /// Returns the lines and bytes in a range of queues.
-    fn waiting(&self, queues: RangeInclusive<usize>) -> (usize, usize) {
-        let queues = &self.queues[queues];
-        (queues.iter().map(|queue| queue.lines.len()).sum(), queues.iter().map(|queue| queue.bytes).sum())
+    fn waiting(&self, queues: RangeInclusive<usize>) -> Budget {
+        self.queues[queues].iter().map(BudgetedQueue::budget).sum()
     }
 
-    /// Returns `true` if the mail queue has room for `lines` and `bytes` besides the lines and
-    /// bytes that are `coming`. `has_high` allows the use of the high-priority reserve.
-    pub fn has_mail_room(&self, lines: usize, bytes: usize, has_high: bool, coming: (usize, usize)) -> bool {
-        let (waiting_lines, waiting_bytes) = self.waiting(MAIL);
-        let (waiting_lines, waiting_bytes) =
-            (waiting_lines + coming.0, waiting_bytes + coming.1 + coming.0 * LINE_OVERHEAD);
-        let room = |all: usize| if has_high { all } else { all - all / HIGH_RESERVE };
-        waiting_lines == 0
-            || waiting_lines + lines <= room(MAIL_LINES)
-                && waiting_bytes + bytes + lines * LINE_OVERHEAD <= room(MAIL_BYTES)
+    /// Returns the order number of the first line of a queue.
+    fn order_of(&self, queue: usize) -> Option<u64> {
+        self.queues[queue].first().map(|line| line.order)
+    }
+
+    /// Returns `true` if the mail queue has room for `payloads` besides those that are `coming`.
+    /// `has_high` allows the use of the high-priority reserve.
+    pub fn has_mail_room(&self, payloads: Budget, has_high: bool, coming: Budget) -> bool {
+        let waiting = self.waiting(MAIL) + in_lines(coming);
+        let room = if has_high { MAIL_LIMIT } else { without_part(MAIL_LIMIT, HIGH_RESERVE) };
+        waiting.is_empty() || waiting.fits_all(in_lines(payloads), room)
     }
 
     /// Returns `true` if the parent reads mail about as fast as the node receives it.
     pub fn is_draining(&self) -> bool {
-        let (lines, bytes) = self.waiting(MAIL);
-        lines <= MAIL_LINES / MAIL_LAG && bytes <= MAIL_BYTES / MAIL_LAG
+        let lag = Limit { count: MAIL_LINES / MAIL_LAG, bytes: MAIL_BYTES / MAIL_LAG };
+        !self.waiting(MAIL).is_over(lag)
     }
 
     /// Queues a message. The caller has checked that there is room.
@@ -227,8 +228,8 @@ impl OutputQueue {
     pub fn broadcast(&mut self, priority: Priority, event: Event, payload: usize) {
         self.push(queue_of(&TOPIC, priority), event, payload);
         loop {
-            let (lines, bytes) = self.waiting(TOPIC);
-            if lines <= TOPIC_LINES && (bytes <= TOPIC_BYTES || lines == 1) {
+            let waiting = self.waiting(TOPIC);
+            if !waiting.is_over(TOPIC_LIMIT) || waiting.count() == 1 {
                 return;
             }
             if TOPIC.into_iter().any(|class| self.queues[class].pop().is_some()) {
@@ -254,11 +255,9 @@ impl OutputQueue {
             return;
         }
         let queue = &mut self.queues[NEWS];
-        let older = queue.lines.iter().position(|line| same(&line.event));
-        let full = older.is_none() && queue.lines.len() >= NEWS_LINES;
-        if let Some(line) = older.or(full.then_some(0)).and_then(|index| queue.lines.remove(index)) {
-            queue.bytes -= line.bytes;
-        }
+        let older = queue.iter().position(|line| same(&line.event));
+        let full = older.is_none() && queue.len() >= NEWS_LINES;
+        older.or(full.then_some(0)).and_then(|index| queue.remove(index));
         if full {
             self.count_dropped(|dropped| &mut dropped.peer_events);
         }
@@ -268,7 +267,7 @@ impl OutputQueue {
     /// Queues a log. At the limit drops the oldest log and counts it.
     pub fn log(&mut self, log: Log) {
         self.push(LOG, Event::Log(Box::new(log)), 0);
-        if self.queues[LOG].lines.len() > LOG_LINES && self.queues[LOG].pop().is_some() {
+        if self.queues[LOG].len() > LOG_LINES && self.queues[LOG].pop().is_some() {
             self.count_dropped(|dropped| &mut dropped.log);
         }
     }
@@ -288,15 +287,14 @@ impl OutputQueue {
 
     /// Returns `true` if the queue of required lines has room, so that the node may read a command.
     pub fn can_accept_command(&self) -> bool {
-        self.queues[MUST].lines.len() < MAX_REQUIRED_LINES
+        self.queues[MUST].len() < MAX_REQUIRED_LINES
     }
 
     /// Removes the `lines` that the writer has written. Returns the tokens of the messages among
     /// them.
     pub fn written(&mut self, lines: usize) -> Vec<WriteToken> {
         let mut receipts = Vec::new();
-        for line in self.at_writer.drain(..lines.min(self.at_writer.len())) {
-            self.at_writer_bytes -= line.bytes;
+        for line in std::iter::from_fn(|| self.at_writer.pop()).take(lines) {
             match line.ends {
                 Ends::Nothing => {}
                 Ends::Send => self.unread_sends -= 1,
@@ -310,8 +308,7 @@ impl OutputQueue {
     /// Returns the next line for the writer, or `None` if the writer is full or nothing waits. An
     /// `overflow` event precedes all other lines after a drop.
     pub fn pop(&mut self) -> Option<Event> {
-        let full = self.at_writer.len() >= WRITER_LINES || self.at_writer_bytes >= WRITER_BYTES;
-        if full {
+        if self.at_writer.budget().is_full(WRITER_LIMIT) {
             return None;
         }
         if self.dropped != DropCounts::default() {
@@ -320,8 +317,7 @@ impl OutputQueue {
             return Some(Event::Overflow(Overflow { dropped, total: self.total }));
         }
         let others = [Some(MUST), Some(NEWS), Some(LOG), self.next_message()];
-        let queued =
-            others.into_iter().flatten().filter_map(|queue| Some((self.queues[queue].order()?, queue)));
+        let queued = others.into_iter().flatten().filter_map(|queue| Some((self.order_of(queue)?, queue)));
         let (_, queue) = queued.min()?;
         let line = self.queues[queue].pop()?;
         for priority in [Priority::Low, Priority::Medium] {
@@ -337,10 +333,10 @@ impl OutputQueue {
     fn next_message(&self) -> Option<usize> {
         let older = |priority| {
             let queues = [queue_of(&MAIL, priority), queue_of(&TOPIC, priority)];
-            let first = |queue: &usize| Some((self.queues[*queue].order()?, *queue));
+            let first = |queue: &usize| Some((self.order_of(*queue)?, *queue));
             queues.iter().filter_map(first).min().map(|(_, queue)| queue)
         };
-        let size = |priority| self.queues[older(priority)?].lines.front().map(|line| line.bytes);
+        let size = |priority| self.queues[older(priority)?].first().map(|line| line.bytes);
         let (high, medium, low) = (size(Priority::High), size(Priority::Medium), size(Priority::Low));
         older(self.scheduler.pick(high, medium, low)?)
     }
@@ -349,29 +345,28 @@ impl OutputQueue {
     /// priority.
     pub fn turns(&self) -> (u64, Option<u64>) {
         let medium = [queue_of(&MAIL, Priority::Medium), queue_of(&TOPIC, Priority::Medium)];
-        (self.order + 1, medium.into_iter().filter_map(|queue| self.queues[queue].order()).min())
+        (self.order + 1, medium.into_iter().filter_map(|queue| self.order_of(queue)).min())
     }
 
     fn at_writer(&mut self, bytes: usize, ends: Ends, receipt: Option<WriteToken>) {
-        self.at_writer.push_back(Written { bytes, ends, receipt });
-        self.at_writer_bytes += bytes;
+        self.at_writer.push(Written { bytes, ends, receipt });
     }
 
     /// Returns `true` if a message with a token waits or is at the writer.
     pub fn awaits_receipts(&self) -> bool {
-        let waiting = MAIL.flat_map(|queue| &self.queues[queue].lines).map(|line| &line.receipt);
+        let waiting = MAIL.flat_map(|queue| self.queues[queue].iter()).map(|line| &line.receipt);
         self.at_writer.iter().map(|line| &line.receipt).chain(waiting).any(Option::is_some)
     }
 
     /// Returns `true` if the writer has written every line.
     pub fn is_empty(&self) -> bool {
-        self.at_writer.is_empty() && self.queues.iter().all(|queue| queue.lines.is_empty())
+        self.at_writer.is_empty() && self.queues.iter().all(BudgetedQueue::is_empty)
     }
 
     /// Returns the numbers of queued lines: required lines, mail, broadcasts, peer events and logs.
     pub fn lines(&self) -> [usize; 5] {
-        let of = |class: usize| self.queues[class].lines.len();
-        [of(MUST), self.waiting(MAIL).0, self.waiting(TOPIC).0, of(NEWS), of(LOG)]
+        let of = |class: usize| self.queues[class].len();
+        [of(MUST), self.waiting(MAIL).count(), self.waiting(TOPIC).count(), of(NEWS), of(LOG)]
     }
 
     /// Returns the number of lines at the writer.

@@ -6,7 +6,7 @@ use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::{Counter, Role};
-use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::record::{RecordHash, SignedRecord};
 
 use crate::forged::{frame, record, topic};
 use crate::mesh::{CONNECT, Mesh, START_MS, agent_key, binding, node_key};
@@ -16,7 +16,7 @@ use crate::verification::{gossip, listener};
 const LATER: u64 = START_MS / 1000 - 60;
 
 fn row(number: u8, generation: u64, seq: u64) -> HighestSeen {
-    HighestSeen { address: agent_key(number).address(), generation, seq, hash: [9; 32] }
+    HighestSeen { address: agent_key(number).address(), generation, seq, hash: RecordHash([9; 32]) }
 }
 
 /// Returns a mesh of one node, which restores these rows and subscribes to `jobs`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use p2p_node_core::crypto_task::{CryptoTask, OpenTask};
 use p2p_node_protocol::Role;
 use p2p_node_testing::secrets::{check, secret};
-use p2p_node_wire::identity::{AgentKey, NodeKey, SecretBytes};
+use p2p_node_wire::identity::{AgentKey, NodeKey, NodePublicKey, SecretBytes};
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::{Keyring, Secret};
 use p2p_node_wire::time::{Instant, Now};
@@ -25,7 +25,7 @@ fn debug_output_of_types_with_secrets_shows_no_secret() {
     check("KEM keys", &Keyring::new(secret(), now));
     let info = Info {
         network: "dev".to_owned(),
-        sender: [0; 32],
+        sender: NodePublicKey([0; 32]),
         recipient: agent.address(),
         kem_id: p2p_node_wire::seal::kem::KemId([0; 16]),
     };

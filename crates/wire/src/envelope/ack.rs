@@ -5,8 +5,8 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::codec::Ack;
-use crate::identity::NodeKey;
 use crate::identity::keys::{signed_body, verify_signed};
+use crate::identity::{NodeKey, NodePublicKey};
 use crate::strict::{DecodeError, strict_decode};
 
 /// Domain of the signature over an ack.
@@ -39,7 +39,7 @@ impl SignedAck {
 
     /// Returns `true` if `node_key` signed the received bytes. The caller must pass the current
     /// node key of the account to which it sent the messages; the ack itself does not name it.
-    pub fn verify(&self, node_key: &[u8; 32]) -> bool {
+    pub fn verify(&self, node_key: &NodePublicKey) -> bool {
         verify_signed(node_key, ACK_DOMAIN, &self.bytes)
     }
 }

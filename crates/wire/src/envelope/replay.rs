@@ -1,8 +1,10 @@
 //! Replay protection: a sliding window of frame counters for every process of every node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::identity::NodePublicKey;
+use crate::lru_map::LruMap;
 use crate::time::{Instant, Now};
 
 /// Refusal code: the recipient has seen the counter of the frame, or the counter is below the
@@ -65,7 +67,7 @@ impl Replay {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameId {
     /// Node key of the sender.
-    pub key: [u8; 32],
+    pub key: NodePublicKey,
     /// Random number of the sender's process.
     pub boot: u64,
     /// Number of the frame in that process.
@@ -74,7 +76,7 @@ pub struct FrameId {
     pub created_ms: u64,
 }
 
-type Name = ([u8; 32], u64);
+type Name = (NodePublicKey, u64);
 
 /// The windows of all processes. When a new window needs space, the node evicts the least recently
 /// used one, and from then on rejects frames without a window that are not newer than that use. So
@@ -82,11 +84,10 @@ type Name = ([u8; 32], u64);
 /// anybody out.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayWindows {
-    windows: BTreeMap<Name, Window>,
-    by_use: BTreeSet<(Instant, Name)>,
+    windows: LruMap<Name, Window>,
     /// By node key: the latest frame time of processes whose windows were evicted for later
     /// processes of the same key.
-    outlived: BTreeMap<[u8; 32], Outlived>,
+    outlived: BTreeMap<NodePublicKey, Outlived>,
     /// Latest time at which an evicted window was used, in ms since 1970 by our clock.
     floor_ms: u64,
 }
@@ -111,11 +112,9 @@ impl ReplayWindows {
     pub fn commit(&mut self, stamp: &FrameId, now: Now) -> Replay {
         let name = (stamp.key, stamp.boot);
         if let Some(window) = self.windows.get_mut(&name) {
-            let used = window.used;
             let replay = window.mark(stamp, now);
             if replay == Replay::Fresh {
-                self.by_use.remove(&(used, name));
-                self.by_use.insert((now.mono, name));
+                self.windows.touch(&name);
             }
             return replay;
         }
@@ -125,11 +124,10 @@ impl ReplayWindows {
                 self.outlive(idle, now.mono);
             }
             while self.windows.len() >= MAX_WINDOWS
-                && let Some((_, oldest)) = self.by_use.first().copied()
+                && let Some((oldest, _)) = self.windows.oldest()
             {
-                self.forget(oldest);
+                self.forget(*oldest);
             }
-            self.by_use.insert((now.mono, name));
             self.windows.insert(name, Window::starting_at(stamp, now));
         }
         replay
@@ -162,7 +160,8 @@ impl ReplayWindows {
     /// Returns the window of this key to evict for another process, if any is needed, or an error
     /// if none may be evicted.
     fn idle_boot(&self, stamp: &FrameId, now: Now) -> Result<Option<Name>, ()> {
-        let boots = || self.windows.range((stamp.key, 0)..=(stamp.key, u64::MAX));
+        let all = (stamp.key, 0)..=(stamp.key, u64::MAX);
+        let boots = || self.windows.range(all.clone());
         if boots().count() < MAX_BOOTS_PER_KEY {
             return Ok(None);
         }
@@ -172,8 +171,10 @@ impl ReplayWindows {
         if boots().all(|(_, window)| window.made_ms < stamp.created_ms) {
             return Ok(boots().min_by_key(|(_, window)| window.made_ms).map(|(name, _)| *name));
         }
-        let oldest = boots().min_by_key(|(_, window)| window.used);
-        let idle = oldest.filter(|(_, window)| now.mono.saturating_since(window.used) > WINDOW_IDLE);
+        let idle = self
+            .windows
+            .oldest_in(all)
+            .filter(|(_, window)| now.mono.saturating_since(window.used) > WINDOW_IDLE);
         idle.map(|(name, _)| Some(*name)).ok_or(())
     }
 
@@ -181,7 +182,6 @@ impl ReplayWindows {
     /// keys nor of later processes, whatever the node's clock says.
     fn outlive(&mut self, name: Name, now: Instant) {
         let Some(window) = self.windows.remove(&name) else { return };
-        self.by_use.remove(&(window.used, name));
         self.outlived.retain(|_, gone| now.saturating_since(gone.at) <= WINDOW_IDLE);
         if self.outlived.len() >= MAX_OUTLIVED && !self.outlived.contains_key(&name.0) {
             // The table is full, so the limit for all keys is raised, as after an eviction for
@@ -195,7 +195,6 @@ impl ReplayWindows {
 
     fn forget(&mut self, name: Name) {
         if let Some(window) = self.windows.remove(&name) {
-            self.by_use.remove(&(window.used, name));
             self.floor_ms = self.floor_ms.max(window.used_ms);
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use prost::Message;
 
-use super::keys::{hash_fields, peer_id_of};
+use super::keys::{NodePublicKey, hash_fields, peer_id_of};
 use crate::newtype::fixed_bytes;
 use crate::strict::{DecodeError, Shape, Wire, ensure, strict_decode};
 
@@ -146,7 +146,7 @@ pub struct Binding {
     /// The node's PeerId. It always belongs to `node_key`.
     pub peer_id: PeerId,
     /// The node's Ed25519 public key.
-    pub node_key: [u8; 32],
+    pub node_key: NodePublicKey,
     /// The network for which the binding is valid.
     pub network: String,
     /// The time when the node key was created, in seconds since 1970, or 0. A higher generation
@@ -184,7 +184,7 @@ impl Binding {
             account: self.account,
             chainId: U256::from(self.chain_id),
             peerId: self.peer_id.to_base58(),
-            nodeKey: FixedBytes(self.node_key),
+            nodeKey: FixedBytes(self.node_key.0),
             network: self.network.clone(),
             generation: self.generation,
             notBefore: self.not_before,

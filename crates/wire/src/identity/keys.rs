@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::SecretBytes;
 use super::binding::{Binding, BindingError, SignedBinding};
+use crate::newtype::fixed_bytes;
 
 /// Length of an Ed25519 signature, in bytes (RFC 8032 §5.1.6).
 pub const SIGNATURE_BYTES: usize = 64;
@@ -35,6 +36,12 @@ pub enum KeyError {
     #[error("the number is not a secp256k1 key")]
     OutOfRange,
 }
+
+fixed_bytes!(
+    /// The public part of a [`NodeKey`], from which the PeerId of the node follows.
+    NodePublicKey,
+    32
+);
 
 /// The Ed25519 key of a node. The PeerId follows from it, and it signs the node's frames, records
 /// and acks. The key is zeroised on drop.
@@ -66,8 +73,8 @@ impl NodeKey {
     }
 
     /// Returns the public key.
-    pub fn public(&self) -> [u8; 32] {
-        self.0.verifying_key().to_bytes()
+    pub fn public(&self) -> NodePublicKey {
+        NodePublicKey(self.0.verifying_key().to_bytes())
     }
 
     /// Returns the PeerId of the public key.
@@ -102,8 +109,8 @@ impl fmt::Debug for NodeKey {
 
 /// Returns `true` if `node_key` signed `domain` and `body`. The check is strict: it accepts only
 /// one signature per message, and no keys of small order.
-pub fn verify(node_key: &[u8; 32], domain: &str, body: &[u8], signature: &[u8]) -> bool {
-    let Ok(key) = VerifyingKey::from_bytes(node_key) else { return false };
+pub fn verify(node_key: &NodePublicKey, domain: &str, body: &[u8], signature: &[u8]) -> bool {
+    let Ok(key) = VerifyingKey::from_bytes(&node_key.0) else { return false };
     let Ok(signature) = ed25519_dalek::Signature::from_slice(signature) else { return false };
     key.verify_strict(&signed_bytes(domain, body), &signature).is_ok()
 }
@@ -116,7 +123,7 @@ fn signed_bytes(domain: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// Runs [`verify`] on signature ‖ body as received.
-pub fn verify_signed(node_key: &[u8; 32], domain: &str, whole: &[u8]) -> bool {
+pub fn verify_signed(node_key: &NodePublicKey, domain: &str, whole: &[u8]) -> bool {
     whole
         .split_at_checked(SIGNATURE_BYTES)
         .is_some_and(|(signature, body)| verify(node_key, domain, body, signature))
@@ -129,14 +136,14 @@ pub(crate) fn signed_body(whole: &Bytes) -> Option<Bytes> {
 }
 
 /// Returns the PeerId of a node key, or `None` when the bytes are not a point of the curve.
-pub fn peer_id_of(node_key: &[u8; 32]) -> Option<PeerId> {
+pub fn peer_id_of(node_key: &NodePublicKey) -> Option<PeerId> {
     let key = ed25519::PublicKey::try_from_bytes(node_key).ok()?;
     Some(PeerId::from_public_key(&PublicKey::from(key)))
 }
 
 /// Returns the node key that a PeerId contains, or `None` for other kinds of keys, whose PeerId
 /// contains only a hash.
-pub fn node_key_of(peer: &PeerId) -> Option<[u8; 32]> {
+pub fn node_key_of(peer: &PeerId) -> Option<NodePublicKey> {
     peer.to_bytes().strip_prefix(&PEER_ID_HEADER)?.try_into().ok()
 }
 
@@ -257,7 +264,10 @@ mod tests {
 
     #[test]
     fn bytes_off_the_curve_have_no_peer_id() {
-        let none = (0..=255).map(|byte| [byte; 32]).filter(|bytes| peer_id_of(bytes).is_none()).count();
+        let none = (0..=255)
+            .map(|byte| NodePublicKey([byte; 32]))
+            .filter(|bytes| peer_id_of(bytes).is_none())
+            .count();
         assert!(
             (64..192).contains(&none),
             "about half of all byte strings are no points, here {none} of 256"
@@ -327,7 +337,7 @@ mod tests {
         let message = length_prefixed(&[b"a", b"body"]);
         let parsed = ed25519_dalek::Signature::from_bytes(&signature);
         assert!(ed25519_dalek::Verifier::verify(&lax, &message, &parsed).is_ok());
-        assert!(!verify(&neutral, "a", b"body", &signature));
+        assert!(!verify(&NodePublicKey(neutral), "a", b"body", &signature));
     }
 
     #[test]

@@ -10,7 +10,9 @@ pub mod typed_data;
 
 pub use address::{AddressError, parse_address};
 pub use binding::{Binding, BindingError, BindingHash, SignedBinding};
-pub use keys::{AgentKey, KeyError, NodeKey, hash_fields, node_key_of, peer_id_of, verify, verify_signed};
+pub use keys::{
+    AgentKey, KeyError, NodeKey, NodePublicKey, hash_fields, node_key_of, peer_id_of, verify, verify_signed,
+};
 pub use secret_bytes::SecretBytes;
 
 /// An agent with its node, for the tests of every crate.

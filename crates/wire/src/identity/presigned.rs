@@ -9,7 +9,7 @@ use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
 
 use super::binding::MAX_BINDING_SIGNATURE_BYTES;
-use super::{AddressError, Binding, BindingError, SignedBinding, parse_address};
+use super::{AddressError, Binding, BindingError, NodePublicKey, SignedBinding, parse_address};
 
 /// Version of the format of the binding file.
 pub const BINDING_FILE_VERSION: u32 = 1;
@@ -112,7 +112,7 @@ impl BindingText {
             account: parse_address(&self.account)?,
             chain_id: number(&self.chain_id, "chainId")?,
             peer_id: PeerId::from_str(&self.peer_id).map_err(|_| DocumentError::Field("peerId"))?,
-            node_key,
+            node_key: NodePublicKey(node_key),
             network: self.network,
             generation: number(&self.generation, "generation")?,
             not_before: number(&self.not_before, "notBefore")?,

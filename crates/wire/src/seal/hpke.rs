@@ -10,6 +10,7 @@ use hpke::{Deserializable, OpModeR, OpModeS, Serializable, setup_receiver, setup
 
 use super::kem::{KemId, Secret};
 use super::session::{KEY_BYTES, SESSION_ID_BYTES, SessionKey};
+use crate::identity::NodePublicKey;
 use crate::identity::keys::length_prefixed;
 
 /// The KEM of the suite.
@@ -26,7 +27,7 @@ pub struct Info {
     /// The network.
     pub network: String,
     /// The node key that signs the frame.
-    pub sender: [u8; 32],
+    pub sender: NodePublicKey,
     /// The account that may decrypt the frame.
     pub recipient: Address,
     /// The recipient's KEM key.

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::kem::KemId;
 use crate::envelope::Session;
+use crate::identity::NodePublicKey;
 use crate::newtype::fixed_bytes;
 use crate::time::Instant;
 
@@ -89,7 +90,7 @@ fn nonce(counter: u64) -> Nonce {
 #[derive(Debug)]
 pub struct OutboundSession {
     key: SessionKey,
-    node_key: [u8; 32],
+    node_key: NodePublicKey,
     kem_id: KemId,
     since: Instant,
     counter: u64,
@@ -98,12 +99,12 @@ pub struct OutboundSession {
 
 impl OutboundSession {
     /// Creates a session with a node, derived with one of the node's KEM keys.
-    pub fn new(key: SessionKey, node_key: [u8; 32], kem_id: KemId, now: Instant) -> Self {
+    pub fn new(key: SessionKey, node_key: NodePublicKey, kem_id: KemId, now: Instant) -> Self {
         OutboundSession { key, node_key, kem_id, since: now, counter: 0, bytes: 0 }
     }
 
     /// Returns `true` if the session is with this node.
-    pub fn is_with(&self, node_key: &[u8; 32]) -> bool {
+    pub fn is_with(&self, node_key: &NodePublicKey) -> bool {
         self.node_key == *node_key
     }
 
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn debug_output_of_sessions_has_no_key() {
-        let outgoing = OutboundSession::new(key(0xA7), [0; 32], KemId([0; 16]), Instant::ZERO);
+        let outgoing = OutboundSession::new(key(0xA7), NodePublicKey([0; 32]), KemId([0; 16]), Instant::ZERO);
         let mut incoming = InboundSessions::default();
         incoming.insert(PeerId::random(), key(0xA7));
         let shown = format!("{outgoing:?} {outgoing:#?} {outgoing:x?} {incoming:?}");
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn ciphertext_opens_only_with_its_session_and_counter() {
-        let mut session = OutboundSession::new(key(1), [0; 32], KemId([0; 16]), Instant::ZERO);
+        let mut session = OutboundSession::new(key(1), NodePublicKey([0; 32]), KemId([0; 16]), Instant::ZERO);
         let first = session.seal(b"hello".to_vec()).unwrap();
         let second = session.seal(b"hello".to_vec()).unwrap();
         assert_ne!(first.ciphertext, second.ciphertext);
@@ -213,8 +214,8 @@ mod tests {
 
     #[test]
     fn session_needs_rekey_by_age_size_and_recipient_key() {
-        let session = || OutboundSession::new(key(1), [7; 32], KemId([1; 16]), Instant::ZERO);
-        assert!(session().is_with(&[7; 32]) && !session().is_with(&[8; 32]));
+        let session = || OutboundSession::new(key(1), NodePublicKey([7; 32]), KemId([1; 16]), Instant::ZERO);
+        assert!(session().is_with(&NodePublicKey([7; 32])) && !session().is_with(&NodePublicKey([8; 32])));
         assert!(!session().is_due(&KemId([1; 16]), Instant::from_secs(599)));
         assert!(session().is_due(&KemId([1; 16]), Instant::from_secs(600)));
         assert!(session().is_due(&KemId([2; 16]), Instant::ZERO), "the recipient has a new key");

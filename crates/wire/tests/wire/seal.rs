@@ -1,6 +1,7 @@
 //! Golden bytes of sealed messages.
 
 use alloy_primitives::Address;
+use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::seal::hpke::{Info, seal};
 use p2p_node_wire::seal::kem::{Secret, kem_id};
 use p2p_node_wire::seal::padding;
@@ -15,7 +16,7 @@ fn sealed_bytes_of_fixed_key_and_randomness_match_the_fixture() {
     let secret = Secret::from(secret_bytes);
     let info = Info {
         network: "dev".to_owned(),
-        sender: [7; 32],
+        sender: NodePublicKey([7; 32]),
         recipient: Address::repeat_byte(9),
         kem_id: kem_id(&secret.public_key()),
     };

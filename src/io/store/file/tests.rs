@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use alloy::primitives::Address;
+use p2p_node_wire::record::RecordHash;
 use tempfile::TempDir;
 
 use super::*;
@@ -12,7 +13,7 @@ const ANN: Address = Address::repeat_byte(0xa1);
 fn row(number: u64, generation: u64, seq: u64) -> HighestSeen {
     let mut address = [0; 20];
     address[..8].copy_from_slice(&number.to_be_bytes());
-    HighestSeen { address: Address::from(address), generation, seq, hash: [number as u8; 32] }
+    HighestSeen { address: Address::from(address), generation, seq, hash: RecordHash([number as u8; 32]) }
 }
 
 fn directory() -> TempDir {
@@ -63,7 +64,7 @@ fn highest_seen_row_never_decreases() {
     let path = directory.path().join("db");
     let (mut file, _) = Database::open(&path, "dev", ANN).expect("made");
     write(&mut file, &[row(1, 5, 10)]).expect("written");
-    let other = HighestSeen { hash: [7; 32], ..row(1, 5, 10) };
+    let other = HighestSeen { hash: RecordHash([7; 32]), ..row(1, 5, 10) };
     write(&mut file, &[row(1, 4, 99)]).expect("written");
     write(&mut file, &[other]).expect("written");
     drop(file);

@@ -1,3 +1,4 @@
+use crate::capacity::capacity_for;
 use crate::gossip::broadcast_queue::*;
 use crate::outgoing::testing;
 use p2p_node_wire::time::Instant;

@@ -1,6 +1,6 @@
 use p2p_node_wire::identity::binding::MAX_BINDING_SIGNATURE_BYTES;
 use p2p_node_wire::identity::testing::{NOW_SECS, agent, binding, node};
-use p2p_node_wire::record::MAX_RECORD_NAME_BYTES;
+use p2p_node_wire::record::{MAX_RECORD_NAME_BYTES, RecordHash};
 use p2p_node_wire::seal::kem::Keyring;
 
 use crate::local::local_record::*;
@@ -166,7 +166,7 @@ fn each_node_with_our_address_is_a_conflict_once_however_often_it_refreshes_its_
     presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
     let template = presence.current().unwrap().clone();
     let record = |number: usize, hash: u8| {
-        let mut record = SignedRecord { hash: [hash; 32], ..template.clone() };
+        let mut record = SignedRecord { hash: RecordHash([hash; 32]), ..template.clone() };
         record.record.binding.binding.peer_id = NodeKey::from_seed([number as u8; 32]).peer_id();
         record
     };
@@ -209,7 +209,7 @@ fn topics_take_the_room_there_is() {
 #[test]
 fn records_are_above_those_of_an_earlier_process_even_if_the_clock_was_set_back() {
     let order = |generation, seq| {
-        let highest = HighestSeen { address: agent().address(), generation, seq, hash: [0; 32] };
+        let highest = HighestSeen { address: agent().address(), generation, seq, hash: RecordHash([0; 32]) };
         let binding = agent().bind(binding()).unwrap();
         let mut presence = LocalRecord::new(binding, String::new(), Role::Full, Some(&highest));
         presence.set_addrs(vec![addr(1)], at(0.0));
@@ -246,7 +246,7 @@ fn a_record_of_a_clock_that_was_ahead_hides_no_earlier_seq() {
     assert_eq!(issue(&mut presence, 17.0, -20_000), second + 1001);
     // So does what the store has of one.
     let seq = presence.order().1;
-    let highest = HighestSeen { address: agent().address(), generation: 0, seq, hash: [0; 32] };
+    let highest = HighestSeen { address: agent().address(), generation: 0, seq, hash: RecordHash([0; 32]) };
     let binding = agent().bind(binding()).unwrap();
     let mut next = LocalRecord::new(binding, String::new(), Role::Full, Some(&highest));
     next.set_addrs(vec![addr(1)], at(18.0));

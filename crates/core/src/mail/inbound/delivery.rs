@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, ErrorCode, Message};
+use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
 
@@ -63,7 +64,7 @@ pub(crate) struct InboundDelivery {
     later: BTreeSet<Key>,
     retry_at: Option<Instant>,
     /// Streams whose messages came by gossip, with the node that receives their ack.
-    by_gossip: BTreeMap<Key, [u8; 32]>,
+    by_gossip: BTreeMap<Key, NodePublicKey>,
     pub(crate) unacked: Unacked,
     untold: BTreeMap<Key, VecDeque<AwaitingCheckpoint>>,
     untold_budget: Budget,
@@ -85,8 +86,8 @@ impl InboundDelivery {
     }
 
     /// Returns the number and the size of the messages that wait for a checkpoint before delivery.
-    pub(crate) fn untold(&self) -> (usize, usize) {
-        (self.untold_budget.count(), self.untold_budget.bytes())
+    pub(crate) fn untold(&self) -> Budget {
+        self.untold_budget
     }
 
     /// Removes and returns the messages of a stream below `below`, which the node may deliver now.
@@ -97,14 +98,14 @@ impl InboundDelivery {
         if waiting.is_empty() {
             self.untold.remove(key);
         }
-        self.untold_budget.remove_all(told.len(), told.iter().map(|mail| mail.bytes).sum());
+        self.untold_budget -= told.iter().map(|mail| mail.bytes).collect();
         told
     }
 
     /// Schedules an ack of the stream to this node, sent once the store has committed its
     /// checkpoint. Returns `false` if there is no room: the sender repeats its messages and
     /// receives an ack then.
-    fn acknowledge_later(&mut self, key: Key, node_key: [u8; 32]) -> bool {
+    fn acknowledge_later(&mut self, key: Key, node_key: NodePublicKey) -> bool {
         let has_room = self.by_gossip.len() < MAX_ACKS_OWED || self.by_gossip.contains_key(&key);
         if has_room {
             self.by_gossip.insert(key, node_key);
@@ -126,17 +127,17 @@ impl Mail {
         self.inbox.settling() == AckPolicy::Manual
     }
 
-    /// Returns `true` if there is room for so many more messages. `has_high` states that some have
-    /// high priority.
-    pub(crate) fn has_room(&self, mails: usize, bytes: usize, has_high: bool, cx: &Cx) -> bool {
-        cx.replies.clients.parent.output.has_mail_room(mails, bytes, has_high, self.delivery.untold())
+    /// Returns `true` if there is room for these messages too. `has_high` states that some have high
+    /// priority.
+    pub(crate) fn has_room(&self, mails: Budget, has_high: bool, cx: &Cx) -> bool {
+        cx.replies.clients.parent.output.has_mail_room(mails, has_high, self.delivery.untold())
     }
 
     /// Returns `true` if the parent may hold one more message of a sender without `ack`, and all
     /// buffered messages of that sender.
     pub(crate) fn may_hold_one_more(&self, sender: &Address, bytes: usize) -> bool {
-        let (held, held_bytes) = self.inbox.held_of(sender);
-        self.delivery.unacked.has_room(sender, held + 1, held_bytes + bytes)
+        let held = self.inbox.held_of(sender);
+        self.delivery.unacked.has_room(sender, held + Budget::of(1, bytes))
     }
 
     fn tell_mail(
@@ -307,7 +308,7 @@ impl Mail {
     pub(crate) fn acknowledge_gossip(
         &mut self,
         sender: Address,
-        node_key: [u8; 32],
+        node_key: NodePublicKey,
         streams: BTreeSet<StreamId>,
         cx: &mut Cx,
     ) {
@@ -333,11 +334,16 @@ mod tests {
     fn streams_by_gossip_that_wait_for_the_disk_are_bounded_and_forgotten_with_the_stream() {
         let mut taking = InboundDelivery::default();
         let key = |number: usize| (Address::left_padding_from(&number.to_be_bytes()), StreamId([1; 16]));
-        assert!((0..MAX_ACKS_OWED).all(|number| taking.acknowledge_later(key(number), [1; 32])));
-        assert!(!taking.acknowledge_later(key(MAX_ACKS_OWED), [1; 32]));
-        assert!(taking.acknowledge_later(key(0), [2; 32]));
-        assert_eq!((taking.by_gossip.len(), taking.by_gossip[&key(0)]), (MAX_ACKS_OWED, [2; 32]));
+        assert!(
+            (0..MAX_ACKS_OWED).all(|number| taking.acknowledge_later(key(number), NodePublicKey([1; 32])))
+        );
+        assert!(!taking.acknowledge_later(key(MAX_ACKS_OWED), NodePublicKey([1; 32])));
+        assert!(taking.acknowledge_later(key(0), NodePublicKey([2; 32])));
+        assert_eq!(
+            (taking.by_gossip.len(), taking.by_gossip[&key(0)]),
+            (MAX_ACKS_OWED, NodePublicKey([2; 32]))
+        );
         taking.forget(&key(0));
-        assert!(taking.acknowledge_later(key(MAX_ACKS_OWED), [1; 32]));
+        assert!(taking.acknowledge_later(key(MAX_ACKS_OWED), NodePublicKey([1; 32])));
     }
 }

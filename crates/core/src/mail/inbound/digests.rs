@@ -16,12 +16,13 @@ pub const REMEMBERED: usize = 64;
 
 const DOMAIN: &[u8] = b"p2p-node/payload/v1";
 
-/// The first 8 bytes of a hash.
-pub type Digest = u64;
+/// A digest of the content of a message: the first 8 bytes of a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ContentDigest(pub u64);
 
 /// Returns the digest of the content of a message, which is the same in every attempt. Only the
 /// sender of the message could find another one with the same digest.
-pub fn digest(message: &Message) -> Digest {
+pub fn digest(message: &Message) -> ContentDigest {
     let mut hash = Sha256::new();
     let mut field = |bytes: &[u8]| {
         hash.update((bytes.len() as u32).to_be_bytes());
@@ -40,7 +41,7 @@ pub fn digest(message: &Message) -> Digest {
     let hash: [u8; 32] = hash.finalize().into();
     let mut first = [0; 8];
     first.copy_from_slice(&hash[..8]);
-    u64::from_be_bytes(first)
+    ContentDigest(u64::from_be_bytes(first))
 }
 
 /// The latest accepted numbers of a stream, with their digests.
@@ -48,7 +49,7 @@ pub fn digest(message: &Message) -> Digest {
 pub struct Digests {
     /// Sorted. A number has several digests if another message, sent under another number, was
     /// originally accepted under this one.
-    latest: VecDeque<(u64, Digest)>,
+    latest: VecDeque<(u64, ContentDigest)>,
     /// `latest` does not contain numbers up to this one any more.
     forgotten: u64,
     /// The latest time at which the sender accepted one of the messages, by the sender's clock, in
@@ -58,7 +59,7 @@ pub struct Digests {
 
 impl Digests {
     /// Restores stored digests. Returns `None` if this code cannot have written them.
-    pub fn restored(latest: Vec<(u64, Digest)>, forgotten: u64, sent_at_ms: u64) -> Option<Self> {
+    pub fn restored(latest: Vec<(u64, ContentDigest)>, forgotten: u64, sent_at_ms: u64) -> Option<Self> {
         let grows = latest.is_sorted_by(|one, other| one < other);
         let is_later = latest.first().is_none_or(|first| first.0 > forgotten || forgotten == 0);
         let fits = latest.len() <= REMEMBERED && grows && is_later;
@@ -66,7 +67,7 @@ impl Digests {
     }
 
     /// Returns the numbers and their digests, sorted.
-    pub fn latest(&self) -> impl ExactSizeIterator<Item = (u64, Digest)> {
+    pub fn latest(&self) -> impl ExactSizeIterator<Item = (u64, ContentDigest)> {
         self.latest.iter().copied()
     }
 
@@ -140,11 +141,11 @@ impl Digests {
 
     /// Records that the message with this number arrived under another number, so it need not
     /// arrive again. Returns `true` if this is new.
-    pub fn insert_renamed(&mut self, seq: u64, digest: Digest) -> bool {
+    pub fn insert_renamed(&mut self, seq: u64, digest: ContentDigest) -> bool {
         !self.is_forgotten(seq) && self.remember(seq, digest)
     }
 
-    fn remember(&mut self, seq: u64, digest: Digest) -> bool {
+    fn remember(&mut self, seq: u64, digest: ContentDigest) -> bool {
         let Err(at) = self.latest.binary_search(&(seq, digest)) else { return false };
         self.latest.insert(at, (seq, digest));
         if self.latest.len() > REMEMBERED
@@ -185,7 +186,7 @@ mod tests {
         digests.sort_unstable();
         digests.dedup();
         assert_eq!(digests.len(), others.len() + 1);
-        assert_eq!(digest(&one), 0x309c_5df2_9b54_bb76, "stores contain this digest");
+        assert_eq!(digest(&one), ContentDigest(0x309c_5df2_9b54_bb76), "stores contain this digest");
     }
 
     #[test]
@@ -230,7 +231,7 @@ mod tests {
             digests.insert(&message(seq, seq, "a"));
         }
         assert_eq!((digests.len(), digests.forgotten()), (REMEMBERED - 1, 1));
-        assert!(!digests.insert_renamed(1, 5), "1 is too old");
+        assert!(!digests.insert_renamed(1, ContentDigest(5)), "1 is too old");
     }
 
     #[test]
@@ -274,6 +275,6 @@ mod tests {
         assert_eq!(Digests::restored(latest.clone(), 10, 1000 + count), Some(digests));
         assert_eq!(Digests::restored(latest.iter().rev().copied().collect(), 10, 0), None);
         assert_eq!(Digests::restored(latest, 11, 0), None);
-        assert_eq!(Digests::restored((1..=count).map(|seq| (seq, 1)).collect(), 0, 0), None);
+        assert_eq!(Digests::restored((1..=count).map(|seq| (seq, ContentDigest(1))).collect(), 0, 0), None);
     }
 }

@@ -7,13 +7,15 @@ mod reorder_buffer;
 mod sender_usage;
 mod senders;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use alloy_primitives::Address;
 use p2p_node_wire::envelope::Message;
+use p2p_node_wire::lru_map::LruMap;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
 
+use crate::budget::Budget;
 use crate::mail::inbound::digests::digest;
 use crate::mail::inbound::receive_window::{ACK_WINDOW, DeliverDecision, ReceiveWindow, StreamCheckpoint};
 use inbound_stream::InboundStream;
@@ -58,9 +60,9 @@ pub enum InsertOutcome {
 #[derive(Debug, Default)]
 pub struct Inbox {
     settling: AckPolicy,
-    streams: BTreeMap<Key, InboundStream>,
-    by_use: BTreeSet<(Instant, Key)>,
-    held_bytes: usize,
+    streams: LruMap<Key, InboundStream>,
+    /// Number and memory of the buffered messages of all streams.
+    held: Budget,
     /// All rejections, oldest first. Some may have been removed from their stream since.
     refused: VecDeque<(Key, u64)>,
     senders: BTreeMap<Address, SenderUsage>,
@@ -109,10 +111,8 @@ impl Inbox {
         let key = (sender, stream);
         self.open(key, now);
         let share = self.senders.entry(sender).or_default();
-        let incoming = self.streams.entry(key).or_default();
-        self.by_use.remove(&(incoming.last_used, key));
+        let incoming = self.streams.touch_or_default(&key);
         incoming.last_used = now;
-        self.by_use.insert((now, key));
         if incoming.is_reused(&message) {
             return InsertOutcome::Reused;
         }
@@ -138,18 +138,18 @@ impl Inbox {
             |held: &ReorderBuffer| self.settling == AckPolicy::Manual && in_window + held.len() >= ACK_WINDOW;
         if message.base_seq > incoming.next {
             let is_full = fills_window(&incoming.held);
-            return incoming.buffer(message, is_full, share, &mut self.held_bytes);
+            return incoming.buffer(message, is_full, share, &mut self.held);
         }
         // Drops the messages that overtook this one, because they cannot be delivered before it.
         while fills_window(&incoming.held)
             && let Some((_, size)) = incoming.held.pop_last()
         {
-            share.release(size);
-            self.held_bytes -= size;
+            share.held.remove(size);
+            self.held.remove(size);
             self.dropped += 1;
         }
         let first = ready.len();
-        incoming.take_with_buffered(message, share, &mut self.held_bytes, ready);
+        incoming.take_with_buffered(message, share, &mut self.held, ready);
         ready[first..].iter().for_each(|message| self.note_renamed(sender, message));
         InsertOutcome::Ready
     }
@@ -160,7 +160,7 @@ impl Inbox {
             self.make_room(&key.0);
             self.senders.entry(key.0).or_default().streams += 1;
         }
-        if self.held_bytes >= REORDER_BYTES / 2 && now >= self.sweep_at {
+        if self.held.bytes() >= REORDER_BYTES / 2 && now >= self.sweep_at {
             self.sweep_at = now + SWEEP;
             self.drop_idle(now);
         }
@@ -248,11 +248,10 @@ impl Inbox {
     pub fn restore(&mut self, rows: Vec<StreamCheckpoint>, now: Instant) {
         for row in rows {
             let key = (row.sender, row.stream);
-            let incoming = self.streams.entry(key).or_default();
+            let incoming = self.streams.touch_or_default(&key);
             (incoming.next, incoming.arrivals) = (row.next, ReceiveWindow::restored(&row));
             incoming.digests = row.digests.clone();
             incoming.last_used = now;
-            self.by_use.insert((now, key));
             let share = self.senders.entry(row.sender).or_default();
             share.streams += 1;
             share.beyond += row.beyond.len();
@@ -280,15 +279,15 @@ impl Inbox {
     /// acknowledged, and it repeats acknowledged messages only if the ack was lost.
     fn make_room(&mut self, sender: &Address) {
         if self.senders.get(sender).is_some_and(|share| share.streams >= SENDER_STREAMS) {
-            let own = self.streams.range((*sender, StreamId([0; 16]))..=(*sender, StreamId([u8::MAX; 16])));
-            if let Some(key) = own.min_by_key(|(_, incoming)| incoming.last_used).map(|(key, _)| *key) {
-                self.forget(key);
+            let own = (*sender, StreamId([0; 16]))..=(*sender, StreamId([u8::MAX; 16]));
+            if let Some((key, _)) = self.streams.oldest_in(own) {
+                self.forget(*key);
             }
         }
         while self.streams.len() >= MAX_STREAMS
-            && let Some((_, key)) = self.by_use.first().copied()
+            && let Some((key, _)) = self.streams.oldest()
         {
-            self.forget(key);
+            self.forget(*key);
         }
     }
 
@@ -296,13 +295,11 @@ impl Inbox {
         let Some(incoming) = self.streams.remove(&key) else { return };
         self.forgotten.push(key);
         self.beyond -= incoming.arrivals.beyond();
-        self.by_use.remove(&(incoming.last_used, key));
-        self.held_bytes -= incoming.held.bytes();
+        self.held -= incoming.held.budget();
         self.dropped += incoming.held.len() as u64;
         if let Some(share) = self.senders.get_mut(&key.0) {
             share.streams -= 1;
-            share.held -= incoming.held.len();
-            share.held_bytes -= incoming.held.bytes();
+            share.held -= incoming.held.budget();
             share.outstanding -= incoming.arrivals.outstanding();
             share.beyond -= incoming.arrivals.beyond();
             if share.streams == 0 {
@@ -313,16 +310,16 @@ impl Inbox {
 
     /// Drops messages that have been buffered too long. Their senders will send them again.
     fn drop_idle(&mut self, now: Instant) {
-        let idle = self.by_use.iter().take_while(|(last_used, _)| *last_used + REORDER_TIMEOUT < now);
-        for (_, key) in idle {
-            let Some(incoming) = self.streams.get_mut(key) else { continue };
-            let held = std::mem::take(&mut incoming.held);
-            let (number, bytes) = (held.len(), held.bytes());
-            self.dropped += number as u64;
-            self.held_bytes -= bytes;
+        let in_turn = self.streams.iter_by_use();
+        let idle = in_turn.take_while(|(_, incoming)| incoming.last_used + REORDER_TIMEOUT < now);
+        let idle: Vec<Key> = idle.map(|(key, _)| *key).collect();
+        for key in idle {
+            let Some(incoming) = self.streams.get_mut(&key) else { continue };
+            let held = std::mem::take(&mut incoming.held).budget();
+            self.dropped += held.count() as u64;
+            self.held -= held;
             if let Some(share) = self.senders.get_mut(&key.0) {
-                share.held -= number;
-                share.held_bytes -= bytes;
+                share.held -= held;
             }
         }
     }
@@ -355,7 +352,7 @@ impl Inbox {
 
     /// Returns the memory of all buffered messages, in bytes.
     pub fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.held.bytes()
     }
 }
 

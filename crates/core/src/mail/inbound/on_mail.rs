@@ -11,6 +11,7 @@ use p2p_node_wire::envelope::{
 };
 use p2p_node_wire::message_id::StreamId;
 
+use crate::budget::Budget;
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gate::Gate;
@@ -169,18 +170,17 @@ impl Mail {
     /// Acks, and messages that the node already has, need no room.
     pub(crate) fn has_room_for(&self, sender: &Sender, batch: &Batch, gate: &Gate, cx: &Cx) -> bool {
         let now = cx.now;
-        let (held, held_bytes) = self.inbox.held_of(&sender.address);
+        let held = self.inbox.held_of(&sender.address);
         let trusted = sender.rule == Some(AccessRule::Allowed);
         let fits = |counts: &dyn Fn(&envelope::Message) -> bool| {
             let news = || batch.messages.iter().filter(|message| counts(message));
-            let bytes: usize = news().map(|message| message.data.len()).sum();
+            let mails: Budget = news().map(|message| message.data.len()).collect();
             let is_high = |message: &envelope::Message| message.priority() == envelope::Priority::High;
             // The room for high priority is for messages that the limiter would admit as high.
             let has_high = news().any(is_high)
                 && gate.high_priority_limiter.would_admit(&sender.address, trusted, now.mono);
-            let number = news().count();
-            number == 0
-                || self.has_room(number + held, bytes + held_bytes, has_high, cx)
+            mails.is_empty()
+                || self.has_room(mails + held, has_high, cx)
                     && (!self.manual_ack() || self.may_hold_one_more(&sender.address, 0))
         };
         let is_news = |message: &envelope::Message| {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::limits::{MAX_ACK_BEYOND, MAX_ACK_OUTCOMES, MAX_ACK_STREAMS};
 use p2p_node_wire::envelope::{Ack, Batch, Payload, Rejection, Scope, StreamAck, WIRE_VERSION, sign_ack};
-use p2p_node_wire::identity::peer_id_of;
+use p2p_node_wire::identity::{NodePublicKey, peer_id_of};
 use p2p_node_wire::message_id::StreamId;
 
 use crate::cx::Cx;
@@ -31,7 +31,7 @@ pub(crate) const MAX_ACKS_ON_WIRE: usize = MAX_ACKS_OWED;
 /// An ack that the node has to send.
 #[derive(Debug)]
 struct PendingAck {
-    node_key: [u8; 32],
+    node_key: NodePublicKey,
     streams: BTreeSet<StreamId>,
     /// `true` if the ack failed once. The node tries twice; after that the sender repeats its
     /// messages.
@@ -69,7 +69,7 @@ impl PendingAcks {
     }
 
     /// Queues an ack of streams for the node of a sender. Returns `false` if there is no room.
-    fn queue(&mut self, account: &Address, node_key: [u8; 32], streams: BTreeSet<StreamId>) -> bool {
+    fn queue(&mut self, account: &Address, node_key: NodePublicKey, streams: BTreeSet<StreamId>) -> bool {
         if self.owed.len() >= MAX_ACKS_OWED && !self.owed.contains_key(account) {
             return false;
         }
@@ -115,7 +115,7 @@ impl Mail {
     pub(crate) fn queue_ack(
         &mut self,
         account: &Address,
-        node_key: Option<[u8; 32]>,
+        node_key: Option<NodePublicKey>,
         streams: BTreeSet<StreamId>,
         cx: &mut Cx,
     ) {
@@ -217,7 +217,7 @@ mod tests {
     fn queue(acks: &mut PendingAcks, number: usize, streams: impl IntoIterator<Item = u8>) -> bool {
         acks.queue(
             &account(number),
-            [1; 32],
+            NodePublicKey([1; 32]),
             streams.into_iter().map(|stream| StreamId([stream; 16])).collect(),
         )
     }
@@ -277,9 +277,9 @@ mod tests {
         let mut acks = PendingAcks::default();
         queue(&mut acks, 1, [1]);
         assert_eq!(send(&mut acks, 1), 1);
-        acks.queue(&account(1), [2; 32], BTreeSet::from([StreamId([2; 16])]));
+        acks.queue(&account(1), NodePublicKey([2; 32]), BTreeSet::from([StreamId([2; 16])]));
         assert_eq!(acks.answered(1, false), Some(AckOutcome::Dropped));
         let due = acks.due();
-        assert_eq!(due.iter().map(|(_, owed)| owed.node_key).collect::<Vec<_>>(), [[2; 32]]);
+        assert_eq!(due.iter().map(|(_, owed)| owed.node_key).collect::<Vec<_>>(), [NodePublicKey([2; 32])]);
     }
 }

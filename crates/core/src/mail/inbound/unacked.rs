@@ -6,7 +6,7 @@ use alloy_primitives::Address;
 use p2p_node_protocol::Limits;
 use p2p_node_wire::message_id::{MessageIdPrefix, message_name};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Limit};
 use crate::mail::inbound::inbox::Key;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 
@@ -22,7 +22,7 @@ pub(crate) const MAX_UNACKED_BYTES: usize = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Unacked {
     mails: BTreeMap<(MessageIdPrefix, u64), (Key, usize)>,
-    bytes: usize,
+    held: Budget,
     /// Number and size of the messages of each sender.
     by_sender: BTreeMap<Address, Budget>,
     limit: usize,
@@ -30,7 +30,8 @@ pub(crate) struct Unacked {
 
 impl Default for Unacked {
     fn default() -> Self {
-        Unacked { mails: BTreeMap::new(), bytes: 0, by_sender: BTreeMap::new(), limit: MAX_UNACKED }
+        let (mails, held, by_sender) = Default::default();
+        Unacked { mails, held, by_sender, limit: MAX_UNACKED }
     }
 }
 
@@ -46,33 +47,38 @@ impl Unacked {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.mails.len()
+        self.held.count()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.held.bytes()
     }
 
-    /// Returns `true` if so many more messages of a sender may wait.
+    /// Returns the number and the bytes of the messages that have room.
+    fn free(&self) -> Limit {
+        Limit {
+            count: self.limit.saturating_sub(self.held.count()),
+            bytes: MAX_UNACKED_BYTES.saturating_sub(self.held.bytes()),
+        }
+    }
+
+    /// Returns `true` if these messages of a sender may wait too.
     ///
     /// A sender may use at most as much room as is free, so no sender takes the room of the next
     /// one. A sender without unacked messages finds room as long as there is any. The largest
     /// message finds room when no other waits.
-    pub(crate) fn has_room(&self, sender: &Address, mails: usize, bytes: usize) -> bool {
-        let own = self.of(sender);
-        let (own_mails, own_bytes) = (own.count(), own.bytes());
-        let free = self.limit.saturating_sub(self.mails.len());
-        let free_bytes = MAX_UNACKED_BYTES.saturating_sub(self.bytes);
-        if own_mails == 0 && free >= 1 && mails <= 1 {
-            return bytes <= free_bytes || self.mails.is_empty();
+    pub(crate) fn has_room(&self, sender: &Address, mails: Budget) -> bool {
+        let (own, free) = (self.of(sender), self.free());
+        if own.is_empty() && free.count >= 1 && mails.count() <= 1 {
+            return mails.bytes() <= free.bytes || self.held.is_empty();
         }
-        own_mails + mails <= free && own_bytes + bytes <= free_bytes
+        own.fits_all(mails, free)
     }
 
     /// Returns how many more messages of a sender may wait.
     pub(crate) fn credit(&self, sender: &Address) -> usize {
         let own = self.of(sender).count();
-        let free = self.limit.saturating_sub(self.mails.len());
+        let free = self.free().count;
         // Each message increases the share of the sender and reduces the free room.
         let credit = free.saturating_sub(own).div_ceil(2);
         credit.max(usize::from(own == 0 && free > 0))
@@ -85,7 +91,7 @@ impl Unacked {
     pub(crate) fn insert(&mut self, key: Key, seq: u64, bytes: usize) {
         self.remove(&key, seq);
         self.mails.insert((message_name(&key.0, &key.1), seq), (key, bytes));
-        self.bytes += bytes;
+        self.held.add(bytes);
         self.by_sender.entry(key.0).or_default().add(bytes);
     }
 
@@ -114,16 +120,13 @@ impl Unacked {
     fn remove_if(&mut self, key: &Key, first: u64, last: u64, is_done: impl Fn(u64) -> bool) {
         let name = message_name(&key.0, &key.1);
         let done = self.mails.extract_if((name, first)..=(name, last), |(_, seq), _| is_done(*seq));
-        let (mut number, mut freed) = (0, 0);
-        for (_, (_, bytes)) in done {
-            (number, freed) = (number + 1, freed + bytes);
-        }
-        if number == 0 {
+        let freed: Budget = done.map(|(_, (_, bytes))| bytes).collect();
+        if freed.is_empty() {
             return;
         }
-        self.bytes -= freed;
+        self.held -= freed;
         if let Some(own) = self.by_sender.get_mut(&key.0) {
-            own.remove_all(number, freed);
+            *own -= freed;
             if own.is_empty() {
                 self.by_sender.remove(&key.0);
             }
@@ -143,12 +146,12 @@ mod tests {
     #[test]
     fn room_is_what_the_sender_leaves_to_others_and_one_message_always_fits() {
         let mut unacked = Unacked::default();
-        assert!(unacked.has_room(&KEY.0, 1, MAX_UNACKED_BYTES + 1));
+        assert!(unacked.has_room(&KEY.0, Budget::of(1, MAX_UNACKED_BYTES + 1)));
         unacked.insert(KEY, 1, MAX_UNACKED_BYTES / 2 - 10);
-        assert!(unacked.has_room(&KEY.0, 1, 10) && !unacked.has_room(&KEY.0, 1, 21));
+        assert!(unacked.has_room(&KEY.0, Budget::of(1, 10)) && !unacked.has_room(&KEY.0, Budget::of(1, 21)));
         let other = Address::repeat_byte(2);
-        assert!(unacked.has_room(&other, 1, MAX_UNACKED_BYTES / 2));
-        assert!(!unacked.has_room(&other, 1, MAX_UNACKED_BYTES / 2 + 11));
+        assert!(unacked.has_room(&other, Budget::of(1, MAX_UNACKED_BYTES / 2)));
+        assert!(!unacked.has_room(&other, Budget::of(1, MAX_UNACKED_BYTES / 2 + 11)));
         unacked.remove(&KEY, 1);
         assert_eq!((unacked.len(), unacked.bytes(), unacked.by_sender.len()), (0, 0, 0));
     }
@@ -161,7 +164,7 @@ mod tests {
             let key = (Address::repeat_byte(sender), StreamId([1; 16]));
             let credit = unacked.credit(&key.0);
             let taken = (1..).take_while(|seq| {
-                let has_room = unacked.has_room(&key.0, 1, 1);
+                let has_room = unacked.has_room(&key.0, Budget::of(1, 1));
                 has_room.then(|| unacked.insert(key, *seq, 1)).is_some()
             });
             let taken = taken.count();

@@ -14,6 +14,7 @@ use p2p_node_wire::seal::session::OutboundSession;
 use p2p_node_wire::time::Instant;
 
 use crate::backoff::Backoff;
+use crate::budget::Budget;
 use crate::capacity::{Wait, capacity_for};
 use crate::command_limits::MAX_PAUSE;
 use crate::cx::Cx;
@@ -68,11 +69,11 @@ pub struct PendingSession {
 pub struct Destination {
     pub(crate) streams: [Stream; 3],
     pub(crate) flights: Vec<InFlightFrame>,
+    /// Number and size of the messages, in flight or not.
+    pub(crate) held: Budget,
+    /// Size of the frames in flight. A sum of bytes, because no limit counts these messages.
     outstanding: usize,
-    /// Total size of the messages, in flight or not.
-    pub(crate) bytes: usize,
-    pub(crate) mails: usize,
-    /// Size of the messages that may leave and are not in flight.
+    /// Size of the messages that may leave and are not in flight, also a sum of bytes.
     pub(crate) waiting: usize,
     last_frame: Option<Instant>,
     /// Until when a `send` may wait for room here. Progress of the recipient extends it.
@@ -129,9 +130,8 @@ impl Destination {
             // In the order in which the node sends them.
             streams: ORDER.map(stream),
             flights: Vec::new(),
+            held: Budget::default(),
             outstanding: 0,
-            bytes: 0,
-            mails: 0,
             waiting: 0,
             last_frame: None,
             moves_until: Instant::ZERO,
@@ -239,7 +239,7 @@ impl Destination {
     /// progress.
     pub(crate) fn record_progress(&mut self, bytes: usize, now: Instant) {
         self.settled += bytes;
-        if self.settled >= MOVING_BYTES || self.mails == 0 {
+        if self.settled >= MOVING_BYTES || self.held.is_empty() {
             self.settled = 0;
             self.found_again = false;
             self.extend_stall_deadline(now);
@@ -248,7 +248,7 @@ impl Destination {
 
     /// Returns until when a `send` may wait for room here; `None` if this priority has room.
     pub(crate) fn wait(&self, priority: Priority) -> Option<Wait> {
-        let full = self.bytes >= capacity_for(DESTINATION_BYTES, priority);
+        let full = self.held.bytes() >= capacity_for(DESTINATION_BYTES, priority);
         full.then_some(Wait::Recipient(self.moves_until))
     }
 
@@ -261,7 +261,7 @@ impl Destination {
                 (mails + more_mails, bytes + more_bytes, waiting + more_waiting)
             },
         );
-        assert_eq!((self.mails, self.bytes, self.waiting), (mails, bytes, waiting));
+        assert_eq!((self.held, self.waiting), (Budget::of(mails, bytes), waiting));
         assert_eq!(self.outstanding, self.flights.iter().map(|flight| flight.bytes).sum::<usize>());
     }
 
@@ -383,8 +383,7 @@ impl Destination {
         let mut out = Vec::new();
         for (mail, on_wire) in mails {
             let size = mail.draft.size();
-            self.bytes -= size;
-            self.mails -= 1;
+            self.held.remove(size);
             if !on_wire && mail.kept {
                 self.waiting -= size;
             }

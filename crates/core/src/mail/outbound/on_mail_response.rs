@@ -7,6 +7,7 @@ use bytes::Bytes;
 use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode};
 use p2p_node_wire::envelope::replay::{REPLAYED, UNREMEMBERED};
 use p2p_node_wire::envelope::{Ack, Batch, Frame, MailResponse, Refused, Response, SignedAck, strict_decode};
+use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::record::SignedRecord;
 
@@ -226,7 +227,7 @@ impl Mail {
 
 /// Decodes and verifies an ack of this node's messages, signed by `node_key`. Returns the counter
 /// that applies if it is invalid.
-fn verify_ack(bytes: Bytes, node_key: &[u8; 32], cx: &Cx) -> Result<Ack, Counter> {
+fn verify_ack(bytes: Bytes, node_key: &NodePublicKey, cx: &Cx) -> Result<Ack, Counter> {
     let signed = SignedAck::decode(bytes);
     let signed = signed.map_err(|error| if error.is_provable() { REFUSED } else { OF_LATER_VERSION })?;
     let ours =

@@ -15,7 +15,8 @@ use p2p_node_wire::message_id::{StreamId, StreamNamespace};
 use p2p_node_wire::time::Instant;
 
 use crate::backoff::Jitter;
-use crate::capacity::{NoRoom, Wait, capacity_for};
+use crate::budget::{Budget, Limit};
+use crate::capacity::{NoRoom, Wait, limit_for};
 use crate::input::Token;
 use crate::mail::outbound::destination::Destination;
 use crate::mail::outbound::stream::{QueuedMessage, Stream};
@@ -31,6 +32,7 @@ pub const DESTINATION_BYTES: usize = OUTBOX_BYTES / 4;
 /// Limit of the number of messages in memory. Our choice: the outbox full of messages of 64 bytes
 /// with their overhead.
 pub const OUTBOX_MAILS: usize = 50_000;
+const OUTBOX: Limit = Limit { count: OUTBOX_MAILS, bytes: OUTBOX_BYTES };
 /// Number of recipients without queued messages that the node remembers. Our choice: each costs
 /// about 1 KiB.
 pub const MAX_IDLE_DESTINATIONS: usize = 1024;
@@ -78,8 +80,8 @@ pub struct Outbox {
     origin: StreamNamespace,
     destinations: BTreeMap<Address, Destination>,
     flights: BTreeMap<Token, Address>,
-    bytes: usize,
-    mails: usize,
+    /// Number and size of all messages.
+    held: Budget,
     /// Until when a `send` may wait for shared room.
     moves_until: Instant,
     incarnation: u64,
@@ -95,8 +97,7 @@ impl Outbox {
             origin,
             destinations: BTreeMap::new(),
             flights: BTreeMap::new(),
-            bytes: 0,
-            mails: 0,
+            held: Budget::default(),
             moves_until: Instant::ZERO,
             incarnation: 0,
             sweep_at: MAX_IDLE_DESTINATIONS,
@@ -141,9 +142,8 @@ impl Outbox {
 
     /// Returns until when a `send` may wait for the room that all recipients share.
     fn wait(&self, priority: Priority, size: usize) -> Option<Wait> {
-        let of = |room| capacity_for(room, priority);
-        let full = self.bytes + size > of(OUTBOX_BYTES) || self.mails >= of(OUTBOX_MAILS);
-        (self.mails > 0 && full).then_some(Wait::Shared(self.moves_until))
+        let full = !self.held.fits(size, limit_for(OUTBOX, priority));
+        (!self.held.is_empty() && full).then_some(Wait::Shared(self.moves_until))
     }
 
     /// Returns the destination of a recipient, and creates it if there is none.
@@ -153,7 +153,7 @@ impl Outbox {
                 // A new incarnation has new streams, so the node may forget the numbers of the old
                 // ones.
                 self.destinations
-                    .retain(|_, destination| destination.mails > 0 || !destination.flights.is_empty());
+                    .retain(|_, destination| !destination.held.is_empty() || !destination.flights.is_empty());
                 self.sweep_at = MAX_IDLE_DESTINATIONS.max(2 * self.destinations.len());
             }
             self.incarnation += 1;
@@ -164,18 +164,16 @@ impl Outbox {
 
     fn account(&mut self, recipient: Address, size: usize, kept: bool, expires: Instant, now: Instant) {
         let Some(destination) = self.destinations.get_mut(&recipient) else { return };
-        if destination.mails == 0 && !destination.backoff.is_failing() {
+        if destination.held.is_empty() && !destination.backoff.is_failing() {
             destination.extend_stall_deadline(now);
             self.moves_until = self.moves_until.max(destination.moves_until);
         }
         destination.earliest_expiry = destination.earliest_expiry.min(expires);
         // The new message may use another route than the queued ones.
         destination.paced_until = Instant::ZERO;
-        destination.bytes += size;
+        destination.held.add(size);
         destination.waiting += if kept { size } else { 0 };
-        destination.mails += 1;
-        self.bytes += size;
-        self.mails += 1;
+        self.held.add(size);
     }
 
     /// Returns the destination of this recipient.
@@ -185,7 +183,7 @@ impl Outbox {
 
     /// Returns `true` if a message to this recipient is in the outbox.
     pub fn has_mail_for(&self, recipient: &Address) -> bool {
-        self.destinations.get(recipient).is_some_and(|destination| destination.mails > 0)
+        self.destinations.get(recipient).is_some_and(|destination| !destination.held.is_empty())
     }
 
     /// Returns the recipients for whom a frame is due.
@@ -346,7 +344,7 @@ impl Outbox {
     pub fn next_deadline(&self) -> Option<Instant> {
         self.destinations
             .values()
-            .filter(|destination| destination.mails > 0 || !destination.flights.is_empty())
+            .filter(|destination| !destination.held.is_empty() || !destination.flights.is_empty())
             .flat_map(|destination| {
                 let expiry = Some(destination.earliest_expiry).filter(|expiry| *expiry < Instant::MAX);
                 let flights = destination.flights.iter().filter_map(|flight| flight.deadline).min();
@@ -358,17 +356,17 @@ impl Outbox {
 
     /// Returns the number of messages.
     pub fn len(&self) -> usize {
-        self.mails
+        self.held.count()
     }
 
     /// Returns `true` if the outbox is empty.
     pub fn is_empty(&self) -> bool {
-        self.mails == 0
+        self.held.is_empty()
     }
 
     /// Returns the size of all messages, in bytes.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.held.bytes()
     }
 }
 

@@ -213,7 +213,7 @@ impl Mail {
             return false;
         }
         let heads: Vec<(Route, usize)> = destination.next_per_priority().collect();
-        directory.records.touch(&recipient, now.mono);
+        directory.records.touch(&recipient);
         let Some(record) = directory.records.get(&recipient, now.unix_ms) else {
             self.await_record(recipient, directory, cx);
             return false;

@@ -108,18 +108,25 @@ fn one_broadcast_larger_than_the_limit_still_goes() {
 #[test]
 fn mail_has_room_up_to_its_limits() {
     let mut outlet = OutputQueue::default();
-    assert!(outlet.has_mail_room(MAIL_LINES, MAIL_BYTES, true, (0, 0)), "an empty queue takes any one frame");
+    assert!(
+        outlet.has_mail_room(Budget::of(MAIL_LINES, MAIL_BYTES), true, Budget::default()),
+        "an empty queue takes any one frame"
+    );
     outlet.mail(Priority::Medium, mark(0), 100, None);
-    assert!(outlet.has_mail_room(1, 100, true, (0, 0)));
-    assert!(!outlet.has_mail_room(MAIL_LINES, 0, true, (0, 0)));
-    assert!(!outlet.has_mail_room(1, MAIL_BYTES, true, (0, 0)));
+    assert!(outlet.has_mail_room(Budget::of(1, 100), true, Budget::default()));
+    assert!(!outlet.has_mail_room(Budget::of(MAIL_LINES, 0), true, Budget::default()));
+    assert!(!outlet.has_mail_room(Budget::of(1, MAIL_BYTES), true, Budget::default()));
     let most = MAIL_LINES - MAIL_LINES / HIGH_RESERVE;
     assert!(
-        !outlet.has_mail_room(most, 0, false, (0, 0)) && outlet.has_mail_room(most, 0, true, (0, 0)),
+        !outlet.has_mail_room(Budget::of(most, 0), false, Budget::default())
+            && outlet.has_mail_room(Budget::of(most, 0), true, Budget::default()),
         "for what is urgent"
     );
-    assert!(!outlet.has_mail_room(1, 0, true, (MAIL_LINES - 1, 0)), "what is coming counts");
-    assert!(!outlet.has_mail_room(1, 0, true, (1, MAIL_BYTES)));
+    assert!(
+        !outlet.has_mail_room(Budget::of(1, 0), true, Budget::of(MAIL_LINES - 1, 0)),
+        "what is coming counts"
+    );
+    assert!(!outlet.has_mail_room(Budget::of(1, 0), true, Budget::of(1, MAIL_BYTES)));
     assert!(outlet.is_draining());
     outlet.mail(Priority::Medium, mark(1), MAIL_BYTES / MAIL_LAG, None);
     assert!(!outlet.is_draining());

@@ -45,7 +45,7 @@ fn typed_data_hash_matches_published_type() {
         account,
         word(5),
         keccak256(binding.peer_id.to_string()).0,
-        binding.node_key,
+        binding.node_key.0,
         keccak256("dev").0,
         word(6),
         word(binding.not_before),

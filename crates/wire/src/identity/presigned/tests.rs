@@ -71,7 +71,7 @@ fn presigned_binding_is_checked_for_time_and_network() {
     let error = check_presigned(&signed(), "village", NOW_SECS * 1000).unwrap_err().to_string();
     assert_eq!(error, "the binding is for the network dev, but the node is for village");
     let mut bent = signed();
-    bent.binding.node_key = [9; 32];
+    bent.binding.node_key = NodePublicKey([9; 32]);
     assert_eq!(check(&bent, NOW_SECS), Err(BindingError::WrongKey.into()));
 }
 

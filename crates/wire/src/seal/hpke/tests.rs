@@ -8,7 +8,7 @@ use crate::seal::repeatable::DeterministicRng;
 fn info(secret: &Secret) -> Info {
     Info {
         network: "dev".to_owned(),
-        sender: [7; 32],
+        sender: NodePublicKey([7; 32]),
         recipient: Address::repeat_byte(9),
         kem_id: kem_id(&secret.public_key()),
     }
@@ -34,7 +34,7 @@ fn sealed_frame_opens_only_for_its_sender_recipient_network_and_key() {
     let sealed = seal(&secret.public_key(), &right, b"hello", &mut DeterministicRng::new(0)).unwrap();
     for wrong in [
         Info { network: "main".to_owned(), ..right.clone() },
-        Info { sender: [8; 32], ..right.clone() },
+        Info { sender: NodePublicKey([8; 32]), ..right.clone() },
         Info { recipient: Address::repeat_byte(8), ..right.clone() },
         Info { kem_id: KemId([0; 16]), ..right.clone() },
     ] {

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use p2p_node_wire::envelope::{Message, Rejection, SEQUENCE_REUSED};
 use p2p_node_wire::time::Instant;
 
+use crate::budget::Budget;
 use crate::mail::inbound::digests::Digests;
-use crate::mail::inbound::inbox::inbox_limits::{REORDER_BYTES, REORDER_MESSAGES, SENDER_REORDER_BYTES};
+use crate::mail::inbound::inbox::inbox_limits::{REORDER, SENDER_REORDER};
 use crate::mail::inbound::inbox::reorder_buffer::{ReorderBuffer, buffered_size};
 use crate::mail::inbound::inbox::sender_usage::SenderUsage;
 use crate::mail::inbound::inbox::{AckPolicy, InsertOutcome};
@@ -40,20 +41,20 @@ impl InboundStream {
         self.digests.insert(message);
     }
 
-    /// Accepts a message, and the buffered ones that follow it, into `ready`. `all_bytes` is the
-    /// memory of the buffered messages of all streams.
+    /// Accepts a message, and the buffered ones that follow it, into `ready`. `all` counts
+    /// the buffered messages of all streams.
     pub(crate) fn take_with_buffered(
         &mut self,
         message: Message,
         share: &mut SenderUsage,
-        all_bytes: &mut usize,
+        all: &mut Budget,
         ready: &mut Vec<Message>,
     ) {
         self.take(&message);
         ready.push(message);
         while let Some((held, size)) = self.held.pop_ready(self.next) {
-            share.release(size);
-            *all_bytes -= size;
+            share.held.remove(size);
+            all.remove(size);
             if held.seq >= self.next {
                 self.take(&held);
                 ready.push(held);
@@ -95,28 +96,23 @@ impl InboundStream {
     }
 
     /// Buffers a message until the earlier ones have arrived. `is_full` states that the window of
-    /// the stream is used up. `all_bytes` is the memory of the buffered messages of all streams.
+    /// the stream is used up. `all` counts the buffered messages of all streams.
     pub(crate) fn buffer(
         &mut self,
         message: Message,
         is_full: bool,
         share: &mut SenderUsage,
-        all_bytes: &mut usize,
+        all: &mut Budget,
     ) -> InsertOutcome {
         let size = buffered_size(&message);
         if self.held.contains(message.seq) {
             return InsertOutcome::Buffered;
         }
-        if is_full
-            || share.held >= REORDER_MESSAGES
-            || share.held_bytes + size > SENDER_REORDER_BYTES
-            || *all_bytes + size > REORDER_BYTES
-        {
+        if is_full || !share.held.fits(size, SENDER_REORDER) || !all.fits(size, REORDER) {
             return InsertOutcome::NoCapacity;
         }
-        share.held += 1;
-        share.held_bytes += size;
-        *all_bytes += size;
+        share.held.add(size);
+        all.add(size);
         self.held.insert(message);
         InsertOutcome::Buffered
     }

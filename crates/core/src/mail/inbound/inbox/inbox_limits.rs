@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use p2p_node_wire::envelope::limits::{MAX_ACK_OUTCOMES, MAX_ACK_STREAMS, MAX_BATCH_MESSAGES};
 
+use crate::budget::Limit;
 use crate::mail::inbound::inbox::reorder_buffer::HELD_OVERHEAD;
 use crate::mail::inbound::receive_window::ACK_WINDOW;
 use crate::mail::inbound::unacked::MAX_UNACKED;
@@ -20,6 +21,10 @@ pub const MAX_HELD: usize = REORDER_BYTES / HELD_OVERHEAD;
 /// Limit of the memory of the buffered messages of one sender, in bytes: the 1 MiB that it may have
 /// in flight, in messages of 64 bytes with their overhead.
 pub const SENDER_REORDER_BYTES: usize = 5 << 20;
+/// Both limits of all buffered messages.
+pub(crate) const REORDER: Limit = Limit { count: MAX_HELD, bytes: REORDER_BYTES };
+/// Both limits of the buffered messages of one sender.
+pub(crate) const SENDER_REORDER: Limit = Limit { count: REORDER_MESSAGES, bytes: SENDER_REORDER_BYTES };
 /// Limit of the streams. Our choice: three for each of 5,000 senders, at 100 bytes each.
 pub const MAX_STREAMS: usize = 16_384;
 /// Limit of the streams of one sender: as many as an ack can name. A sender that opens more evicts

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use p2p_node_wire::envelope::Message;
 
+use crate::budget::Budget;
 use crate::mail::inbound::digests::digest;
 
 /// Memory of a buffered message without its texts and payload, in bytes: the message and its place
@@ -33,7 +34,7 @@ fn into_owned(message: Message) -> Message {
 #[derive(Debug, Default)]
 pub(crate) struct ReorderBuffer {
     messages: BTreeMap<u64, Message>,
-    bytes: usize,
+    budget: Budget,
 }
 
 impl ReorderBuffer {
@@ -41,8 +42,9 @@ impl ReorderBuffer {
         self.messages.len()
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// Returns the number and the memory of the messages.
+    pub(crate) fn budget(&self) -> Budget {
+        self.budget
     }
 
     /// Returns `true` if another message is buffered under the number of this one.
@@ -56,7 +58,7 @@ impl ReorderBuffer {
 
     /// Buffers a message whose number is not buffered yet.
     pub(crate) fn insert(&mut self, message: Message) {
-        self.bytes += buffered_size(&message);
+        self.budget.add(buffered_size(&message));
         self.messages.insert(message.seq, into_owned(message));
     }
 
@@ -76,7 +78,7 @@ impl ReorderBuffer {
 
     fn without(&mut self, message: Message) -> (Message, usize) {
         let size = buffered_size(&message);
-        self.bytes -= size;
+        self.budget.remove(size);
         (message, size)
     }
 }

@@ -3,20 +3,22 @@
 use std::collections::BTreeSet;
 
 use p2p_node_wire::envelope::limits::MAX_ACK_COUNTERS;
+use p2p_node_wire::identity::NodePublicKey;
+
+use crate::budget::Budget;
 
 /// What one sender uses of the inbox, and where its messages came from.
 #[derive(Debug, Default)]
 pub(crate) struct SenderUsage {
     pub(crate) streams: usize,
     /// The node that sent its last message.
-    pub(crate) node_key: Option<[u8; 32]>,
+    pub(crate) node_key: Option<NodePublicKey>,
     /// The boot id of the process whose frames came by gossip, and the latest counters of these
     /// frames.
     pub(crate) boot: u64,
     pub(crate) counters: BTreeSet<u64>,
     /// Number and memory of the buffered messages.
-    pub(crate) held: usize,
-    pub(crate) held_bytes: usize,
+    pub(crate) held: Budget,
     /// Number of delivered messages that are not acked.
     pub(crate) outstanding: usize,
     /// Number of messages acked out of order.
@@ -37,12 +39,6 @@ impl SenderUsage {
 
     /// Returns the number of messages that are acked out of order, or may become so.
     pub(crate) fn waiting(&self) -> usize {
-        self.held + self.outstanding + self.beyond
-    }
-
-    /// Subtracts a message of this size that is no longer buffered.
-    pub(crate) fn release(&mut self, size: usize) {
-        self.held -= 1;
-        self.held_bytes -= size;
+        self.held.count() + self.outstanding + self.beyond
     }
 }

@@ -2,18 +2,20 @@
 
 use alloy_primitives::Address;
 
+use crate::budget::Budget;
 use crate::mail::inbound::inbox::Inbox;
+use p2p_node_wire::identity::NodePublicKey;
 
 impl Inbox {
     /// Records the node that sent the last messages of a sender. The acks go to that node.
-    pub fn set_source_node(&mut self, sender: &Address, node_key: [u8; 32]) {
+    pub fn set_source_node(&mut self, sender: &Address, node_key: NodePublicKey) {
         if let Some(share) = self.senders.get_mut(sender) {
             share.node_key = Some(node_key);
         }
     }
 
     /// Returns the node that sent the last message of a sender.
-    pub fn node_key_of(&self, sender: &Address) -> Option<[u8; 32]> {
+    pub fn node_key_of(&self, sender: &Address) -> Option<NodePublicKey> {
         self.senders.get(sender)?.node_key
     }
 
@@ -33,7 +35,7 @@ impl Inbox {
 
     /// Returns the number and the memory of a sender's buffered messages. Its next frame may make
     /// all of them deliverable.
-    pub fn held_of(&self, sender: &Address) -> (usize, usize) {
-        self.senders.get(sender).map_or((0, 0), |share| (share.held, share.held_bytes))
+    pub fn held_of(&self, sender: &Address) -> Budget {
+        self.senders.get(sender).map_or(Budget::default(), |share| share.held)
     }
 }

@@ -78,10 +78,9 @@ impl Outbox {
     }
 
     pub(crate) fn forget(&mut self, recipient: &Address, ended: &[Completed]) {
-        self.mails -= ended.len();
-        self.bytes -= ended.iter().map(|ended| ended.mail.draft.size()).sum::<usize>();
+        self.held -= ended.iter().map(|ended| ended.mail.draft.size()).collect();
         if let Some(destination) = self.destinations.get_mut(recipient)
-            && destination.mails == 0
+            && destination.held.is_empty()
         {
             destination.earliest_expiry = Instant::MAX;
         }

@@ -1,5 +1,6 @@
 //! Until when a `send` may wait for room.
 
+use crate::capacity::capacity_for;
 use crate::command_limits::MAX_PAUSE;
 use crate::mail::outbound::outbox::tests::*;
 
