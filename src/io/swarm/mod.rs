@@ -48,7 +48,7 @@ pub use self::transport::DIAL_TIMEOUT;
 pub use p2p_node_core::gate::address_scope::AddressScope;
 
 /// Maximum number of received mail frames without a response. The core responds in the same turn,
-/// except to frames that wait for the crypto pool. Eight connections with 128 streams each can fill
+/// except to frames that wait for the crypto pool. Eight connections with 128 frames each can fill
 /// the table.
 pub const MAX_MAIL_ASKED: usize = 1024;
 
@@ -56,8 +56,8 @@ pub const MAX_MAIL_ASKED: usize = 1024;
 /// bootstrap node. A new hello replaces the oldest.
 pub const MAX_HELLOS_ASKED: usize = 1024;
 
-/// Maximum number of sent mail frames without a response: as many as 32 connections with 128
-/// streams carry.
+/// Maximum number of sent mail frames without a response: as many as 32 connections carry, with 128
+/// frames each.
 pub const MAX_MAIL_SENT: usize = 4096;
 
 /// Maximum number of gossip messages without a verdict. At 60 KiB each, libp2p holds up to 60 MiB.
