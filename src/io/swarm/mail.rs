@@ -4,7 +4,7 @@
 //! large ones, so that a small frame never waits behind a large one. The end that opens a stream sends
 //! requests on it, and the other end sends the responses back on the same stream. Each request and
 //! response has a length, an id and a body. A request gets its response, or fails: after
-//! [`MAIL_TIMEOUT`], or when the stream or the connection ends. See docs/adr/0028-mail-streams.md.
+//! [`MAIL_TIMEOUT`], or when the stream or the connection ends. See docs/adr/0029-mail-streams.md.
 
 mod framing;
 mod handler;
