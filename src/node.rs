@@ -50,17 +50,20 @@ pub fn run(config: Config) -> ExitCode {
     // One thread runs both the loop and the connections: the hand-over between two threads costs
     // each message as much as the second thread gains.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let pipe = match Pipe::stdio() {
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&StartError::system("the tokio runtime failed to start", &error)),
+    };
+    let pipe = {
+        // The runtime polls the pipe.
+        let _entered = runtime.enter();
+        Pipe::stdio()
+    };
+    let pipe = match pipe {
         Ok(pipe) => pipe,
         Err(error) => {
             tracing::error!("the node cannot start: {error}");
             return ExitCode::Io;
-        }
-    };
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return refuse_on(pipe, &StartError::system("the tokio runtime failed to start", &error));
         }
     };
     panic_hook::end_process_on_panic(pipe.crash_reporter());
@@ -223,7 +226,12 @@ impl Node {
                 self.core.handle(input, now);
             }
             self.core.handle_timeout(now);
-            if let Some(code) = self.execute_effects(now) {
+            let mut end = self.execute_effects(now);
+            // What the loop wrote itself makes room for the next lines.
+            while end.is_none() && self.poll_writer(now) {
+                end = self.execute_effects(now);
+            }
+            if let Some(code) = end {
                 self.pipe.output.finish(FINISH_TIMEOUT);
                 self.net.close().await;
                 if let Some(store) = self.store {
@@ -237,9 +245,11 @@ impl Node {
         }
     }
 
-    fn poll_writer(&mut self, now: Now) {
+    /// Reports the progress of the writer. Returns `true` if it wrote lines.
+    fn poll_writer(&mut self, now: Now) -> bool {
         let written = self.pipe.progress.written();
-        if written > self.written {
+        let has_written = written > self.written;
+        if has_written {
             let lines = (written - self.written) as usize;
             self.written = written;
             self.core.handle(Input::Written { client: ClientId::PARENT, lines }, now);
@@ -252,6 +262,7 @@ impl Node {
             let broken = self.pipe.progress.failure().is_some();
             self.core.handle(Input::StdoutClosed { broken }, now);
         }
+        has_written
     }
 
     fn accept_commands(&mut self, now: Now) {
@@ -260,7 +271,7 @@ impl Node {
                 return;
             }
             let Some(line) = self.waiting.next() else {
-                match self.input_end.take().or_else(|| self.pipe.input.try_recv().ok()) {
+                match self.input_end.take().or_else(|| self.pipe.input.try_recv()) {
                     Some(batch) => self.accept_chunk(batch, now),
                     None => return,
                 }

@@ -1,12 +1,15 @@
-//! The pipe to the parent: reads command lines and writes event lines, each on its own thread,
-//! because a blocking read or write of a pipe cannot be cancelled and must not block the loop.
+//! The pipe to the parent: reads command lines and writes event lines.
+//!
+//! The loop itself reads and writes pipes and sockets, because the hand-over to a thread costs more
+//! than the read or write. Files, terminals and full pipes have a thread for each direction, because a
+//! read or write that waits cannot be cancelled and must not block the loop.
 //!
 //! A slow parent never blocks the node: [`Output::send`] does not block, and [`Progress`] counts
 //! the written lines. If the node does not take a [`InputChunk`], the reader stops, and then the
 //! parent's writes block.
 
+mod descriptor;
 mod reader;
-mod waiting;
 mod writer;
 
 #[cfg(test)]
@@ -16,10 +19,8 @@ use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
-pub use reader::InputChunk;
-use waiting::Waiting;
+use descriptor::{Direction, Polled, Waiting};
+pub use reader::{Input, InputChunk};
 pub use writer::{CrashReporter, Line, Output, Progress, SendError};
 
 /// Maximum number of lines that were passed to [`Output`] but are not in [`Progress::written`] yet.
@@ -31,7 +32,7 @@ pub const PIPE_WINDOW: usize = 4096;
 #[derive(Debug)]
 pub struct Pipe {
     /// Commands from the parent.
-    pub input: mpsc::Receiver<InputChunk>,
+    pub input: Input,
     /// Events to the parent.
     pub output: Output,
     /// Progress of the writer.
@@ -45,8 +46,28 @@ impl Pipe {
     /// # Errors
     /// Fails if a thread cannot be started.
     pub fn start(input: impl Read + Send + 'static, output: impl Write + Send + 'static) -> io::Result<Pipe> {
-        let (output, progress) = writer::start(output)?;
-        Ok(Pipe { input: reader::start(input)?, output, progress })
+        let (output, progress) = writer::start(output, None)?;
+        Ok(Pipe { input: Input::start(input)?, output, progress })
+    }
+
+    /// Starts the pipe on two descriptors. Within a tokio runtime, the loop reads and writes pipes and
+    /// sockets itself.
+    ///
+    /// # Errors
+    /// Fails if a thread cannot be started.
+    pub fn open(input: OwnedFd, output: OwnedFd) -> io::Result<Pipe> {
+        let within_runtime = tokio::runtime::Handle::try_current().is_ok();
+        let polled = |fd: &OwnedFd, direction| {
+            within_runtime.then(|| Polled::new(fd.as_fd(), direction)).flatten()
+        };
+        let polled_output = polled(&output, Direction::Write);
+        let (output, progress) = writer::start(Waiting::new(output), polled_output)?;
+        let polled_input = polled(&input, Direction::Read).map(Input::polled).and_then(Result::ok);
+        let input = match polled_input {
+            Some(input) => input,
+            None => Input::start(Waiting::new(input))?,
+        };
+        Ok(Pipe { input, output, progress })
     }
 
     /// Starts the pipe on stdin and stdout. Redirects file descriptor 1 to stderr, so that output
@@ -59,7 +80,7 @@ impl Pipe {
         let input = dup_cloexec(rustix::stdio::stdin())?;
         let output = dup_cloexec(rustix::stdio::stdout())?;
         rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
-        Pipe::start(Waiting::new(input), Waiting::new(output))
+        Pipe::open(input, output)
     }
 
     /// Returns a handle that can write a last event after the node has failed.
@@ -75,7 +96,7 @@ impl Pipe {
         let (node_input, input) = io::pipe()?;
         let (output, node_output) = io::pipe()?;
         let parent = ParentEnd { input, output: BufReader::new(output) };
-        Ok((Pipe::start(node_input, node_output)?, parent))
+        Ok((Pipe::open(node_input.into(), node_output.into())?, parent))
     }
 }
 

@@ -22,9 +22,13 @@ fn closing(reason: impl Into<String>) -> Event {
     Event::Closing(Closing { reason: reason.into() })
 }
 
+fn recv(pipe: &mut Pipe) -> Option<InputChunk> {
+    futures::executor::block_on(pipe.input.recv())
+}
+
 /// Returns a summary of the next batch: for each line its id, its command, or its error code.
 fn next(pipe: &mut Pipe) -> Vec<String> {
-    match pipe.input.blocking_recv().expect("the reader tells how it ended") {
+    match recv(pipe).expect("the reader tells how it ended") {
         InputChunk::Lines(lines) => lines
             .into_iter()
             .map(|line| match line {
@@ -44,7 +48,7 @@ fn until_ended(pipe: &mut Pipe) -> Vec<String> {
     while all.last().is_none_or(|line| line != "ended") {
         all.extend(next(pipe));
     }
-    assert!(pipe.input.blocking_recv().is_none(), "something followed the end");
+    assert!(recv(pipe).is_none(), "something followed the end");
     all
 }
 
@@ -127,7 +131,7 @@ fn failed_read_is_reported_with_reason() {
     }
     let mut pipe = Pipe::start(Broken, io::sink()).unwrap();
     assert_eq!(next(&mut pipe), ["failed: no such wire"]);
-    assert!(pipe.input.blocking_recv().is_none());
+    assert!(recv(&mut pipe).is_none());
 }
 
 #[test]
@@ -320,7 +324,7 @@ fn nonblocking_descriptors_are_polled_and_keep_their_flags() {
     const LINES: usize = 20_000;
     let ((input, parent_input), (parent_output, output)) = (impatient_pipe(), impatient_pipe());
     let (shared_input, shared_output) = (input.try_clone().unwrap(), output.try_clone().unwrap());
-    let mut pipe = Pipe::start(Waiting::new(input), Waiting::new(output)).unwrap();
+    let mut pipe = Pipe::open(input, output).unwrap();
     let mut parent_input = Waiting::new(parent_input);
     // Writes half a line. While the reader returns nothing, it has found the pipe empty.
     parent_input.write_all(b"{\"type\":").unwrap();
@@ -353,7 +357,87 @@ fn nonblocking_descriptors_are_polled_and_keep_their_flags() {
 fn error_line_has_id_of_command() {
     let (mut pipe, mut parent) = Pipe::memory().unwrap();
     parent.write_line(r#"{"type":"reboot","id":4}"#).unwrap();
-    let Some(InputChunk::Lines(mut lines)) = pipe.input.blocking_recv() else { panic!("no lines") };
+    let Some(InputChunk::Lines(mut lines)) = recv(&mut pipe) else { panic!("no lines") };
     let error = lines.pop().unwrap().unwrap_err();
     assert_eq!((error.code, error.id), (ErrorCode::UnknownCommand, Some(Id::from(4))));
+}
+
+/// Returns the lines that the parent reads until the end.
+fn read_rest(mut parent: ParentEnd) -> Vec<String> {
+    std::iter::from_fn(|| parent.read_line().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn polled_pipe_carries_lines_both_ways_without_a_hand_over() {
+    let (mut pipe, mut parent) = Pipe::memory().unwrap();
+    assert!(pipe.input.try_recv().is_none());
+    parent.write_line(r#"{"type":"ping","id":7}"#).unwrap();
+    assert!(matches!(pipe.input.recv().await, Some(InputChunk::Lines(lines)) if lines.len() == 1));
+    pipe.output.send(vec![(closing("a"), true)]).unwrap();
+    assert_eq!(pipe.progress.written(), 1, "the loop itself writes");
+    assert_eq!(parent.read_line().unwrap().unwrap(), r#"{"type":"closing","reason":"a","seq":1}"#);
+    parent.input.write_all(br#"{"type":"ping"}"#).unwrap();
+    let ParentEnd { input, output } = parent;
+    drop(input);
+    assert!(matches!(pipe.input.recv().await, Some(InputChunk::Lines(lines)) if lines.len() == 1));
+    assert!(matches!(pipe.input.recv().await, Some(InputChunk::Ended)));
+    assert!(pipe.input.recv().await.is_none());
+    drop(output);
+}
+
+#[tokio::test]
+async fn polled_output_that_is_full_is_finished_by_the_thread_in_order() {
+    const LINES: usize = 2_000;
+    let (pipe, parent) = Pipe::memory().unwrap();
+    for at in 0..LINES {
+        pipe.output.send(vec![(closing("x".repeat(100)), true), (closing(at.to_string()), false)]).unwrap();
+    }
+    assert!(pipe.progress.written() < 2 * LINES as u64, "the pipe holds 64 KiB");
+    let reading = thread::spawn(move || read_rest(parent));
+    assert!(pipe.output.finish(PATIENCE));
+    let lines = reading.join().unwrap();
+    assert_eq!(lines.len(), 2 * LINES);
+    for (at, pair) in lines.chunks(2).enumerate() {
+        assert!(pair[0].ends_with(&format!("\"seq\":{}}}", at + 1)), "{}", pair[0]);
+        assert!(pair[1].contains(&format!("\"{at}\"")), "{}", pair[1]);
+    }
+    assert_eq!(pipe.progress.written(), 2 * LINES as u64);
+}
+
+#[tokio::test]
+async fn polled_socket_carries_lines_and_keeps_its_flags() {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let shared = OwnedFd::from(ours.try_clone().unwrap());
+    let mut pipe = Pipe::open(ours.try_clone().unwrap().into(), ours.into()).unwrap();
+    let mut parent = BufReader::new(theirs);
+    parent.get_mut().write_all(b"{\"type\":\"ping\"}\n").unwrap();
+    assert!(matches!(pipe.input.recv().await, Some(InputChunk::Lines(lines)) if lines.len() == 1));
+    pipe.output.send(vec![(closing("a"), false)]).unwrap();
+    assert_eq!(pipe.progress.written(), 1);
+    let mut line = String::new();
+    parent.read_line(&mut line).unwrap();
+    assert!(line.contains("closing"));
+    assert!(!rustix::fs::fcntl_getfl(&shared).unwrap().contains(OFlags::NONBLOCK));
+    drop(parent);
+    assert!(matches!(pipe.input.recv().await, Some(InputChunk::Ended)));
+    pipe.output.send(vec![(closing("b"), false)]).unwrap();
+    while !pipe.progress.closed() {
+        pipe.progress.changed().await;
+    }
+    assert_eq!(pipe.progress.failure(), None);
+}
+
+#[tokio::test]
+async fn a_file_is_read_and_written_by_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("input");
+    std::fs::write(&path, "{\"type\":\"ping\"}\n").unwrap();
+    let input = std::fs::File::open(&path).unwrap();
+    let output = std::fs::File::create(dir.path().join("output")).unwrap();
+    let mut pipe = Pipe::open(input.into(), output.into()).unwrap();
+    assert!(matches!(pipe.input.recv().await, Some(InputChunk::Lines(lines)) if lines.len() == 1));
+    assert!(matches!(pipe.input.recv().await, Some(InputChunk::Ended)));
+    pipe.output.send(vec![(closing("a"), false)]).unwrap();
+    assert!(pipe.output.finish(PATIENCE));
+    assert!(std::fs::read_to_string(dir.path().join("output")).unwrap().contains("closing"));
 }

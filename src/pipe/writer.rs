@@ -1,9 +1,9 @@
-//! The thread that writes stdout.
+//! Writes stdout: on the loop while a pipe or socket has room, otherwise on a thread.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use p2p_node_protocol::line::encode_event;
 use tokio::sync::Notify;
 
 use super::PIPE_WINDOW;
+use super::descriptor::Polled;
 
 /// Number of buffered bytes that triggers a write: the capacity of a Linux pipe. A longer line is
 /// written as a whole.
@@ -36,21 +37,39 @@ pub enum SendError {
 #[derive(Debug)]
 pub struct Output {
     queue: Arc<SyncSender<Item>>,
+    /// The output, if the loop may write to it while it has room.
+    polled: Option<Polled>,
+    encoder: Arc<Mutex<Encoder>>,
     /// Nobody sends on this channel; it disconnects when the writer thread exits.
     ended: Receiver<()>,
     progress: Arc<Progress>,
 }
 
 impl Output {
-    /// Queues lines, which the writer writes in this order. Does not block.
+    /// Writes lines in this order: at once if the output has room, otherwise on the thread. Does not
+    /// block.
     ///
     /// # Errors
-    /// Fails if the lines were not queued; they will not be written.
+    /// Fails if the lines were neither written nor queued.
     pub fn send(&self, lines: Vec<Line>) -> Result<(), SendError> {
         if lines.is_empty() {
             return Ok(());
         }
-        self.queue.try_send(Item::Lines(lines)).map_err(|error| match error {
+        let mut lines = lines.into_iter();
+        if let Some(polled) = self.polled.as_ref().filter(|_| self.progress.is_thread_idle()) {
+            let mut encoder = lock(&self.encoder);
+            loop {
+                encoder.fill(&mut lines);
+                if !encoder.write_now(polled, &self.progress) {
+                    break;
+                }
+                if lines.len() == 0 {
+                    return Ok(());
+                }
+            }
+        }
+        // The thread writes the rest of the encoder first.
+        self.progress.queue(|| self.queue.try_send(Item::Lines(lines))).map_err(|error| match error {
             TrySendError::Full(_) => SendError::Full,
             TrySendError::Disconnected(_) => SendError::Closed,
         })
@@ -58,7 +77,7 @@ impl Output {
 
     /// Returns a handle that can write one more event; see [`CrashReporter`].
     pub fn crash_reporter(&self) -> CrashReporter {
-        CrashReporter(Arc::downgrade(&self.queue))
+        CrashReporter(Arc::downgrade(&self.queue), Arc::clone(&self.progress))
     }
 
     /// Blocks the thread until everything is written, at most for `deadline`, because a parent that
@@ -74,14 +93,16 @@ impl Output {
 
 /// Handle that writes one more event to the output from any thread.
 #[derive(Clone, Debug)]
-pub struct CrashReporter(Weak<SyncSender<Item>>);
+pub struct CrashReporter(Weak<SyncSender<Item>>, Arc<Progress>);
 
 impl CrashReporter {
     /// Writes an event after the queued lines; numbers it if those are numbered. Blocks the thread
     /// until the event is written, at most for `deadline`. Does nothing after [`Output::finish`].
     pub fn write_blocking(&self, event: Event, deadline: Duration) {
         let (written, was_written) = sync_channel(1);
-        let sent = self.0.upgrade().is_some_and(|queue| queue.try_send(Item::Last(event, written)).is_ok());
+        let sent = self.0.upgrade().is_some_and(|queue| {
+            self.1.queue(|| queue.try_send(Item::Last(event, written))).is_ok()
+        });
         if sent {
             // A timeout or a closed output cannot be handled any more.
             let _ = was_written.recv_timeout(deadline);
@@ -92,7 +113,7 @@ impl CrashReporter {
 /// Element of the writer's queue.
 #[derive(Debug)]
 enum Item {
-    Lines(Vec<Line>),
+    Lines(std::vec::IntoIter<Line>),
     /// One event, and a channel that signals that it was written.
     Last(Event, SyncSender<()>),
 }
@@ -101,6 +122,8 @@ enum Item {
 #[derive(Debug, Default)]
 pub struct Progress {
     written: AtomicU64,
+    /// Items that the thread has not finished.
+    queued: AtomicUsize,
     closed: AtomicBool,
     failure: OnceLock<String>,
     changed: Notify,
@@ -128,9 +151,24 @@ impl Progress {
         self.changed.notified().await;
     }
 
+    /// Returns `true` if everything that was passed to the thread is written.
+    fn is_thread_idle(&self) -> bool {
+        self.queued.load(Ordering::Acquire) == 0
+    }
+
+    /// Passes an item to the thread.
+    fn queue<E>(&self, send: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        // Counted first, because the thread may finish before `send` returns.
+        self.queued.fetch_add(1, Ordering::AcqRel);
+        let sent = send();
+        if sent.is_err() {
+            self.queued.fetch_sub(1, Ordering::AcqRel);
+        }
+        sent
+    }
+
     fn add(&self, lines: u64) {
         self.written.fetch_add(lines, Ordering::Release);
-        self.changed.notify_one();
     }
 
     fn close(&self, error: &io::Error) {
@@ -142,33 +180,71 @@ impl Progress {
     }
 }
 
-pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<(Output, Arc<Progress>)> {
-    let (queue, lines) = sync_channel(PIPE_WINDOW);
+/// Starts the thread that writes `output`. If `polled` is given, it is the same output, and the loop
+/// writes to it while the thread has nothing to write.
+pub(super) fn start(
+    output: impl Write + Send + 'static,
+    polled: Option<Polled>,
+) -> io::Result<(Output, Arc<Progress>)> {
+    let (queue, items) = sync_channel(PIPE_WINDOW);
     let (ending, ended) = sync_channel(0);
     let progress = Arc::new(Progress::default());
-    let mut writer = Writer {
-        output,
-        buffer: Vec::with_capacity(WRITE_BYTES),
-        lines: 0,
-        seq: 0,
-        progress: Arc::clone(&progress),
-    };
+    let encoder = Arc::new(Mutex::new(Encoder::default()));
+    let mut writer = Writer { output, encoder: Arc::clone(&encoder), progress: Arc::clone(&progress) };
     thread::Builder::new().name("stdout".to_owned()).spawn(move || {
         let _ending: SyncSender<()> = ending;
-        if let Err(error) = writer.run(&lines) {
+        if let Err(error) = writer.run(&items) {
             writer.progress.close(&error);
         }
     })?;
-    Ok((Output { queue: Arc::new(queue), ended, progress: Arc::clone(&progress) }, progress))
+    let output = Output { queue: Arc::new(queue), polled, encoder, ended, progress: Arc::clone(&progress) };
+    Ok((output, progress))
 }
 
-struct Writer<W> {
-    output: W,
+/// Encoded lines that were not written yet.
+#[derive(Debug, Default)]
+struct Encoder {
     buffer: Vec<u8>,
     /// Number of lines in the buffer.
     lines: u64,
     /// `seq` of the latest numbered line.
     seq: u64,
+}
+
+impl Encoder {
+    /// Encodes lines until the buffer is full or no line is left.
+    fn fill(&mut self, lines: &mut impl Iterator<Item = Line>) {
+        while self.buffer.len() < WRITE_BYTES
+            && let Some((event, numbered)) = lines.next()
+        {
+            let seq = numbered.then(|| {
+                self.seq += 1;
+                self.seq
+            });
+            encode_event(&event, seq, &mut self.buffer);
+            self.lines += 1;
+        }
+    }
+
+    /// Writes the buffer. Returns `false` if a part is left, for the thread: the output has no room, or
+    /// writing fails, which the thread reports.
+    fn write_now(&mut self, polled: &Polled, progress: &Progress) -> bool {
+        while !self.buffer.is_empty() {
+            match polled.write(&self.buffer) {
+                Ok(0) => return false,
+                Ok(length) => drop(self.buffer.drain(..length)),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+        progress.add(std::mem::take(&mut self.lines));
+        true
+    }
+}
+
+struct Writer<W> {
+    output: W,
+    encoder: Arc<Mutex<Encoder>>,
     progress: Arc<Progress>,
 }
 
@@ -176,22 +252,29 @@ impl<W: Write> Writer<W> {
     /// Writes until the queue is closed and empty. Combines all queued lines into one write, and
     /// does not wait for further lines.
     fn run(&mut self, queue: &Receiver<Item>) -> io::Result<()> {
+        let encoder = Arc::clone(&self.encoder);
         while let Ok(item) = queue.recv() {
-            self.take(item)?;
+            // The loop locks the encoder only while nothing is queued.
+            let mut encoder = lock(&encoder);
+            let mut items = 1;
+            self.take(item, &mut encoder)?;
             while let Ok(item) = queue.try_recv() {
-                self.take(item)?;
+                items += 1;
+                self.take(item, &mut encoder)?;
             }
-            self.write()?;
+            self.write(&mut encoder)?;
+            drop(encoder);
+            self.progress.queued.fetch_sub(items, Ordering::AcqRel);
         }
         Ok(())
     }
 
-    fn take(&mut self, item: Item) -> io::Result<()> {
+    fn take(&mut self, item: Item, encoder: &mut Encoder) -> io::Result<()> {
         match item {
-            Item::Lines(lines) => self.encode(lines),
+            Item::Lines(lines) => self.encode(lines, encoder),
             Item::Last(event, written) => {
-                self.encode(vec![(event, self.seq > 0)])?;
-                self.write()?;
+                self.encode(vec![(event, encoder.seq > 0)].into_iter(), encoder)?;
+                self.write(encoder)?;
                 // Fails only if the caller has stopped waiting.
                 let _ = written.try_send(());
                 Ok(())
@@ -199,29 +282,30 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    fn encode(&mut self, lines: Vec<Line>) -> io::Result<()> {
-        for (event, numbered) in lines {
-            let seq = numbered.then(|| {
-                self.seq += 1;
-                self.seq
-            });
-            encode_event(&event, seq, &mut self.buffer);
-            self.lines += 1;
-            if self.buffer.len() >= WRITE_BYTES {
-                self.write()?;
+    fn encode(&mut self, mut lines: std::vec::IntoIter<Line>, encoder: &mut Encoder) -> io::Result<()> {
+        loop {
+            encoder.fill(&mut lines);
+            if encoder.buffer.len() < WRITE_BYTES {
+                return Ok(());
             }
+            self.write(encoder)?;
         }
-        Ok(())
     }
 
-    fn write(&mut self) -> io::Result<()> {
-        if self.lines == 0 {
+    fn write(&mut self, encoder: &mut Encoder) -> io::Result<()> {
+        if encoder.buffer.is_empty() {
             return Ok(());
         }
-        self.output.write_all(&self.buffer)?;
+        self.output.write_all(&encoder.buffer)?;
         self.output.flush()?;
-        self.buffer.clear();
-        self.progress.add(std::mem::take(&mut self.lines));
+        encoder.buffer.clear();
+        self.progress.add(std::mem::take(&mut encoder.lines));
+        self.progress.changed.notify_one();
         Ok(())
     }
+}
+
+/// Locks the encoder. A panic while it was locked ends the process.
+fn lock(encoder: &Mutex<Encoder>) -> MutexGuard<'_, Encoder> {
+    encoder.lock().unwrap_or_else(PoisonError::into_inner)
 }

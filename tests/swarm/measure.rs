@@ -1,5 +1,4 @@
-//! Measures a round trip of a message: as a request on a new stream, and on one stream that stays
-//! open.
+//! Measures a round trip of a message: as a mail request, and on a bare Yamux stream.
 //!
 //! Not tests: `cargo test --release --test swarm -- --ignored --nocapture --test-threads 1
 //! round_trips`.

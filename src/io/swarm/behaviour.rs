@@ -11,17 +11,13 @@ use p2p_node_protocol::Role;
 
 use super::dht_store::DhtStore;
 use super::gossip::{self, Gossipsub};
-use super::mail::{Codec, FailedReads, MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE};
+use super::hello::{Codec, FailedReads};
+use super::mail::Mail;
 use super::{SetupError, SwarmConfig};
 use p2p_node_wire::identity::binding::is_network_name;
 
-/// Maximum time from opening the stream of a mail frame to its response.
-pub const MAIL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Maximum number of mail frames in flight on one connection, both directions together. A sender
-/// closes a frame every 2 ms and has at most 1 MiB in flight to a peer, so 128 suffice up to a
-/// round trip of 250 ms.
-const MAIL_STREAMS: usize = 128;
+/// Maximum time from opening the stream of a hello to its response.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum number of hellos in flight on one connection: one in each direction, and a second one
 /// while the first completes.
@@ -62,15 +58,8 @@ pub(super) struct Behaviour {
     pub ping: ping::Behaviour,
     pub kad: kad::Behaviour<DhtStore>,
     pub hello: request_response::Behaviour<Codec>,
-    pub mail: request_response::Behaviour<Codec>,
+    pub mail: Mail,
     pub gossip: Gossipsub,
-}
-
-/// Counters of requests that could not be read.
-#[derive(Clone, Debug, Default)]
-pub(super) struct FailedRequestReads {
-    pub hello: FailedReads,
-    pub mail: FailedReads,
 }
 
 /// Names of the protocols and topics of a network.
@@ -115,7 +104,7 @@ impl Behaviour {
         keypair: &Keypair,
         config: &SwarmConfig,
         names: &ProtocolNames,
-        failed_reads: FailedRequestReads,
+        failed_hello_reads: FailedReads,
     ) -> Result<Self, SetupError> {
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits(config.max_connections)),
@@ -131,16 +120,8 @@ impl Behaviour {
                 ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT),
             ),
             kad: kademlia(keypair, config.role, names.kad.clone()),
-            hello: requests(
-                &names.hello,
-                Codec::new(MAX_HELLO, MAX_HELLO, failed_reads.hello),
-                HELLO_STREAMS,
-            ),
-            mail: requests(
-                &names.mail,
-                Codec::new(MAX_MAIL, MAX_MAIL_RESPONSE, failed_reads.mail),
-                MAIL_STREAMS,
-            ),
+            hello: hello(&names.hello, Codec::new(failed_hello_reads)),
+            mail: Mail::new(names.mail.clone()),
             gossip: gossip::build(&names.topic_prefix, config.scope)?,
         })
     }
@@ -179,9 +160,9 @@ fn kademlia(keypair: &Keypair, role: Role, protocol: StreamProtocol) -> kad::Beh
     kad
 }
 
-fn requests(protocol: &StreamProtocol, codec: Codec, streams: usize) -> request_response::Behaviour<Codec> {
+fn hello(protocol: &StreamProtocol, codec: Codec) -> request_response::Behaviour<Codec> {
     let config = request_response::Config::default()
-        .with_request_timeout(MAIL_TIMEOUT)
-        .with_max_concurrent_streams(streams);
+        .with_request_timeout(HELLO_TIMEOUT)
+        .with_max_concurrent_streams(HELLO_STREAMS);
     request_response::Behaviour::with_codec(codec, [(protocol.clone(), ProtocolSupport::Full)], config)
 }

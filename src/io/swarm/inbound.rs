@@ -9,11 +9,12 @@ use libp2p::{PeerId, identify, ping};
 
 use super::behaviour::BehaviourEvent;
 use super::listen::whole_reason;
+use super::mail::{MailEvent, Reply};
 use super::{MAX_ADDRS_PER_SERVER, SwarmDriver};
 use p2p_node_core::input::{DropKind, Input};
 
-/// Event of the hello and mail protocols.
-type Exchange = request_response::Event<Bytes, Bytes>;
+/// Event of the hello protocol.
+type HelloEvent = request_response::Event<Bytes, Bytes>;
 
 impl SwarmDriver {
     /// Converts one event into inputs, at most one for each part of the event.
@@ -59,7 +60,9 @@ impl SwarmDriver {
 
     fn on_behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) => match never {},
+            BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) | BehaviourEvent::Mail(never) => {
+                match never {}
+            },
             BehaviourEvent::Identify(identify::Event::Received { peer_id: peer, info, .. }) => {
                 if let Some(network) = self.names.other_network(&info.protocol_version) {
                     self.inputs.push_back(Input::NetworkMismatch { peer, network });
@@ -76,8 +79,7 @@ impl SwarmDriver {
             BehaviourEvent::Ping(_) => {}
             BehaviourEvent::Kad(event) => self.on_kademlia_event(event),
             BehaviourEvent::Hello(event) => self.on_hello_event(event),
-            BehaviourEvent::Mail(event) => self.on_mail_event(event),
-            BehaviourEvent::Gossip(event) => self.on_gossip_event(event),
+                        BehaviourEvent::Gossip(event) => self.on_gossip_event(event),
         }
     }
 
@@ -139,61 +141,44 @@ impl SwarmDriver {
         }
     }
 
-    fn on_hello_event(&mut self, event: Exchange) {
+    fn on_hello_event(&mut self, event: HelloEvent) {
         match event {
-            Exchange::Message { peer, message: Message::Request { request: body, channel, .. }, .. } => {
+            HelloEvent::Message { peer, message: Message::Request { request: body, channel, .. }, .. } => {
                 // Dropping the channel of the oldest hello tells its sender that no answer follows.
                 self.hello_requests.evict_if_full();
                 if let Some(token) = self.hello_requests.insert(channel) {
                     self.inputs.push_back(Input::HelloRequestReceived { token, peer, body });
                 }
             }
-            Exchange::Message { peer, message: Message::Response { response: body, .. }, .. } => {
+            HelloEvent::Message { peer, message: Message::Response { response: body, .. }, .. } => {
                 self.inputs.push_back(Input::HelloResponseReceived { peer, body });
             }
             // A failed hello changes nothing.
-            Exchange::InboundFailure { .. }
-            | Exchange::OutboundFailure { .. }
-            | Exchange::ResponseSent { .. } => {}
+            HelloEvent::InboundFailure { .. }
+            | HelloEvent::OutboundFailure { .. }
+            | HelloEvent::ResponseSent { .. } => {}
         }
     }
 
-    fn on_mail_event(&mut self, event: Exchange) {
-        match event {
-            Exchange::Message {
-                peer,
-                message: Message::Request { request_id, request: frame, channel },
-                ..
-            } => {
+    /// Converts an event of the mail protocol into an input.
+    pub(super) fn on_mail_event(&mut self, event: MailEvent) {
+        self.inputs.push_back(match event {
+            MailEvent::Request { peer, frame, reply, reservation } => {
+                drop(reservation);
                 if self.mail_requests.is_full() {
-                    self.mail_requests.retain(|(_, channel)| channel.is_open());
+                    self.mail_requests.retain(Reply::is_open);
                 }
-                match self.mail_requests.insert((request_id, channel)) {
-                    Some(token) => self.inputs.push_back(Input::MailRequestReceived { token, peer, frame }),
-                    // Dropping the channel tells the sender that the request failed.
-                    None => self.inputs.push_back(Input::Dropped { what: DropKind::Mail, number: 1 }),
+                match self.mail_requests.insert(reply) {
+                    Some(token) => Input::MailRequestReceived { token, peer, frame },
+                    // Dropping the reply tells the sender that this node dropped the request.
+                    None => Input::Dropped { what: DropKind::Mail, number: 1 },
                 }
             }
-            Exchange::Message { message: Message::Response { request_id, response }, .. } => {
-                self.mail_answered(&request_id, Ok(response));
+            MailEvent::Response { token, outcome } => {
+                self.mail_sent -= 1;
+                Input::MailResponseReceived { token, outcome }
             }
-            Exchange::OutboundFailure { request_id, error, .. } => {
-                self.mail_answered(&request_id, Err(error.to_string()));
-            }
-            Exchange::InboundFailure { request_id, .. } | Exchange::ResponseSent { request_id, .. } => {
-                self.mail_answering.remove(&request_id);
-            }
-        }
-    }
-
-    fn mail_answered(
-        &mut self,
-        request: &request_response::OutboundRequestId,
-        outcome: Result<Bytes, String>,
-    ) {
-        if let Some(token) = self.mail_sent.remove(request) {
-            self.inputs.push_back(Input::MailResponseReceived { token, outcome });
-        }
+        });
     }
 
     fn on_gossip_event(&mut self, event: gossipsub::Event) {

@@ -8,6 +8,7 @@ mod behaviour;
 mod dht_store;
 mod gossip;
 mod handle_table;
+mod hello;
 mod inbound;
 mod listen;
 mod mail;
@@ -25,26 +26,29 @@ use libp2p::core::upgrade::Version;
 use libp2p::gossipsub::MessageId;
 use libp2p::identity::Keypair;
 use libp2p::kad::QueryId;
-use libp2p::request_response::{InboundRequestId, OutboundRequestId, ResponseChannel};
+use libp2p::request_response::ResponseChannel;
 use libp2p::{Multiaddr, PeerId, Swarm, swarm};
 use p2p_node_protocol::Role;
 
-use self::behaviour::{Behaviour, FailedRequestReads, ProtocolNames};
+use self::behaviour::{Behaviour, ProtocolNames};
 use self::handle_table::HandleTable;
+use self::hello::FailedReads;
 use self::listen::Listeners;
+use self::mail::Reply;
 use p2p_node_core::input::{DropKind, Input, Token};
 use p2p_node_wire::identity::SecretBytes;
 
-pub use self::behaviour::{MAIL_TIMEOUT, PENDING};
+pub use self::behaviour::PENDING;
 pub use self::dht_store::{KEY_BYTES, MAX_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
 pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
 pub use self::listen::can_listen_on;
-pub use self::mail::{MAX_HELLO, MAX_MAIL, MAX_MAIL_RESPONSE};
+pub use self::hello::MAX_HELLO;
+pub use self::mail::{MAIL_TIMEOUT, MAX_MAIL, MAX_MAIL_RESPONSE};
 pub use self::transport::DIAL_TIMEOUT;
 pub use p2p_node_core::gate::address_scope::AddressScope;
 
 /// Maximum number of received mail frames without a response. The core responds in the same turn,
-/// except to frames that wait for the crypto pool. Eight connections with 128 streams each can fill
+/// except to frames that wait for the crypto pool. Eight connections with 128 frames each can fill
 /// the table.
 pub const MAX_MAIL_ASKED: usize = 1024;
 
@@ -52,8 +56,8 @@ pub const MAX_MAIL_ASKED: usize = 1024;
 /// bootstrap node. A new hello replaces the oldest.
 pub const MAX_HELLOS_ASKED: usize = 1024;
 
-/// Maximum number of sent mail frames without a response: as many as 32 connections with 128
-/// streams carry.
+/// Maximum number of sent mail frames without a response: as many as 32 connections carry, with 128
+/// frames each.
 pub const MAX_MAIL_SENT: usize = 4096;
 
 /// Maximum number of gossip messages without a verdict. At 60 KiB each, libp2p holds up to 60 MiB.
@@ -130,13 +134,12 @@ pub struct SwarmDriver {
     /// connections bounds the set.
     dials: HashSet<PeerId>,
     hello_requests: HandleTable<ResponseChannel<Bytes>>,
-    mail_requests: HandleTable<(InboundRequestId, ResponseChannel<Bytes>)>,
-    /// Mail requests whose response is being sent; libp2p reports the result of each.
-    mail_answering: HashSet<InboundRequestId>,
-    mail_sent: HashMap<OutboundRequestId, Token>,
+    mail_requests: HandleTable<Reply>,
+    /// Number of sent mail frames without a response.
+    mail_sent: usize,
     gossip_unjudged: HandleTable<(MessageId, PeerId)>,
     queries: HashMap<QueryId, Token>,
-    failed_reads: FailedRequestReads,
+    failed_hello_reads: FailedReads,
 }
 
 impl SwarmDriver {
@@ -145,8 +148,8 @@ impl SwarmDriver {
         let keypair = Keypair::ed25519_from_bytes(*config.seed)?;
         let names = ProtocolNames::new(&config.network)?;
         let (transport, degraded) = transport::build(&keypair, config.scope)?;
-        let failed_reads = FailedRequestReads::default();
-        let behaviour = Behaviour::new(&keypair, &config, &names, failed_reads.clone())?;
+        let failed_hello_reads = FailedReads::default();
+        let behaviour = Behaviour::new(&keypair, &config, &names, failed_hello_reads.clone())?;
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_smart_dial()
@@ -164,11 +167,10 @@ impl SwarmDriver {
             dials: HashSet::new(),
             hello_requests: HandleTable::new(MAX_HELLOS_ASKED),
             mail_requests: HandleTable::new(MAX_MAIL_ASKED),
-            mail_answering: HashSet::new(),
-            mail_sent: HashMap::new(),
+            mail_sent: 0,
             gossip_unjudged: HandleTable::new(MAX_GOSSIP_UNJUDGED),
             queries: HashMap::new(),
-            failed_reads,
+            failed_hello_reads,
         })
     }
 
@@ -196,19 +198,22 @@ impl SwarmDriver {
     pub async fn close(mut self) {
         self.listeners.close(&mut self.swarm);
         // Without the response the sender would treat an accepted message as failed.
-        let owes_responses = !self.mail_answering.is_empty();
-        let responses_sent = async {
-            while !self.mail_answering.is_empty() {
-                let event = self.swarm.select_next_some().await;
-                self.on_swarm_event(event);
-            }
-        };
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT / 2, responses_sent).await;
-        if owes_responses {
+        if self.swarm.behaviour().mail.has_unsent_responses() {
+            let responses_sent = poll_fn(|cx| {
+                let input = self.poll_next(cx);
+                match self.swarm.behaviour().mail.has_unsent_responses() {
+                    false => Poll::Ready(()),
+                    true if input.is_ready() => {
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }
+                    true => Poll::Pending,
+                }
+            });
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT / 2, responses_sent).await;
             let rest = async {
                 loop {
-                    let event = self.swarm.select_next_some().await;
-                    self.on_swarm_event(event);
+                    self.next().await;
                 }
             };
             let _: Result<(), _> = tokio::time::timeout(RESPONSE_LINGER, rest).await;
@@ -230,6 +235,10 @@ impl SwarmDriver {
             if let Some(input) = self.inputs.pop_front() {
                 return Poll::Ready(input);
             }
+            if let Some(event) = self.swarm.behaviour().mail.poll_event(cx) {
+                self.on_mail_event(event);
+                continue;
+            }
             match self.swarm.poll_next_unpin(cx) {
                 Poll::Ready(Some(event)) => self.on_swarm_event(event),
                 // The stream of a swarm never ends.
@@ -245,9 +254,10 @@ impl SwarmDriver {
     /// Reports requests that could not be read since the last call. Returns `true` if there were
     /// any.
     fn report_failed_reads(&mut self) -> bool {
-        let FailedRequestReads { hello, mail } = &self.failed_reads;
-        let failed_reads = [(DropKind::HelloUnread, hello.take()), (DropKind::MailUnread, mail.take())];
-        let lost = failed_reads.into_iter().filter(|(_, number)| *number > 0);
+        let mail = self.swarm.behaviour().mail.take_failed_reads();
+        let hello = self.failed_hello_reads.take();
+        let failed = [(DropKind::HelloUnread, hello), (DropKind::MailUnread, mail)];
+        let lost = failed.into_iter().filter(|(_, number)| *number > 0);
         self.inputs.extend(lost.map(|(what, number)| Input::Dropped { what, number }));
         !self.inputs.is_empty()
     }

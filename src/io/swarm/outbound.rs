@@ -44,10 +44,8 @@ impl SwarmDriver {
             }
             NetworkCommand::SendMail { token, peer, frame } => self.send_mail(token, peer, frame),
             NetworkCommand::AnswerMail { token, body } => {
-                if let Some((request, channel)) = self.mail_requests.take(token)
-                    && self.swarm.behaviour_mut().mail.send_response(channel, body).is_ok()
-                {
-                    self.mail_answering.insert(request);
+                if let Some(reply) = self.mail_requests.take(token) {
+                    reply.send(body);
                 }
             }
             NetworkCommand::Subscribe { topic } => {
@@ -125,13 +123,12 @@ impl SwarmDriver {
     }
 
     fn send_mail(&mut self, token: Token, peer: PeerId, frame: Bytes) {
-        let mail = &mut self.swarm.behaviour_mut().mail;
-        let refusal = if self.mail_sent.len() >= MAX_MAIL_SENT {
+        let refusal = if self.mail_sent >= MAX_MAIL_SENT {
             "too many mail frames are in flight"
-        } else if !mail.is_connected(&peer) {
+        } else if !self.swarm.behaviour().mail.send(&peer, token, frame) {
             "not connected"
         } else {
-            self.mail_sent.insert(mail.send_request(&peer, frame), token);
+            self.mail_sent += 1;
             return;
         };
         self.inputs.push_back(Input::MailResponseReceived { token, outcome: Err(refusal.to_owned()) });

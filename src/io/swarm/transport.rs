@@ -19,8 +19,9 @@ use p2p_node_core::gate::address_scope::AddressScope;
 /// but that includes its retries; a single attempt that takes longer than 10 s rarely succeeds.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum number of open streams on one connection, all protocols together: twice `MAIL_STREAMS`.
-const MAX_STREAMS: usize = 256;
+/// Maximum number of open streams on one connection, all protocols together. Long-lived streams are 8 of
+/// mail and 4 of gossipsub; the others are short. Kademlia opens the most, up to 32 in each direction.
+const MAX_STREAMS: usize = 96;
 
 /// QUIC flow-control windows of a stream and a connection, in bytes: about one mail frame of
 /// maximum size per stream, and four per connection. With the defaults of 10 MB and 15 MB every

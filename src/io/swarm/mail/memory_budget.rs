@@ -1,5 +1,6 @@
 //! Memory budgets for arriving requests: one per connection and one for all connections.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -49,9 +50,46 @@ impl MemoryBudget {
         taken
     }
 
-    pub(super) fn release(&self, bytes: usize) {
+    fn release(&self, bytes: usize) {
         let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
         self.shared.fetch_add(Self::counted(before) - Self::counted(before - bytes), Ordering::Relaxed);
+    }
+}
+
+/// Bytes that are reserved until the reservation is dropped.
+#[derive(Debug)]
+pub(in super::super) struct Reservation {
+    budget: Arc<MemoryBudget>,
+    bytes: usize,
+}
+
+impl Reservation {
+    /// Creates a reservation of no bytes.
+    pub(super) fn new(budget: Arc<MemoryBudget>) -> Self {
+        Reservation { budget, bytes: 0 }
+    }
+
+    /// Reserves more bytes.
+    ///
+    /// # Errors
+    /// Fails if a budget does not allow it.
+    pub(super) fn grow(&mut self, bytes: usize) -> io::Result<()> {
+        if !self.budget.try_reserve(bytes) {
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many bytes are arriving at once"));
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Returns the reservation and leaves an empty one.
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new(Arc::clone(&self.budget)))
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
     }
 }
 
