@@ -229,8 +229,7 @@ async fn stalled_frames_use_the_memory_of_a_few_frames() {
     let mut raw = Raw::join(MAIL, &fixture.victim).await;
     let bytes = Bytes::from(vec![0; MAX_MAIL - 1]);
     let stalled = Script { announced: MAX_MAIL as u32, bytes, closes: false, ..whole(b"") };
-    let mut streams: Vec<_> =
-        (0..STREAMS).map(|_| raw.open(&fixture.victim, stalled.clone())).collect();
+    let mut streams: Vec<_> = (0..STREAMS).map(|_| raw.open(&fixture.victim, stalled.clone())).collect();
     streams.truncate(STREAMS - SERVED);
     for stream in streams {
         raw.ended(stream).await;

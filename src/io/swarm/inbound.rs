@@ -62,7 +62,7 @@ impl SwarmDriver {
         match event {
             BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) | BehaviourEvent::Mail(never) => {
                 match never {}
-            },
+            }
             BehaviourEvent::Identify(identify::Event::Received { peer_id: peer, info, .. }) => {
                 if let Some(network) = self.names.other_network(&info.protocol_version) {
                     self.inputs.push_back(Input::NetworkMismatch { peer, network });
@@ -79,7 +79,7 @@ impl SwarmDriver {
             BehaviourEvent::Ping(_) => {}
             BehaviourEvent::Kad(event) => self.on_kademlia_event(event),
             BehaviourEvent::Hello(event) => self.on_hello_event(event),
-                        BehaviourEvent::Gossip(event) => self.on_gossip_event(event),
+            BehaviourEvent::Gossip(event) => self.on_gossip_event(event),
         }
     }
 
@@ -143,7 +143,9 @@ impl SwarmDriver {
 
     fn on_hello_event(&mut self, event: HelloEvent) {
         match event {
-            HelloEvent::Message { peer, message: Message::Request { request: body, channel, .. }, .. } => {
+            HelloEvent::Message {
+                peer, message: Message::Request { request: body, channel, .. }, ..
+            } => {
                 // Dropping the channel of the oldest hello tells its sender that no answer follows.
                 self.hello_requests.evict_if_full();
                 if let Some(token) = self.hello_requests.insert(channel) {
