@@ -95,7 +95,9 @@ impl Polled {
     pub(super) fn read(&self, buffer: &mut [u8]) -> rustix::io::Result<usize> {
         match self {
             Polled::Pipe(fd) => rustix::io::read(fd, buffer),
-            Polled::Socket(fd) => rustix::net::recv(fd, buffer, RecvFlags::DONTWAIT).map(|(length, _)| length),
+            Polled::Socket(fd) => {
+                rustix::net::recv(fd, buffer, RecvFlags::DONTWAIT).map(|(length, _)| length)
+            }
         }
     }
 

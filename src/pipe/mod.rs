@@ -57,9 +57,8 @@ impl Pipe {
     /// Fails if a thread cannot be started.
     pub fn open(input: OwnedFd, output: OwnedFd) -> io::Result<Pipe> {
         let within_runtime = tokio::runtime::Handle::try_current().is_ok();
-        let polled = |fd: &OwnedFd, direction| {
-            within_runtime.then(|| Polled::new(fd.as_fd(), direction)).flatten()
-        };
+        let polled =
+            |fd: &OwnedFd, direction| within_runtime.then(|| Polled::new(fd.as_fd(), direction)).flatten();
         let polled_output = polled(&output, Direction::Write);
         let (output, progress) = writer::start(Waiting::new(output), polled_output)?;
         let polled_input = polled(&input, Direction::Read).map(Input::polled).and_then(Result::ok);

@@ -86,11 +86,7 @@ impl Input {
     }
 }
 
-fn poll_read(
-    fd: &AsyncFd<Polled>,
-    decoder: &mut Decoder,
-    cx: &mut Context<'_>,
-) -> Poll<Option<InputChunk>> {
+fn poll_read(fd: &AsyncFd<Polled>, decoder: &mut Decoder, cx: &mut Context<'_>) -> Poll<Option<InputChunk>> {
     loop {
         if let Some(chunk) = decoder.next_chunk() {
             return Poll::Ready(Some(chunk));

@@ -100,9 +100,10 @@ impl CrashReporter {
     /// until the event is written, at most for `deadline`. Does nothing after [`Output::finish`].
     pub fn write_blocking(&self, event: Event, deadline: Duration) {
         let (written, was_written) = sync_channel(1);
-        let sent = self.0.upgrade().is_some_and(|queue| {
-            self.1.queue(|| queue.try_send(Item::Last(event, written))).is_ok()
-        });
+        let sent = self
+            .0
+            .upgrade()
+            .is_some_and(|queue| self.1.queue(|| queue.try_send(Item::Last(event, written))).is_ok());
         if sent {
             // A timeout or a closed output cannot be handled any more.
             let _ = was_written.recv_timeout(deadline);

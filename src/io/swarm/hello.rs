@@ -115,9 +115,9 @@ fn check_length(length: usize) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use futures::{FutureExt, TryStreamExt};
     use futures::executor::block_on;
     use futures::io::Cursor;
+    use futures::{FutureExt, TryStreamExt};
     use libp2p::request_response::Codec as _;
     use proptest::prelude::*;
 

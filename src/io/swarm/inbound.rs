@@ -62,7 +62,7 @@ impl SwarmDriver {
         match event {
             BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) | BehaviourEvent::Mail(never) => {
                 match never {}
-            },
+            }
             BehaviourEvent::Identify(identify::Event::Received { peer_id: peer, info, .. }) => {
                 if let Some(network) = self.names.other_network(&info.protocol_version) {
                     self.inputs.push_back(Input::NetworkMismatch { peer, network });
@@ -79,7 +79,7 @@ impl SwarmDriver {
             BehaviourEvent::Ping(_) => {}
             BehaviourEvent::Kad(event) => self.on_kademlia_event(event),
             BehaviourEvent::Hello(event) => self.on_hello_event(event),
-                        BehaviourEvent::Gossip(event) => self.on_gossip_event(event),
+            BehaviourEvent::Gossip(event) => self.on_gossip_event(event),
         }
     }
 
@@ -143,7 +143,9 @@ impl SwarmDriver {
 
     fn on_hello_event(&mut self, event: HelloEvent) {
         match event {
-            HelloEvent::Message { peer, message: Message::Request { request: body, channel, .. }, .. } => {
+            HelloEvent::Message {
+                peer, message: Message::Request { request: body, channel, .. }, ..
+            } => {
                 // Dropping the channel of the oldest hello tells its sender that no answer follows.
                 self.hello_requests.evict_if_full();
                 if let Some(token) = self.hello_requests.insert(channel) {
@@ -186,13 +188,13 @@ impl SwarmDriver {
             gossipsub::Event::Message { propagation_source: from, message_id, message } => {
                 // libp2p drops a message without a verdict after some time; this table drops the
                 // oldest when it is full.
-                if let Some((id, from)) = self.gossip_unjudged.evict_if_full() {
+                if let Some((id, from)) = self.gossip_unvalidated.evict_if_full() {
                     self.inputs.push_back(Input::Dropped { what: DropKind::Gossip, number: 1 });
                     let gossip = &mut self.swarm.behaviour_mut().gossip;
                     gossip.report_message_validation_result(&id, &from, MessageAcceptance::Ignore);
                 }
                 let Some(topic) = self.topic_name(&message.topic) else { return };
-                if let Some(token) = self.gossip_unjudged.insert((message_id, from)) {
+                if let Some(token) = self.gossip_unvalidated.insert((message_id, from)) {
                     let data = message.data.into();
                     self.inputs.push_back(Input::Gossip { token, from, topic, data });
                 }

@@ -28,11 +28,7 @@ pub(super) fn stream() -> (End, End) {
 }
 
 impl AsyncRead for End {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut half = self.input.lock().unwrap();
         if half.bytes.is_empty() && !half.is_closed {
             return Poll::Pending;

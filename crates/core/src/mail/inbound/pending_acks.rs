@@ -157,7 +157,7 @@ impl Mail {
                     cx.network(NetworkCommand::SendMail { token, peer, frame });
                 }
                 None => {
-                    gossip.pacer.take(frame.len(), now.mono);
+                    gossip.pacer.record(frame.len(), now.mono);
                     cx.network(NetworkCommand::Publish {
                         token,
                         topic: crate::MESSAGES.to_owned(),

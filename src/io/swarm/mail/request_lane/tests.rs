@@ -51,7 +51,9 @@ impl Fixture {
     }
 
     fn outcomes(&mut self) -> Vec<(Token, bool)> {
-        std::iter::from_fn(|| self.lane.pop_outcome()).map(|(token, outcome)| (token, outcome.is_ok())).collect()
+        std::iter::from_fn(|| self.lane.pop_outcome())
+            .map(|(token, outcome)| (token, outcome.is_ok()))
+            .collect()
     }
 }
 
