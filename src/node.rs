@@ -225,12 +225,14 @@ impl Node {
                 let Some(input) = self.net.try_next() else { break };
                 self.core.handle(input, now);
             }
-            self.core.handle_timeout(now);
-            let mut end = self.execute_effects(now);
-            // What the loop wrote itself makes room for the next lines.
-            while end.is_none() && self.poll_writer(now) {
-                end = self.execute_effects(now);
-            }
+            let end = loop {
+                self.core.handle_timeout(now);
+                let end = self.execute_effects(now);
+                // What the loop itself wrote makes room for the next lines.
+                if end.is_some() || !self.poll_writer(now) {
+                    break end;
+                }
+            };
             if let Some(code) = end {
                 self.pipe.output.finish(FINISH_TIMEOUT);
                 self.net.close().await;

@@ -9,7 +9,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, HONEST, Real, VICTIM};
-use crate::forge::{Forger, corrupt, stream};
+use crate::forge::{Forger, SIGNATURE, corrupt, stream};
 use crate::peer::Hostile;
 
 /// An offline agent to whom the victim sends mail.
@@ -27,7 +27,9 @@ async fn send_captured(hostile: &mut Hostile, victim: &mut Real, to: &Forger) ->
     hostile.node.apply(NetworkCommand::Subscribe { topic: "agent-messages".to_owned() }).await;
     let id = send(victim, to, "gossip");
     let stream = hostile.node.expect("the mail", |input| match input {
-        Input::Gossip { topic, data, .. } if topic == "agent-messages" => to.stream_of_mail(data),
+        Input::Gossip { topic, data, .. } if topic == "agent-messages" => {
+            to.stream_of_mail(&data[SIGNATURE..])
+        }
         _ => None,
     });
     (id, stream.await)

@@ -8,7 +8,7 @@ use p2p_node_wire::envelope::Message;
 use serde_json::json;
 
 use crate::fixture::{Fixture, Real, TOPIC, VICTIM};
-use crate::forge::{Forger, corrupt, messages, stream, topic};
+use crate::forge::{Forger, SIGNATURE, corrupt, messages, stream, topic};
 use crate::peer::Hostile;
 
 const MIB: u64 = 1 << 20;
@@ -22,7 +22,7 @@ async fn send_all(hostile: &mut Hostile, real: &Real, frames: impl Iterator<Item
         while in_flight < MAX_IN_FLIGHT
             && let Some(frame) = frames.next()
         {
-            let frame = hostile.seal(real, frame).await;
+            let frame = hostile.seal(real, frame).await.slice(SIGNATURE..);
             hostile.node.apply(NetworkCommand::SendMail { token: 0, peer: real.peer(), frame }).await;
             in_flight += 1;
         }

@@ -7,10 +7,8 @@ use alloy::primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
-use p2p_node_wire::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node_wire::envelope::{
-    Ack, Batch, Frame, FrameBody, Message, Payload, Scope, Sealed, StreamAck, WIRE_VERSION, sign_ack,
-    sign_frame,
+    Ack, Batch, FrameBody, Message, Payload, Scope, Sealed, StreamAck, WIRE_VERSION, sign_ack, sign_frame,
 };
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
@@ -114,15 +112,16 @@ impl Forger {
         Keyring::new(*self.node.seed(), Now { mono: Instant::ZERO, unix_ms: now_ms() })
     }
 
-    /// Returns the stream of the mail in a frame that is sealed to this agent.
-    pub fn stream_of_mail(&self, frame: &Bytes) -> Option<Bytes> {
-        let frame = Frame::decode(frame.clone(), MAX_FRAME_BYTES).unwrap();
-        let Some(Payload::Sealed(sealed)) = frame.body.payload else { return None };
+    /// Returns the stream of the mail in the body of a frame that is sealed to this agent.
+    pub fn stream_of_mail(&self, body: &[u8]) -> Option<Bytes> {
+        let body = FrameBody::decode(body).unwrap();
+        let binding = SignedBinding::decode(&body.binding).unwrap().binding;
+        let Some(Payload::Sealed(sealed)) = body.payload else { return None };
         let keyring = self.keyring();
         let secret = keyring.find(&sealed.kem_id)?;
         let info = Info {
             network: "dev".to_owned(),
-            sender: frame.binding.binding.node_key,
+            sender: binding.node_key,
             recipient: self.agent.address(),
             kem_id: sealed.kem_id.as_ref().try_into().unwrap(),
         };

@@ -79,6 +79,8 @@ async fn invalid_mail_frames_are_refused_with_their_code() {
     let victim = Forger::new(VICTIM);
     let mut hostile = Hostile::join(Forger::new(0x40), &fixture.victim).await;
     let mut cases = wrong_frames(&hostile.forger, &|| victim.scope());
+    // On the connection of its sender a frame has no signature.
+    cases.retain(|(counter, _, _)| *counter != "frames_forged");
     let honest = Forger::new(HONEST);
     let plain = hostile.forger.frame(victim.scope(), "1", |_| {});
     let sealed = hostile.seal(&fixture.victim, plain).await;

@@ -11,7 +11,7 @@ use prost::Message as _;
 use std::time::Duration;
 
 use crate::fixture::Real;
-use crate::forge::Forger;
+use crate::forge::{Forger, SIGNATURE};
 use crate::node::{Node, config};
 
 const TOPICS: [&str; 2] = ["agent-announcements", "agent-messages"];
@@ -75,8 +75,9 @@ impl Hostile {
             .await;
     }
 
-    /// Sends a mail frame and returns the response, if any.
+    /// Sends a frame by mail, without its signature, and returns the response, if any.
     pub async fn mail(&mut self, real: &Real, frame: Bytes) -> Option<Response> {
+        let frame = frame.slice(SIGNATURE.min(frame.len())..);
         self.tokens += 1;
         let token = self.tokens;
         self.node.apply(NetworkCommand::SendMail { token, peer: real.peer(), frame }).await;

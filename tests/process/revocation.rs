@@ -12,7 +12,7 @@ use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::{
     Batch, FrameBody, Hello, MailResponse, Message, Payload, Response, Scope, Sealed, WIRE_VERSION,
-    sign_frame,
+    direct_frame,
 };
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, node_key_of};
 use p2p_node_wire::record::SignedRecord;
@@ -97,7 +97,7 @@ fn response_to_mail_of(key: &NodeKey, ready: &Value, number: u64) -> Response {
                 Input::HelloResponseReceived { body: hello, .. } => {
                     let hello = Hello::decode(hello).unwrap();
                     body.payload = Some(sealed(&batch, key, SignedRecord::decode(hello.record).unwrap()));
-                    let frame = sign_frame(&body, key);
+                    let frame = direct_frame(&body);
                     driver.apply(NetworkCommand::SendMail { token: 1, peer: recipient, frame });
                 }
                 Input::MailResponseReceived { outcome, .. } => {

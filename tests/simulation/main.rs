@@ -35,7 +35,7 @@ use scenario::Scenario;
 use world::InvariantViolation;
 
 /// Number of seeds in a run of the tests. CI runs 100.
-const SEEDS: u64 = 25;
+const SEEDS: u64 = 12;
 /// Maximum number of runs to shrink a failing scenario.
 const MAX_SHRINK_RUNS: usize = 60;
 

@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use p2p_node_wire::envelope::{FrameBody, MailResponse, Payload, Response, Scope, WIRE_VERSION, sign_frame};
+use p2p_node_wire::envelope::{
+    FrameBody, MailResponse, Payload, Response, Scope, WIRE_VERSION, direct_frame, sign_frame,
+};
+use p2p_node_wire::identity::NodePublicKey;
 use prost::Message as _;
 
 use crate::backoff::Jitter;
@@ -69,11 +72,22 @@ impl Cx {
         self.last_token
     }
 
-    /// Returns a signed frame with the next counter.
-    pub(crate) fn frame(&mut self, scope: Scope, payload: Payload) -> Bytes {
+    /// Returns a signed frame for a topic, with the next counter.
+    pub(crate) fn signed_frame(&mut self, scope: Scope, payload: Payload) -> Bytes {
+        let body = self.frame_body(scope, payload);
+        sign_frame(&body, &self.identity.node_key)
+    }
+
+    /// Returns a frame for the connection to its recipient, with the next counter. The connection
+    /// proves the node key of this node.
+    pub(crate) fn direct_frame(&mut self, recipient: &NodePublicKey, payload: Payload) -> Bytes {
+        direct_frame(&self.frame_body(Scope::NodeKey(Bytes::copy_from_slice(recipient)), payload))
+    }
+
+    fn frame_body(&mut self, scope: Scope, payload: Payload) -> FrameBody {
         let now = self.now;
         let (boot, counter) = self.frame_numbers.next();
-        let body = FrameBody {
+        FrameBody {
             version: WIRE_VERSION,
             network: self.identity.network.clone(),
             scope: Some(scope),
@@ -82,8 +96,7 @@ impl Cx {
             counter,
             created_at_ms: now.unix_ms,
             payload: Some(payload),
-        };
-        sign_frame(&body, &self.identity.node_key)
+        }
     }
 
     /// Sends the response to a frame of direct mail.

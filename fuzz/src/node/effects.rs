@@ -9,7 +9,7 @@ use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::Token;
 use p2p_node_protocol::Event;
 use p2p_node_testing::interpreter::Interpreter;
-use p2p_node_wire::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
+use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
 use p2p_node_wire::envelope::{Batch, Frame, Hello, MailResponse, Payload, Scope, strict_decode};
 use p2p_node_wire::seal::hpke::{Info, open};
 use p2p_node_wire::seal::kem::kem_id;
@@ -47,7 +47,8 @@ impl Interpreter for World {
 
     fn send_mail(&mut self, _node: usize, token: Token, peer: PeerId, frame: Bytes) {
         self.ledger.token_chosen(token);
-        self.check_sent(frame, MAX_FRAME_BYTES);
+        let own = party(0).node.peer_id();
+        self.check_sent(Frame::decode_direct(&frame, &own).expect("a valid frame"));
         self.mail_requests.push((token, peer));
     }
 
@@ -59,7 +60,7 @@ impl Interpreter for World {
     fn publish(&mut self, _node: usize, token: Token, topic: String, data: Bytes) {
         self.ledger.token_chosen(token);
         if topic != ANNOUNCEMENTS {
-            self.check_sent(data, MAX_GOSSIP_FRAME_BYTES);
+            self.check_sent(Frame::decode(data, MAX_GOSSIP_FRAME_BYTES).expect("a valid frame"));
         }
         self.published.push(token);
     }
@@ -117,8 +118,7 @@ impl World {
     }
 
     /// Checks that peers would accept a frame of the core, and records its streams for acks.
-    fn check_sent(&mut self, frame: Bytes, max: usize) {
-        let frame = Frame::decode(frame, max).expect("a valid frame");
+    fn check_sent(&mut self, frame: Frame) {
         let batch = self.open(&frame);
         for message in batch.messages {
             self.streams.retain(|(stream, _)| *stream != message.stream);

@@ -10,6 +10,7 @@ use p2p_node_wire::envelope::{
     Batch, Busy, Hello, KemUnknown, MailResponse, Payload, Refused, Response, Scope, Session, WIRE_VERSION,
 };
 use p2p_node_wire::identity::NodePublicKey;
+use p2p_node_wire::identity::keys::SIGNATURE_BYTES;
 use p2p_node_wire::record::{RECORD_DOMAIN, kad_key};
 use p2p_node_wire::seal::kem::KemId;
 use p2p_node_wire::seal::padding;
@@ -139,6 +140,8 @@ impl World {
         self.record_received(String::new(), frame.clone());
         let token = self.token();
         self.ledger.mail_requested(token);
+        // A frame on a connection has no signature.
+        let frame = frame.slice(SIGNATURE_BYTES.min(frame.len())..);
         self.handle(Input::MailRequestReceived { token, peer, frame });
     }
 

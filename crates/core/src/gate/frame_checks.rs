@@ -46,7 +46,7 @@ impl Gate {
         if let Some(code) = self.replay.check(&frame.stamp(), now).code() {
             return Err(FrameRejection { counter: Counter::FramesReplayed, code, provable: false });
         }
-        if !frame.verify_signature() {
+        if !frame.is_authentic() {
             return Err(FrameRejection { counter: Counter::FramesForged, code: "FORGED", provable: true });
         }
         frame.binding.check(&cx.identity.network, now.unix_ms).map_err(|error| FrameRejection {

@@ -37,7 +37,7 @@ impl Gossip {
             }
             let token = cx.token();
             let Some(batch) = self.broadcasts.next_frame(&topic, token, now.mono) else { continue };
-            let data = cx.frame(Scope::Topic(topic.clone()), Payload::Plain(batch));
+            let data = cx.signed_frame(Scope::Topic(topic.clone()), Payload::Plain(batch));
             self.pacer.record(data.len(), now.mono);
             self.budget.record(data.len(), now.mono);
             cx.stats.count(Counter::BroadcastFramesSent);

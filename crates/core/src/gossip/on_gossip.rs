@@ -78,7 +78,7 @@ impl Gossip {
             return Some(reject_frame(Counter::FramesOutOfScope, Verdict::Reject, cx));
         }
         if frame.binding.binding.node_key == cx.identity.node_key.public() {
-            if cx.frame_numbers.is_ahead(&frame) && frame.verify_signature() {
+            if cx.frame_numbers.is_ahead(&frame) && frame.is_authentic() {
                 cx.signal(Signal::CountersReused);
             }
             return Some(reject_frame(Counter::FramesOfOurs, Verdict::Ignore, cx));

@@ -59,7 +59,7 @@ impl Gossip {
             ..envelope::Message::default()
         };
         let batch = Batch { messages: vec![message], acks: Vec::new() };
-        let data = cx.frame(Scope::Topic(STATUS.to_owned()), Payload::Plain(batch));
+        let data = cx.signed_frame(Scope::Topic(STATUS.to_owned()), Payload::Plain(batch));
         let token = cx.token();
         cx.network(NetworkCommand::Publish { token, topic: STATUS.to_owned(), data });
     }

@@ -149,8 +149,7 @@ impl Local {
         cx: &mut Cx,
     ) {
         let is_own = frame.binding.binding.peer_id == *from;
-        if is_own && self.needs_clock_sample(from, is_connected, cx) && (verified || frame.verify_signature())
-        {
+        if is_own && self.needs_clock_sample(from, is_connected, cx) && (verified || frame.is_authentic()) {
             self.observe_clock(from, frame.body.created_at_ms, is_connected, cx);
         }
     }

@@ -61,8 +61,7 @@ impl Mail {
             let session = session.filter(|session| begins || !session.is_due(&to.kem_id, now.mono));
             if let Some(session) = session {
                 let Some(sealed) = session.seal(content) else { return };
-                let scope = Scope::NodeKey(Bytes::copy_from_slice(&to.node_key));
-                let frame = cx.frame(scope, Payload::Session(sealed));
+                let frame = cx.direct_frame(&to.node_key, Payload::Session(sealed));
                 return cx.network(NetworkCommand::SendMail { token, peer, frame });
             }
             destination.opening = Some(PendingSession { token, session: None });
@@ -115,11 +114,11 @@ impl Mail {
                 if let Some(opening) = self.opening_of(&recipient, token) {
                     opening.session = Some(OutboundSession::new(session, node_key, kem_id, now.mono));
                 }
-                let frame = cx.frame(Scope::NodeKey(Bytes::copy_from_slice(&node_key)), sealed);
+                let frame = cx.direct_frame(&node_key, sealed);
                 cx.network(NetworkCommand::SendMail { token, peer, frame });
             }
             None => {
-                let data = cx.frame(Scope::Topic(MESSAGES.to_owned()), sealed);
+                let data = cx.signed_frame(Scope::Topic(MESSAGES.to_owned()), sealed);
                 self.outbox.note_frame(token, cx.frame_numbers.latest());
                 gossip.pacer.record(data.len(), now.mono);
                 gossip.budget.record(data.len(), now.mono);

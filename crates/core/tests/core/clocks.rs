@@ -9,7 +9,7 @@ use p2p_node_wire::envelope::Scope;
 use p2p_node_wire::record::SignedRecord;
 use serde_json::Value;
 
-use crate::forged::{frame, record, topic};
+use crate::forged::{direct, frame, record, topic};
 use crate::mesh::{CONNECT, FaultDecision, Mesh, START_MS, node_key};
 use crate::verification::gossip;
 
@@ -58,7 +58,7 @@ fn send_dated(mesh: &mut Mesh, numbers: &[u8], ahead_ms: i64, by_gossip: bool) {
         let token = 5_000_000 + counter;
         let input = match by_gossip {
             true => Input::Gossip { token, from, topic: "node-status".to_owned(), data },
-            false => Input::MailRequestReceived { token, peer: from, frame: data },
+            false => Input::MailRequestReceived { token, peer: from, frame: direct(data) },
         };
         mesh.input(0, input);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use p2p_node_core::input::Input;
 use p2p_node_protocol::{Counter, Role};
-use p2p_node_wire::envelope::{Frame, Payload, limits::MAX_FRAME_BYTES};
+use p2p_node_wire::envelope::{Frame, Payload};
 
 use crate::mesh::{CONNECT, FaultDecision, Mesh};
 
@@ -37,12 +37,11 @@ fn connection_uses_one_session_and_no_frame_is_readable() {
         send_and_wait(&mut mesh, data);
     }
     assert_eq!(count(&mesh, 1, Counter::MailEncrypted), 1);
-    let frames: Vec<_> =
-        mesh.frames.iter().filter(|(to, _, _)| *to == 2).map(|(_, _, frame)| frame).collect();
+    let frames: Vec<_> = mesh.frames.iter().filter(|(to, _, _)| *to == 2).collect();
     assert_eq!(frames.len(), 100);
-    for (number, bytes) in frames.into_iter().enumerate() {
+    for (number, (_, from, bytes)) in frames.into_iter().enumerate() {
         assert!(!bytes.windows(6).any(|bytes| bytes == b"123456"), "frame {number}");
-        let frame = Frame::decode(bytes.clone(), MAX_FRAME_BYTES).unwrap();
+        let frame = Frame::decode_direct(bytes, from).unwrap();
         let (sealed, ciphertext) = match frame.body.payload.unwrap() {
             Payload::Sealed(sealed) => (true, sealed.ciphertext),
             Payload::Session(session) => (false, session.ciphertext),

@@ -6,6 +6,7 @@ use p2p_node_wire::envelope::{
     Batch, FrameBody, Hello, Message, Payload, Scope, Sealed, WIRE_VERSION, sign_frame,
 };
 use p2p_node_wire::identity::NodeKey;
+use p2p_node_wire::identity::keys::SIGNATURE_BYTES;
 use p2p_node_wire::record::Record;
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::{Keyring, kem_id};
@@ -33,7 +34,7 @@ pub fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
     record.sign(node).unwrap()
 }
 
-/// Returns a frame of agent `number` for `scope`.
+/// Returns a signed frame of agent `number` for `scope`.
 pub fn frame(number: u8, scope: Scope, counter: u64, change: impl FnOnce(&mut FrameBody)) -> Bytes {
     let node = node_key(number);
     let message = Message {
@@ -56,6 +57,11 @@ pub fn frame(number: u8, scope: Scope, counter: u64, change: impl FnOnce(&mut Fr
     sign_frame(&body, &node)
 }
 
+/// Returns a signed frame in the form that it has on the connection of its sender.
+pub fn direct(frame: Bytes) -> Bytes {
+    frame.slice(SIGNATURE_BYTES..)
+}
+
 /// Returns an encrypted frame of mail from one agent to another.
 pub fn sealed(from: u8, to: u8, counter: u64, messages: Vec<Message>) -> Bytes {
     let node = node_key(to);
@@ -73,7 +79,7 @@ pub fn sealed(from: u8, to: u8, counter: u64, messages: Vec<Message>) -> Bytes {
     let (enc, ciphertext) = (sealed_once.enc, sealed_once.ciphertext);
     let sealed = Sealed { kem_id: kem.id, suite: SUITE, enc, ciphertext };
     let scope = Scope::NodeKey(Bytes::copy_from_slice(&node.public()));
-    frame(from, scope, counter, |body| body.payload = Some(Payload::Sealed(sealed)))
+    direct(frame(from, scope, counter, |body| body.payload = Some(Payload::Sealed(sealed))))
 }
 
 pub fn hello(record: Bytes) -> Bytes {

@@ -13,7 +13,7 @@ use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::outgoing::OutgoingMessage;
 use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_protocol::{Counter, Priority, Role, Route};
-use p2p_node_wire::envelope::{Encoding, Frame, MailResponse, Refused, Response, limits};
+use p2p_node_wire::envelope::{Encoding, Frame, MailResponse, Refused, Response};
 use prost::Message as _;
 
 use crate::forged::{frame, record, topic};
@@ -312,9 +312,8 @@ fn retransmitted_message_is_no_collision() {
 fn boots(mesh: &Mesh, sender: usize) -> Vec<u64> {
     let peer = mesh.nodes[sender].peer;
     let frames = mesh.frames.iter().filter(|(_, from, _)| *from == peer);
-    let mut boots: Vec<u64> = frames
-        .map(|(_, _, frame)| Frame::decode(frame.clone(), limits::MAX_FRAME_BYTES).unwrap().body.boot)
-        .collect();
+    let mut boots: Vec<u64> =
+        frames.map(|(_, from, frame)| Frame::decode_direct(frame, from).unwrap().body.boot).collect();
     boots.dedup();
     boots
 }

@@ -11,7 +11,7 @@ use p2p_node_wire::identity::Binding;
 use p2p_node_wire::record::{SignedRecord, kad_key};
 use serde_json::Value;
 
-use crate::forged::{frame, hello, record, topic};
+use crate::forged::{direct, frame, hello, record, topic};
 use crate::mesh::{CONNECT, Mesh, START_MS, agent_key, binding, node_key};
 
 /// Returns a mesh of one node that subscribes to `jobs`.
@@ -147,7 +147,8 @@ fn mail_request_is_accepted_once_from_its_sender_and_for_this_node() {
         Input::MailRequestReceived { token: 9001, peer: node_key(50).peer_id(), frame: replay.clone() },
     );
     mesh.input(1, Input::MailRequestReceived { token: 9002, peer: from, frame: replay });
-    let for_another = frame(2, Scope::NodeKey(Bytes::copy_from_slice(&node_key(60).public())), 1, |_| {});
+    let scope = Scope::NodeKey(Bytes::copy_from_slice(&node_key(60).public()));
+    let for_another = direct(frame(2, scope, 1, |_| {}));
     mesh.input(
         0,
         Input::MailRequestReceived { token: 9003, peer: node_key(2).peer_id(), frame: for_another },
@@ -157,7 +158,7 @@ fn mail_request_is_accepted_once_from_its_sender_and_for_this_node() {
         Input::MailRequestReceived {
             token: 9004,
             peer: node_key(2).peer_id(),
-            frame: frame(2, topic(), 2, |_| {}),
+            frame: direct(frame(2, topic(), 2, |_| {})),
         },
     );
     assert_eq!(mesh.received(0), [7]);

@@ -1,9 +1,12 @@
-//! Frames: signature ‖ body, with one signature for a whole batch.
+//! Frames. On a topic a frame is signature ‖ body, with one signature for a whole batch. On the
+//! connection of its sender a frame is its body alone, because the connection proves the node key.
 
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 use prost::Message as _;
 
 use super::codec::{FrameBody, Scope};
+use super::limits::MAX_FRAME_BYTES;
 use super::replay::FrameId;
 use crate::identity::binding::MAX_SKEW_SECS;
 use crate::identity::keys::{signed_body, verify_signed};
@@ -32,6 +35,9 @@ pub enum FrameError {
     /// The frame is for another topic or node.
     #[error("the frame is for another topic or node")]
     WrongScope,
+    /// The frame came on the connection of another node than its sender.
+    #[error("the frame names another node than the one that sent it")]
+    WrongSender,
     /// The frame is older than 2 minutes.
     #[error("the frame is too old")]
     TooOld,
@@ -57,8 +63,14 @@ impl FrameError {
     }
 }
 
-/// Signs a frame. The caller keeps the body within its limits, because every node rejects a frame
-/// that exceeds them.
+/// Encodes a frame for the connection between its sender and the node that it names. The caller keeps
+/// the body within its limits, because every node rejects a frame that exceeds them.
+pub fn direct_frame(body: &FrameBody) -> Bytes {
+    body.encode_to_vec().into()
+}
+
+/// Signs a frame for a topic. The caller keeps the body within its limits, because every node rejects
+/// a frame that exceeds them.
 pub fn sign_frame(body: &FrameBody, key: &NodeKey) -> Bytes {
     key.sign_whole(FRAME_DOMAIN, &body.encode_to_vec())
 }
@@ -70,7 +82,8 @@ pub struct Frame {
     pub body: FrameBody,
     /// The sender's binding, decoded from the body.
     pub binding: SignedBinding,
-    bytes: Bytes,
+    /// Signature ‖ body; `None` if the connection proved the sender.
+    signed: Option<Bytes>,
 }
 
 impl Frame {
@@ -80,8 +93,8 @@ impl Frame {
         FrameId { key: self.binding.binding.node_key, boot, counter, created_ms: created_at_ms }
     }
 
-    /// Decodes a frame of at most `max` bytes: [`MAX_FRAME_BYTES`](super::limits::MAX_FRAME_BYTES)
-    /// or [`MAX_GOSSIP_FRAME_BYTES`](super::limits::MAX_GOSSIP_FRAME_BYTES).
+    /// Decodes a signed frame of at most `max` bytes, for example
+    /// [`MAX_GOSSIP_FRAME_BYTES`](super::limits::MAX_GOSSIP_FRAME_BYTES).
     ///
     /// # Errors
     /// Fails when the frame is larger, is not in canonical form, or has a field outside its limits.
@@ -89,9 +102,30 @@ impl Frame {
         if bytes.len() > max {
             return Err(DecodeError::TooLarge { limit: max }.into());
         }
-        let body: FrameBody = strict_decode(&signed_body(&bytes).ok_or(DecodeError::Malformed)?)?;
+        let frame = Frame::decode_body(&signed_body(&bytes).ok_or(DecodeError::Malformed)?)?;
+        Ok(Frame { signed: Some(bytes), ..frame })
+    }
+
+    /// Decodes a frame of at most [`MAX_FRAME_BYTES`] that came on a connection to `peer`. The
+    /// handshake of the connection proved the node key of `peer`.
+    ///
+    /// # Errors
+    /// Fails as [`Frame::decode`], and with `WrongSender` when `peer` is not the sender.
+    pub fn decode_direct(bytes: &Bytes, peer: &PeerId) -> Result<Self, FrameError> {
+        if bytes.len() > MAX_FRAME_BYTES {
+            return Err(DecodeError::TooLarge { limit: MAX_FRAME_BYTES }.into());
+        }
+        let frame = Frame::decode_body(bytes)?;
+        if frame.binding.binding.peer_id != *peer {
+            return Err(FrameError::WrongSender);
+        }
+        Ok(frame)
+    }
+
+    fn decode_body(bytes: &Bytes) -> Result<Self, FrameError> {
+        let body: FrameBody = strict_decode(bytes)?;
         let binding = SignedBinding::decode(&body.binding)?;
-        Ok(Frame { body, binding, bytes })
+        Ok(Frame { body, binding, signed: None })
     }
 
     /// Checks that the frame is meant for this network and this topic or node.
@@ -128,10 +162,11 @@ impl Frame {
         Ok(())
     }
 
-    /// Returns `true` if the node key of the binding signed the received bytes. The binding itself
-    /// is still to be checked.
-    pub fn verify_signature(&self) -> bool {
-        verify_signed(&self.binding.binding.node_key, FRAME_DOMAIN, &self.bytes)
+    /// Returns `true` if the node key of the binding signed the received bytes, or if the connection
+    /// proved the node key. The binding itself is still to be checked.
+    pub fn is_authentic(&self) -> bool {
+        let node_key = &self.binding.binding.node_key;
+        self.signed.as_ref().is_none_or(|bytes| verify_signed(node_key, FRAME_DOMAIN, bytes))
     }
 }
 
@@ -167,14 +202,29 @@ mod tests {
         let frame = frame(&body());
         assert_eq!(frame.body, body());
         assert_eq!(frame.binding.binding, binding());
-        assert!(frame.verify_signature());
+        assert!(frame.is_authentic());
     }
 
     #[test]
     fn signature_of_another_node_key_is_rejected() {
         let other = NodeKey::from_seed([0x77; 32]);
         let forged = Frame::decode(sign_frame(&body(), &other), MAX_FRAME_BYTES).unwrap();
-        assert!(!forged.verify_signature());
+        assert!(!forged.is_authentic());
+    }
+
+    #[test]
+    fn direct_frame_is_accepted_only_on_the_connection_of_its_sender() {
+        let bytes = direct_frame(&body());
+        let frame = Frame::decode_direct(&bytes, &node().peer_id()).unwrap();
+        assert_eq!((&frame.body, frame.is_authentic()), (&body(), true));
+        let other = NodeKey::from_seed([0x77; 32]).peer_id();
+        assert_eq!(Frame::decode_direct(&bytes, &other), Err(FrameError::WrongSender));
+        assert!(Frame::decode(bytes.clone(), MAX_FRAME_BYTES).is_err(), "a topic needs a signature");
+        let signed = sign_frame(&body(), &node());
+        assert!(Frame::decode_direct(&signed, &node().peer_id()).is_err(), "one form for each route");
+        let long = vec![0; MAX_FRAME_BYTES + 1].into();
+        let too_large = DecodeError::TooLarge { limit: MAX_FRAME_BYTES };
+        assert_eq!(Frame::decode_direct(&long, &other), Err(too_large.into()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub mod replay;
 
 pub use ack::{SignedAck, sign_ack};
 pub use codec::*;
-pub use frame::{Frame, FrameError, sign_frame};
+pub use frame::{Frame, FrameError, direct_frame, sign_frame};
 pub use replay::{FrameId, Replay, ReplayWindows};
 
 pub use super::strict::{DecodeError, WIRE_VERSION, strict_decode};

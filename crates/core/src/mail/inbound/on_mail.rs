@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_node_protocol::{Counter, ErrorCode, Route};
-use p2p_node_wire::envelope::limits::{MAX_ACK_STREAMS, MAX_FRAME_BYTES};
+use p2p_node_wire::envelope::limits::MAX_ACK_STREAMS;
 use p2p_node_wire::envelope::{
-    self, Batch, Busy, Frame, Refused, Rejection, Response, SEQUENCE_REUSED, Scope,
+    self, Batch, Busy, Frame, FrameError, Refused, Rejection, Response, SEQUENCE_REUSED, Scope,
 };
 use p2p_node_wire::message_id::StreamId;
 
@@ -78,24 +78,19 @@ impl Mail {
     ) -> Option<Response> {
         let now = cx.now;
         let (token, peer) = (request.token, request.peer);
-        let frame = match Frame::decode(request.frame.clone(), MAX_FRAME_BYTES) {
+        let frame = match Frame::decode_direct(&request.frame, &peer) {
             Ok(frame) => frame,
             Err(error) if error.is_of_later_version() => {
                 return Some(refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &error, cx));
+            }
+            Err(error @ FrameError::WrongSender) => {
+                return Some(refuse_mail(Counter::FramesOfOthers, "OUT_OF_SCOPE", &error, cx));
             }
             Err(error) => return Some(refuse_mail(Counter::FramesMalformed, "MALFORMED", &error, cx)),
         };
         let scope = Scope::NodeKey(Bytes::copy_from_slice(&cx.identity.node_key.public()));
         if let Err(error) = frame.check_scope(&cx.identity.network, &scope) {
             return Some(refuse_mail(Counter::FramesOutOfScope, "OUT_OF_SCOPE", &error, cx));
-        }
-        if frame.binding.binding.peer_id != peer {
-            return Some(refuse_mail(
-                Counter::FramesOfOthers,
-                "OUT_OF_SCOPE",
-                &"another node signed the frame",
-                cx,
-            ));
         }
         // Only the sender can have sent the frame on this connection. Frames from before the start
         // of this process were encrypted to keys that no longer exist, so they cannot be replayed.

@@ -148,21 +148,20 @@ impl Mail {
         for (account, owed) in self.pending_acks.due() {
             let ack = self.ack(&account, &owed.streams, cx);
             let batch = Batch { messages: Vec::new(), acks: vec![ack] };
-            let scope = Scope::NodeKey(Bytes::copy_from_slice(&owed.node_key));
-            let frame = cx.frame(scope, Payload::Plain(batch));
+            let payload = Payload::Plain(batch);
             let token = cx.token();
             match peer_id_of(&owed.node_key).filter(|peer| peers.is_connected(peer)) {
                 Some(peer) => {
+                    let frame = cx.direct_frame(&owed.node_key, payload);
                     self.pending_acks.on_wire.insert(token, (account, owed));
                     cx.network(NetworkCommand::SendMail { token, peer, frame });
                 }
                 None => {
-                    gossip.pacer.record(frame.len(), now.mono);
-                    cx.network(NetworkCommand::Publish {
-                        token,
-                        topic: crate::MESSAGES.to_owned(),
-                        data: frame,
-                    });
+                    let scope = Scope::NodeKey(Bytes::copy_from_slice(&owed.node_key));
+                    let data = cx.signed_frame(scope, payload);
+                    gossip.pacer.record(data.len(), now.mono);
+                    let topic = crate::MESSAGES.to_owned();
+                    cx.network(NetworkCommand::Publish { token, topic, data });
                 }
             }
         }
