@@ -7,7 +7,8 @@ use p2p_node_wire::time::Instant;
 /// Upper bound of the first pause: our choice, long enough for a connection to be set up again and
 /// too short for a person to notice.
 pub const BACKOFF_START: Duration = Duration::from_millis(500);
-/// Upper bound of every later pause: our choice. A peer that comes back is tried within a minute.
+/// Upper bound of every later pause: our choice. The node tries a peer that is reachable again
+/// within a minute.
 pub const BACKOFF_CAP: Duration = Duration::from_secs(60);
 
 /// Number of times that the first upper bound doubles while a recipient answers but has no
