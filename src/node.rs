@@ -310,14 +310,14 @@ impl Node {
                 Effect::Emit { client: _, event, numbered } => lines.push((event, numbered)),
                 Effect::PersistHighestSeen(row) => {
                     if self.store.as_ref().is_some_and(|store| !store.put_highest_seen(row)) {
-                        self.core.handle(Input::Dropped { what: DropKind::Floor, number: 1 }, now);
+                        self.core.handle(Input::Dropped { what: DropKind::HighestSeen, number: 1 }, now);
                     }
                 }
                 Effect::PersistMessage { number, mail } => match &self.store {
                     Some(store) => store.put_message(number, *mail),
                     None => {
                         let reason = "the node has no data directory".to_owned();
-                        self.core.handle(Input::PersistFailed { upto: number, reason }, now);
+                        self.core.handle(Input::PersistFailed { through: number, reason }, now);
                     }
                 },
                 Effect::PersistCheckpoint { number, row } => {

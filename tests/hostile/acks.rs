@@ -77,7 +77,7 @@ async fn mail_is_acked_by_its_recipient_only() {
             }),
         ),
         (
-            "frames_unbound",
+            "frames_binding_forged",
             "the recipient's address, the attacker's node",
             forger.ack_frame(victim.scope(), vec![forger.ack(&victim, &stream_id)], |body| {
                 body.binding = forger.stolen_binding(&offline).encode();

@@ -32,8 +32,13 @@ fn false_record(kind: u8, about: &Forger, other: &Forger, false_server: &Forger)
 }
 
 /// Counters of the six kinds of false records.
-const COUNTERS: [&str; 5] =
-    ["records_forged", "records_unbound", "records_misplaced", "records_untimely", "records_malformed"];
+const COUNTERS: [&str; 5] = [
+    "records_forged",
+    "records_binding_forged",
+    "records_misplaced",
+    "records_out_of_date",
+    "records_malformed",
+];
 
 async fn false_server(number: u8) -> Hostile {
     let false_server = Hostile::start(Forger::new(number), Role::Bootstrap).await;
@@ -180,5 +185,5 @@ async fn dropped_record_is_put_again() {
             .await;
         assert_eq!(SignedRecord::decode(offered).unwrap().address().to_string(), victim.address());
     }
-    victim.until_counted("records_not_kept", 2);
+    victim.until_counted("records_not_stored", 2);
 }

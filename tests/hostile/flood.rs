@@ -123,7 +123,8 @@ async fn flood_of_forged_frames_uses_bounded_memory_and_delays_no_honest_mail() 
         fixture.check_honest_traffic();
     }
     let counters = fixture.victim.counters();
-    let refused = counters["frames_unbound"] + counters.get("crypto_pool_full").copied().unwrap_or_default();
+    let refused =
+        counters["frames_binding_forged"] + counters.get("crypto_pool_full").copied().unwrap_or_default();
     assert!(refused > FRAMES / 2, "{counters:?}");
     assert!(!hostile.node.has(|input| matches!(input, Input::Disconnected { .. })));
     let grown = grown(&fixture.victim, before);

@@ -32,7 +32,7 @@ fn wrong_frames(forger: &Forger, scope: &dyn Fn() -> Scope) -> Vec<Wrong> {
         ("frames_forged", "a bit of its data flipped", corrupt(&good, good.len() - 1)),
         ("frames_forged", "signed by another node", honest.sign_frame(&good[SIGNATURE..])),
         (
-            "frames_unbound",
+            "frames_binding_forged",
             "another's address",
             frame(&|body| body.binding = forger.stolen_binding(&honest).encode()),
         ),
@@ -52,9 +52,9 @@ fn wrong_frames(forger: &Forger, scope: &dyn Fn() -> Scope) -> Vec<Wrong> {
         ),
         ("frames_out_of_scope", "another network", frame(&|body| body.network = "other".to_owned())),
         ("frames_out_of_scope", "another topic", frame(&|body| body.scope = Some(topic("other")))),
-        ("frames_untimely", "two minutes old", frame(&|body| body.created_at_ms = ms - 121_000)),
-        ("frames_untimely", "from the future", frame(&|body| body.created_at_ms = ms + 60_000)),
-        ("frames_untimely", "the largest time", frame(&|body| body.created_at_ms = u64::MAX)),
+        ("frames_clock_out_of_range", "two minutes old", frame(&|body| body.created_at_ms = ms - 121_000)),
+        ("frames_clock_out_of_range", "from the future", frame(&|body| body.created_at_ms = ms + 60_000)),
+        ("frames_clock_out_of_range", "the largest time", frame(&|body| body.created_at_ms = u64::MAX)),
         ("frames_of_later_versions", "an unknown field", resigned(unknown)),
         ("frames_of_later_versions", "another version", frame(&|body| body.version = 2)),
         ("frames_malformed", "an extension before known fields", resigned(misplaced)),
@@ -108,9 +108,9 @@ async fn invalid_mail_frames_are_refused_with_their_code() {
     cases.extend([
         ("frames_of_others", "another's genuine frame", honest.frame(victim.scope(), "1", |_| {})),
         ("frames_out_of_scope", "mail for another", hostile.forger.frame(honest.scope(), "1", |_| {})),
-        ("frames_unsealed", "plain mail", hostile.forger.frame(victim.scope(), "1", |_| {})),
-        ("frames_unreadable", "a bit of what is sealed flipped", corrupt_ciphertext),
-        ("frames_unreadable", "content sealed by another sender", another),
+        ("frames_not_encrypted", "plain mail", hostile.forger.frame(victim.scope(), "1", |_| {})),
+        ("frames_not_decrypted", "a bit of what is sealed flipped", corrupt_ciphertext),
+        ("frames_not_decrypted", "content sealed by another sender", another),
         ("frames_out_of_scope", "a broadcast", hostile.forger.frame(topic(TOPIC), "1", |_| {})),
     ]);
     let clean = fixture.refused_by_honest();

@@ -157,7 +157,9 @@ fn whole(bytes: &'static [u8]) -> Script {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn too_long_or_truncated_requests_are_dropped_and_counted() {
     let mut fixture = Fixture::new("full");
-    for (protocol, max, counter) in [(MAIL, MAX_MAIL, "mail_unread"), (HELLO, MAX_HELLO, "hellos_unread")] {
+    for (protocol, max, counter) in
+        [(MAIL, MAX_MAIL, "mail_reads_failed"), (HELLO, MAX_HELLO, "hello_reads_failed")]
+    {
         let mut raw = Raw::join(protocol, &fixture.victim).await;
         let too_long = |announced| Script { announced, ..whole(b"a short body") };
         let scripts = [
@@ -215,7 +217,7 @@ async fn slow_streams_delay_no_honest_mail_and_end_at_the_timeout() {
     assert!(elapsed > MAIL_TIMEOUT - Duration::from_secs(1), "too early: {elapsed:?}");
     assert!(rounds > 10, "{rounds} rounds");
     // The victim may end the others before their first byte, which counts nothing.
-    fixture.victim.until_counted("mail_unread", SERVED as u64);
+    fixture.victim.until_counted("mail_reads_failed", SERVED as u64);
     let grown = fixture.victim.memory().saturating_sub(before);
     assert!(grown < 32 << 20, "an announced length allocates memory: {grown}");
     fixture.assert_no_events(&["message", "error"]);

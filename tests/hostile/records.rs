@@ -39,9 +39,13 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
             corrupt(&named, named.len() - 1)
         }),
         ("records_forged", "signed by another node", honest.sign_record(&good[SIGNATURE..])),
-        ("records_unbound", "another's address", record(&|r| r.binding = forger.stolen_binding(&honest))),
         (
-            "records_untimely",
+            "records_binding_forged",
+            "another's address",
+            record(&|r| r.binding = forger.stolen_binding(&honest)),
+        ),
+        (
+            "records_out_of_date",
             "expired",
             record(&|r| {
                 r.issued_at_ms = ms - 3_600_000;
@@ -50,10 +54,10 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
         ),
         ("records_refused", "valid for too long", record(&|r| r.expires_at_ms = ms + 25 * 3_600_000)),
         ("records_out_of_scope", "another network", record(&|r| r.network = "other".to_owned())),
-        ("records_untimely", "seq in the future", record(&|r| r.seq = ms + 60_000)),
-        ("records_untimely", "the largest seq", record(&|r| r.seq = u64::MAX)),
+        ("records_out_of_date", "seq in the future", record(&|r| r.seq = ms + 60_000)),
+        ("records_out_of_date", "the largest seq", record(&|r| r.seq = u64::MAX)),
         (
-            "records_untimely",
+            "records_out_of_date",
             "issued in the future",
             record(&|r| {
                 r.issued_at_ms = ms + 60_000;
@@ -61,21 +65,21 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
             }),
         ),
         (
-            "records_untimely",
+            "records_out_of_date",
             "a binding that is not valid yet",
             record(&|r| {
                 r.binding = forger.binding(|b| b.not_before = secs + 60);
             }),
         ),
         (
-            "records_untimely",
+            "records_out_of_date",
             "an expired binding",
             record(&|r| {
                 r.binding = forger.binding(|b| (b.not_before, b.not_after) = (secs - 120, secs - 60));
             }),
         ),
         (
-            "records_untimely",
+            "records_out_of_date",
             "a generation in the future",
             record(&|r| {
                 r.binding = forger.binding(|b| b.generation = secs + YEAR);
@@ -227,7 +231,7 @@ async fn record_of_another_agents_address_is_refused() {
     hostile.hello(&fixture.victim, claim.clone()).await;
     hostile.publish("agent-announcements", claim.clone()).await;
     hostile.put(honest.kad_key(), claim).await;
-    fixture.victim.until_counted("records_unbound", 3);
+    fixture.victim.until_counted("records_binding_forged", 3);
     // Hellos with other invalid fields.
     let network = "other".to_owned();
     hostile.hello_as(&fixture.victim, own.clone(), |hello| hello.network = network).await;

@@ -24,7 +24,7 @@ async fn capture(hostile: &mut Hostile, on: &str, honest: &mut Real, command: &V
             _ => None,
         });
         if let Ok((token, data)) = tokio::time::timeout(Duration::from_millis(250), frame).await {
-            hostile.node.apply(NetworkCommand::Judge { token, verdict: Verdict::Accept }).await;
+            hostile.node.apply(NetworkCommand::ReportValidation { token, verdict: Verdict::Accept }).await;
             return data;
         }
         assert!(Instant::now() < deadline, "no frame arrives on {on}");
@@ -75,14 +75,14 @@ async fn frames_from_before_a_restart_are_not_delivered_again() {
     other.subscribed(&fixture.victim, TOPIC).await;
     for (number, (on, frame)) in (1..).zip(&captured) {
         other.publish(on, frame.clone()).await;
-        fixture.victim.until_counted("frames_untimely", number);
+        fixture.victim.until_counted("frames_clock_out_of_range", number);
     }
     // Only the sender may send its mail, and the KEM key no longer exists.
     hostile.connect(&fixture.victim).await;
     let Some(Response::KemUnknown(_)) = hostile.mail(&fixture.victim, own).await else {
         panic!("mail from before the restart is decrypted");
     };
-    assert_eq!(fixture.victim.counter("frames_untimely"), 2);
+    assert_eq!(fixture.victim.counter("frames_clock_out_of_range"), 2);
     fixture.assert_no_events(&["message"]);
     assert_eq!(fixture.refused_by_honest(), clean);
     fixture.honest.child.take(|event| event["type"] == "peer_disconnected");

@@ -109,7 +109,7 @@ impl network::World for World {
         self.nodes[node].suspended_until.is_some()
     }
 
-    fn put_off(&mut self, node: usize, delivery: Delivery) {
+    fn defer_delivery(&mut self, node: usize, delivery: Delivery) {
         self.nodes[node].delayed.push(ScheduledEvent::Deliver(delivery));
     }
 

@@ -256,8 +256,8 @@ impl World {
             } else if !parent.messages.is_empty() || !parent.restored.is_empty() {
                 let what = format!("{} are open, and {:?}", parent.messages.len(), parent.restored);
                 self.violate("accepted mail is reported by its deadline", node, what);
-            } else if self.network.endpoints[node].unjudged.len() > MAX_UNVERIFIED {
-                let what = format!("{} have none", self.network.endpoints[node].unjudged.len());
+            } else if self.network.endpoints[node].unvalidated.len() > MAX_UNVERIFIED {
+                let what = format!("{} have none", self.network.endpoints[node].unvalidated.len());
                 self.violate("gossip gets a verdict", node, what);
             }
         }

@@ -1,7 +1,7 @@
 //! Publishing and receiving on topics.
 
 use bytes::Bytes;
-use p2p_node::io::swarm::{MAX_GOSSIP_UNJUDGED, MAX_TRANSMIT};
+use p2p_node::io::swarm::{MAX_GOSSIP_UNVALIDATED, MAX_TRANSMIT};
 use p2p_node_core::effect::{NetworkCommand, Verdict};
 use p2p_node_core::input::{DropKind, Input, PublishOutcome};
 use p2p_node_protocol::Role;
@@ -37,13 +37,13 @@ async fn gossip_is_forwarded_only_after_acceptance() {
         assert_eq!((from, &data[..]), (a.peer, expected.as_bytes()));
         tokens.push(token);
     }
-    b.apply(NetworkCommand::Judge { token: tokens[0], verdict: Verdict::Reject }).await;
-    b.apply(NetworkCommand::Judge { token: tokens[1], verdict: Verdict::Ignore }).await;
-    b.apply(NetworkCommand::Judge { token: tokens[3], verdict: Verdict::Accept }).await;
+    b.apply(NetworkCommand::ReportValidation { token: tokens[0], verdict: Verdict::Reject }).await;
+    b.apply(NetworkCommand::ReportValidation { token: tokens[1], verdict: Verdict::Ignore }).await;
+    b.apply(NetworkCommand::ReportValidation { token: tokens[3], verdict: Verdict::Accept }).await;
     let (_, from, data) = c.gossip().await;
     assert_eq!((from, &data[..]), (b.peer, &b"first"[..]));
     assert!(!c.has(is_gossip));
-    b.apply(NetworkCommand::Judge { token: tokens[2], verdict: Verdict::Accept }).await;
+    b.apply(NetworkCommand::ReportValidation { token: tokens[2], verdict: Verdict::Accept }).await;
     assert_eq!(&c.gossip().await.2[..], b"late");
     assert!(!c.has(is_gossip));
 }
@@ -72,7 +72,7 @@ async fn publish_reports_its_outcome() {
 async fn gossip_awaiting_a_verdict_is_bounded() {
     let (mut a, mut b) = pair().await;
     b.subscribe(&mut a).await;
-    for number in 0..=MAX_GOSSIP_UNJUDGED {
+    for number in 0..=MAX_GOSSIP_UNVALIDATED {
         let data = Bytes::from(number.to_be_bytes().to_vec());
         a.apply(NetworkCommand::Publish { token: 0, topic: "news".to_owned(), data }).await;
         b.gossip().await;

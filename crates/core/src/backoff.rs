@@ -7,7 +7,8 @@ use p2p_node_wire::time::Instant;
 /// Upper bound of the first pause: our choice, long enough for a connection to be set up again and
 /// too short for a person to notice.
 pub const BACKOFF_START: Duration = Duration::from_millis(500);
-/// Upper bound of every later pause: our choice. A peer that comes back is tried within a minute.
+/// Upper bound of every later pause: our choice. The node tries a peer that is reachable again
+/// within a minute.
 pub const BACKOFF_CAP: Duration = Duration::from_secs(60);
 
 /// Number of times that the first upper bound doubles while a recipient answers but has no
@@ -36,19 +37,19 @@ impl Jitter {
     }
 
     /// Returns a random duration from 0 to `ceiling` (full jitter).
-    pub fn up_to(&mut self, ceiling: Duration) -> Duration {
+    pub fn full_jitter(&mut self, ceiling: Duration) -> Duration {
         let fraction = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
         ceiling.mul_f64(fraction)
     }
 
     /// Returns a random index below `length`, which must not be 0.
-    pub fn below(&mut self, length: usize) -> usize {
+    pub fn index(&mut self, length: usize) -> usize {
         (self.next() % length.max(1) as u64) as usize
     }
 
     /// Returns a random duration from 90 % to 110 % of `period`.
-    pub fn around(&mut self, period: Duration) -> Duration {
-        period.mul_f64(0.9) + self.up_to(period.mul_f64(0.2))
+    pub fn spread(&mut self, period: Duration) -> Duration {
+        period.mul_f64(0.9) + self.full_jitter(period.mul_f64(0.2))
     }
 }
 
@@ -71,8 +72,8 @@ pub struct BackoffPolicy {
     pub cap: Duration,
     /// How the pause depends on the upper bound.
     pub spread: Spread,
-    /// `true` if failures during a pause count. Otherwise they count as one with the failure that
-    /// began the pause, because attempts that ran at the same time have the same cause.
+    /// `true` if failures during a pause count. Otherwise these failures and the failure that
+    /// began the pause count as one, because concurrent attempts fail for the same reason.
     pub counts_during_pause: bool,
 }
 
@@ -93,7 +94,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// Records a failure. Failures before the next attempt is due count as one. `floor` is the
-    /// shortest pause, for callers whom the peer told when to try again.
+    /// shortest pause, for callers that know from the peer when to try again.
     pub fn fail(&mut self, now: Instant, floor: Duration, jitter: &mut Jitter) {
         self.fail_by(&RETRIES, now, floor, jitter);
     }
@@ -107,8 +108,8 @@ impl Backoff {
         let ceiling = policy.start.saturating_mul(1 << self.failures.min(16)).min(policy.cap);
         self.failures = self.failures.saturating_add(1);
         let pause = match policy.spread {
-            Spread::Full => jitter.up_to(ceiling),
-            Spread::Around => jitter.around(ceiling),
+            Spread::Full => jitter.full_jitter(ceiling),
+            Spread::Around => jitter.spread(ceiling),
         };
         self.not_before = now + floor + pause;
     }
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_wait_stays_under_its_ceiling_and_over_its_floor() {
+    fn first_backoff_pause_lies_between_floor_and_ceiling() {
         let mut jitter = Jitter::new(1);
         for _ in 0..100 {
             let mut backoff = Backoff::default();

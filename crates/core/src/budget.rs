@@ -21,7 +21,7 @@ pub struct Limit {
 }
 
 impl Budget {
-    /// Returns the budget of so many items, which take `bytes` together.
+    /// Returns the budget of `count` items that take `bytes` in total.
     pub fn of(count: usize, bytes: usize) -> Self {
         Budget { count, bytes }
     }
@@ -51,14 +51,14 @@ impl Budget {
         !(*self + more).is_over(limit)
     }
 
-    /// Returns `true` if the items have reached the limit. A collection whose last item may exceed
-    /// the limit is full then.
+    /// Returns `true` if the items have reached the limit. This holds for a collection whose last
+    /// item may exceed the limit.
     pub fn is_full(&self, limit: Limit) -> bool {
         self.count >= limit.count || self.bytes >= limit.bytes
     }
 
-    /// Returns `true` if the items exceed the limit. A collection that takes one item more than its
-    /// limit, to tell its owner to stop, is over then.
+    /// Returns `true` if the items exceed the limit. This holds for a collection that accepts one
+    /// item above its limit and then stops its owner.
     pub fn is_over(&self, limit: Limit) -> bool {
         self.count > limit.count || self.bytes > limit.bytes
     }
@@ -185,8 +185,8 @@ impl<T: Weigh> BudgetedQueue<T> {
 
     /// Removes and returns the items for which `is_gone` returns `true`.
     pub fn remove_where(&mut self, is_gone: impl FnMut(&T) -> bool) -> Vec<T> {
-        let (gone, kept) = self.items.drain(..).partition::<Vec<_>, _>(is_gone);
-        self.items = kept.into();
+        let (gone, remaining) = self.items.drain(..).partition::<Vec<_>, _>(is_gone);
+        self.items = remaining.into();
         self.budget -= gone.iter().map(T::weight).collect();
         gone
     }
@@ -220,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn items_that_fit_never_exceed_the_limit_and_are_all_given_back(sizes in prop::collection::vec(0..60_usize, 0..20)) {
+        fn budget_of_fitting_items_stays_within_limit_and_returns_to_zero(sizes in prop::collection::vec(0..60_usize, 0..20)) {
             let mut budget = Budget::default();
             let fitting = |size: &usize| {
                 let fits = budget.fits(*size, LIMIT);
@@ -238,7 +238,7 @@ mod tests {
         }
 
         #[test]
-        fn a_queue_always_knows_the_budget_of_its_items(
+        fn queue_budget_equals_sum_of_items(
             calls in prop::collection::vec((0..6_u8, 0..9_usize), 0..60),
         ) {
             let (mut queue, mut list) = (BudgetedQueue::default(), Vec::new());
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn one_item_more_than_the_limit_is_over() {
+    fn budget_with_one_item_above_limit_is_over() {
         let mut budget = Budget::default();
         (0..3).for_each(|_| budget.add(1));
         assert!(!budget.is_over(LIMIT) && !budget.fits(0, LIMIT) && budget.is_full(LIMIT));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn several_items_fit_together_or_not_at_all() {
+    fn several_items_fit_only_as_a_whole() {
         let budget = Budget::of(1, 40);
         assert!(budget.fits_all(Budget::of(2, 60), LIMIT));
         assert!(!budget.fits_all(Budget::of(3, 0), LIMIT) && !budget.fits_all(Budget::of(1, 61), LIMIT));

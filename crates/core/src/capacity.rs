@@ -1,4 +1,5 @@
-//! Capacity of the queues for outgoing messages, and until when a `send` may wait for it.
+//! Capacity of the queues for outgoing messages, and the time for which a `send` may wait for
+//! capacity.
 
 use p2p_node_protocol::Priority;
 use p2p_node_wire::time::Instant;
@@ -6,36 +7,36 @@ use p2p_node_wire::time::Instant;
 use crate::budget::Limit;
 use crate::outgoing::OutgoingMessage;
 
-/// Until when a `send` may wait for room.
+/// The end of the time for which a `send` may wait for capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// The recipient has used its share of the outbox. The time moves on when the recipient
-    /// acknowledges more.
+    /// The recipient has used its share of the outbox. The time is extended when the
+    /// recipient acknowledges more.
     Recipient(Instant),
-    /// The shared room is used up. A wait ends at this time, and at the latest [`MAX_PAUSE`] after
-    /// the line accepted its last `send`.
+    /// The shared capacity is used up. The wait ends at this time, and at the latest [`MAX_PAUSE`]
+    /// after the line accepted its last `send`.
     Shared(Instant),
 }
 
 impl Wait {
-    /// Returns `true` if the time is not over yet.
+    /// Returns `true` if the time is not over.
     pub(crate) fn may_help(self, now: Instant) -> bool {
         let (Wait::Recipient(until) | Wait::Shared(until)) = self;
         until > now
     }
 }
 
-/// A `send` without room.
+/// A `send` for which there is no capacity.
 #[derive(Debug)]
 pub struct NoRoom {
     /// The message.
     pub draft: OutgoingMessage,
-    /// Until when it may wait.
+    /// The time for which the message may wait.
     pub wait: Wait,
 }
 
-/// Returns the part of some room that a priority may use: low 7/8, medium 15/16, high all. So a
-/// flood of other mail leaves room for what is urgent.
+/// Returns the part of a capacity that a priority may use: low 7/8, medium 15/16, high all. A flood
+/// of low and medium priority therefore leaves capacity for high priority.
 pub fn capacity_for(room: usize, priority: Priority) -> usize {
     match priority {
         Priority::Low => room - room / 8,

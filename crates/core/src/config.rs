@@ -79,7 +79,7 @@ pub struct CoreConfig {
     pub require_delivery: bool,
     /// Time for which the node continues to receive after the end of stdin.
     pub receive_after_eof: Duration,
-    /// Time that the node has, when it shuts down, to finish accepted work.
+    /// Time for which a node that shuts down finishes accepted work.
     pub drain_timeout: Duration,
     /// Source of the agent's key.
     pub key_source: KeySource,

@@ -1,4 +1,4 @@
-//! The context: what every component uses and no component owns.
+//! The context: state that every component uses and no component owns.
 
 use std::collections::VecDeque;
 
@@ -35,7 +35,7 @@ pub(crate) struct Cx {
     pub(crate) effects: VecDeque<Effect>,
     /// The clients: lines for them, and their unanswered commands.
     pub(crate) replies: Replies,
-    /// News for components above the one that raises it, in this order.
+    /// Signals for the components above, in this order.
     pub(crate) signals: VecDeque<Signal>,
     /// Counters of events.
     pub(crate) stats: Stats,

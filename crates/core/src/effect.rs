@@ -50,16 +50,16 @@ pub enum Effect {
         /// The stream and its checkpoint.
         row: Box<StreamCheckpoint>,
     },
-    /// Deletes the checkpoint of an inbound stream. The core does not wait for it.
+    /// Deletes the checkpoint of an inbound stream. The core does not wait for the disk.
     DeleteCheckpoint {
         /// The account that sent on the stream.
         sender: Address,
         /// The stream.
         stream: StreamId,
     },
-    /// Deletes a persisted message that has completed. The core does not wait for it: if a crash
-    /// undoes the deletion, the node sends the message again, and the recipient recognises the
-    /// duplicate.
+    /// Deletes a persisted message that has completed. The core does not wait for the disk: if a
+    /// crash undoes the deletion, the node sends the message again, and the recipient recognises
+    /// the duplicate.
     DeleteMessage {
         /// The stream of the message.
         stream: StreamId,
@@ -162,8 +162,8 @@ pub enum NetworkCommand {
         /// The bytes to publish.
         data: Bytes,
     },
-    /// Reports the verdict on a `Gossip`, which decides if gossipsub forwards it.
-    Judge {
+    /// Reports the verdict on a `Gossip` to gossipsub, which forwards the message or drops it.
+    ReportValidation {
         /// Token of the `Gossip`.
         token: Token,
         /// The verdict.

@@ -1,4 +1,4 @@
-//! The highest (generation, seq) that the node has seen of an agent, as the store keeps it.
+//! The highest (generation, seq) of an agent's records, as the store keeps it.
 
 use alloy_primitives::Address;
 use p2p_node_wire::record::{RecordHash, SignedRecord};
@@ -8,11 +8,11 @@ use p2p_node_wire::record::{RecordHash, SignedRecord};
 pub struct HighestSeen {
     /// The agent's address.
     pub address: Address,
-    /// Generation of the record's binding. It revokes lower generations.
+    /// Generation of the record's binding. The generation revokes lower ones.
     pub generation: u64,
-    /// The record's seq. It supersedes lower values of the same generation.
+    /// The record's seq. The seq supersedes lower values of the same generation.
     pub seq: u64,
-    /// [`SignedRecord::hash`]. It distinguishes the record from another one of the same order.
+    /// [`SignedRecord::hash`]. The hash distinguishes records of the same order.
     pub hash: RecordHash,
 }
 

@@ -13,8 +13,8 @@ use crate::client_id::ClientId;
 use crate::crypto_task::{Opened, TaskOutcome};
 
 /// Identifies an object for which the core and the driver owe each other an answer: a request, a
-/// gossip message to validate, a query. The driver holds the handle itself; it never enters the
-/// core.
+/// gossip message to validate, a query. The driver holds the handle itself, which never enters
+/// the core.
 pub type Token = u64;
 
 /// An event for the core.
@@ -147,7 +147,7 @@ pub enum Input {
 
     /// A message arrived on a topic to which we subscribe.
     Gossip {
-        /// Token for `Judge`. The core answers exactly once.
+        /// Token for `ReportValidation`. The core answers exactly once.
         token: Token,
         /// The peer that forwarded the message, not its publisher.
         from: PeerId,
@@ -245,13 +245,13 @@ pub enum Input {
     /// The store has persisted all writes up to this number.
     Persisted {
         /// Number of an `Effect::PersistMessage` or `Effect::PersistCheckpoint`.
-        upto: u64,
+        through: u64,
     },
     /// The store failed to persist all writes up to this number that it has not reported as
     /// persisted.
     PersistFailed {
         /// Number of an `Effect::PersistMessage` or `Effect::PersistCheckpoint`.
-        upto: u64,
+        through: u64,
         /// Reason, for people.
         reason: String,
     },
@@ -277,16 +277,15 @@ pub enum DropKind {
     /// A frame of mail. Too many frames waited for an answer.
     Mail,
     /// A frame of mail that was too long, truncated, or too slow to arrive.
-    MailUnread,
+    MailReadFailed,
     /// A `Hello` that was too long, truncated, or too slow to arrive.
-    HelloUnread,
+    HelloReadFailed,
     /// A gossip message, ignored because too many waited for a verdict.
     Gossip,
     /// A verified record for which the DHT server had no memory.
-    Record,
-    /// A write of the highest (generation, seq) of an agent. Writes for too many agents waited for
-    /// the disk.
-    Floor,
+    DhtRecord,
+    /// A write of the highest (generation, seq) of an agent. Too many writes waited for the disk.
+    HighestSeen,
     /// A write of an access rule. Too many writes waited for a disk that does not work.
     AccessRule,
 }
@@ -295,13 +294,13 @@ impl DropKind {
     /// Returns the counter of these drops.
     pub fn counter(self) -> Counter {
         match self {
-            DropKind::Mail => Counter::MailShed,
-            DropKind::MailUnread => Counter::MailUnread,
-            DropKind::HelloUnread => Counter::HellosUnread,
-            DropKind::Gossip => Counter::GossipShed,
-            DropKind::Record => Counter::RecordsShed,
-            DropKind::Floor => Counter::FloorsShed,
-            DropKind::AccessRule => Counter::StandingsShed,
+            DropKind::Mail => Counter::MailFramesDropped,
+            DropKind::MailReadFailed => Counter::MailReadsFailed,
+            DropKind::HelloReadFailed => Counter::HelloReadsFailed,
+            DropKind::Gossip => Counter::GossipDropped,
+            DropKind::DhtRecord => Counter::DhtRecordsDropped,
+            DropKind::HighestSeen => Counter::HighestSeenWritesDropped,
+            DropKind::AccessRule => Counter::AccessRuleWritesDropped,
         }
     }
 }

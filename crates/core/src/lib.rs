@@ -40,7 +40,7 @@ use p2p_node_protocol::{Command, ErrorCode, Level, Request};
 use p2p_node_wire::seal::kem::Keyring;
 use p2p_node_wire::time::Instant;
 
-use crate::directory::record_table::Change;
+use crate::directory::record_table::Update;
 use crate::gate::pending_verification::{GossipMessage, MailRequest};
 use crate::local::own_record::{own_highest_seen, superseded};
 use crate::parent::on_access::{list_peers, set_access_rule};
@@ -138,9 +138,9 @@ impl Core {
         match input {
             Input::Command { client, request } => self.on_command(client, request),
             Input::BadLine { client, error } => on_bad_line(client, error, cx),
-            Input::StdinClosed => parent.on_input_ended(gossip, mail, cx),
-            Input::InputFailed { reason } => parent.on_input_failed(&reason, cx),
-            Input::StdoutClosed { broken } => parent.on_output_closed(broken, cx),
+            Input::StdinClosed => parent.on_stdin_closed(gossip, mail, cx),
+            Input::InputFailed { reason } => parent.on_stdin_failed(&reason, cx),
+            Input::StdoutClosed { broken } => parent.on_stdout_closed(broken, cx),
             Input::ParentEnded => parent.close("parent", None, cx),
             Input::Signal => parent.on_signal(gossip, mail, cx),
             Input::Written { client, lines } => mail.on_written(client, lines, cx),
@@ -180,8 +180,8 @@ impl Core {
             Input::BindingChecked { hash, valid } => gate.on_binding_checked(hash, valid, cx),
             Input::Sealed { token, outcome } => mail.on_sealed(token, outcome, gossip, cx),
             Input::Opened { token, outcome } => mail.on_opened(token, outcome, gate, directory, peers, cx),
-            Input::Persisted { upto } => mail.on_persisted(upto, gate, cx),
-            Input::PersistFailed { upto, reason } => mail.on_persist_failed(upto, &reason, cx),
+            Input::Persisted { through } => mail.on_persisted(through, gate, cx),
+            Input::PersistFailed { through, reason } => mail.on_persist_failed(through, &reason, cx),
             Input::StoreFailed { reason } => mail.on_store_failed(reason, cx),
             Input::StoreRecovered => mail.store_failed = false,
             Input::StoreLost { host } => mail.on_store_lost(&host, cx),
@@ -194,8 +194,8 @@ impl Core {
         if !self.begin(now) {
             return;
         }
-        self.parent.keep_receiving(&mut self.cx);
-        self.parent.keep_starting(&mut self.cx);
+        self.parent.check_receive_deadline(&mut self.cx);
+        self.parent.check_startup(&mut self.cx);
         self.serve();
         self.route_signals();
         self.parent.finish_closing(&mut self.gossip, &mut self.mail, &mut self.cx);
@@ -203,7 +203,7 @@ impl Core {
         self.parent.finish_flushing(&mut self.mail, &mut self.cx);
     }
 
-    /// Runs the timers of a node on the network. A node that gives up on the way sends nothing more.
+    /// Runs the timers of a node on the network. A node that aborts on the way sends nothing more.
     fn serve(&mut self) {
         if !self.cx.is_serving() {
             return;
@@ -232,7 +232,7 @@ impl Core {
         gossip.send_broadcasts_due(directory, peers, cx);
     }
 
-    /// Takes the time. Returns `false` if the node has exited.
+    /// Sets the time of the event. Returns `false` if the node has exited.
     fn begin(&mut self, now: Now) -> bool {
         if self.cx.phase == Phase::Exited {
             return false;
@@ -251,7 +251,7 @@ impl Core {
             Command::Connect(connect) => parent.connect(to, connect, peers, mail, cx),
             Command::Send(send) => {
                 if let Some((target, send)) = parent.check_send(to, send, mail.default_ttl(), directory, cx) {
-                    parent.offer(target, send, peers, gossip, mail, cx);
+                    parent.admit_or_queue(target, send, peers, gossip, mail, cx);
                 }
             }
             Command::Discover(discover) => parent.discover(to, discover, gate, directory, peers, cx),
@@ -284,7 +284,7 @@ impl Core {
         }
     }
 
-    /// Routes the raised signals, and those that they raise in turn.
+    /// Routes the raised signals, and the signals that these raise.
     fn route_signals(&mut self) {
         while let Some(signal) = self.cx.signals.pop_front() {
             self.route(signal);
@@ -299,38 +299,38 @@ impl Core {
             }
             Signal::GossipReceived(message) => gossip.on_gossip(message, local, gate, directory, peers, cx),
             Signal::MailReceived(request) => mail.on_mail_request(request, local, gate, directory, peers, cx),
-            Signal::RecordChanged { record, change } => {
-                let is_news = change != Change::Refreshed;
-                parent.on_record(&record, is_news, gate, peers, cx);
-                peers.on_record(&record, is_news, cx);
+            Signal::RecordChanged { record, update } => {
+                let has_new_content = update != Update::Refreshed;
+                parent.on_record(&record, has_new_content, gate, peers, cx);
+                peers.on_record(&record, has_new_content, cx);
                 let is_connected = peers.is_connected(&record.peer_id());
-                mail.on_record(&record.address(), is_news || is_connected);
+                mail.on_record(&record.address(), has_new_content || is_connected);
             }
             Signal::LookupEnded { address, found: true } => mail.on_record_available(&address),
             Signal::LookupEnded { address, found: false } => mail.on_lookup_failed(&address, cx),
             Signal::RecordFromFuture { record, genuine } => {
-                local.compare_future(&record, peers.is_connected(&record.peer_id()), cx);
+                local.compare_future_record(&record, peers.is_connected(&record.peer_id()), cx);
                 if genuine {
-                    mail.note_clocks(&record.address(), local.least_ahead(&record, cx));
+                    mail.note_clocks(&record.address(), local.min_clock_lead(&record, cx));
                 }
             }
             Signal::AgentConnected(address) => mail.wake(&address),
             Signal::PeerDisconnected { peer, address } => mail.on_peer_disconnected(&peer, address),
             Signal::Unreachable(address) => mail.on_unreachable(address, cx),
-            Signal::Subscribed { peer, topic, hears_mail } => {
-                gossip.broadcasts.heard(&topic);
-                if hears_mail {
+            Signal::Subscribed { peer, topic, first_mail_subscription } => {
+                gossip.broadcasts.on_subscriber(&topic);
+                if first_mail_subscription {
                     mail.retry_all_gossip();
                 }
                 if let Some(record) = directory.records.by_peer(&peer, cx.now.unix_ms) {
-                    parent.found(record, false, gate, peers, cx);
+                    parent.report_agent(record, false, gate, peers, cx);
                 }
             }
             Signal::DhtServersChanged => mail.wake_unresolved(directory, cx),
             Signal::GossipTooFast => gossip.pacer.slow_down(cx.now.mono),
             Signal::MailByGossip { token, frame } => {
                 mail.on_gossip_frame(*frame, local, gate, directory, cx);
-                cx.network(NetworkCommand::Judge { token, verdict: Verdict::Accept });
+                cx.network(NetworkCommand::ReportValidation { token, verdict: Verdict::Accept });
             }
             Signal::KeyRefused { recipient, key, by_session } => {
                 mail.on_key_refused(recipient, key, by_session, directory, cx);
@@ -345,8 +345,8 @@ impl Core {
             }
             Signal::CommandReleased(client, request) => self.on_command(client, *request),
             Signal::ShutdownReleased(to) => parent.close("shutdown", Some(to), cx),
-            Signal::StdinClosed => parent.on_input_ended(gossip, mail, cx),
-            Signal::GiveUp(code) => parent.give_up(code, gossip, mail, cx),
+            Signal::StdinClosed => parent.on_stdin_closed(gossip, mail, cx),
+            Signal::Abort(code) => parent.abort(code, gossip, mail, cx),
         }
     }
 

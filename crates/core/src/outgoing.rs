@@ -1,4 +1,4 @@
-//! Mail before it has a place in a stream.
+//! Messages before they have a number in a stream.
 
 use bytes::Bytes;
 use p2p_node_protocol::{Priority, Route};
@@ -8,41 +8,43 @@ use p2p_node_wire::time::Instant;
 use crate::mail::outbound::stream::Name;
 use crate::replies::reply_to::ReplyTo;
 
-/// Bytes of an encoded message that are not payload, at most: two stream and sequence fields, times and tags.
+/// Upper bound of the bytes of an encoded message that are not payload: two stream and sequence
+/// fields, times and tags.
 const MESSAGE_OVERHEAD: usize = 96;
 
-/// Mail from the parent, before it has a place in a stream.
+/// A message or broadcast of a client, before it has a number in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutgoingMessage {
-    /// The payload as it travels.
+    /// The payload, in the form of the wire.
     pub data: Bytes,
-    /// How the payload is to be read.
+    /// The encoding of the payload.
     pub encoding: Encoding,
-    /// What the message is; may be empty.
+    /// The kind of the message; may be empty.
     pub kind: String,
-    /// How urgent it is.
+    /// The priority.
     pub priority: Priority,
-    /// When it was accepted, in ms since 1970.
+    /// The time of the `send`, in ms since 1970.
     pub sent_at_ms: u64,
-    /// When to give it up.
+    /// The time at which the message expires.
     pub expires: Instant,
-    /// The message that it answers; may be empty.
+    /// Id of the message that this message answers; may be empty.
     pub reply_to: String,
-    /// The conversation that it belongs to; may be empty.
+    /// The conversation of the message; may be empty.
     pub conversation: String,
-    /// Which way it is to go.
+    /// The route that the client chose.
     pub route: Route,
     /// The `send`, to which the node answers and reports the delivery.
     pub command: ReplyTo,
 }
 
 impl OutgoingMessage {
-    /// Room that it takes in memory and in a frame, in bytes, rounded up.
+    /// Returns the size of the message in memory and in a frame, in bytes, rounded up.
     pub fn size(&self) -> usize {
         self.data.len() + self.kind.len() + self.reply_to.len() + self.conversation.len() + MESSAGE_OVERHEAD
     }
 
-    /// As it travels; `accepted_as` is the name that it had first, if it got another.
+    /// Returns the message in the form of the wire. `accepted_as` is its first stream and number,
+    /// if the node has renumbered the message.
     pub fn encode(
         &self,
         stream: &Bytes,
@@ -84,12 +86,12 @@ pub(crate) mod testing {
     use p2p_node_wire::envelope::Encoding;
     use p2p_node_wire::message_id::StreamNamespace;
 
-    /// A namespace for tests.
+    /// Returns a namespace for tests.
     pub fn origin() -> StreamNamespace {
         StreamNamespace { account: Address::repeat_byte(1), database: [1; 16] }
     }
 
-    /// A message of this many bytes, with default fields.
+    /// Returns a message of this size, with default fields.
     pub fn draft(priority: Priority, size: usize, expires: Instant) -> OutgoingMessage {
         OutgoingMessage {
             data: Bytes::from(vec![b'1'; size]),

@@ -1,5 +1,5 @@
-//! The order of messages of different priorities: high strictly first, and medium and low in a fixed
-//! ratio of bytes, so that low is slow but never stops.
+//! The order of messages of different priorities: high strictly first, and medium and low in a
+//! fixed ratio of bytes, so that low is slow but never stops.
 
 use p2p_node_protocol::Priority;
 
@@ -15,13 +15,14 @@ pub(crate) struct PriorityScheduler {
 }
 
 impl PriorityScheduler {
-    /// `burst`: the bytes of low that may follow each other while medium waits.
+    /// Creates a scheduler. `burst` is the number of bytes of low that may follow each other while
+    /// medium waits.
     pub(crate) const fn new(burst: usize) -> Self {
         PriorityScheduler { low_credit: 0, max_credit: MEDIUM_PER_LOW * burst }
     }
 
-    /// Returns the priority to serve next. The arguments are the sizes, in bytes, of the next message
-    /// of each priority, or `None` if none waits.
+    /// Returns the priority to serve next. The arguments are the sizes, in bytes, of the next
+    /// message of each priority, or `None` if none waits.
     pub(crate) fn pick(
         &self,
         high: Option<usize>,
@@ -54,7 +55,7 @@ mod tests {
     const SIZE: Option<usize> = Some(10);
 
     #[test]
-    fn high_goes_first_and_low_goes_when_nothing_else_waits() {
+    fn high_priority_is_picked_first_and_low_priority_when_alone() {
         let scheduler = PriorityScheduler::new(100);
         assert_eq!(scheduler.pick(SIZE, SIZE, SIZE), Some(Priority::High));
         assert_eq!(scheduler.pick(None, None, SIZE), Some(Priority::Low));
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn of_medium_and_low_each_gets_its_share_of_bytes() {
+    fn medium_and_low_priority_share_bytes_in_fixed_ratio() {
         let mut scheduler = PriorityScheduler::new(100);
         let mut low = 0;
         for _ in 0..100 {
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn low_cannot_save_more_than_the_burst() {
+    fn low_priority_credit_is_limited_to_burst() {
         let mut scheduler = PriorityScheduler::new(20);
         (0..1000).for_each(|_| scheduler.served(Priority::Medium, 10));
         let mut in_a_row = 0;

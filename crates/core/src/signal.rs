@@ -1,7 +1,7 @@
-//! The signals: what a component tells the components above it.
+//! The signals: events from a component for the components above.
 //!
-//! A component changes its own state and calls the components below it. It never calls one above
-//! it: it raises a signal, and [`crate::Core`] routes the signal after the call has returned.
+//! A component changes its own state and calls the components below. To reach a component above, a
+//! component raises a signal, and [`crate::Core`] routes the signal after the call has returned.
 
 use alloy_primitives::Address;
 use bytes::Bytes;
@@ -12,23 +12,23 @@ use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::record::SignedRecord;
 
 use crate::client_id::ClientId;
-use crate::directory::record_table::Change;
+use crate::directory::record_table::Update;
 use crate::effect::ExitCode;
 use crate::gate::pending_verification::{GossipMessage, MailRequest, OfferedRecord};
 use crate::input::Token;
 use crate::replies::reply_to::ReplyTo;
 
-/// News for the components above the one that raises it.
+/// An event for the components above the one that raises the signal.
 #[derive(Debug)]
 pub(crate) enum Signal {
     /// A record arrived that the directory has to check.
     RecordReceived(OfferedRecord),
-    /// A gossip message whose binding is checked now.
+    /// A gossip message whose binding the crypto pool has checked.
     GossipReceived(GossipMessage),
-    /// A frame of direct mail whose binding is checked now.
+    /// A frame of direct mail whose binding the crypto pool has checked.
     MailReceived(MailRequest),
     /// The directory stored a record.
-    RecordChanged { record: Box<SignedRecord>, change: Change },
+    RecordChanged { record: Box<SignedRecord>, update: Update },
     /// A lookup ended. `found` states if the directory has a record of the agent now.
     LookupEnded { address: Address, found: bool },
     /// A record from the future shows that the clock of its node is ahead of ours. `genuine` states
@@ -36,13 +36,13 @@ pub(crate) enum Signal {
     RecordFromFuture { record: Box<SignedRecord>, genuine: bool },
     /// A node of this agent connected.
     AgentConnected(Address),
-    /// A peer disconnected. The address is that of its agent, if it is known.
+    /// A peer disconnected. The address is that of its agent, if the node has its record.
     PeerDisconnected { peer: PeerId, address: Option<Address> },
     /// The node of this agent cannot be dialled.
     Unreachable(Address),
-    /// A peer subscribed to a topic. `hears_mail` states that this is the first subscription to mail
-    /// by gossip on the connection.
-    Subscribed { peer: PeerId, topic: String, hears_mail: bool },
+    /// A peer subscribed to a topic. `first_mail_subscription` states that this is the
+    /// first subscription to mail by gossip on the connection.
+    Subscribed { peer: PeerId, topic: String, first_mail_subscription: bool },
     /// New DHT servers are connected, so failed lookups may succeed now.
     DhtServersChanged,
     /// Many peers read gossip too slowly.
@@ -52,7 +52,7 @@ pub(crate) enum Signal {
     MailByGossip { token: Token, frame: Box<Frame> },
     /// A recipient could not decrypt a frame of ours. `key` is the id of the key that we used.
     KeyRefused { recipient: Address, key: Option<Bytes>, by_session: bool },
-    /// Streams to acknowledge to a sender whose node is known from its record only.
+    /// Streams to acknowledge to a sender whose node only its record names.
     AcksFor { account: Address, streams: Vec<StreamId> },
     /// A copy of this process used our frame counters.
     CountersReused,
@@ -63,5 +63,5 @@ pub(crate) enum Signal {
     /// Stdin ended before `ready`.
     StdinClosed,
     /// The node must not or cannot run any longer.
-    GiveUp(ExitCode),
+    Abort(ExitCode),
 }

@@ -16,7 +16,7 @@ use crate::local::Local;
 use crate::mail::Mail;
 use crate::peers::Peers;
 
-/// The state of the node at one time. It is a copy: taking it changes nothing.
+/// A copy of the state of the node at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Our PeerId.
@@ -65,13 +65,13 @@ impl Snapshot {
             topics: gossip.subscribed.iter().cloned().collect(),
             outbox: mail.outbox.len(),
             outbox_bytes: mail.outbox.bytes(),
-            queued_broadcasts: gossip.broadcasts.held(),
+            queued_broadcasts: gossip.broadcasts.queued(),
             counters: cx.stats.snapshot(),
         }
     }
 
-    /// Returns the answer to `status`. Addresses and topics that do not fit into a line of
-    /// the client are left out.
+    /// Returns the answer to `status`. Omits addresses and topics that do not fit into a line
+    /// of the client.
     pub(crate) fn report(self, client: ClientId, cx: &Cx) -> StatusReport {
         let mut room = cx.room_for_lists(Some(client));
         let addrs = self.addrs.iter().map(ToString::to_string).filter(|addr| room.fits(addr)).collect();

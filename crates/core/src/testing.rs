@@ -16,8 +16,8 @@ use crate::{Core, CoreConfig, KeySource};
 /// The time at which the core starts.
 pub(crate) const START: Now = Now { mono: Instant::ZERO, unix_ms: NOW_SECS * 1000 };
 
-/// Returns a core that has not started to listen. `change` changes its configuration.
-pub(crate) fn core_with(change: impl FnOnce(&mut CoreConfig)) -> Core {
+/// Returns a core that has not started to listen. `configure` changes the configuration.
+pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
     let mut config = CoreConfig {
         node_key: node(),
         binding: agent().bind(binding()).expect("a binding"),
@@ -45,7 +45,7 @@ pub(crate) fn core_with(change: impl FnOnce(&mut CoreConfig)) -> Core {
         highest_seen: Vec::new(),
         access_rules: Vec::new(),
     };
-    change(&mut config);
+    configure(&mut config);
     Core::new(config, START)
 }
 

@@ -9,7 +9,7 @@ pub(crate) struct TimerTable {
 }
 
 impl TimerTable {
-    /// Enters a timer that is due at `at`. `None`: the timer does not run.
+    /// Enters a timer that is due at `at`. Ignores a timer that does not run (`None`).
     pub(crate) fn enter(&mut self, name: &'static str, at: Option<Instant>) {
         self.first = self.first.into_iter().chain(at.map(|at| (at, name))).min_by_key(|(at, _)| *at);
     }

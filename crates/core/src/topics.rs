@@ -13,8 +13,9 @@ pub const RESERVED_TOPICS: [&str; 2] = [ANNOUNCEMENTS, STATUS];
 /// Topics to which every node subscribes.
 pub(crate) const NODE_TOPICS: [&str; 3] = [ANNOUNCEMENTS, MESSAGES, STATUS];
 
-/// Returns `true` if every node subscribes to the topic, whatever its agent wants.
-pub(crate) fn is_reserved(topic: &str) -> bool {
+/// Returns `true` if every node subscribes to the topic, with or without a `subscribe` of its
+/// agent.
+pub(crate) fn is_node_topic(topic: &str) -> bool {
     NODE_TOPICS.contains(&topic)
 }
 

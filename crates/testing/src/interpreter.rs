@@ -52,7 +52,9 @@ pub trait Interpreter {
             NetworkCommand::Subscribe { topic } => self.subscribe(node, topic),
             NetworkCommand::Unsubscribe { topic } => self.unsubscribe(node, &topic),
             NetworkCommand::Publish { token, topic, data } => self.publish(node, token, topic, data),
-            NetworkCommand::Judge { token, verdict } => self.judge(node, token, verdict),
+            NetworkCommand::ReportValidation { token, verdict } => {
+                self.report_validation(node, token, verdict)
+            }
             NetworkCommand::PutRecord { key, value, lifetime } => self.put_record(node, key, value, lifetime),
             NetworkCommand::GetRecord { token, key } => self.get_record(node, token, &key),
             NetworkCommand::StopQuery { token } => self.stop_query(node, token),
@@ -90,8 +92,8 @@ pub trait Interpreter {
     fn unsubscribe(&mut self, _node: usize, _topic: &str) {}
     /// `NetworkCommand::Publish`.
     fn publish(&mut self, _node: usize, _token: Token, _topic: String, _data: Bytes) {}
-    /// `NetworkCommand::Judge`.
-    fn judge(&mut self, _node: usize, _token: Token, _verdict: Verdict) {}
+    /// `NetworkCommand::ReportValidation`.
+    fn report_validation(&mut self, _node: usize, _token: Token, _verdict: Verdict) {}
     /// `NetworkCommand::PutRecord`.
     fn put_record(&mut self, _node: usize, _key: Bytes, _value: Bytes, _lifetime: Duration) {}
     /// `NetworkCommand::GetRecord`.

@@ -82,8 +82,8 @@ impl Store {
     }
 
     /// Persists every change up to a number.
-    pub fn commit(&mut self, upto: u64) {
-        let is_due = |change: &Change| change.number().is_some_and(|number| number <= upto);
+    pub fn commit(&mut self, through: u64) {
+        let is_due = |change: &Change| change.number().is_some_and(|number| number <= through);
         while self.pending.iter().any(is_due) {
             let Some(change) = self.pending.pop_front() else { return };
             self.apply(change);
@@ -91,8 +91,8 @@ impl Store {
     }
 
     /// Drops every write up to a number.
-    pub fn refuse(&mut self, upto: u64) {
-        self.pending.retain(|change| change.number().is_none_or(|number| number > upto));
+    pub fn refuse(&mut self, through: u64) {
+        self.pending.retain(|change| change.number().is_none_or(|number| number > through));
     }
 
     /// Persists the deletions that precede all pending writes.

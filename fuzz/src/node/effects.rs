@@ -65,7 +65,7 @@ impl Interpreter for World {
         self.published.push(token);
     }
 
-    fn judge(&mut self, _node: usize, token: Token, _verdict: Verdict) {
+    fn report_validation(&mut self, _node: usize, token: Token, _verdict: Verdict) {
         self.ledger.verdict_given(token);
     }
 

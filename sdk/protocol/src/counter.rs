@@ -1,9 +1,9 @@
 //! The counters of `status`.
 
-/// Declares the counters of `status`: their names, their variants and what they count.
+/// Declares the counters of `status`: their descriptions, names and variants.
 macro_rules! counters {
     ($(#[doc = $doc:literal] $name:literal => $variant:ident,)*) => {
-        /// What a node counts. Each drop and each refusal has a counter.
+        /// A counter of a node. Each drop and each refusal has a counter.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Counter {
@@ -14,14 +14,14 @@ macro_rules! counters {
             /// Every counter, in the order of their names.
             pub const ALL: &[Counter] = &[$(Counter::$variant),*];
 
-            /// Its name in `status`.
+            /// Returns the name of the counter in `status`.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Counter::$variant => $name,)*
                 }
             }
 
-            /// What it counts, in one line.
+            /// Returns the description of the counter, in one line.
             pub fn doc(self) -> &'static str {
                 match self {
                     $(Counter::$variant => $doc.trim_ascii(),)*
@@ -32,16 +32,16 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Acknowledgements that did not leave: there was no room, or the sender's node is unknown or gone.
+    /// Writes of `block` and `allow` that the store dropped, because its queue was full.
+    "access_rule_writes_dropped" => AccessRuleWritesDropped,
+    /// Acks that the node did not send, because there was no room or the sender's node is unknown or gone.
     "acks_dropped" => AcksDropped,
-    /// Acknowledgements of a stream that this node does not use for their signer.
+    /// Acks of a stream that this node does not use for the signer of the ack.
     "acks_misplaced" => AcksMisplaced,
-    /// Acknowledgements of a later version of the wire protocol.
+    /// Acks of a later version of the wire protocol.
     "acks_of_later_versions" => AcksOfLaterVersions,
-    /// Acknowledgements that were malformed, or not signed by the recipient's current node.
+    /// Acks that were malformed, or not signed by the recipient's current node.
     "acks_refused" => AcksRefused,
-    /// Writes of a stream's checkpoint that the disk refused.
-    "arrivals_not_kept" => ArrivalsNotKept,
     /// Frames whose binding is expired, not yet valid, or of another network.
     "bindings_refused" => BindingsRefused,
     /// Frames of broadcasts that the node published.
@@ -50,177 +50,177 @@ counters! {
     "broadcasts_accepted" => BroadcastsAccepted,
     /// Broadcasts of blocked agents or nodes that the node dropped.
     "broadcasts_blocked" => BroadcastsBlocked,
-    /// Broadcasts that waited for a known subscriber to connect.
-    "broadcasts_held_for_subscribers" => BroadcastsHeldForSubscribers,
+    /// Delays of the broadcasts of a topic, to wait for the connection of a known subscriber.
+    "broadcasts_delayed_for_subscribers" => BroadcastsDelayedForSubscribers,
     /// Broadcasts that the node queued for the parent.
     "broadcasts_received" => BroadcastsReceived,
-    /// Broadcasts that the parent cannot take: too long, or not valid JSON.
+    /// Received broadcasts that the node dropped, because they are too long for the parent or not valid JSON.
     "broadcasts_refused" => BroadcastsRefused,
+    /// Checkpoints of streams that the store failed to persist.
+    "checkpoints_not_persisted" => CheckpointsNotPersisted,
     /// Jumps of the wall clock by 30 s or more.
     "clock_jumps" => ClockJumps,
     /// Commands that waited for `ready`.
-    "commands_held" => CommandsHeld,
-    /// Checks, encryptions and decryptions that found the crypto pool full.
+    "commands_deferred" => CommandsDeferred,
+    /// Checks, encryptions and decryptions that the node did not run, because the crypto pool was full.
     "crypto_pool_full" => CryptoPoolFull,
-    /// Lookups in the DHT that the node began.
+    /// Lookups in the DHT that the node started.
     "dht_lookups" => DhtLookups,
-    /// Dials that the node began.
+    /// Verified records that this DHT server did not store, because its memory was full.
+    "dht_records_dropped" => DhtRecordsDropped,
+    /// Dials that the node started.
     "dials" => Dials,
     /// Dials that failed.
     "dials_failed" => DialsFailed,
-    /// Writes of the highest record seen of an agent that the store dropped because its queue was full.
-    "floors_shed" => FloorsShed,
-    /// Times that a copy of this process was noticed, so that the node took another boot id.
+    /// Times that the node detected a copy of its process and took another boot id.
     "frame_counters_reused" => FrameCountersReused,
+    /// Frames whose binding has a wrong signature of the agent.
+    "frames_binding_forged" => FramesBindingForged,
+    /// Frames with a time more than 30 s ahead of this node's clock, or more than 2 minutes behind.
+    "frames_clock_out_of_range" => FramesClockOutOfRange,
     /// Frames whose signature is wrong.
     "frames_forged" => FramesForged,
-    /// Frames that were encrypted to a key or a session that the node no longer has.
+    /// Frames encrypted to a key or a session that this node no longer has.
     "frames_kem_unknown" => FramesKemUnknown,
     /// Frames that are not in canonical form or exceed a limit.
     "frames_malformed" => FramesMalformed,
-    /// Frames of a session that came by gossip.
+    /// Frames of a session that arrived by gossip.
     "frames_misplaced" => FramesMisplaced,
+    /// Frames that did not decrypt, or that contained no batch.
+    "frames_not_decrypted" => FramesNotDecrypted,
+    /// Frames of mail that were not encrypted.
+    "frames_not_encrypted" => FramesNotEncrypted,
     /// Frames of a later version of the wire protocol.
     "frames_of_later_versions" => FramesOfLaterVersions,
-    /// Frames of mail that a peer sent in another node's name.
+    /// Frames of mail that a peer sent in the name of another node.
     "frames_of_others" => FramesOfOthers,
-    /// Frames of this node that came back by gossip.
+    /// Frames of this node that returned by gossip.
     "frames_of_ours" => FramesOfOurs,
     /// Frames for another network, node or topic.
     "frames_out_of_scope" => FramesOutOfScope,
-    /// Frames that were seen before, or that cannot be remembered.
+    /// Frames that arrived before, or that have no place in the replay windows.
     "frames_replayed" => FramesReplayed,
     /// Frames of a revoked generation of node keys.
     "frames_superseded" => FramesSuperseded,
-    /// Frames whose binding the agent's key did not sign.
-    "frames_unbound" => FramesUnbound,
-    /// Frames that did not decrypt, or that held no batch.
-    "frames_unreadable" => FramesUnreadable,
-    /// Frames of mail that were not encrypted.
-    "frames_unsealed" => FramesUnsealed,
-    /// Frames that were made more than 30 s ahead of, or 2 minutes behind, this node's clock.
-    "frames_untimely" => FramesUntimely,
+    /// Gossip messages that the node dropped unread, because of the gossip budget or a full queue.
+    "gossip_dropped" => GossipDropped,
     /// Publications that no connected peer subscribes to.
     "gossip_no_peers" => GossipNoPeers,
-    /// Publications for which the queues to peers were full.
+    /// Publications for which the queues to all peers were full.
     "gossip_queues_full" => GossipQueuesFull,
-    /// Gossip that the node dropped unread because of its budget or a full queue.
-    "gossip_shed" => GossipShed,
     /// Publications that are too large for gossip.
     "gossip_too_large" => GossipTooLarge,
+    /// Hellos that were too long, truncated or too slow to arrive.
+    "hello_reads_failed" => HelloReadsFailed,
     /// Hellos of a later version of the wire protocol.
     "hellos_of_later_versions" => HellosOfLaterVersions,
-    /// Hellos that were malformed or held no record of their sender.
+    /// Hellos that were malformed or contained no record of their sender.
     "hellos_refused" => HellosRefused,
-    /// Hellos that were too long, cut short or too slow to arrive.
-    "hellos_unread" => HellosUnread,
-    /// Lines on stdin that were no command.
-    "lines_bad" => LinesBad,
+    /// Writes of the highest record seen of an agent that the store dropped, because its queue was full.
+    "highest_seen_writes_dropped" => HighestSeenWritesDropped,
+    /// Lines on stdin that are not valid commands.
+    "lines_invalid" => LinesInvalid,
     /// Messages to agents that the node accepted from the parent.
     "mail_accepted" => MailAccepted,
-    /// Frames of mail that got no answer, or one that another attempt may escape.
+    /// Messages that the parent acknowledged with `ack`.
+    "mail_acked" => MailAcked,
+    /// Frames of mail without a response, or with a response after which the node tries again.
     "mail_attempts_failed" => MailAttemptsFailed,
-    /// Frames of mail that the node could not take for want of room.
+    /// Received frames of mail that the node did not accept, because it had no room.
     "mail_busy" => MailBusy,
-    /// Frames of mail for which the recipient's node had no room.
+    /// Sent frames of mail that a recipient rejected, because its clock and this node's clock differ.
+    "mail_clock_out_of_range" => MailClockOutOfRange,
+    /// Received messages whose number stands for another message.
+    "mail_collisions" => MailCollisions,
+    /// Sent frames of mail that the recipient's node did not accept, because it had no room.
     "mail_deferred" => MailDeferred,
     /// Accepted messages that ended as `delivered`.
     "mail_delivered" => MailDelivered,
+    /// Received messages that had arrived before.
+    "mail_duplicates" => MailDuplicates,
+    /// Frames of mail that the node encrypted to a key of the recipient.
+    "mail_encrypted" => MailEncrypted,
+    /// Received messages that waited for an earlier message and that the node evicted; their senders retransmit them.
+    "mail_evicted" => MailEvicted,
     /// Accepted messages and broadcasts that ended as `expired`.
     "mail_expired" => MailExpired,
     /// Accepted messages and broadcasts that ended as `failed`.
     "mail_failed" => MailFailed,
-    /// Frames of mail that the node sent, repetitions included.
+    /// Frames of mail that the node dropped unread, because too many frames waited for a response.
+    "mail_frames_dropped" => MailFramesDropped,
+    /// Frames of mail that the node sent, retransmissions included.
     "mail_frames_sent" => MailFramesSent,
-    /// Received messages that waited for an earlier one and were dropped for room; their senders send them again.
-    "mail_held_dropped" => MailHeldDropped,
-    /// Frames of mail that the recipient's node could not decrypt because it has new keys.
+    /// Sent frames of mail that the recipient's node could not decrypt, because it has new keys.
     "mail_kem_unknown" => MailKemUnknown,
-    /// Received messages that found no room to wait for an earlier one.
-    "mail_not_held" => MailNotHeld,
-    /// Messages that the disk refused, so that they were not accepted.
-    "mail_not_kept" => MailNotKept,
-    /// Received messages whose number stands for another message.
-    "mail_numbers_reused" => MailNumbersReused,
+    /// Received messages for which the reorder buffer had no room.
+    "mail_not_buffered" => MailNotBuffered,
+    /// Messages that the node did not accept from the parent, because the store failed to persist them.
+    "mail_not_persisted" => MailNotPersisted,
+    /// Frames of mail that were too long, truncated or too slow to arrive.
+    "mail_reads_failed" => MailReadsFailed,
     /// Messages that the node queued for the parent.
     "mail_received" => MailReceived,
     /// Received messages that the node rejected: blocked, too long, or not valid JSON.
     "mail_refused" => MailRefused,
     /// Accepted messages that ended as `rejected`.
     "mail_rejected" => MailRejected,
-    /// Accepted messages that moved to another number because the recipient knew theirs for another message.
-    "mail_renamed" => MailRenamed,
-    /// Moved messages whose new number the disk refused.
-    "mail_renamed_not_kept" => MailRenamedNotKept,
-    /// Received messages that had come before.
-    "mail_repeated" => MailRepeated,
-    /// Frames of mail that were encrypted to a recipient's key.
-    "mail_sealed" => MailSealed,
-    /// Frames of mail that the node dropped unread because too many waited for an answer.
-    "mail_shed" => MailShed,
-    /// Messages that the parent acknowledged by `ack`.
-    "mail_taken" => MailTaken,
-    /// Frames of mail that were too long, cut short or too slow to arrive.
-    "mail_unread" => MailUnread,
-    /// Frames of mail that a recipient refused because its clock and this one differ.
-    "mail_untimely" => MailUntimely,
-    /// Attempts to send mail to an agent whose record names no usable key.
+    /// Accepted messages that the node renumbered, because the recipient has another message under their number.
+    "mail_renumbered" => MailRenumbered,
+    /// Renumbered messages whose new number the store failed to persist.
+    "mail_renumbered_not_persisted" => MailRenumberedNotPersisted,
+    /// Attempts to send mail to an agent whose record contains no usable key.
     "mail_without_key" => MailWithoutKey,
-    /// Messages of high priority that the node treats as medium, because their author sent too many.
-    "messages_too_urgent" => MessagesTooUrgent,
+    /// High-priority messages that the node treats as medium, because their author exceeds the limit.
+    "messages_demoted" => MessagesDemoted,
+    /// Times that the node raised the seq of its record above that of an earlier process of this node.
+    "own_seq_raised" => OwnSeqRaised,
     /// Connections to nodes of another network.
     "peers_of_other_networks" => PeersOfOtherNetworks,
-    /// Peers that the node disconnected because they subscribed to nothing.
+    /// Peers that the node disconnected, because they subscribed to no topic.
     "peers_without_topics" => PeersWithoutTopics,
-    /// Records that became the newest of their agent.
+    /// Records that the node stored as the newest of their agent.
     "records_accepted" => RecordsAccepted,
-    /// Records with the order of another record of the same agent.
+    /// Records whose binding has a wrong signature of the agent.
+    "records_binding_forged" => RecordsBindingForged,
+    /// Records of the same generation and seq as another record of the agent.
     "records_conflicting" => RecordsConflicting,
     /// Records whose signature is wrong.
     "records_forged" => RecordsForged,
     /// Records that are not in canonical form or exceed a limit.
     "records_malformed" => RecordsMalformed,
-    /// Records under a key that is not their agent's.
+    /// Records under the DHT key of another agent.
     "records_misplaced" => RecordsMisplaced,
-    /// Records of this node that no DHT server gave back.
-    "records_not_kept" => RecordsNotKept,
+    /// Own records that the node did not find in the DHT after publication.
+    "records_not_stored" => RecordsNotStored,
     /// Records of a later version of the wire protocol.
     "records_of_later_versions" => RecordsOfLaterVersions,
-    /// Records in a hello that are not those of its sender.
+    /// Records in a hello that belong to another node than the sender of the hello.
     "records_of_others" => RecordsOfOthers,
+    /// Records that are expired or from the future, or whose binding is.
+    "records_out_of_date" => RecordsOutOfDate,
     /// Records of another network.
     "records_out_of_scope" => RecordsOutOfScope,
-    /// Records of this agent by another process that this node went above.
-    "records_outdone" => RecordsOutdone,
     /// Records that the node put into the DHT.
     "records_published" => RecordsPublished,
-    /// Records whose binding or lifetime is wrong.
+    /// Records with an invalid binding or lifetime.
     "records_refused" => RecordsRefused,
-    /// Verified records for which the memory of this DHT server had no room.
-    "records_shed" => RecordsShed,
     /// Records that are older than the newest one seen.
     "records_stale" => RecordsStale,
-    /// Records whose binding the agent's key did not sign.
-    "records_unbound" => RecordsUnbound,
-    /// Records that are expired, from the future, or whose binding is.
-    "records_untimely" => RecordsUntimely,
     /// `send` commands that `cancel` ended before they had room.
     "sends_cancelled" => SendsCancelled,
     /// `send` commands that waited for room.
     "sends_deferred" => SendsDeferred,
-    /// `send` commands that were refused for want of room.
+    /// `send` commands that the node refused at once, because there was no room.
     "sends_refused" => SendsRefused,
-    /// `send` commands that were refused after they had waited as long as they may.
+    /// `send` commands that the node refused after their longest wait for room.
     "sends_refused_after_pause" => SendsRefusedAfterPause,
-    /// Reports of gossipsub that a peer does not read fast enough.
+    /// Reports of gossipsub that a peer reads too slowly.
     "slow_peers" => SlowPeers,
-    /// Writes of `block` and `allow` that the store dropped because its queue was full.
-    "standings_shed" => StandingsShed,
-    /// Failures of the store to write what it remembers of agents.
+    /// Failures of the store to write, and losses of its content.
     "store_failures" => StoreFailures,
-    /// Subscriptions of peers to names that no topic can have.
+    /// Subscriptions of peers to names that are no valid topics.
     "topics_malformed" => TopicsMalformed,
-    /// Subscribed topics for which this node's record has no room.
+    /// Subscribed topics that this node's record has no room for.
     "topics_not_in_record" => TopicsNotInRecord,
 }
 

@@ -326,8 +326,8 @@ async fn message_is_on_disk_exactly_if_persisted_was_reported() {
         left.store(changes, Ordering::SeqCst);
         store.put_message(1, some_mail());
         let was_persisted = match next(&mut store).await {
-            Input::Persisted { upto: 1 } => true,
-            Input::PersistFailed { upto: 1, .. } => false,
+            Input::Persisted { through: 1 } => true,
+            Input::PersistFailed { through: 1, .. } => false,
             other => panic!("{other:?}"),
         };
         left.store(ROOM, Ordering::SeqCst);
@@ -348,13 +348,13 @@ async fn renumbered_message_stays_on_disk_when_write_fails() {
         let directory = directory();
         let (mut store, left) = failing(&directory);
         store.put_message(1, some_mail());
-        assert!(matches!(next(&mut store).await, Input::Persisted { upto: 1 }));
+        assert!(matches!(next(&mut store).await, Input::Persisted { through: 1 }));
         left.store(changes, Ordering::SeqCst);
         let renamed = PersistedMessage { sent_as: Some((StreamId([2; 16]), 7)), position: 2, ..some_mail() };
         store.put_message(2, renamed.clone());
         let was_persisted = match next(&mut store).await {
-            Input::Persisted { upto: 2 } => true,
-            Input::PersistFailed { upto: 2, .. } => false,
+            Input::Persisted { through: 2 } => true,
+            Input::PersistFailed { through: 2, .. } => false,
             other => panic!("{other:?}"),
         };
         left.store(ROOM, Ordering::SeqCst);

@@ -154,10 +154,10 @@ impl Writer {
 
     /// Reports the result of a write to the core, which waits for it. Fails only while the process
     /// exits.
-    fn report_persisted(&self, upto: u64, error: Option<&FileError>) {
+    fn report_persisted(&self, through: u64, error: Option<&FileError>) {
         let report = match error {
-            None => Input::Persisted { upto },
-            Some(error) => Input::PersistFailed { upto, reason: error.to_string() },
+            None => Input::Persisted { through },
+            Some(error) => Input::PersistFailed { through, reason: error.to_string() },
         };
         let _ = self.report.blocking_send(report);
     }

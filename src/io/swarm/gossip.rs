@@ -43,7 +43,7 @@ const MAX_IHAVE_IDS: usize = 500;
 /// verdict and then to answer IWANT. Three rounds of gossip need three heartbeats, and one is
 /// spare; more would cost memory in a flood. The gossip budget of the core relies on this number.
 const HISTORY: usize = 4;
-const _: () = assert!(HISTORY as u64 + 1 == p2p_node_core::gossip::gossip_budget::KEPT_SECS);
+const _: () = assert!(HISTORY as u64 + 1 == p2p_node_core::gossip::gossip_budget::RETENTION_SECS);
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -188,13 +188,13 @@ impl SwarmDriver {
             gossipsub::Event::Message { propagation_source: from, message_id, message } => {
                 // libp2p drops a message without a verdict after some time; this table drops the
                 // oldest when it is full.
-                if let Some((id, from)) = self.gossip_unjudged.evict_if_full() {
+                if let Some((id, from)) = self.gossip_unvalidated.evict_if_full() {
                     self.inputs.push_back(Input::Dropped { what: DropKind::Gossip, number: 1 });
                     let gossip = &mut self.swarm.behaviour_mut().gossip;
                     gossip.report_message_validation_result(&id, &from, MessageAcceptance::Ignore);
                 }
                 let Some(topic) = self.topic_name(&message.topic) else { return };
-                if let Some(token) = self.gossip_unjudged.insert((message_id, from)) {
+                if let Some(token) = self.gossip_unvalidated.insert((message_id, from)) {
                     let data = message.data.into();
                     self.inputs.push_back(Input::Gossip { token, from, topic, data });
                 }

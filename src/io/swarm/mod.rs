@@ -61,7 +61,7 @@ pub const MAX_HELLOS_ASKED: usize = 1024;
 pub const MAX_MAIL_SENT: usize = 4096;
 
 /// Maximum number of gossip messages without a verdict. At 60 KiB each, libp2p holds up to 60 MiB.
-pub const MAX_GOSSIP_UNJUDGED: usize = 1024;
+pub const MAX_GOSSIP_UNVALIDATED: usize = 1024;
 
 /// Maximum number of concurrent DHT queries of libp2p: four times the 16 lookups that the core
 /// allows, because each part of a lookup is a query.
@@ -137,7 +137,7 @@ pub struct SwarmDriver {
     mail_requests: HandleTable<Reply>,
     /// Number of sent mail frames without a response.
     mail_sent: usize,
-    gossip_unjudged: HandleTable<(MessageId, PeerId)>,
+    gossip_unvalidated: HandleTable<(MessageId, PeerId)>,
     queries: HashMap<QueryId, Token>,
     failed_hello_reads: FailedReads,
 }
@@ -168,7 +168,7 @@ impl SwarmDriver {
             hello_requests: HandleTable::new(MAX_HELLOS_ASKED),
             mail_requests: HandleTable::new(MAX_MAIL_ASKED),
             mail_sent: 0,
-            gossip_unjudged: HandleTable::new(MAX_GOSSIP_UNJUDGED),
+            gossip_unvalidated: HandleTable::new(MAX_GOSSIP_UNVALIDATED),
             queries: HashMap::new(),
             failed_hello_reads,
         })
@@ -256,7 +256,7 @@ impl SwarmDriver {
     fn report_failed_reads(&mut self) -> bool {
         let mail = self.swarm.behaviour().mail.take_failed_reads();
         let hello = self.failed_hello_reads.take();
-        let failed = [(DropKind::HelloUnread, hello), (DropKind::MailUnread, mail)];
+        let failed = [(DropKind::HelloReadFailed, hello), (DropKind::MailReadFailed, mail)];
         let lost = failed.into_iter().filter(|(_, number)| *number > 0);
         self.inputs.extend(lost.map(|(what, number)| Input::Dropped { what, number }));
         !self.inputs.is_empty()

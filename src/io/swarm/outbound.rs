@@ -60,7 +60,7 @@ impl SwarmDriver {
                 let outcome = self.publish(&topic, data);
                 self.inputs.push_back(Input::Published { token, outcome });
             }
-            NetworkCommand::Judge { token, verdict } => self.judge(token, verdict),
+            NetworkCommand::ReportValidation { token, verdict } => self.report_validation(token, verdict),
             NetworkCommand::PutRecord { key, value, lifetime } => {
                 let record = dht_store::record(&key, value, lifetime);
                 if let Err(error) = self.swarm.behaviour_mut().kad.put_record(record, Quorum::One) {
@@ -80,7 +80,7 @@ impl SwarmDriver {
             NetworkCommand::StoreDhtRecord { key, value, lifetime } => {
                 let record = dht_store::record(&key, value, lifetime);
                 if let Err(error) = self.swarm.behaviour_mut().kad.store_mut().put(record) {
-                    self.inputs.push_back(Input::Dropped { what: DropKind::Record, number: 1 });
+                    self.inputs.push_back(Input::Dropped { what: DropKind::DhtRecord, number: 1 });
                     tracing::debug!(%error, "storing a record for the DHT failed");
                 }
             }
@@ -149,8 +149,8 @@ impl SwarmDriver {
         }
     }
 
-    fn judge(&mut self, token: Token, verdict: Verdict) {
-        let Some((id, from)) = self.gossip_unjudged.take(token) else { return };
+    fn report_validation(&mut self, token: Token, verdict: Verdict) {
+        let Some((id, from)) = self.gossip_unvalidated.take(token) else { return };
         let acceptance = match verdict {
             Verdict::Accept => MessageAcceptance::Accept,
             Verdict::Ignore => MessageAcceptance::Ignore,

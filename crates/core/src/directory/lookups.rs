@@ -8,17 +8,17 @@ use p2p_node_wire::lru_map::LruMap;
 use crate::input::Token;
 
 /// Largest number of concurrent lookups, from the CHORUS node package (`MaxConcurrentDHT`).
-pub const MAX_QUERIES: usize = 16;
+pub const MAX_LOOKUPS: usize = 16;
 /// Largest number of queued lookups: our choice.
-pub const MAX_WAITING: usize = 1024;
+pub const MAX_QUEUED_LOOKUPS: usize = 1024;
 
 /// The result of requesting a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// The caller must start the lookup.
-    Start,
+pub enum Enqueue {
+    /// The caller starts the lookup.
+    Started,
     /// The lookup runs already, or is queued.
-    Waits,
+    Queued,
     /// The queue is full.
     Full,
 }
@@ -36,28 +36,30 @@ pub struct Lookup {
 #[derive(Debug, Default)]
 pub struct Lookups {
     running: BTreeMap<Token, Lookup>,
-    waiting: VecDeque<(Token, Address)>,
-    /// Agents whose lookups failed since a DHT server last connected: the latest `MAX_WAITING`.
-    missed: LruMap<Address, ()>,
+    queued: VecDeque<(Token, Address)>,
+    /// The latest `MAX_QUEUED_LOOKUPS` agents whose lookups failed since a DHT server last
+    /// connected.
+    failed: LruMap<Address, ()>,
 }
 
 impl Lookups {
-    /// Requests a lookup of an agent, under `token` unless the lookup already exists.
-    pub fn want(&mut self, address: Address, token: Token) -> Wanted {
+    /// Requests a lookup of an agent under `token`, unless a lookup of this agent runs or is
+    /// queued.
+    pub fn enqueue(&mut self, address: Address, token: Token) -> Enqueue {
         if self.running.values().any(|lookup| lookup.address == address)
-            || self.waiting.iter().any(|(_, waiting)| *waiting == address)
+            || self.queued.iter().any(|(_, queued)| *queued == address)
         {
-            return Wanted::Waits;
+            return Enqueue::Queued;
         }
-        if self.running.len() < MAX_QUERIES {
+        if self.running.len() < MAX_LOOKUPS {
             self.running.insert(token, Lookup { address, found: false });
-            return Wanted::Start;
+            return Enqueue::Started;
         }
-        if self.waiting.len() >= MAX_WAITING {
-            return Wanted::Full;
+        if self.queued.len() >= MAX_QUEUED_LOOKUPS {
+            return Enqueue::Full;
         }
-        self.waiting.push_back((token, address));
-        Wanted::Waits
+        self.queued.push_back((token, address));
+        Enqueue::Queued
     }
 
     /// Returns the address of a running lookup.
@@ -67,25 +69,25 @@ impl Lookups {
 
     /// Records that a record of the agent has arrived from any source. A running lookup continues,
     /// because a later answer may be newer; a queued one is dropped.
-    pub fn found(&mut self, address: &Address) {
+    pub fn mark_found(&mut self, address: &Address) {
         self.running
             .values_mut()
             .filter(|lookup| lookup.address == *address)
             .for_each(|lookup| lookup.found = true);
-        self.waiting.retain(|(_, waiting)| waiting != address);
-        self.missed.remove(address);
+        self.queued.retain(|(_, queued)| queued != address);
+        self.failed.remove(address);
     }
 
     /// Ends a lookup. Returns it, and the next lookup to start.
-    pub fn ended(&mut self, token: Token) -> (Option<Lookup>, Option<(Token, Address)>) {
+    pub fn finish(&mut self, token: Token) -> (Option<Lookup>, Option<(Token, Address)>) {
         let ended = self.running.remove(&token);
         if let Some(Lookup { address, found: false }) = ended
-            && !self.missed.contains_key(&address)
+            && !self.failed.contains_key(&address)
         {
-            self.missed.insert(address, ());
-            self.missed.shrink_to(MAX_WAITING);
+            self.failed.insert(address, ());
+            self.failed.shrink_to(MAX_QUEUED_LOOKUPS);
         }
-        let next = if self.running.len() < MAX_QUERIES { self.waiting.pop_front() } else { None };
+        let next = if self.running.len() < MAX_LOOKUPS { self.queued.pop_front() } else { None };
         if let Some((token, address)) = next {
             self.running.insert(token, Lookup { address, found: false });
         }
@@ -98,14 +100,15 @@ impl Lookups {
     }
 
     /// Returns the number of queued lookups.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
+    pub fn queued(&self) -> usize {
+        self.queued.len()
     }
 
-    /// Removes and returns the agents whose lookups failed, because a new DHT server may know them.
-    pub fn wake_all(&mut self) -> Vec<Address> {
-        let missed = std::mem::take(&mut self.missed);
-        missed.iter_by_use().map(|(address, ())| *address).collect()
+    /// Removes and returns the agents whose lookups failed. A new DHT server may have their
+    /// records.
+    pub fn drain_failed(&mut self) -> Vec<Address> {
+        let failed = std::mem::take(&mut self.failed);
+        failed.iter_by_use().map(|(address, ())| *address).collect()
     }
 }
 
@@ -124,52 +127,56 @@ mod tests {
     }
 
     #[test]
-    fn lookups_run_side_by_side_up_to_the_bound_and_then_in_turn() {
-        let mut queries = Lookups::default();
-        for number in 0..MAX_QUERIES + MAX_WAITING + 5 {
-            let wanted = queries.want(agent(number), number as Token);
+    fn lookups_run_concurrently_up_to_limit_then_queue() {
+        let mut lookups = Lookups::default();
+        for number in 0..MAX_LOOKUPS + MAX_QUEUED_LOOKUPS + 5 {
+            let outcome = lookups.enqueue(agent(number), number as Token);
             let expected = match number {
-                _ if number < MAX_QUERIES => Wanted::Start,
-                _ if number < MAX_QUERIES + MAX_WAITING => Wanted::Waits,
-                _ => Wanted::Full,
+                _ if number < MAX_LOOKUPS => Enqueue::Started,
+                _ if number < MAX_LOOKUPS + MAX_QUEUED_LOOKUPS => Enqueue::Queued,
+                _ => Enqueue::Full,
             };
-            assert_eq!(wanted, expected);
+            assert_eq!(outcome, expected);
         }
-        assert_eq!(queries.want(agent(0), 9999), Wanted::Waits, "it runs already");
-        let (ended, next) = queries.ended(3);
+        assert_eq!(lookups.enqueue(agent(0), 9999), Enqueue::Queued, "the lookup of agent 0 runs already");
+        let (ended, next) = lookups.finish(3);
         assert_eq!(ended, Some(lookup(3, false)));
-        assert_eq!(next, Some((MAX_QUERIES as Token, agent(MAX_QUERIES))));
-        assert_eq!(queries.address(MAX_QUERIES as Token), Some(agent(MAX_QUERIES)));
-        assert_eq!(queries.wake_all(), [agent(3)]);
-        assert!(queries.wake_all().is_empty());
-        assert_eq!(queries.ended(3), (None, None));
+        assert_eq!(next, Some((MAX_LOOKUPS as Token, agent(MAX_LOOKUPS))));
+        assert_eq!(lookups.address(MAX_LOOKUPS as Token), Some(agent(MAX_LOOKUPS)));
+        assert_eq!(lookups.drain_failed(), [agent(3)]);
+        assert!(lookups.drain_failed().is_empty());
+        assert_eq!(lookups.finish(3), (None, None));
     }
 
     #[test]
-    fn whoever_was_found_is_not_looked_up_again() {
-        let mut queries = Lookups::default();
-        for number in 0..MAX_QUERIES + 2 {
-            queries.want(agent(number), number as Token);
+    fn found_agent_is_not_looked_up_again() {
+        let mut lookups = Lookups::default();
+        for number in 0..MAX_LOOKUPS + 2 {
+            lookups.enqueue(agent(number), number as Token);
         }
-        queries.found(&agent(0));
-        queries.found(&agent(MAX_QUERIES));
-        assert_eq!(queries.address(0), Some(agent(0)), "more answers may come");
-        let last = MAX_QUERIES + 1;
-        assert_eq!(queries.ended(0), (Some(lookup(0, true)), Some((last as Token, agent(last)))));
-        assert_eq!(queries.ended(1), (Some(lookup(1, false)), None));
-        assert_eq!(queries.ended(2), (Some(lookup(2, false)), None));
-        queries.found(&agent(1));
-        assert_eq!(queries.wake_all(), [agent(2)]);
+        lookups.mark_found(&agent(0));
+        lookups.mark_found(&agent(MAX_LOOKUPS));
+        assert_eq!(
+            lookups.address(0),
+            Some(agent(0)),
+            "the lookup continues, because more answers may arrive"
+        );
+        let last = MAX_LOOKUPS + 1;
+        assert_eq!(lookups.finish(0), (Some(lookup(0, true)), Some((last as Token, agent(last)))));
+        assert_eq!(lookups.finish(1), (Some(lookup(1, false)), None));
+        assert_eq!(lookups.finish(2), (Some(lookup(2, false)), None));
+        lookups.mark_found(&agent(1));
+        assert_eq!(lookups.drain_failed(), [agent(2)]);
     }
 
     #[test]
-    fn the_latest_misses_are_remembered_up_to_the_bound() {
-        let mut queries = Lookups::default();
-        for number in 0..=MAX_WAITING {
-            assert_eq!(queries.want(agent(number), number as Token), Wanted::Start);
-            queries.ended(number as Token);
+    fn failed_lookups_are_remembered_up_to_limit() {
+        let mut lookups = Lookups::default();
+        for number in 0..=MAX_QUEUED_LOOKUPS {
+            assert_eq!(lookups.enqueue(agent(number), number as Token), Enqueue::Started);
+            lookups.finish(number as Token);
         }
-        let woken = queries.wake_all();
-        assert_eq!((woken.len(), woken[0]), (MAX_WAITING, agent(1)));
+        let drained = lookups.drain_failed();
+        assert_eq!((drained.len(), drained[0]), (MAX_QUEUED_LOOKUPS, agent(1)));
     }
 }

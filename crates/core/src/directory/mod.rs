@@ -2,7 +2,7 @@
 
 pub mod lookups;
 pub(crate) mod on_record;
-pub(crate) mod record_refusal;
+pub(crate) mod record_rejection;
 pub mod record_table;
 pub mod rollback_guard;
 
@@ -48,9 +48,9 @@ impl Directory {
                 self.records.rollback_rows(),
                 record_table::MAX_AGENTS + record_table::MAX_HIGHEST_SEEN,
             ),
-            ("lookups that run", self.lookups.running(), lookups::MAX_QUERIES),
-            ("lookups that wait", self.lookups.waiting(), lookups::MAX_WAITING),
-            ("reported conflicts", self.reported_conflicts.len(), on_record::MAX_CONFLICTS_TOLD),
+            ("running lookups", self.lookups.running(), lookups::MAX_LOOKUPS),
+            ("queued lookups", self.lookups.queued(), lookups::MAX_QUEUED_LOOKUPS),
+            ("reported conflicts", self.reported_conflicts.len(), on_record::MAX_REPORTED_CONFLICTS),
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })

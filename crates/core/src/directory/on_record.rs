@@ -8,9 +8,9 @@ use p2p_node_wire::record::{SignedRecord, kad_key};
 
 use crate::cx::Cx;
 use crate::directory::Directory;
-use crate::directory::lookups::{Lookup, Wanted};
-use crate::directory::record_refusal::{no_record, refusal_counter, verdict_on};
-use crate::directory::record_table::Order;
+use crate::directory::lookups::{Enqueue, Lookup};
+use crate::directory::record_rejection::{rejection_counter, undecodable_counter, verdict_on};
+use crate::directory::record_table::Freshness;
 use crate::effect::{Effect, NetworkCommand, Verdict};
 use crate::gate::Gate;
 use crate::gate::pending_verification::{OfferedRecord, Pending, RecordSource};
@@ -20,8 +20,9 @@ use crate::local::Local;
 use crate::signal::Signal;
 
 /// Largest number of agents whose conflicting records the node reports: our choice.
-pub(crate) const MAX_CONFLICTS_TOLD: usize = 64;
-/// What the components above need records for. A full table keeps those records longest.
+pub(crate) const MAX_REPORTED_CONFLICTS: usize = 64;
+
+/// The records that the components above need. A full record table evicts these records last.
 pub(crate) trait Demand {
     /// Returns `true` if the node is connected to this peer.
     fn is_connected(&self, peer: &PeerId) -> bool;
@@ -30,7 +31,7 @@ pub(crate) trait Demand {
 }
 
 impl Directory {
-    /// Checks a record and, if it is valid, stores it in the directory. The checks go from cheap to
+    /// Checks a record and stores a valid record in the directory. The checks go from cheap to
     /// expensive: decoding, source, order, the rules of [`SignedRecord::check`], binding signature.
     pub(crate) fn on_record(
         &mut self,
@@ -41,14 +42,14 @@ impl Directory {
         cx: &mut Cx,
     ) {
         let source = offered.source;
-        let outcome = self.judge_record(offered, local, gate, demand, cx);
+        let outcome = self.validate_record(offered, local, gate, demand, cx);
         if let (RecordSource::Announcement(token), Some(verdict)) = (source, outcome) {
-            cx.network(NetworkCommand::Judge { token, verdict });
+            cx.network(NetworkCommand::ReportValidation { token, verdict });
         }
     }
 
     /// Returns the verdict, or `None` if the record waits for the crypto pool.
-    fn judge_record(
+    fn validate_record(
         &mut self,
         offered: OfferedRecord,
         local: &mut Local,
@@ -56,52 +57,53 @@ impl Directory {
         demand: &dyn Demand,
         cx: &mut Cx,
     ) -> Option<Verdict> {
-        let (now, source, asked) = (cx.now, offered.source, offered.expected_address);
+        let (now, source, expected) = (cx.now, offered.source, offered.expected_address);
         let signed = match SignedRecord::decode(offered.bytes.clone()) {
             Ok(signed) => signed,
-            Err(error) => return Some(refuse_record(no_record(&error), verdict_on(&error), cx)),
+            Err(error) => return Some(reject_record(undecodable_counter(&error), verdict_on(&error), cx)),
         };
         if let RecordSource::Hello(peer) = source
             && signed.peer_id() != peer
         {
-            return Some(refuse_record(Counter::RecordsOfOthers, Verdict::Reject, cx));
+            return Some(reject_record(Counter::RecordsOfOthers, Verdict::Reject, cx));
         }
         if local.record.is_ours(&signed) {
             self.on_record_of_ours(&signed, source, local, cx);
             return Some(Verdict::Ignore);
         }
-        let order = self.records.compare(&signed, now.unix_ms);
-        match order {
+        let freshness = self.records.compare(&signed, now.unix_ms);
+        match freshness {
             // The node has verified this record before, perhaps from another source. Peers behind
             // us may not have it yet, so gossipsub should forward it.
-            Order::Same if signed.record.expires_at_ms > now.unix_ms => {
+            Freshness::Same if signed.record.expires_at_ms > now.unix_ms => {
                 if let RecordSource::Offer = source {
-                    // The owner offers the record again because it was not found here.
-                    keep_for_others(&signed, cx);
+                    // The owner offers the record again because a lookup did not find the record
+                    // here.
+                    store_in_dht(&signed, cx);
                 }
                 return Some(Verdict::Accept);
             }
-            Order::Same => return Some(Verdict::Ignore),
-            Order::Stale => return Some(refuse_record(Counter::RecordsStale, Verdict::Ignore, cx)),
-            Order::New | Order::Newer | Order::Conflict => {}
+            Freshness::Same => return Some(Verdict::Ignore),
+            Freshness::Stale => return Some(reject_record(Counter::RecordsStale, Verdict::Ignore, cx)),
+            Freshness::New | Freshness::Newer | Freshness::Conflict => {}
         }
-        if let Err(error) = signed.check(&cx.identity.network, asked, now.unix_ms) {
-            if signed.is_sound_but_early(&cx.identity.network, asked, now.unix_ms) {
+        if let Err(error) = signed.check(&cx.identity.network, expected, now.unix_ms) {
+            if signed.is_sound_but_early(&cx.identity.network, expected, now.unix_ms) {
                 // If the record is authentic, messages that wait for this agent fail with the clock
                 // difference as the reason.
                 let genuine = demand.has_mail(&signed.address())
                     && gate.check_binding(&signed.record.binding, || Pending::Record(offered), cx)?;
                 cx.signal(Signal::RecordFromFuture { record: Box::new(signed), genuine });
             }
-            return Some(refuse_record(refusal_counter(&error), verdict_on(&error), cx));
+            return Some(reject_record(rejection_counter(&error), verdict_on(&error), cx));
         }
         if !gate.check_binding(&signed.record.binding, || Pending::Record(offered), cx)? {
-            return Some(refuse_record(Counter::RecordsUnbound, Verdict::Reject, cx));
+            return Some(reject_record(Counter::RecordsBindingForged, Verdict::Reject, cx));
         }
         if signed.address() == cx.identity.address {
             return Some(local.on_own_record(&signed, cx));
         }
-        if order == Order::Conflict {
+        if freshness == Freshness::Conflict {
             self.report_conflict(signed.address(), cx);
             return Some(Verdict::Ignore);
         }
@@ -109,22 +111,22 @@ impl Directory {
         Some(Verdict::Accept)
     }
 
-    /// Takes note of a record that this process issued. Our current record, read back from the DHT,
-    /// proves that the servers have it.
+    /// Handles a record that this process issued. Our current record, read back from the DHT,
+    /// proves that the servers store the record.
     fn on_record_of_ours(&mut self, signed: &SignedRecord, source: RecordSource, local: &mut Local, cx: &Cx) {
         let current = local.record.current().is_some_and(|current| current.hash == signed.hash);
         if current && matches!(source, RecordSource::Answer) {
-            self.lookups.found(&cx.identity.address);
+            self.lookups.mark_found(&cx.identity.address);
             local.record.put_succeeded();
         }
     }
 
-    /// Reports an agent that signed two records of the same order. The holder of a key can produce
-    /// them without end, so the node reports each agent once. Neither the agent's users nor the
-    /// parent can act on it, so it is not an error.
+    /// Reports an agent that signed two records of the same order. The holder of a key can sign any
+    /// number of such records, so the node reports each agent once. The parent cannot repair the
+    /// conflict, so the report is a log message and not an error.
     fn report_conflict(&mut self, address: Address, cx: &mut Cx) {
         cx.stats.count(Counter::RecordsConflicting);
-        if self.reported_conflicts.len() < MAX_CONFLICTS_TOLD && self.reported_conflicts.insert(address) {
+        if self.reported_conflicts.len() < MAX_REPORTED_CONFLICTS && self.reported_conflicts.insert(address) {
             let message =
                 format!("agent {address} signed two records of the same order: the node keeps the first");
             cx.log(Level::Info, "directory", message);
@@ -134,29 +136,29 @@ impl Directory {
     fn store_record(&mut self, signed: SignedRecord, demand: &dyn Demand, cx: &mut Cx) {
         let now = cx.now;
         let address = signed.address();
-        keep_for_others(&signed, cx);
+        store_in_dht(&signed, cx);
         cx.effects.push_back(Effect::PersistHighestSeen(HighestSeen::from(&signed)));
         let in_use = |record: &SignedRecord| {
             demand.is_connected(&record.peer_id()) || demand.has_mail(&record.address())
         };
-        let change = self.records.insert(signed.clone(), in_use, now);
-        self.lookups.found(&address);
+        let update = self.records.insert(signed.clone(), in_use, now);
+        self.lookups.mark_found(&address);
         cx.stats.count(Counter::RecordsAccepted);
-        cx.signal(Signal::RecordChanged { record: Box::new(signed), change });
+        cx.signal(Signal::RecordChanged { record: Box::new(signed), update });
     }
 
-    /// Looks up an agent in the DHT. When its record arrives from any source, messages to the agent
-    /// are sent. Returns `false` if the queue of lookups is full.
+    /// Looks up an agent in the DHT. When the record of the agent arrives from any source, the node
+    /// sends the messages to the agent. Returns `false` if the queue of lookups is full.
     pub(crate) fn resolve(&mut self, address: Address, cx: &mut Cx) -> bool {
         let token = cx.token();
-        let wanted = self.lookups.want(address, token);
-        if wanted == Wanted::Start {
-            self.start_query(token, &address, cx);
+        let outcome = self.lookups.enqueue(address, token);
+        if outcome == Enqueue::Started {
+            self.start_lookup(token, &address, cx);
         }
-        wanted != Wanted::Full
+        outcome != Enqueue::Full
     }
 
-    fn start_query(&mut self, token: Token, address: &Address, cx: &mut Cx) {
+    fn start_lookup(&mut self, token: Token, address: &Address, cx: &mut Cx) {
         cx.stats.count(Counter::DhtLookups);
         let key = Bytes::copy_from_slice(&kad_key(&cx.identity.network, address));
         cx.network(NetworkCommand::GetRecord { token, key });
@@ -164,13 +166,13 @@ impl Directory {
 
     pub(crate) fn on_query_ended(&mut self, token: Token, local: &mut Local, cx: &mut Cx) {
         let now = cx.now;
-        let (ended, next) = self.lookups.ended(token);
+        let (ended, next) = self.lookups.finish(token);
         if let Some((token, address)) = next {
-            self.start_query(token, &address, cx);
+            self.start_lookup(token, &address, cx);
         }
         match ended {
             Some(Lookup { address, found: false }) if address == cx.identity.address => {
-                cx.stats.count(Counter::RecordsNotKept);
+                cx.stats.count(Counter::RecordsNotStored);
                 local.record.put_failed(now, &mut cx.jitter);
             }
             // The record may have arrived from another source during the lookup.
@@ -186,8 +188,8 @@ impl Directory {
         let now = cx.now;
         if stored {
             cx.stats.count(Counter::RecordsPublished);
-            // An answer from a server does not prove that it stores the record. The node reads its
-            // record back, and may find a newer one of another process.
+            // An answer from a server does not prove that the server stores the record. The node
+            // reads its record back, and may find a newer record of another process.
             self.resolve(cx.identity.address, cx);
         } else {
             local.record.put_failed(now, &mut cx.jitter);
@@ -195,13 +197,14 @@ impl Directory {
     }
 }
 
-fn refuse_record(counter: Counter, verdict: Verdict, cx: &mut Cx) -> Verdict {
+/// Counts a rejected record and returns the verdict.
+fn reject_record(counter: Counter, verdict: Verdict, cx: &mut Cx) -> Verdict {
     cx.stats.count(counter);
     verdict
 }
 
-/// Stores the record in our DHT server, if the node is one.
-fn keep_for_others(signed: &SignedRecord, cx: &mut Cx) {
+/// Stores the record in our DHT server, if the node has the role `bootstrap`.
+fn store_in_dht(signed: &SignedRecord, cx: &mut Cx) {
     let now = cx.now;
     if cx.identity.role == Role::Bootstrap {
         let lifetime = signed.record.expires_at_ms.saturating_sub(now.unix_ms);
@@ -218,7 +221,7 @@ impl Directory {
     pub(crate) fn on_record_offered(&self, key: &Bytes, bytes: Bytes, cx: &mut Cx) {
         let address = match SignedRecord::decode(bytes.clone()) {
             Ok(signed) => signed.address(),
-            Err(error) => return cx.stats.count(no_record(&error)),
+            Err(error) => return cx.stats.count(undecodable_counter(&error)),
         };
         if key.as_ref() != kad_key(&cx.identity.network, &address) {
             return cx.stats.count(Counter::RecordsMisplaced);

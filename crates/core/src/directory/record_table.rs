@@ -23,36 +23,36 @@ pub const MAX_HIGHEST_SEEN: usize = 10_000;
 
 /// Largest number of agents in use that an eviction skips: our choice, the connections of a
 /// bootstrap node and as many agents with queued messages.
-const MAX_SPARED: usize = 2000;
+const MAX_EVICTION_SCAN: usize = 2000;
 
-/// The order of a record compared with the known one of its agent.
+/// The freshness of a record: its order compared with the known order of its agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum Freshness {
     /// The agent is unknown.
     New,
-    /// The record supersedes the known one.
+    /// The record supersedes the known record.
     Newer,
-    /// The record is the known one.
+    /// The record is the known record.
     Same,
-    /// The record is superseded.
+    /// The known record supersedes this record.
     Stale,
-    /// The record has the same order as the known one, but other content.
+    /// The record has the same order as the known record, but other content.
     Conflict,
 }
 
-/// The change that a record made to the table.
+/// The update that a record made to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum Update {
     /// The agent is new in the table.
     New,
     /// The agent moved to another node or to other addresses.
     Moved,
-    /// The agent stays where it was.
+    /// Node and addresses of the agent are the same.
     Refreshed,
 }
 
-/// Returns the order to which a stored order counts now. A part that lies in the future was
-/// accepted while our clock was ahead, so it counts as 0 until its time has come.
+/// Returns the effective value of a stored order at this time. The node accepted a part that lies
+/// in the future while its clock was ahead, so this part counts as 0 until its time.
 fn order_by_now((generation, seq): (u64, u64), now_ms: u64) -> (u64, u64) {
     match () {
         () if is_future_generation(generation, now_ms) => (0, 0),
@@ -66,7 +66,7 @@ fn order_by_now((generation, seq): (u64, u64), now_ms: u64) -> (u64, u64) {
 pub struct RecordTable {
     entries: LruMap<Address, SignedRecord>,
     by_peer: BTreeMap<PeerId, Address>,
-    by_end: BTreeSet<(u64, Address)>,
+    by_expiry: BTreeSet<(u64, Address)>,
     rollback_guard: RollbackGuard,
 }
 
@@ -81,30 +81,30 @@ impl RecordTable {
         table
     }
 
-    /// Compares a record that is not verified yet with the known one.
-    pub fn compare(&self, record: &SignedRecord, now_ms: u64) -> Order {
+    /// Compares a record that is not verified yet with the known record.
+    pub fn compare(&self, record: &SignedRecord, now_ms: u64) -> Freshness {
         let known_order = |order| order_by_now(order, now_ms);
         let address = record.address();
         let highest = self.rollback_guard.get(&address);
         if highest.is_some_and(|highest| known_order(highest.order()) > record.order()) {
-            return Order::Stale;
+            return Freshness::Stale;
         }
         if let Some(known) = self.entries.get(&address) {
             return match record.order().cmp(&known_order(known.order())) {
-                Ordering::Greater => Order::Newer,
-                Ordering::Less => Order::Stale,
-                Ordering::Equal if record.bytes == known.bytes => Order::Same,
-                Ordering::Equal => Order::Conflict,
+                Ordering::Greater => Freshness::Newer,
+                Ordering::Less => Freshness::Stale,
+                Ordering::Equal if record.bytes == known.bytes => Freshness::Same,
+                Ordering::Equal => Freshness::Conflict,
             };
         }
         match highest {
             Some(highest)
                 if known_order(highest.order()) == record.order() && record.hash != highest.hash =>
             {
-                Order::Conflict
+                Freshness::Conflict
             }
             // The same record may return after it was evicted.
-            Some(_) | None => Order::New,
+            Some(_) | None => Freshness::New,
         }
     }
 
@@ -115,30 +115,30 @@ impl RecordTable {
         known.map(|order| order_by_now(order, now_ms).0).max().unwrap_or_default()
     }
 
-    /// Inserts a verified record that is new or newer. Expired records are evicted first. If the
-    /// table is still full, the node evicts the least recently used agent, sparing those `in_use`
-    /// as long as there are others.
+    /// Inserts a verified record that is new or newer. Evicts expired records first. If the table
+    /// is still full, evicts the least recently used agent that is not `in_use`, or the least
+    /// recently used agent if all inspected agents are in use.
     pub fn insert(
         &mut self,
         record: SignedRecord,
         in_use: impl Fn(&SignedRecord) -> bool,
         now: Now,
-    ) -> Change {
-        self.forget_expired(now.unix_ms);
+    ) -> Update {
+        self.evict_expired(now.unix_ms);
         let (address, peer) = (record.address(), record.peer_id());
         let old = self.remove(&address);
         if self.entries.len() >= MAX_AGENTS {
-            self.make_room(in_use);
+            self.evict_least_recent(in_use);
         }
-        let change = match &old {
-            None => Change::New,
+        let update = match &old {
+            None => Update::New,
             Some(old) if old.peer_id() == peer && old.record.addrs == record.record.addrs => {
-                Change::Refreshed
+                Update::Refreshed
             }
-            Some(_) => Change::Moved,
+            Some(_) => Update::Moved,
         };
-        // A higher order than that of the new record lies in the future by our clock, which may be
-        // the one that is wrong, so the node keeps it.
+        // An old order above the new one lies in the future by our clock. Our clock may be wrong,
+        // so the node keeps the old order.
         if let Some(old) = old.filter(|old| old.order().0 > record.order().0) {
             self.rollback_guard.insert(HighestSeen::from(&old));
         }
@@ -146,10 +146,10 @@ impl RecordTable {
             self.rollback_guard.remove(&address);
         }
         self.by_peer.insert(peer, address);
-        self.by_end.insert((record.record.expires_at_ms, address));
+        self.by_expiry.insert((record.record.expires_at_ms, address));
         self.entries.insert(address, record);
         self.trim();
-        change
+        update
     }
 
     /// Marks the agent as used, so that other agents are evicted first.
@@ -157,40 +157,40 @@ impl RecordTable {
         self.entries.touch(address);
     }
 
-    fn make_room(&mut self, in_use: impl Fn(&SignedRecord) -> bool) {
-        for _ in 0..MAX_SPARED {
+    fn evict_least_recent(&mut self, in_use: impl Fn(&SignedRecord) -> bool) {
+        for _ in 0..MAX_EVICTION_SCAN {
             let Some((oldest, _)) = self.entries.oldest().filter(|(_, record)| in_use(record)) else { break };
-            // The agent moves to the end, so that the next eviction does not inspect it again
-            // first.
+            // The agent moves to the end, so that the next eviction inspects other agents first.
             self.touch(&oldest.clone());
         }
         if let Some((oldest, _)) = self.entries.oldest() {
-            self.forget(&oldest.clone());
+            self.evict(&oldest.clone());
         }
     }
 
-    fn forget_expired(&mut self, now_ms: u64) {
-        while let Some((end, address)) = self.by_end.first().copied()
+    fn evict_expired(&mut self, now_ms: u64) {
+        while let Some((end, address)) = self.by_expiry.first().copied()
             && end <= now_ms
         {
-            self.forget(&address);
+            self.evict(&address);
         }
     }
 
-    /// Removes a record and keeps its order.
-    fn forget(&mut self, address: &Address) {
+    /// Removes a record and inserts its order into the rollback guard.
+    fn evict(&mut self, address: &Address) {
         let Some(record) = self.remove(address) else { return };
         self.rollback_guard.insert(HighestSeen::from(&record));
         self.trim();
     }
 
+    /// Evicts the oldest rows of the rollback guard above its limit.
     fn trim(&mut self) {
-        self.rollback_guard.shrink(MAX_AGENTS + MAX_HIGHEST_SEEN - self.entries.len());
+        self.rollback_guard.shrink_to(MAX_AGENTS + MAX_HIGHEST_SEEN - self.entries.len());
     }
 
     fn remove(&mut self, address: &Address) -> Option<SignedRecord> {
         let record = self.entries.remove(address)?;
-        self.by_end.remove(&(record.record.expires_at_ms, *address));
+        self.by_expiry.remove(&(record.record.expires_at_ms, *address));
         // A node may speak for several agents; the table finds the latest of them by PeerId.
         if self.by_peer.get(&record.peer_id()) == Some(address) {
             self.by_peer.remove(&record.peer_id());

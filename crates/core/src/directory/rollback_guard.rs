@@ -28,9 +28,9 @@ impl RollbackGuard {
         self.rows.remove(address);
     }
 
-    /// Evicts the oldest rows until at most `most` are left.
-    pub(super) fn shrink(&mut self, most: usize) {
-        self.rows.shrink_to(most);
+    /// Evicts the oldest rows until at most `capacity` rows are left.
+    pub(super) fn shrink_to(&mut self, capacity: usize) {
+        self.rows.shrink_to(capacity);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -54,15 +54,15 @@ mod tests {
     }
 
     #[test]
-    fn one_floor_for_each_agent_never_lowered_the_oldest_going_first() {
+    fn rollback_guard_keeps_highest_row_of_each_agent_and_evicts_oldest() {
         let mut guard = RollbackGuard::default();
         for (address, seq) in [(1, 5), (2, 5), (1, 7), (1, 6)] {
             guard.insert(row(address, seq));
         }
         assert_eq!(guard.len(), 2);
         assert_eq!(guard.get(&Address::repeat_byte(1)), Some(&row(1, 7)));
-        guard.shrink(1);
-        assert_eq!(guard.get(&Address::repeat_byte(2)), None, "it came before the other was raised");
+        guard.shrink_to(1);
+        assert_eq!(guard.get(&Address::repeat_byte(2)), None, "its row is older than the raised row");
         guard.remove(&Address::repeat_byte(1));
         assert_eq!(guard.len(), 0);
     }

@@ -11,7 +11,7 @@ use crate::testing::core;
 const SOMEBODY: Address = Address::repeat_byte(7);
 
 #[test]
-fn a_lookup_that_finds_nothing_says_so() {
+fn lookup_without_result_raises_lookup_ended() {
     let mut core = core();
     let Core { directory, local, cx, .. } = &mut core;
     assert!(directory.resolve(SOMEBODY, cx));
@@ -28,7 +28,7 @@ fn a_lookup_that_finds_nothing_says_so() {
 }
 
 #[test]
-fn a_record_under_the_key_of_another_agent_is_counted_and_goes_no_further() {
+fn record_under_key_of_another_agent_is_counted_and_dropped() {
     let mut core = core();
     let Core { directory, local, cx, .. } = &mut core;
     local.set_addrs(Vec::new(), cx);
@@ -42,7 +42,7 @@ fn a_record_under_the_key_of_another_agent_is_counted_and_goes_no_further() {
 }
 
 #[test]
-fn an_unknown_agent_may_use_every_generation_and_we_only_ours() {
+fn minimum_generation_is_zero_for_unknown_agent_and_own_for_local_agent() {
     let core = core();
     let Core { directory, local, cx, .. } = &core;
     assert_eq!(directory.minimum_generation(&SOMEBODY, local, cx), 0);

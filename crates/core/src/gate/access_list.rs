@@ -47,8 +47,8 @@ pub struct AccessList(BTreeMap<Subject, AccessRule>);
 
 impl AccessList {
     /// Restores the rules of an earlier process. Drops rules beyond [`MAX_ACCESS_RULES`].
-    pub fn new(kept: impl IntoIterator<Item = (Subject, AccessRule)>) -> Self {
-        AccessList(kept.into_iter().take(MAX_ACCESS_RULES).collect())
+    pub fn new(persisted: impl IntoIterator<Item = (Subject, AccessRule)>) -> Self {
+        AccessList(persisted.into_iter().take(MAX_ACCESS_RULES).collect())
     }
 
     /// Sets or removes a rule. Returns `true` if that changes the list.
@@ -97,12 +97,16 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_the_agent_or_of_the_node_outweighs_what_is_allowed() {
+    fn block_of_agent_or_node_overrides_allow() {
         let (ann, node, other) = (agent(1), PeerId::random(), PeerId::random());
         let mut access_rules = AccessList::default();
         assert_eq!(access_rules.of(&ann, &node), None);
         assert_eq!(access_rules.set(Subject::Agent(ann), Some(AccessRule::Allowed)), Ok(true));
-        assert_eq!(access_rules.set(Subject::Agent(ann), Some(AccessRule::Allowed)), Ok(false), "as it was");
+        assert_eq!(
+            access_rules.set(Subject::Agent(ann), Some(AccessRule::Allowed)),
+            Ok(false),
+            "the rule is the same"
+        );
         assert_eq!(access_rules.of(&ann, &node), Some(AccessRule::Allowed));
         assert_eq!(access_rules.set(Subject::Node(node), Some(AccessRule::Blocked)), Ok(true));
         assert_eq!(access_rules.of(&ann, &node), Some(AccessRule::Blocked));
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_bound_none_is_added_and_those_that_are_there_may_change() {
+    fn full_access_list_rejects_new_subjects_and_changes_existing_rules() {
         let all = (0..MAX_ACCESS_RULES as u16 + 1)
             .map(|number| (Subject::Agent(agent(number)), AccessRule::Allowed));
         let mut access_rules = AccessList::new(all);

@@ -81,7 +81,7 @@ impl AddressScope {
 
     /// Returns a warning for people if no other machine can reach a node that listens on these
     /// addresses, unless the scope is loopback.
-    pub fn lacking(self, listening: &[Multiaddr]) -> Option<String> {
+    pub fn unreachability_warning(self, listening: &[Multiaddr]) -> Option<String> {
         let is_loopback = |addr: &Multiaddr| Self::Loopback.permits(addr);
         if self == Self::Loopback && !listening.is_empty() || !listening.iter().all(is_loopback) {
             return None;
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_that_nobody_named_never_reaches_the_internet() {
+    fn unknown_network_has_private_scope() {
         assert_eq!(AddressScope::of_network("dev"), AddressScope::Loopback);
         assert_eq!(AddressScope::of_network("main"), AddressScope::Public);
         assert_eq!(AddressScope::of_network("mainly"), AddressScope::Private);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scope_permits_its_own_addresses_only() {
+    fn address_scope_permits_only_its_addresses() {
         for (text, permitted) in ADDRS {
             let scopes = [AddressScope::Loopback, AddressScope::Private, AddressScope::Public];
             assert_eq!(scopes.map(|scope| scope.permits(&addr(text))), permitted, "{text}");
@@ -209,12 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_address_is_never_permitted() {
+    fn empty_multiaddr_is_not_permitted() {
         assert!(!AddressScope::Public.permits(&Multiaddr::empty()));
     }
 
     #[test]
-    fn loopback_prefers_tcp_and_takes_quic_if_there_is_nothing_else() {
+    fn loopback_scope_selects_quic_only_without_tcp() {
         let tcp = addr("/ip4/127.0.0.1/tcp/1");
         let quic = addr("/ip4/127.0.0.1/udp/1/quic-v1");
         let both = [quic.clone(), tcp.clone()];
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_is_written_as_it_is_read() {
+    fn address_scope_display_parses_to_same_scope() {
         for scope in [AddressScope::Loopback, AddressScope::Private, AddressScope::Public] {
             assert_eq!(scope.to_string().parse::<AddressScope>().unwrap(), scope);
         }

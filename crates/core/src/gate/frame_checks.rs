@@ -38,7 +38,7 @@ impl Gate {
     ) -> Result<(), FrameRejection> {
         let now = cx.now;
         frame.check_times(now.unix_ms, not_before_ms).map_err(|_| FrameRejection {
-            counter: Counter::FramesUntimely,
+            counter: Counter::FramesClockOutOfRange,
             code: CLOCK_OUT_OF_RANGE,
             provable: false,
         })?;

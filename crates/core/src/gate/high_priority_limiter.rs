@@ -25,7 +25,7 @@ pub struct HighPriorityLimiter {
     limiter: RateLimiter<Address>,
     /// The last demoted line of each author.
     demoted: BTreeMap<Address, u64>,
-    /// The last demoted line of authors that `demoted` has no capacity for.
+    /// The last demoted line of the authors for whom `demoted` has no capacity.
     others_demoted: Option<u64>,
 }
 
@@ -57,8 +57,8 @@ impl HighPriorityLimiter {
             self.demoted.insert(author, line);
             return false;
         }
-        let is_known = self.limiter.knows(&author) || self.demoted.contains_key(&author);
-        if !is_known && self.others_demoted.is_some_and(waits) {
+        let is_tracked = self.limiter.tracks(&author) || self.demoted.contains_key(&author);
+        if !is_tracked && self.others_demoted.is_some_and(waits) {
             self.others_demoted = Some(line);
             return false;
         }
@@ -101,60 +101,63 @@ mod tests {
     const ALICE: Address = Address::repeat_byte(1);
 
     /// Returns how many of `number` messages keep their priority if every line leaves at once.
-    fn admitted(urgent: &mut HighPriorityLimiter, author: Address, number: u64, now: Instant) -> usize {
-        (0..number).filter(|_| urgent.admit(author, false, 1, None, now)).count()
+    fn admitted(limiter: &mut HighPriorityLimiter, author: Address, number: u64, now: Instant) -> usize {
+        (0..number).filter(|_| limiter.admit(author, false, 1, None, now)).count()
     }
 
     #[test]
-    fn a_burst_and_then_so_many_a_second_of_each_author() {
-        let mut urgent = HighPriorityLimiter::default();
-        assert!(urgent.would_admit(&ALICE, false, Instant::ZERO));
-        assert_eq!(admitted(&mut urgent, ALICE, 100, Instant::ZERO), 20);
+    fn author_keeps_high_priority_for_burst_then_rate() {
+        let mut limiter = HighPriorityLimiter::default();
+        assert!(limiter.would_admit(&ALICE, false, Instant::ZERO));
+        assert_eq!(admitted(&mut limiter, ALICE, 100, Instant::ZERO), 20);
         assert!(
-            !urgent.would_admit(&ALICE, false, Instant::ZERO)
-                && urgent.would_admit(&ALICE, true, Instant::ZERO)
+            !limiter.would_admit(&ALICE, false, Instant::ZERO)
+                && limiter.would_admit(&ALICE, true, Instant::ZERO)
         );
-        assert!(urgent.would_admit(&ALICE, false, Instant::after_start(INTERVAL)), "one more each time");
-        assert_eq!(admitted(&mut urgent, Address::repeat_byte(2), 100, Instant::ZERO), 20);
-        assert_eq!(admitted(&mut urgent, ALICE, 100, Instant::from_secs(1)), 5);
-        assert_eq!(admitted(&mut urgent, ALICE, 100, Instant::from_secs(60)), 20);
+        assert!(
+            limiter.would_admit(&ALICE, false, Instant::after_start(INTERVAL)),
+            "one message for each interval"
+        );
+        assert_eq!(admitted(&mut limiter, Address::repeat_byte(2), 100, Instant::ZERO), 20);
+        assert_eq!(admitted(&mut limiter, ALICE, 100, Instant::from_secs(1)), 5);
+        assert_eq!(admitted(&mut limiter, ALICE, 100, Instant::from_secs(60)), 20);
     }
 
     #[test]
-    fn nothing_overtakes_what_went_as_medium() {
-        let mut urgent = HighPriorityLimiter::default();
-        assert_eq!(admitted(&mut urgent, ALICE, 20, Instant::ZERO), 20);
-        assert!(!urgent.admit(ALICE, false, 21, None, Instant::ZERO));
+    fn author_stays_demoted_while_demoted_line_is_queued() {
+        let mut limiter = HighPriorityLimiter::default();
+        assert_eq!(admitted(&mut limiter, ALICE, 20, Instant::ZERO), 20);
+        assert!(!limiter.admit(ALICE, false, 21, None, Instant::ZERO));
         let later = Instant::from_secs(60);
-        assert!(!urgent.admit(ALICE, false, 30, Some(21), later), "its earlier line waits");
-        assert!(!urgent.admit(ALICE, false, 31, Some(22), later), "so does the one after");
-        assert!(urgent.admit(ALICE, false, 40, Some(32), later));
+        assert!(!limiter.admit(ALICE, false, 30, Some(21), later), "the demoted line is queued");
+        assert!(!limiter.admit(ALICE, false, 31, Some(22), later), "the second demoted line is queued");
+        assert!(limiter.admit(ALICE, false, 40, Some(32), later));
     }
 
     #[test]
-    fn whoever_is_trusted_may_be_as_fast_as_they_like_and_overtakes_nothing_of_their_own() {
-        let mut urgent = HighPriorityLimiter::default();
-        assert_eq!(admitted(&mut urgent, ALICE, 30, Instant::ZERO), 20);
-        assert!(!urgent.admit(ALICE, false, 30, Some(21), Instant::ZERO));
-        assert!(!urgent.admit(ALICE, true, 31, Some(30), Instant::ZERO), "their earlier line waits");
-        assert!((32..100).all(|line| urgent.admit(ALICE, true, line, None, Instant::ZERO)));
+    fn trusted_author_has_no_rate_limit_but_waits_for_demoted_line() {
+        let mut limiter = HighPriorityLimiter::default();
+        assert_eq!(admitted(&mut limiter, ALICE, 30, Instant::ZERO), 20);
+        assert!(!limiter.admit(ALICE, false, 30, Some(21), Instant::ZERO));
+        assert!(!limiter.admit(ALICE, true, 31, Some(30), Instant::ZERO), "the demoted line is queued");
+        assert!((32..100).all(|line| limiter.admit(ALICE, true, line, None, Instant::ZERO)));
     }
 
     #[test]
-    fn authors_are_bounded_and_whoever_finds_no_room_is_not_believed() {
-        let mut urgent = HighPriorityLimiter::default();
+    fn author_above_tracking_limit_is_demoted() {
+        let mut limiter = HighPriorityLimiter::default();
         let author = |number: usize| Address::left_padding_from(&number.to_be_bytes());
         for number in 0..MAX_AUTHORS {
-            assert!(urgent.admit(author(number), false, 1, None, Instant::ZERO));
+            assert!(limiter.admit(author(number), false, 1, None, Instant::ZERO));
         }
-        assert!(!urgent.admit(author(MAX_AUTHORS), false, 7, None, Instant::ZERO));
-        assert_eq!(urgent.len(), MAX_AUTHORS);
+        assert!(!limiter.admit(author(MAX_AUTHORS), false, 7, None, Instant::ZERO));
+        assert_eq!(limiter.len(), MAX_AUTHORS);
         let later = Instant::from_secs(1);
-        assert!(!urgent.admit(author(MAX_AUTHORS), false, 8, Some(7), later), "its earlier line waits");
+        assert!(!limiter.admit(author(MAX_AUTHORS), false, 8, Some(7), later), "the demoted line is queued");
         assert!(
-            urgent.admit(author(MAX_AUTHORS), false, 9, Some(9), later),
-            "the others have been forgotten"
+            limiter.admit(author(MAX_AUTHORS), false, 9, Some(9), later),
+            "the limiter dropped idle authors"
         );
-        assert_eq!(urgent.len(), 1);
+        assert_eq!(limiter.len(), 1);
     }
 }

@@ -12,7 +12,7 @@ use crate::gate::access_list::AccessRule;
 use crate::gate::sender::Sender;
 use crate::replies::message_line_bound;
 
-/// A message as the parent reads it, and the size of its payload.
+/// Returns the `message` event of a received message, and the size of its payload.
 pub(crate) fn message_event(
     sender: &mut Sender,
     message: envelope::Message,
@@ -64,9 +64,9 @@ pub(crate) fn message_event(
     Ok((message, bytes))
 }
 
-/// Returns `true` if the fields beside `data` may stand in a line: texts without control characters,
-/// and a time that every JSON reader keeps exact. No clock shows a later time, and the node must not
-/// invent another.
+/// Returns `true` if the fields beside `data` are valid in a line: texts without control
+/// characters, and a time that every JSON reader represents exactly. No clock shows a later time,
+/// and the node does not replace a time.
 fn is_deliverable(message: &envelope::Message) -> bool {
     let texts = [&message.kind, &message.reply_to, &message.conversation];
     message.sent_at_ms <= MAX_EXACT && !texts.into_iter().any(|text| text.contains(char::is_control))

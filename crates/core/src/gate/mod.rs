@@ -53,16 +53,12 @@ impl Gate {
             (
                 "bindings checked",
                 self.binding_cache.len(),
-                binding_cache::MAX_GOOD_BINDINGS + binding_cache::MAX_BAD_BINDINGS,
+                binding_cache::MAX_VALID_BINDINGS + binding_cache::MAX_INVALID_BINDINGS,
             ),
             ("access rules", self.access_list.len(), access_list::MAX_ACCESS_RULES),
             ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),
-            (
-                "keys whose earlier processes are forgotten",
-                self.replay.outlived(),
-                envelope::replay::MAX_OUTLIVED,
-            ),
-            ("pending verifications", self.pending_verification.number(), pending_verification::MAX_PARKED),
+            ("node keys with evicted replay windows", self.replay.outlived(), envelope::replay::MAX_OUTLIVED),
+            ("pending verifications", self.pending_verification.len(), pending_verification::MAX_PENDING),
             (
                 "authors of high-priority messages",
                 self.high_priority_limiter.len(),

@@ -19,11 +19,11 @@ use crate::signal::Signal;
 
 /// Largest number of records and frames that wait for the crypto pool: our choice, some
 /// milliseconds of a busy network.
-pub(crate) const MAX_PARKED: usize = 1024;
+pub(crate) const MAX_PENDING: usize = 1024;
 /// Largest total size of these records and frames, in bytes: eight of the largest frames.
-pub(crate) const MAX_PARKED_BYTES: usize = 8 << 20;
-/// Both limits.
-pub(crate) const PARKED: Limit = Limit { count: MAX_PARKED, bytes: MAX_PARKED_BYTES };
+pub(crate) const MAX_PENDING_BYTES: usize = 8 << 20;
+/// Both limits of [`PendingVerifications`].
+pub(crate) const PENDING_LIMIT: Limit = Limit { count: MAX_PENDING, bytes: MAX_PENDING_BYTES };
 /// Time after which a sender should try again when the crypto pool is full, in ms: our choice, long
 /// enough for the pool to drain its queue.
 pub(crate) const BUSY_MS: u64 = 500;
@@ -46,18 +46,18 @@ pub(crate) enum RecordSource {
 pub(crate) struct OfferedRecord {
     /// The encoded record.
     pub(crate) bytes: Bytes,
-    /// Where it came from.
+    /// The source of the record.
     pub(crate) source: RecordSource,
-    /// The agent whose record the node asked for, if it asked.
+    /// The agent whose record the node requested, if the node requested one.
     pub(crate) expected_address: Option<Address>,
 }
 
 /// A gossip message that is not checked yet.
 #[derive(Clone, Debug)]
 pub(crate) struct GossipMessage {
-    /// Waits for a verdict.
+    /// The token of the verdict.
     pub(crate) token: Token,
-    /// The peer that forwarded it.
+    /// The peer that forwarded the message.
     pub(crate) from: PeerId,
     /// The topic, without the network's prefix.
     pub(crate) topic: String,
@@ -68,9 +68,9 @@ pub(crate) struct GossipMessage {
 /// A frame of direct mail that is not checked yet.
 #[derive(Clone, Debug)]
 pub(crate) struct MailRequest {
-    /// Waits for the response.
+    /// The token of the response.
     pub(crate) token: Token,
-    /// The peer that sent it.
+    /// The peer that sent the frame.
     pub(crate) peer: PeerId,
     /// An encoded frame.
     pub(crate) frame: Bytes,
@@ -98,22 +98,23 @@ impl Pending {
 #[derive(Debug, Default)]
 pub(crate) struct PendingVerifications {
     waiting: BTreeMap<BindingHash, Vec<Pending>>,
-    held: Budget,
+    budget: Budget,
 }
 
 impl PendingVerifications {
-    pub(crate) fn number(&self) -> usize {
-        self.held.count()
+    /// Returns the number of objects.
+    pub(crate) fn len(&self) -> usize {
+        self.budget.count()
     }
 
-    /// Queues an object until the binding is checked. Returns `true` if it is the first that waits
-    /// for this binding, and the object itself if there is no capacity.
+    /// Queues an object until the binding is checked. Returns `true` for the first object that
+    /// waits for this binding. Returns the object as error if there is no capacity.
     pub(crate) fn push(&mut self, binding: BindingHash, pending: Pending) -> Result<bool, Box<Pending>> {
         let bytes = pending.bytes();
-        if !self.held.fits(bytes, PARKED) {
+        if !self.budget.fits(bytes, PENDING_LIMIT) {
             return Err(Box::new(pending));
         }
-        self.held.add(bytes);
+        self.budget.add(bytes);
         let waiting = self.waiting.entry(binding).or_default();
         waiting.push(pending);
         Ok(waiting.len() == 1)
@@ -122,26 +123,27 @@ impl PendingVerifications {
     /// Removes the objects that wait for this binding, oldest first.
     pub(crate) fn remove(&mut self, binding: &BindingHash) -> Vec<Pending> {
         let ready = self.waiting.remove(binding).unwrap_or_default();
-        self.held -= ready.iter().map(Pending::bytes).collect();
+        self.budget -= ready.iter().map(Pending::bytes).collect();
         ready
     }
 }
 
 impl Gate {
-    /// Returns the validity of a binding's signature. Returns `None` if the check has yet to run;
-    /// the object from `park` is then processed again after the check.
+    /// Returns `true` if the signature of a binding is valid. Returns `None` if the crypto pool has
+    /// not checked the signature yet; the node then processes the object from `defer` again after
+    /// the check.
     pub(crate) fn check_binding(
         &mut self,
         binding: &SignedBinding,
-        park: impl FnOnce() -> Pending,
+        defer: impl FnOnce() -> Pending,
         cx: &mut Cx,
     ) -> Option<bool> {
         let hash = binding.hash();
         if let Some(known) = self.binding_cache.get(&hash) {
             return Some(known);
         }
-        match self.pending_verification.push(hash, park()) {
-            Err(pending) => drop_parked(*pending, cx),
+        match self.pending_verification.push(hash, defer()) {
+            Err(pending) => drop_pending(*pending, cx),
             Ok(true) => {
                 let task = CryptoTask::CheckBinding(Box::new(binding.clone()));
                 cx.effects.push_back(Effect::Crypto(task));
@@ -151,15 +153,15 @@ impl Gate {
         None
     }
 
-    /// Handles the outcome of a check of a binding: everything that waited for it is processed
-    /// again. `valid` is `None` if the crypto pool was full.
+    /// Handles the outcome of a check of a binding: processes the objects that waited for the
+    /// outcome again. `valid` is `None` if the crypto pool was full.
     pub(crate) fn on_binding_checked(&mut self, hash: BindingHash, valid: Option<bool>, cx: &mut Cx) {
         if let Some(valid) = valid {
-            self.binding_cache.remember(hash, valid);
+            self.binding_cache.insert(hash, valid);
         }
         for pending in self.pending_verification.remove(&hash) {
             match pending {
-                pending if valid.is_none() => drop_parked(pending, cx),
+                pending if valid.is_none() => drop_pending(pending, cx),
                 Pending::Record(record) => cx.signal(Signal::RecordReceived(record)),
                 Pending::Gossip(message) => cx.signal(Signal::GossipReceived(message)),
                 Pending::Mail(request) => cx.signal(Signal::MailReceived(request)),
@@ -168,14 +170,14 @@ impl Gate {
     }
 }
 
-/// Drops an object for which there is no capacity. The sender is not penalised; a sender of
-/// direct mail is asked to try again later.
-fn drop_parked(parked: Pending, cx: &mut Cx) {
+/// Drops an object for which there is no capacity. The node does not penalise the sender, and
+/// answers `BUSY` to a sender of direct mail.
+fn drop_pending(pending: Pending, cx: &mut Cx) {
     cx.stats.count(Counter::CryptoPoolFull);
-    match parked {
+    match pending {
         Pending::Record(OfferedRecord { source: RecordSource::Announcement(token), .. })
         | Pending::Gossip(GossipMessage { token, .. }) => {
-            cx.network(NetworkCommand::Judge { token, verdict: Verdict::Ignore });
+            cx.network(NetworkCommand::ReportValidation { token, verdict: Verdict::Ignore });
         }
         Pending::Record(_) => {}
         Pending::Mail(MailRequest { token, .. }) => {

@@ -21,27 +21,27 @@ pub struct Quota {
 #[derive(Debug)]
 pub struct RateLimiter<K> {
     quota: Quota,
-    /// Time at which the full burst of a key is available again (the theoretical arrival time of
-    /// the algorithm).
-    earned_at: BTreeMap<K, Instant>,
+    /// The theoretical arrival time of each key: the time at which the full burst is available
+    /// again.
+    tat: BTreeMap<K, Instant>,
 }
 
 impl<K: Ord> RateLimiter<K> {
     /// Creates a limiter that tracks no key.
     pub fn new(quota: Quota) -> Self {
-        RateLimiter { quota, earned_at: BTreeMap::new() }
+        RateLimiter { quota, tat: BTreeMap::new() }
     }
 
     /// Returns `true` if one more event of `key` is within its quota, and counts the event.
     pub fn admit(&mut self, key: K, now: Instant) -> bool {
-        if !self.make_room(&key, now) {
+        if !self.reserve_key(&key, now) {
             return false;
         }
-        let earned_at = self.earned_at.entry(key).or_default();
-        let next = (*earned_at).max(now) + self.quota.interval;
+        let tat = self.tat.entry(key).or_default();
+        let next = (*tat).max(now) + self.quota.interval;
         let is_admitted = next <= now + self.quota.interval * self.quota.burst;
         if is_admitted {
-            *earned_at = next;
+            *tat = next;
         }
         is_admitted
     }
@@ -49,39 +49,37 @@ impl<K: Ord> RateLimiter<K> {
     /// Returns `true` if [`RateLimiter::admit`] would, without counting an event.
     pub fn would_admit(&self, key: &K, now: Instant) -> bool {
         let latest = now + self.quota.interval * (self.quota.burst - 1);
-        match self.earned_at.get(key) {
-            Some(earned_at) => *earned_at <= latest,
-            None => {
-                self.earned_at.len() < self.quota.max_keys || self.earned_at.values().any(|at| *at <= now)
-            }
+        match self.tat.get(key) {
+            Some(tat) => *tat <= latest,
+            None => self.tat.len() < self.quota.max_keys || self.tat.values().any(|at| *at <= now),
         }
     }
 
-    /// Drops keys whose full burst is available again, if that is needed to track `key`. Returns
-    /// `true` if the limiter can track `key`.
-    pub fn make_room(&mut self, key: &K, now: Instant) -> bool {
-        if self.earned_at.contains_key(key) {
+    /// Returns `true` if the limiter can track `key`. At the limit, first drops the keys whose full
+    /// burst is available again.
+    pub fn reserve_key(&mut self, key: &K, now: Instant) -> bool {
+        if self.tat.contains_key(key) {
             return true;
         }
-        if self.earned_at.len() >= self.quota.max_keys {
-            self.earned_at.retain(|_, earned_at| *earned_at > now);
+        if self.tat.len() >= self.quota.max_keys {
+            self.tat.retain(|_, tat| *tat > now);
         }
-        self.earned_at.len() < self.quota.max_keys
+        self.tat.len() < self.quota.max_keys
     }
 
     /// Returns `true` if the limiter tracks `key`.
-    pub fn knows(&self, key: &K) -> bool {
-        self.earned_at.contains_key(key)
+    pub fn tracks(&self, key: &K) -> bool {
+        self.tat.contains_key(key)
     }
 
     /// Returns the number of keys that the limiter tracks.
     pub fn len(&self) -> usize {
-        self.earned_at.len()
+        self.tat.len()
     }
 
     /// Returns `true` if the limiter tracks no key.
     pub fn is_empty(&self) -> bool {
-        self.earned_at.is_empty()
+        self.tat.is_empty()
     }
 }
 
@@ -94,17 +92,17 @@ mod tests {
     const QUOTA: Quota = Quota { burst: 3, interval: Duration::from_secs(1), max_keys: 2 };
 
     #[test]
-    fn a_key_may_do_a_burst_and_then_one_event_in_each_interval() {
+    fn rate_limiter_admits_burst_then_one_event_per_interval() {
         let mut limiter = RateLimiter::new(QUOTA);
         let now = Instant::from_secs(100);
         assert_eq!((0..10).filter(|_| limiter.admit(1, now)).count(), 3);
         assert!(!limiter.would_admit(&1, now) && limiter.would_admit(&1, now + QUOTA.interval));
         assert_eq!((0..10).filter(|_| limiter.admit(1, now + 2 * QUOTA.interval)).count(), 2);
-        assert!(limiter.admit(2, now), "another key has a quota of its own");
+        assert!(limiter.admit(2, now), "each key has its own quota");
     }
 
     #[test]
-    fn a_key_that_finds_no_room_is_refused_until_another_has_earned_all_back() {
+    fn new_key_is_rejected_at_limit_until_another_key_is_idle() {
         let mut limiter = RateLimiter::new(QUOTA);
         assert!(limiter.admit(1, Instant::ZERO) && limiter.admit(2, Instant::ZERO));
         assert!(!limiter.would_admit(&3, Instant::ZERO) && !limiter.admit(3, Instant::ZERO));
@@ -117,7 +115,7 @@ mod tests {
     proptest! {
         /// Compares the limiter with a naive model: a token bucket for each key.
         #[test]
-        fn a_limiter_is_a_bucket_of_tokens(steps in proptest::collection::vec(0..2_500_u64, 1..60)) {
+        fn rate_limiter_equals_token_bucket_model(steps in proptest::collection::vec(0..2_500_u64, 1..60)) {
             let mut limiter = RateLimiter::new(QUOTA);
             let (mut now, mut tokens) = (Instant::ZERO, 3_000_u64);
             for step in steps {

@@ -15,17 +15,17 @@ pub(crate) struct Sender {
     pub(crate) peer_text: String,
     pub(crate) node_key: NodePublicKey,
     pub(crate) rule: Option<AccessRule>,
-    /// The last stream for which a prefix was computed, with the prefix. The messages of a frame
-    /// belong to few streams.
-    named: Option<(StreamId, MessageIdPrefix)>,
+    /// The stream of the last computed prefix, with the prefix. The messages of a frame belong to
+    /// few streams.
+    last_prefix: Option<(StreamId, MessageIdPrefix)>,
 }
 
 impl Sender {
     /// Returns the id of a message of this sender.
     pub(crate) fn message_id(&mut self, stream: StreamId, seq: u64) -> String {
-        let known = self.named.filter(|(last, _)| *last == stream);
+        let known = self.last_prefix.filter(|(last, _)| *last == stream);
         let (_, name) =
-            *self.named.insert(known.unwrap_or_else(|| (stream, message_name(&self.address, &stream))));
+            *self.last_prefix.insert(known.unwrap_or_else(|| (stream, message_name(&self.address, &stream))));
         message_id(&name, seq)
     }
 }
@@ -39,7 +39,7 @@ impl Gate {
             peer_text: binding.peer_id.to_string(),
             node_key: binding.node_key,
             rule: self.access_list.of(&binding.account, &binding.peer_id),
-            named: None,
+            last_prefix: None,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::peers::Peers;
 
 /// Longest wait of a broadcast for a subscriber, unless its `ttlMs` is shorter. Our choice: as long
 /// as a node needs to join the network.
-const TOPIC_HOLD: Duration = Duration::from_secs(10);
+const SUBSCRIBER_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Gossip {
     pub(crate) fn admit_broadcast(
@@ -24,8 +24,8 @@ impl Gossip {
     ) -> Result<(), Box<NoRoom>> {
         let now = cx.now;
         let command = draft.command.clone();
-        let give_up = draft.expires.min(now.mono + TOPIC_HOLD);
-        let message_id = self.broadcasts.accept(topic, draft, give_up)?;
+        let deadline = draft.expires.min(now.mono + SUBSCRIBER_TIMEOUT);
+        let message_id = self.broadcasts.accept(topic, draft, deadline)?;
         let number = peers.subscribers(topic);
         if number == 0 {
             peers.connect_soon(cx);

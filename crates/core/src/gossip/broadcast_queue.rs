@@ -31,10 +31,10 @@ const NO_PEERS_BACKOFF: Duration = Duration::from_millis(250);
 /// Time after the first broadcast for which a topic waits for known subscribers that are not
 /// connected yet. Our choice: on a healthy network a dial and the announcement of subscriptions
 /// take less, and only broadcasts right after a start or a `subscribe` wait.
-const GATHER: Duration = Duration::from_secs(1);
+const SUBSCRIBER_WAIT: Duration = Duration::from_secs(1);
 /// Interval between two checks for missing subscribers: our choice. A new subscription ends the
 /// wait at once.
-const GATHER_PAUSE: Duration = Duration::from_millis(50);
+const SUBSCRIBER_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// Largest payload of a frame, in bytes: 64 KiB less binding, signature and other fields of the
 /// frame. A larger message travels alone.
 const TOPIC_BATCH_BYTES: usize = 60 << 10;
@@ -46,7 +46,7 @@ pub struct Broadcast {
     stream: Bytes,
     seq: u64,
     pub(crate) draft: OutgoingMessage,
-    give_up: Instant,
+    deadline: Instant,
     /// Message id, unique in the network.
     pub message_id: String,
 }
@@ -60,50 +60,52 @@ impl Weigh for Broadcast {
 #[derive(Debug)]
 struct Topic {
     /// Streams by priority, for the ids and sequence numbers only.
-    streams: [Numbers; 3],
+    streams: [SequenceCounter; 3],
     queue: BudgetedQueue<Broadcast>,
     in_flight: Option<(Token, Vec<Broadcast>)>,
-    /// Earliest deadline of the queued broadcasts.
-    earliest: Instant,
+    /// Earliest deadline of all queued broadcasts.
+    next_expiry: Instant,
     /// Time of the next attempt, after a publication that reached no subscriber.
     not_before: Instant,
     /// Time until which the topic waits for missing subscribers. `None` before the first broadcast
     /// was ready to leave.
-    gathers_until: Option<Instant>,
+    subscribers_awaited_until: Option<Instant>,
 }
 
 impl Topic {
     fn new(origin: &StreamNamespace, incarnation: u64, name: &str) -> Self {
         Topic {
-            streams: Numbers::new(origin, incarnation, name),
+            streams: SequenceCounter::new(origin, incarnation, name),
             queue: BudgetedQueue::default(),
             in_flight: None,
-            earliest: Instant::MAX,
+            next_expiry: Instant::MAX,
             not_before: Instant::ZERO,
-            gathers_until: None,
+            subscribers_awaited_until: None,
         }
     }
 
-    fn find_earliest(&mut self) {
-        let give_ups = self.queue.iter().map(|broadcast| broadcast.give_up);
-        self.earliest = give_ups.min().unwrap_or(Instant::MAX);
+    /// Computes the earliest deadline again.
+    fn update_deadline(&mut self) {
+        let deadlines = self.queue.iter().map(|broadcast| broadcast.deadline);
+        self.next_expiry = deadlines.min().unwrap_or(Instant::MAX);
     }
 }
 
+/// The stream of a topic and priority, and the next sequence number in it.
 #[derive(Debug)]
-struct Numbers {
+struct SequenceCounter {
     stream: Bytes,
-    name: MessageIdPrefix,
+    prefix: MessageIdPrefix,
     next: u64,
 }
 
-impl Numbers {
+impl SequenceCounter {
     /// Creates the streams of a topic, one for each priority.
-    fn new(origin: &StreamNamespace, incarnation: u64, topic: &str) -> [Numbers; 3] {
+    fn new(origin: &StreamNamespace, incarnation: u64, topic: &str) -> [SequenceCounter; 3] {
         [Priority::Low, Priority::Medium, Priority::High].map(|priority| {
             let stream = origin.stream(b"topic", incarnation, topic.as_bytes(), priority);
-            let name = message_name(&origin.account, &stream);
-            Numbers { stream: Bytes::copy_from_slice(&stream), name, next: 1 }
+            let prefix = message_name(&origin.account, &stream);
+            SequenceCounter { stream: Bytes::copy_from_slice(&stream), prefix, next: 1 }
         })
     }
 }
@@ -115,16 +117,16 @@ pub struct BroadcastQueue {
     topics: BTreeMap<String, Topic>,
     incarnation: u64,
     /// The topic of the last frame.
-    served: String,
+    last_served: String,
 }
 
 impl BroadcastQueue {
     /// Creates an empty queue.
     pub fn new(origin: StreamNamespace) -> Self {
-        BroadcastQueue { origin, topics: BTreeMap::new(), incarnation: 0, served: String::new() }
+        BroadcastQueue { origin, topics: BTreeMap::new(), incarnation: 0, last_served: String::new() }
     }
 
-    /// Queues a broadcast, which expires at `give_up` if the topic has no subscribers by then.
+    /// Queues a broadcast, which expires at `deadline` if the topic has no subscribers by then.
     /// Returns its message id.
     ///
     /// # Errors
@@ -133,19 +135,19 @@ impl BroadcastQueue {
         &mut self,
         name: &str,
         draft: OutgoingMessage,
-        give_up: Instant,
+        deadline: Instant,
     ) -> Result<String, Box<NoRoom>> {
         if let Some(wait) = self.wait_for(name, &draft) {
             return Err(Box::new(NoRoom { draft, wait }));
         }
         let topic = self.open(name);
-        let numbers = &mut topic.streams[draft.priority as usize];
-        let seq = numbers.next;
-        numbers.next += 1;
-        let message_id = message_id(&numbers.name, seq);
-        let stream = numbers.stream.clone();
-        topic.earliest = topic.earliest.min(give_up);
-        topic.queue.push(Broadcast { stream, seq, draft, give_up, message_id: message_id.clone() });
+        let counter = &mut topic.streams[draft.priority as usize];
+        let seq = counter.next;
+        counter.next += 1;
+        let message_id = message_id(&counter.prefix, seq);
+        let stream = counter.stream.clone();
+        topic.next_expiry = topic.next_expiry.min(deadline);
+        topic.queue.push(Broadcast { stream, seq, draft, deadline, message_id: message_id.clone() });
         Ok(message_id)
     }
 
@@ -178,38 +180,38 @@ impl BroadcastQueue {
         self.origin = origin;
         for (name, topic) in &mut self.topics {
             self.incarnation += 1;
-            topic.streams = Numbers::new(&self.origin, self.incarnation, name);
+            topic.streams = SequenceCounter::new(&self.origin, self.incarnation, name);
         }
     }
 
     /// Returns the topics with broadcasts that may leave, and the earliest time of each. The order
-    /// starts after the last served topic, so that each topic gets its turn.
+    /// starts after the last served topic, so that all topics are served in rotation.
     pub fn topics_with_work(&self) -> Vec<(String, Instant)> {
         let ready = |(_, topic): &(&String, &Topic)| !topic.queue.is_empty() && topic.in_flight.is_none();
-        let after = (Bound::Excluded(&self.served), Bound::Unbounded);
-        let up_to = (Bound::Unbounded, Bound::Included(&self.served));
-        let in_turn = self.topics.range::<String, _>(after).chain(self.topics.range::<String, _>(up_to));
-        in_turn.filter(ready).map(|(name, topic)| (name.clone(), topic.not_before)).collect()
+        let after = (Bound::Excluded(&self.last_served), Bound::Unbounded);
+        let up_to = (Bound::Unbounded, Bound::Included(&self.last_served));
+        let in_rotation = self.topics.range::<String, _>(after).chain(self.topics.range::<String, _>(up_to));
+        in_rotation.filter(ready).map(|(name, topic)| (name.clone(), topic.not_before)).collect()
     }
 
     /// Returns `true` if the broadcasts of a topic may still wait for known subscribers that are
     /// not connected.
-    pub fn may_gather(&mut self, name: &str, now: Instant) -> bool {
+    pub fn may_await_subscribers(&mut self, name: &str, now: Instant) -> bool {
         let Some(topic) = self.topics.get_mut(name) else { return false };
-        let until = *topic.gathers_until.get_or_insert(now + GATHER);
+        let until = *topic.subscribers_awaited_until.get_or_insert(now + SUBSCRIBER_WAIT);
         // No broadcast expires because of this wait.
-        now < until && now + GATHER_PAUSE < topic.earliest
+        now < until && now + SUBSCRIBER_CHECK_INTERVAL < topic.next_expiry
     }
 
     /// Delays the broadcasts of a topic, to wait for missing subscribers.
-    pub fn gather(&mut self, name: &str, now: Instant) {
+    pub fn await_subscribers(&mut self, name: &str, now: Instant) {
         if let Some(topic) = self.topics.get_mut(name) {
-            topic.not_before = now + GATHER_PAUSE;
+            topic.not_before = now + SUBSCRIBER_CHECK_INTERVAL;
         }
     }
 
-    /// Ends the delay of a topic, because a subscriber connected.
-    pub fn heard(&mut self, name: &str) {
+    /// Ends the delay of a topic, because a peer subscribed to the topic.
+    pub fn on_subscriber(&mut self, name: &str) {
         if let Some(topic) = self.topics.get_mut(name) {
             topic.not_before = Instant::ZERO;
         }
@@ -240,11 +242,12 @@ impl BroadcastQueue {
             return None;
         }
         topic.in_flight = Some((token, flight));
-        self.served = name.to_owned();
+        self.last_served = name.to_owned();
         Some(batch)
     }
 
-    /// Handles the outcome of a publication. Returns the broadcasts that failed for good.
+    /// Handles the outcome of a publication. Returns the broadcasts that the node does not send
+    /// again.
     pub fn published(&mut self, token: Token, outcome: PublishOutcome, now: Instant) -> Vec<Broadcast> {
         let in_flight =
             |topic: &&mut Topic| topic.in_flight.as_ref().is_some_and(|(flight, _)| *flight == token);
@@ -256,7 +259,7 @@ impl BroadcastQueue {
             PublishOutcome::NoPeers => {
                 topic.not_before = now + NO_PEERS_BACKOFF;
                 flight.into_iter().rev().for_each(|broadcast| topic.queue.push_first(broadcast));
-                topic.find_earliest();
+                topic.update_deadline();
                 Vec::new()
             }
         }
@@ -266,22 +269,22 @@ impl BroadcastQueue {
     pub fn expired(&mut self, now: Instant) -> Vec<Broadcast> {
         let mut expired = Vec::new();
         for topic in self.topics.values_mut() {
-            if topic.earliest > now {
+            if topic.next_expiry > now {
                 continue;
             }
             // High-priority broadcasts may precede older ones, so the whole queue is searched.
-            expired.extend(topic.queue.remove_where(|broadcast| broadcast.give_up <= now));
-            topic.find_earliest();
+            expired.extend(topic.queue.remove_where(|broadcast| broadcast.deadline <= now));
+            topic.update_deadline();
         }
         expired
     }
 
-    /// Removes and returns the queued broadcasts for which `dead` returns `true`.
-    pub fn remove_where(&mut self, dead: impl Fn(&Broadcast) -> bool) -> Vec<Broadcast> {
+    /// Removes and returns the queued broadcasts for which `should_remove` returns `true`.
+    pub fn remove_where(&mut self, should_remove: impl Fn(&Broadcast) -> bool) -> Vec<Broadcast> {
         let mut out = Vec::new();
         for topic in self.topics.values_mut() {
-            out.extend(topic.queue.remove_where(&dead));
-            topic.find_earliest();
+            out.extend(topic.queue.remove_where(&should_remove));
+            topic.update_deadline();
         }
         out
     }
@@ -299,7 +302,7 @@ impl BroadcastQueue {
     /// Returns the time at which the next broadcast expires.
     pub fn next_deadline(&self) -> Option<Instant> {
         let waiting = self.topics.values().filter(|topic| !topic.queue.is_empty());
-        waiting.map(|topic| topic.earliest).min()
+        waiting.map(|topic| topic.next_expiry).min()
     }
 
     /// Returns the number of topics with broadcasts or used streams.
@@ -308,7 +311,7 @@ impl BroadcastQueue {
     }
 
     /// Returns the number of queued broadcasts.
-    pub fn held(&self) -> usize {
+    pub fn queued(&self) -> usize {
         self.topics.values().map(|topic| topic.queue.len()).sum()
     }
 

@@ -1,4 +1,4 @@
-//! Broadcasts on their way out.
+//! Sending of broadcasts.
 
 use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode, Route};
 use p2p_node_wire::envelope::{Payload, Scope};
@@ -27,18 +27,19 @@ impl Gossip {
             if now.mono < not_before {
                 continue;
             }
-            if self.broadcasts.may_gather(&topic, now.mono) && peers.misses_subscribers(&topic, directory, cx)
+            if self.broadcasts.may_await_subscribers(&topic, now.mono)
+                && peers.lacks_subscribers(&topic, directory, cx)
             {
-                cx.stats.count(Counter::BroadcastsHeldForSubscribers);
-                self.broadcasts.gather(&topic, now.mono);
+                cx.stats.count(Counter::BroadcastsDelayedForSubscribers);
+                self.broadcasts.await_subscribers(&topic, now.mono);
                 peers.connect_soon(cx);
                 continue;
             }
             let token = cx.token();
             let Some(batch) = self.broadcasts.next_frame(&topic, token, now.mono) else { continue };
             let data = cx.signed_frame(Scope::Topic(topic.clone()), Payload::Plain(batch));
-            self.pacer.take(data.len(), now.mono);
-            self.budget.take(data.len(), now.mono);
+            self.pacer.record(data.len(), now.mono);
+            self.budget.record(data.len(), now.mono);
             cx.stats.count(Counter::BroadcastFramesSent);
             cx.network(NetworkCommand::Publish { token, topic, data });
         }
@@ -70,7 +71,7 @@ impl Gossip {
     }
 }
 
-/// Reports a broadcast that reached no subscriber, or was given up.
+/// Reports a broadcast that expired, failed or was cancelled.
 pub(crate) fn report_broadcast_failed(
     broadcast: Broadcast,
     state: DeliveryState,

@@ -68,17 +68,17 @@ impl Gossip {
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [
             (
-                "bytes of gossip passed on lately",
+                "bytes of recent gossip",
                 self.budget.bytes(),
-                gossip_budget::KEPT_BYTES
+                gossip_budget::MAX_RETAINED_BYTES
                     + gossip_budget::RESERVED_BYTES
-                    + pacer::FASTEST as usize * (gossip_budget::KEPT_SECS as usize + 1),
+                    + pacer::FASTEST as usize * (gossip_budget::RETENTION_SECS as usize + 1),
             ),
-            ("topics subscribed to", self.subscribed.len(), MAX_SUBSCRIPTIONS),
+            ("subscribed topics", self.subscribed.len(), MAX_SUBSCRIPTIONS),
             ("topics with broadcasts", self.broadcasts.len(), broadcast_queue::MAX_TOPICS),
             (
-                "broadcasts held",
-                self.broadcasts.held(),
+                "queued broadcasts",
+                self.broadcasts.queued(),
                 broadcast_queue::MAX_TOPICS * broadcast_queue::TOPIC_QUEUE_MESSAGES,
             ),
         ]

@@ -19,11 +19,11 @@ use crate::local::Local;
 use crate::peers::Peers;
 use crate::replies::client::Client;
 use crate::signal::Signal;
-use crate::topics::is_reserved;
+use crate::topics::is_node_topic;
 use crate::topics::{ANNOUNCEMENTS, MESSAGES};
 
 impl Gossip {
-    /// Handles a gossip message: gives its verdict, unless it waits for the crypto pool.
+    /// Handles a gossip message. Reports the verdict, unless the message waits for the crypto pool.
     pub(crate) fn on_gossip(
         &mut self,
         message: GossipMessage,
@@ -35,11 +35,11 @@ impl Gossip {
     ) {
         let now = cx.now;
         let (token, size) = (message.token, message.data.len());
-        if !self.budget.has_room(size, is_reserved(&message.topic), now.mono) {
-            cx.stats.count(Counter::GossipShed);
-            return cx.network(NetworkCommand::Judge { token, verdict: Verdict::Ignore });
+        if !self.budget.has_room(size, is_node_topic(&message.topic), now.mono) {
+            cx.stats.count(Counter::GossipDropped);
+            return cx.network(NetworkCommand::ReportValidation { token, verdict: Verdict::Ignore });
         }
-        self.budget.take(size, now.mono);
+        self.budget.record(size, now.mono);
         if message.topic == ANNOUNCEMENTS {
             return cx.signal(Signal::RecordReceived(OfferedRecord {
                 bytes: message.data,
@@ -47,15 +47,15 @@ impl Gossip {
                 expected_address: None,
             }));
         }
-        if let Some(verdict) = self.judge_frame(message, local, gate, directory, peers, cx) {
-            cx.network(NetworkCommand::Judge { token, verdict });
+        if let Some(verdict) = self.validate_frame(message, local, gate, directory, peers, cx) {
+            cx.network(NetworkCommand::ReportValidation { token, verdict });
         }
     }
 
     /// Returns the verdict, or `None` if the frame waits for the crypto pool, or goes to the mail
-    /// component first. The node forwards
-    /// every authentic frame; its own rules for content and senders only affect local delivery.
-    fn judge_frame(
+    /// component first. The node forwards every authentic frame. Its rules for content and senders
+    /// affect only local delivery.
+    fn validate_frame(
         &mut self,
         message: GossipMessage,
         local: &mut Local,
@@ -69,19 +69,19 @@ impl Gossip {
         let frame = match Frame::decode(message.data.clone(), MAX_GOSSIP_FRAME_BYTES) {
             Ok(frame) => frame,
             Err(error) if error.is_of_later_version() => {
-                return Some(refuse_frame(LATER_FRAMES, Verdict::Ignore, cx));
+                return Some(reject_frame(LATER_FRAMES, Verdict::Ignore, cx));
             }
-            Err(_) => return Some(refuse_frame(Counter::FramesMalformed, Verdict::Reject, cx)),
+            Err(_) => return Some(reject_frame(Counter::FramesMalformed, Verdict::Reject, cx)),
         };
         let networks = [&frame.body.network, &frame.binding.binding.network];
         if !is_in_scope(&frame, topic) || networks != [&cx.identity.network; 2] {
-            return Some(refuse_frame(Counter::FramesOutOfScope, Verdict::Reject, cx));
+            return Some(reject_frame(Counter::FramesOutOfScope, Verdict::Reject, cx));
         }
         if frame.binding.binding.node_key == cx.identity.node_key.public() {
             if cx.frame_numbers.is_ahead(&frame) && frame.is_authentic() {
                 cx.signal(Signal::CountersReused);
             }
-            return Some(refuse_frame(Counter::FramesOfOurs, Verdict::Ignore, cx));
+            return Some(reject_frame(Counter::FramesOfOurs, Verdict::Ignore, cx));
         }
         if let Err(refusal) = gate.check_frame(
             &frame,
@@ -93,21 +93,22 @@ impl Gossip {
                 local.compare_clocks(&from, &frame, false, peers.is_connected(&from), cx);
             }
             let verdict = if refusal.provable { Verdict::Reject } else { Verdict::Ignore };
-            return Some(refuse_frame(refusal.counter, verdict, cx));
+            return Some(reject_frame(refusal.counter, verdict, cx));
         }
         local.compare_clocks(&from, &frame, true, peers.is_connected(&from), cx);
         match gate.check_binding(&frame.binding, || Pending::Gossip(message), cx) {
             None => return None,
-            Some(false) => return Some(refuse_frame(Counter::FramesUnbound, Verdict::Reject, cx)),
+            Some(false) => return Some(reject_frame(Counter::FramesBindingForged, Verdict::Reject, cx)),
             Some(true) => {}
         }
         if gate.commit_replay(&frame, cx).is_some() {
-            return Some(refuse_frame(Counter::FramesReplayed, Verdict::Ignore, cx));
+            return Some(reject_frame(Counter::FramesReplayed, Verdict::Ignore, cx));
         }
         self.accept_frame(token, frame, topic, gate, cx)
     }
 
-    /// Handles a frame that passed all checks. Returns `None` if it goes to the mail component first.
+    /// Handles a frame that passed all checks. Returns `None` if the frame goes to the mail
+    /// component first.
     fn accept_frame(
         &mut self,
         token: Token,
@@ -149,8 +150,8 @@ impl Gossip {
             match message_event(&mut sender, message.clone(), Some(topic), Route::Gossip, cx) {
                 Ok((message, bytes)) => {
                     cx.stats.count(Counter::BroadcastsReceived);
-                    let class = gate.effective_priority(sender.address, &message, cx);
-                    cx.emit_broadcast(class, message, bytes);
+                    let priority = gate.effective_priority(sender.address, &message, cx);
+                    cx.emit_broadcast(priority, message, bytes);
                 }
                 Err(code) => {
                     cx.stats.count(Counter::BroadcastsRefused);
@@ -164,12 +165,13 @@ impl Gossip {
     }
 }
 
-fn refuse_frame(counter: Counter, verdict: Verdict, cx: &mut Cx) -> Verdict {
+/// Counts a rejected frame and returns the verdict.
+fn reject_frame(counter: Counter, verdict: Verdict, cx: &mut Cx) -> Verdict {
     cx.stats.count(counter);
     verdict
 }
 
-/// Returns `true` if the frame says that it is for this topic. Acks name a node instead of a topic.
+/// Returns `true` if the scope of the frame is this topic. Acks name a node instead of a topic.
 fn is_in_scope(frame: &Frame, topic: &str) -> bool {
     match &frame.body.scope {
         Some(Scope::Topic(scope)) => scope == topic,

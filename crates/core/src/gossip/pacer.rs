@@ -14,13 +14,14 @@ const SLOWEST: f64 = (1 << 20) as f64;
 /// Highest rate, in bytes a second: our choice. Gossipsub keeps published messages for some
 /// seconds; at this rate they stay below the limit of `GossipBudget` for messages of others.
 pub const FASTEST: f64 = (40 << 20) as f64;
-/// Growth of the rate in a second without trouble.
+/// Growth of the rate in a second without a full queue or a slow peer.
 const GAIN: f64 = 1.1;
-/// Unused time that the node may catch up with. Timers wake the event loop some milliseconds late,
+/// Largest delay that the node makes up for. Timers wake the event loop some milliseconds late,
 /// and a frame takes less than two at the highest rate.
 const SLACK: Duration = Duration::from_millis(10);
 
-/// A rate limit in bytes that grows with time and is halved after trouble.
+/// A rate limit in bytes a second. The limit grows with time; a full queue or a slow peer halves
+/// it.
 #[derive(Clone, Copy, Debug)]
 pub struct Pacer {
     rate: f64,
@@ -41,7 +42,7 @@ impl Pacer {
     }
 
     /// Records a published frame.
-    pub fn take(&mut self, bytes: usize, now: Instant) {
+    pub fn record(&mut self, bytes: usize, now: Instant) {
         let seconds = now.saturating_since(self.adjusted).as_secs_f64().min(60.0);
         if seconds >= 1.0 {
             self.rate = (self.rate * GAIN.powf(seconds)).min(FASTEST);
@@ -63,25 +64,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lone_frame_leaves_at_once_and_a_flood_is_spread() {
+    fn pacer_delays_flood_but_not_first_frame() {
         let mut pacer = Pacer::default();
         assert_eq!(pacer.ready_at(), Instant::ZERO);
         for _ in 0..32 {
-            pacer.take(1 << 20, Instant::ZERO);
+            pacer.record(1 << 20, Instant::ZERO);
         }
         let spread = pacer.ready_at().since_start().as_secs_f64();
         assert!((0.99..1.01).contains(&spread), "{spread}");
     }
 
     #[test]
-    fn a_loop_that_comes_late_catches_up_but_does_not_save() {
+    fn pacer_lets_late_event_loop_catch_up_without_saving_capacity() {
         let mut pacer = Pacer::default();
         let frame = 60 << 10;
         let mut sent = 0;
         for millis in (0..1000).step_by(3) {
             let now = Instant::from_secs(5) + Duration::from_millis(millis);
             while pacer.ready_at() <= now {
-                pacer.take(frame, now);
+                pacer.record(frame, now);
                 sent += frame;
             }
         }
@@ -89,19 +90,19 @@ mod tests {
         assert!((pace - 2 * frame..pace * 102 / 100).contains(&sent), "{sent}");
         let later = Instant::from_secs(60);
         let at_once =
-            std::iter::from_fn(|| (pacer.ready_at() <= later).then(|| pacer.take(frame, later))).count();
+            std::iter::from_fn(|| (pacer.ready_at() <= later).then(|| pacer.record(frame, later))).count();
         assert!(at_once < 10, "{at_once}");
     }
 
     #[test]
-    fn trouble_halves_the_rate_down_to_a_floor_and_time_raises_it_to_a_ceiling() {
+    fn pacer_rate_halves_to_minimum_and_grows_to_maximum() {
         let mut pacer = Pacer::default();
         for _ in 0..100 {
             pacer.slow_down(Instant::ZERO);
         }
         assert_eq!(pacer.rate, SLOWEST);
         for second in 1..200 {
-            pacer.take(0, Instant::from_secs(second));
+            pacer.record(0, Instant::from_secs(second));
         }
         assert_eq!(pacer.rate, FASTEST);
     }

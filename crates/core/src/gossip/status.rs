@@ -1,4 +1,4 @@
-//! The `node-status` topic: what a node tells those who watch the network.
+//! The `node-status` topic: the status that a node publishes for observers of the network.
 
 use std::time::Duration;
 
@@ -22,20 +22,21 @@ const STATUS_PER_NODE: Duration = Duration::from_millis(500);
 impl Gossip {
     /// Subscribes to the topics of the nodes, and schedules the first status.
     pub(crate) fn on_ready(&mut self, cx: &mut Cx) {
-        self.status_due = cx.now.mono + cx.jitter.around(STATUS_PERIOD);
+        self.status_due = cx.now.mono + cx.jitter.spread(STATUS_PERIOD);
         for topic in NODE_TOPICS {
             cx.network(NetworkCommand::Subscribe { topic: topic.to_owned() });
         }
     }
 
-    /// Publishes the status of this node when it is due and somebody subscribes to it.
+    /// Publishes the status of this node when the status is due and a connected peer subscribes to
+    /// the topic.
     pub(crate) fn publish_status(&mut self, directory: &Directory, peers: &Peers, cx: &mut Cx) {
         let now = cx.now;
         if now.mono < self.status_due {
             return;
         }
         let period = STATUS_PERIOD.max(STATUS_PER_NODE * directory.records.len() as u32);
-        self.status_due = now.mono + cx.jitter.around(period);
+        self.status_due = now.mono + cx.jitter.spread(period);
         if peers.subscribers(STATUS) == 0 {
             return;
         }

@@ -30,7 +30,7 @@ impl Gossip {
             return cx.refuse(command, ErrorCode::Busy, message);
         }
         cx.answer(command, "subscribe", |_| {});
-        if self.subscribed.insert(topic.clone()) && !crate::topics::is_reserved(&topic) {
+        if self.subscribed.insert(topic.clone()) && !crate::topics::is_node_topic(&topic) {
             cx.network(NetworkCommand::Subscribe { topic });
             peers.connect_soon(cx);
             let topics = self.subscribed.clone();
@@ -39,7 +39,7 @@ impl Gossip {
     }
 
     pub(crate) fn unsubscribe(&mut self, command: ReplyTo, topic: &str, local: &mut Local, cx: &mut Cx) {
-        if self.subscribed.remove(topic) && !crate::topics::is_reserved(topic) {
+        if self.subscribed.remove(topic) && !crate::topics::is_node_topic(topic) {
             cx.network(NetworkCommand::Unsubscribe { topic: topic.to_owned() });
             let topics = self.subscribed.clone();
             local.advertise_topics(&topics, cx);

@@ -12,7 +12,7 @@ fn subscribes(effects: &[Effect]) -> usize {
 }
 
 #[test]
-fn a_topic_is_subscribed_to_once_and_the_topics_of_nodes_never() {
+fn repeated_subscribe_and_node_topic_subscribe_send_no_command() {
     let mut core = core();
     let Core { gossip, local, peers, cx, .. } = &mut core;
     for topic in ["news", "news", MESSAGES] {
@@ -23,7 +23,7 @@ fn a_topic_is_subscribed_to_once_and_the_topics_of_nodes_never() {
 }
 
 #[test]
-fn a_topic_above_the_limit_is_refused_as_busy() {
+fn subscribe_above_limit_is_refused_as_busy() {
     let mut core = core();
     let Core { gossip, local, peers, cx, .. } = &mut core;
     for number in 0..=MAX_SUBSCRIPTIONS {
@@ -35,7 +35,7 @@ fn a_topic_above_the_limit_is_refused_as_busy() {
 }
 
 #[test]
-fn a_status_goes_out_only_where_somebody_hears_it() {
+fn node_status_without_subscribers_is_not_published() {
     let mut core = core();
     let Core { gossip, directory, peers, cx, .. } = &mut core;
     gossip.on_ready(cx);

@@ -19,10 +19,10 @@ use crate::signal::Signal;
 /// to find the wallet.
 const WARN_BEFORE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Interval between two warnings: our choice, a day.
-const WARN_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
+const WARN_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest interval between two checks. The wall clock, by which the binding expires, may be set at
 /// any time.
-const WATCH_PERIOD: Duration = Duration::from_secs(60 * 60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// The schedule of checks and warnings for a binding that a wallet signed.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl Local {
             return;
         }
         let level = if left_ms <= WARN_BEFORE_MS { Level::Warn } else { Level::Info };
-        self.binding_watch.warn = now.mono + WARN_PERIOD;
+        self.binding_watch.warn = now.mono + WARN_INTERVAL;
         let message = format!(
             "the node cannot renew its binding, which expires in {}: sign a new one before, see `p2p-node bind --help`",
             span(left_ms / 1000)
@@ -70,13 +70,13 @@ impl Local {
         if left_ms == 0 {
             let message = "the binding has expired and peers now reject this node: sign a new one, see `p2p-node bind --help`";
             cx.emit_error(ErrorEvent::new(ErrorCode::IdentityInvalid, message));
-            cx.signal(Signal::GiveUp(ExitCode::Config));
+            cx.signal(Signal::Abort(ExitCode::Config));
             return false;
         }
         if left_ms <= WARN_BEFORE_MS && now.mono >= self.binding_watch.warn {
             self.report_binding_life(cx);
         }
-        self.binding_watch.next = now.mono + WATCH_PERIOD.min(Duration::from_millis(left_ms));
+        self.binding_watch.next = now.mono + CHECK_INTERVAL.min(Duration::from_millis(left_ms));
         true
     }
 

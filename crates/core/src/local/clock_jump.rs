@@ -1,5 +1,5 @@
-//! The clock jump detector: finds jumps of the wall clock, so that the node corrects the times that
-//! it took from it.
+//! The clock jump detector: finds jumps of the wall clock, so that the node corrects times from the
+//! wall clock.
 //!
 //! `Now::mono` counts suspended time, so a suspend moves both clocks and is not a jump. A jump
 //! moves the wall clock alone (ADR 0004).
@@ -13,7 +13,7 @@ use crate::local::Local;
 
 /// Smallest jump that matters, in ms. After a smaller one peers still accept all times that the
 /// node has issued.
-const LEAST_JUMP_MS: u64 = MAX_SKEW_SECS * 1000;
+const MIN_JUMP_MS: u64 = MAX_SKEW_SECS * 1000;
 
 /// Compares the wall clock with the monotonic one.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl ClockJumpDetector {
     fn jump(&mut self, now: Now) -> Option<i64> {
         let passed = now.mono.saturating_since(self.last.mono).as_millis() as u64;
         let expected = self.last.unix_ms.saturating_add(passed);
-        if now.unix_ms.abs_diff(expected) < LEAST_JUMP_MS {
+        if now.unix_ms.abs_diff(expected) < MIN_JUMP_MS {
             return None;
         }
         self.last = now;
@@ -72,21 +72,18 @@ mod tests {
     }
 
     #[test]
-    fn jumps_are_seen_both_ways_and_once() {
+    fn clock_jump_is_detected_once_in_both_directions() {
         let start = 1_790_000_000_000;
         let mut clock = ClockJumpDetector::new(at(0, start));
         assert_eq!(clock.jump(at(60_000, start + 60_000)), None);
-        assert_eq!(clock.jump(at(60_001, start + 60_001 + LEAST_JUMP_MS)), Some(LEAST_JUMP_MS as i64));
-        assert_eq!(clock.jump(at(60_002, start + 60_002 + LEAST_JUMP_MS)), None);
-        assert_eq!(
-            clock.jump(at(60_003, start - 3_600_000)),
-            Some(-3_600_000 - 60_003 - LEAST_JUMP_MS as i64)
-        );
+        assert_eq!(clock.jump(at(60_001, start + 60_001 + MIN_JUMP_MS)), Some(MIN_JUMP_MS as i64));
+        assert_eq!(clock.jump(at(60_002, start + 60_002 + MIN_JUMP_MS)), None);
+        assert_eq!(clock.jump(at(60_003, start - 3_600_000)), Some(-3_600_000 - 60_003 - MIN_JUMP_MS as i64));
         assert_eq!(clock.jump(at(60_004, start - 3_600_000)), None);
     }
 
     #[test]
-    fn a_clock_that_creeps_is_put_right_in_the_end() {
+    fn slow_clock_drift_accumulates_to_jump() {
         let mut clock = ClockJumpDetector::new(at(0, 1_000_000));
         let jumps = (1..=100).filter_map(|step| clock.jump(at(step * 1000, 1_000_000 + step * 2000)));
         assert_eq!(jumps.collect::<Vec<_>>(), [30_000, 30_000, 30_000]);

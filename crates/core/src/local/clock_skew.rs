@@ -23,7 +23,7 @@ use crate::local::Local;
 
 /// Smallest number of peers that must agree: our choice, because a single clock may be wrong
 /// itself.
-const LEAST_AGREEING: usize = 2;
+const MIN_AGREEING_PEERS: usize = 2;
 /// Smallest difference that the node reports, in ms: half of the tolerated skew, so that it reports
 /// the difference before peers reject its data.
 const TOLERANCE_MS: i64 = 15_000;
@@ -40,41 +40,43 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// Life of an observation, by `Now::mono`: our choice, five rounds of `node-status`.
 const MAX_AGE: Duration = Duration::from_secs(300);
 
+/// An observation of a peer's clock.
 #[derive(Clone, Copy, Debug)]
 struct ClockSample {
     at: Instant,
     /// Difference of the peer's clock from ours, in ms; positive if it is ahead. The transmission
-    /// time makes it look later than it is, so a peer looks slightly behind.
+    /// time delays the peer's statement, so a peer appears slightly behind.
     ahead_ms: i64,
 }
 
 /// The observed clocks of connected peers.
 #[derive(Debug, Default)]
 pub(crate) struct ClockSkewDetector {
-    looks: BTreeMap<PeerId, ClockSample>,
-    told: bool,
+    samples: BTreeMap<PeerId, ClockSample>,
+    is_reported: bool,
 }
 
 impl ClockSkewDetector {
-    /// Returns `true` if an observation of this peer is due and there is capacity for it.
-    fn wants(&self, peer: &PeerId, now: Instant) -> bool {
-        match self.looks.get(peer) {
-            Some(look) => now >= look.at + PERIOD,
-            None => self.looks.len() < MAX_CLOCKS,
+    /// Returns `true` if an observation of this peer is due and the detector has capacity for it.
+    fn needs_sample(&self, peer: &PeerId, now: Instant) -> bool {
+        match self.samples.get(peer) {
+            Some(sample) => now >= sample.at + PERIOD,
+            None => self.samples.len() < MAX_CLOCKS,
         }
     }
 
-    fn look(&mut self, peer: PeerId, time_ms: u64, now: Now) {
+    /// Inserts an observation and removes expired ones.
+    fn insert(&mut self, peer: PeerId, time_ms: u64, now: Now) {
         let ahead_ms = ahead_of_us(time_ms, now);
-        self.looks.insert(peer, ClockSample { at: now.mono, ahead_ms });
-        self.looks.retain(|_, look| look.at + MAX_AGE > now.mono);
+        self.samples.insert(peer, ClockSample { at: now.mono, ahead_ms });
+        self.samples.retain(|_, sample| sample.at + MAX_AGE > now.mono);
     }
 
     /// Returns the median of the peers' differences from our clock, in ms. Of an even number, it
     /// returns the smaller of the two in the middle, so that one half of the peers does not
     /// overrule the other.
     fn median(&self) -> Option<i64> {
-        let mut ahead: Vec<i64> = self.looks.values().map(|look| look.ahead_ms).collect();
+        let mut ahead: Vec<i64> = self.samples.values().map(|sample| sample.ahead_ms).collect();
         ahead.sort_unstable();
         let (low, high) = (ahead.get(ahead.len().checked_sub(1)? / 2)?, ahead.get(ahead.len() / 2)?);
         Some(*if low.saturating_abs() <= high.saturating_abs() { low } else { high })
@@ -82,35 +84,35 @@ impl ClockSkewDetector {
 
     /// Returns the difference of the peers' clocks from ours, in ms, if it is too large and enough
     /// peers agree.
-    pub(crate) fn off(&self) -> Option<i64> {
+    pub(crate) fn skew(&self) -> Option<i64> {
         let median = self.median().filter(|median| median.saturating_abs() >= TOLERANCE_MS)?;
         let agrees =
-            |look: &&ClockSample| look.ahead_ms.saturating_sub(median).saturating_abs() <= AGREEMENT_MS;
-        (self.looks.values().filter(agrees).count() >= LEAST_AGREEING).then_some(median)
+            |sample: &&ClockSample| sample.ahead_ms.saturating_sub(median).saturating_abs() <= AGREEMENT_MS;
+        (self.samples.values().filter(agrees).count() >= MIN_AGREEING_PEERS).then_some(median)
     }
 
-    /// Returns the difference if the node has not reported it yet.
-    fn news(&mut self) -> Option<i64> {
-        let off = self.off()?;
-        (!std::mem::replace(&mut self.told, true)).then_some(off)
+    /// Returns the difference once, for the report to the parent.
+    fn take_alarm(&mut self) -> Option<i64> {
+        let skew = self.skew()?;
+        (!std::mem::replace(&mut self.is_reported, true)).then_some(skew)
     }
 
     /// Returns the time by which this peer's clock is behind ours, in ms, at most the tolerated
     /// skew: its own observation, or else the median.
     fn lag_ms(&self, peer: &PeerId) -> u64 {
-        let ahead = self.looks.get(peer).map(|look| look.ahead_ms).or_else(|| self.median());
+        let ahead = self.samples.get(peer).map(|sample| sample.ahead_ms).or_else(|| self.median());
         ahead.unwrap_or_default().saturating_neg().clamp(0, MAX_SKEW_MS).unsigned_abs()
     }
 
     /// Drops all observations, because they were made with our clock before its jump.
     pub(crate) fn clock_jumped(&mut self) {
-        self.looks.clear();
-        self.told = false;
+        self.samples.clear();
+        self.is_reported = false;
     }
 
     /// Returns the number of observed clocks.
     pub(crate) fn len(&self) -> usize {
-        self.looks.len()
+        self.samples.len()
     }
 }
 
@@ -122,15 +124,16 @@ pub(crate) fn ahead_of_us(time_ms: u64, now: Now) -> i64 {
     signed(time_ms) - signed(now.unix_ms)
 }
 
-/// Returns the difference in seconds and the direction of our clock, for people. `ahead_ms` is the
-/// difference of the other clock from ours.
-pub(crate) fn apart(ahead_ms: i64) -> (u64, &'static str) {
+/// Returns the difference in seconds and the direction of our clock, for log messages. `ahead_ms`
+/// is the difference of the other clock from ours.
+pub(crate) fn describe_skew(ahead_ms: i64) -> (u64, &'static str) {
     (ahead_ms.unsigned_abs() / 1000, if ahead_ms > 0 { "behind" } else { "ahead" })
 }
 
 impl Local {
-    /// Returns the start of this process by a peer's clock, as far as it was observed. A frame that
-    /// the peer made earlier may be a replay of a frame that an earlier process received.
+    /// Returns the start time of this process on a peer's clock, as far as the node observed that
+    /// clock. A frame with an earlier time may be a replay of a frame that an earlier process
+    /// received.
     pub(crate) fn start_by(&self, peer: &PeerId, cx: &Cx) -> u64 {
         cx.identity.started_ms.saturating_sub(self.clock_skew.lag_ms(peer))
     }
@@ -146,43 +149,44 @@ impl Local {
         cx: &mut Cx,
     ) {
         let is_own = frame.binding.binding.peer_id == *from;
-        if is_own && self.wants_clock(from, is_connected, cx) && (verified || frame.is_authentic()) {
+        if is_own && self.needs_clock_sample(from, is_connected, cx) && (verified || frame.is_authentic()) {
             self.observe_clock(from, frame.body.created_at_ms, is_connected, cx);
         }
     }
 
-    /// Observes the clock of a node whose valid record was issued in the future: that clock is at
-    /// least this far ahead.
-    pub(crate) fn compare_future(&mut self, signed: &SignedRecord, is_connected: bool, cx: &mut Cx) {
+    /// Observes the clock of a node that issued a valid record in the future. The issue time is a
+    /// lower bound of that clock.
+    pub(crate) fn compare_future_record(&mut self, signed: &SignedRecord, is_connected: bool, cx: &mut Cx) {
         let now = cx.now;
         let (peer, issued_ms) = (signed.peer_id(), signed.record.issued_at_ms);
-        if self.least_ahead(signed, cx) == ahead_of_us(issued_ms, now) {
+        if self.min_clock_lead(signed, cx) == ahead_of_us(issued_ms, now) {
             self.observe_clock(&peer, issued_ms, is_connected, cx);
         }
     }
 
     /// Returns the least difference by which the clock of a record's node is ahead of ours, in ms.
     /// The record may be some minutes old.
-    pub(crate) fn least_ahead(&self, signed: &SignedRecord, cx: &Cx) -> i64 {
+    pub(crate) fn min_clock_lead(&self, signed: &SignedRecord, cx: &Cx) -> i64 {
         let now = cx.now;
-        let seen = self.clock_skew.looks.get(&signed.peer_id()).map_or(i64::MIN, |look| look.ahead_ms);
+        let seen = self.clock_skew.samples.get(&signed.peer_id()).map_or(i64::MIN, |sample| sample.ahead_ms);
         seen.max(ahead_of_us(signed.record.issued_at_ms, now))
     }
 
-    fn wants_clock(&self, peer: &PeerId, is_connected: bool, cx: &Cx) -> bool {
+    fn needs_clock_sample(&self, peer: &PeerId, is_connected: bool, cx: &Cx) -> bool {
         let now = cx.now;
-        is_connected && self.clock_skew.wants(peer, now.mono)
+        is_connected && self.clock_skew.needs_sample(peer, now.mono)
     }
 
-    /// Observes the clock of a peer that states its time. 0 means that the peer did not state it.
+    /// Observes the clock of a peer from a time in its message. 0 means that the message has no
+    /// time.
     pub(crate) fn observe_clock(&mut self, peer: &PeerId, time_ms: u64, is_connected: bool, cx: &mut Cx) {
         let now = cx.now;
-        if time_ms == 0 || !self.wants_clock(peer, is_connected, cx) {
+        if time_ms == 0 || !self.needs_clock_sample(peer, is_connected, cx) {
             return;
         }
-        self.clock_skew.look(*peer, time_ms, now);
-        let Some(ahead_ms) = self.clock_skew.news() else { return };
-        let (seconds, which) = apart(ahead_ms);
+        self.clock_skew.insert(*peer, time_ms, now);
+        let Some(ahead_ms) = self.clock_skew.take_alarm() else { return };
+        let (seconds, which) = describe_skew(ahead_ms);
         let message = format!(
             "the clock of this machine seems to be {seconds} s {which}: correct it, because peers and this node reject messages that look \
              more than 2 minutes old or more than 30 s ahead"
@@ -203,105 +207,106 @@ mod tests {
         Now { mono: Instant::from_secs(secs), unix_ms: 1_790_000_000_000 }
     }
 
-    fn look(clocks: &mut ClockSkewDetector, ahead_ms: i64, secs: u64) -> PeerId {
+    fn sample(clocks: &mut ClockSkewDetector, ahead_ms: i64, secs: u64) -> PeerId {
         let peer = PeerId::random();
-        clocks.look(peer, at(0).unix_ms.saturating_add_signed(ahead_ms), at(secs));
+        clocks.insert(peer, at(0).unix_ms.saturating_add_signed(ahead_ms), at(secs));
         peer
     }
 
-    fn off(ahead: &[i64]) -> Option<i64> {
+    fn skew_of(ahead: &[i64]) -> Option<i64> {
         let mut clocks = ClockSkewDetector::default();
         ahead.iter().for_each(|ahead_ms| {
-            look(&mut clocks, *ahead_ms, 0);
+            sample(&mut clocks, *ahead_ms, 0);
         });
-        clocks.off()
+        clocks.skew()
     }
 
     #[test]
-    fn two_that_agree_are_enough_and_one_is_not() {
-        assert_eq!(off(&[]), None);
-        assert_eq!(off(&[60_000]), None);
-        assert_eq!(off(&[60_000, 55_000]), Some(55_000));
-        assert_eq!(off(&[-60_000, -55_000]), Some(-55_000));
-        assert_eq!(off(&[60_000, 49_999]), None, "they do not agree");
-        assert_eq!(off(&[60_000, -60_000]), None);
-        assert_eq!(off(&[15_000, 15_000]), Some(15_000));
-        assert_eq!(off(&[14_999, 15_000]), None);
+    fn clock_skew_needs_two_agreeing_peers() {
+        assert_eq!(skew_of(&[]), None);
+        assert_eq!(skew_of(&[60_000]), None);
+        assert_eq!(skew_of(&[60_000, 55_000]), Some(55_000));
+        assert_eq!(skew_of(&[-60_000, -55_000]), Some(-55_000));
+        assert_eq!(skew_of(&[60_000, 49_999]), None, "the two clocks do not agree");
+        assert_eq!(skew_of(&[60_000, -60_000]), None);
+        assert_eq!(skew_of(&[15_000, 15_000]), Some(15_000));
+        assert_eq!(skew_of(&[14_999, 15_000]), None);
     }
 
     #[test]
-    fn liars_have_to_be_more_than_all_others() {
-        assert_eq!(off(&[60_000, 60_000, 0, 0]), None);
-        assert_eq!(off(&[60_000, 60_000, 0, 100, -100]), None);
+    fn minority_of_wrong_clocks_causes_no_alarm() {
+        assert_eq!(skew_of(&[60_000, 60_000, 0, 0]), None);
+        assert_eq!(skew_of(&[60_000, 60_000, 0, 100, -100]), None);
         assert_eq!(
-            off(&[20_000, -3_600_000, 15_000, 16_000, 0]),
+            skew_of(&[20_000, -3_600_000, 15_000, 16_000, 0]),
             Some(15_000),
-            "neither matters that stands alone"
+            "a single outlier does not count"
         );
-        assert_eq!(off(&[i64::MIN, i64::MAX, 0, 0]), None);
+        assert_eq!(skew_of(&[i64::MIN, i64::MAX, 0, 0]), None);
         assert!(
-            off(&[i64::MIN, i64::MIN]).is_some() && off(&[i64::MAX, i64::MAX]).is_some_and(|ahead| ahead > 0)
+            skew_of(&[i64::MIN, i64::MIN]).is_some()
+                && skew_of(&[i64::MAX, i64::MAX]).is_some_and(|ahead| ahead > 0)
         );
     }
 
     #[test]
-    fn it_is_told_once_for_each_clock_of_ours() {
+    fn clock_skew_alarm_is_taken_once_until_clock_jump() {
         let mut clocks = ClockSkewDetector::default();
-        look(&mut clocks, 60_000, 0);
-        assert_eq!(clocks.news(), None);
-        look(&mut clocks, 60_000, 0);
-        assert_eq!(clocks.news(), Some(60_000));
-        look(&mut clocks, 60_000, 0);
-        assert_eq!(clocks.news(), None);
+        sample(&mut clocks, 60_000, 0);
+        assert_eq!(clocks.take_alarm(), None);
+        sample(&mut clocks, 60_000, 0);
+        assert_eq!(clocks.take_alarm(), Some(60_000));
+        sample(&mut clocks, 60_000, 0);
+        assert_eq!(clocks.take_alarm(), None);
         clocks.clock_jumped();
-        assert_eq!((clocks.len(), clocks.off()), (0, None));
+        assert_eq!((clocks.len(), clocks.skew()), (0, None));
         for _ in 0..2 {
-            look(&mut clocks, -15_000, 0);
+            sample(&mut clocks, -15_000, 0);
         }
-        assert_eq!(clocks.news(), Some(-15_000));
+        assert_eq!(clocks.take_alarm(), Some(-15_000));
     }
 
     #[test]
-    fn a_lag_is_that_of_the_peer_else_of_the_neighbours_and_no_more_than_peers_bear() {
+    fn lag_is_sample_of_peer_or_median_and_is_limited() {
         let mut clocks = ClockSkewDetector::default();
         let stranger = PeerId::random();
         assert_eq!(clocks.lag_ms(&stranger), 0);
-        let late = look(&mut clocks, -25_000, 0);
+        let late = sample(&mut clocks, -25_000, 0);
         assert_eq!((clocks.lag_ms(&late), clocks.lag_ms(&stranger)), (25_000, 25_000));
-        let early = look(&mut clocks, 25_000, 0);
-        look(&mut clocks, -100, 0);
+        let early = sample(&mut clocks, 25_000, 0);
+        sample(&mut clocks, -100, 0);
         assert_eq!((clocks.lag_ms(&early), clocks.lag_ms(&stranger)), (0, 100));
-        let far = look(&mut clocks, i64::MIN, 0);
+        let far = sample(&mut clocks, i64::MIN, 0);
         assert_eq!(clocks.lag_ms(&far), 30_000);
     }
 
     #[test]
-    fn a_time_beyond_all_clocks_is_told_as_a_number_that_stays_exact() {
+    fn extreme_peer_clock_gives_exact_json_number() {
         let mut clocks = ClockSkewDetector::default();
         for created_ms in [u64::MAX, u64::MAX, 1 << 63, 1 << 60, 0] {
-            clocks.look(PeerId::random(), created_ms, at(0));
+            clocks.insert(PeerId::random(), created_ms, at(0));
         }
-        let ahead = clocks.news().unwrap();
+        let ahead = clocks.take_alarm().unwrap();
         assert!(ahead > 0 && ahead.unsigned_abs() <= MAX_EXACT, "{ahead}");
     }
 
     #[test]
-    fn looks_are_rare_bounded_and_forgotten() {
+    fn clock_samples_are_rate_limited_counted_and_expire() {
         let mut clocks = ClockSkewDetector::default();
-        let peer = look(&mut clocks, 20_000, 0);
+        let peer = sample(&mut clocks, 20_000, 0);
         assert!(
-            !clocks.wants(&peer, Instant::from_millis(9999))
-                && clocks.wants(&peer, Instant::after_start(PERIOD))
+            !clocks.needs_sample(&peer, Instant::from_millis(9999))
+                && clocks.needs_sample(&peer, Instant::after_start(PERIOD))
         );
         for _ in 1..MAX_CLOCKS {
-            look(&mut clocks, 20_000, 1);
+            sample(&mut clocks, 20_000, 1);
         }
         assert_eq!(clocks.len(), MAX_CLOCKS);
         assert!(
-            !clocks.wants(&PeerId::random(), Instant::after_start(PERIOD))
-                && clocks.wants(&peer, Instant::after_start(PERIOD))
+            !clocks.needs_sample(&PeerId::random(), Instant::after_start(PERIOD))
+                && clocks.needs_sample(&peer, Instant::after_start(PERIOD))
         );
-        look(&mut clocks, 0, 301);
+        sample(&mut clocks, 0, 301);
         assert_eq!(clocks.len(), 1);
     }
 }

@@ -13,7 +13,7 @@ const BOOT_DOMAIN: &[u8] = b"p2p-node/boot/v1";
 
 /// Shortest interval between two renewals. Peers track few boots of one key and may evict one after
 /// this time, so a peer that lies about our counters must not make us use them up.
-const LEAST_PAUSE: Duration = WINDOW_IDLE;
+const MIN_RENEWAL_INTERVAL: Duration = WINDOW_IDLE;
 
 /// The numbers that identify our frames.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl FrameNumbers {
 
     /// Records a renewal and returns `true`, unless the last one is too recent.
     pub(crate) fn may_renew(&mut self, now: Instant) -> bool {
-        if self.renewed_at.is_some_and(|at| now < at + LEAST_PAUSE) {
+        if self.renewed_at.is_some_and(|at| now < at + MIN_RENEWAL_INTERVAL) {
             return false;
         }
         self.renewed_at = Some(now);

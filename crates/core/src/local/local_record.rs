@@ -63,9 +63,10 @@ pub struct LocalRecord {
     current: Option<SignedRecord>,
     /// The (generation, seq) of our latest record, of this process or an earlier one.
     last: (u64, u64),
-    /// The seqs of our latest records. The highest is not always the one that counts: a clock that
-    /// was ahead may have dated it.
-    seqs: VecDeque<u64>,
+    /// The seqs of our latest records. Peers may have rejected the highest seq, because a clock
+    /// that was ahead produced it.
+    known_seqs: VecDeque<u64>,
+    /// Hashes of our latest records.
     issued: VecDeque<RecordHash>,
     /// Nodes reported to the parent because they announce our address, oldest first.
     conflicts: VecDeque<PeerId>,
@@ -76,16 +77,18 @@ pub struct LocalRecord {
     /// `true` if the next record has new content. A reissue without changes is announced only at
     /// its regular time.
     changed: bool,
-    heard: bool,
+    /// `true` if a peer has subscribed to announcements.
+    has_subscribers: bool,
     last_announced: Option<Instant>,
-    superseded_before: bool,
+    /// `true` if the node raised its seq above that of an earlier process.
+    raised_seq: bool,
     put_backoff: Backoff,
 }
 
 impl LocalRecord {
-    /// Creates the state without a record; the node issues one when it has addresses. `floor` is
-    /// the highest order of an earlier process. New records exceed it even if the clock was set
-    /// back.
+    /// Creates the state without a record; the node issues one when it has addresses. `highest`
+    /// is the highest order of an earlier process. New records exceed this order even if the clock
+    /// was set back.
     pub fn new(binding: SignedBinding, name: String, role: Role, highest: Option<&HighestSeen>) -> Self {
         // A new generation starts its seq again. A seq from a clock that was ahead would make peers
         // reject the record.
@@ -93,7 +96,7 @@ impl LocalRecord {
         let seq = highest.filter(|highest| highest.generation == generation).map(|highest| highest.seq);
         LocalRecord {
             last: (generation, seq.unwrap_or_default()),
-            seqs: seq.into_iter().collect(),
+            known_seqs: seq.into_iter().collect(),
             binding,
             name,
             role,
@@ -108,9 +111,9 @@ impl LocalRecord {
             publish_at: None,
             announce_at: None,
             changed: false,
-            heard: false,
+            has_subscribers: false,
             last_announced: None,
-            superseded_before: false,
+            raised_seq: false,
             put_backoff: Backoff::default(),
         }
     }
@@ -142,7 +145,7 @@ impl LocalRecord {
     /// Sets the subscribed topics, in order. Returns the number of topics that do not fit into the
     /// record.
     pub fn set_topics(&mut self, topics: &BTreeSet<String>, now: Now) -> usize {
-        let public = topics.iter().filter(|topic| !crate::topics::is_reserved(topic));
+        let public = topics.iter().filter(|topic| !crate::topics::is_node_topic(topic));
         let topics: Vec<String> = public.cloned().collect();
         if self.topics != topics {
             self.topics = topics;
@@ -184,28 +187,28 @@ impl LocalRecord {
 
     /// Raises our seq above that of an earlier process of this node.
     pub fn raise_seq(&mut self, seq: u64, now: Now) {
-        self.note_seq(seq);
-        self.superseded_before = true;
+        self.record_seq(seq);
+        self.raised_seq = true;
         self.clock_jumped(now);
     }
 
     /// Returns `true` if [`LocalRecord::raise_seq`] was called. A second such record comes from
     /// another running process.
-    pub fn was_superseded(&self) -> bool {
-        self.superseded_before
+    pub fn has_raised_seq(&self) -> bool {
+        self.raised_seq
     }
 
     /// Raises our seq above that of another node that announces our address, and announces our
-    /// record again, so that the other node learns of us.
+    /// record again, so that the other node detects the conflict.
     pub fn contest(&mut self, seq: u64, now: Now) {
-        self.note_seq(seq);
+        self.record_seq(seq);
         self.changed(now);
     }
 
     /// Records that peers may know a record of ours with this seq.
-    fn note_seq(&mut self, seq: u64) {
+    fn record_seq(&mut self, seq: u64) {
         self.last.1 = self.last.1.max(seq);
-        remember(&mut self.seqs, seq, MAX_ISSUED);
+        push_bounded(&mut self.known_seqs, seq, MAX_ISSUED);
     }
 
     /// Replaces the binding after its renewal.
@@ -223,7 +226,7 @@ impl LocalRecord {
         self.issue_at = Some(self.issue_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    /// Issues a new record if it is due. Returns `true` if it did.
+    /// Issues a new record if one is due. Returns `true` for a new record.
     ///
     /// # Errors
     /// Fails when the record exceeds a limit or the binding has expired. The node tries again after
@@ -233,12 +236,12 @@ impl LocalRecord {
         if now.mono < at {
             return Ok(false);
         }
-        self.issue_at = Some(now.mono + jitter.around(REFRESH));
-        // Peers rejected a seq this far in the future, so it does not count: the clock was wrong
-        // when it was issued. The seqs before it do, for a clock that is behind them now.
+        self.issue_at = Some(now.mono + jitter.spread(REFRESH));
+        // Peers rejected each seq above `latest`, because our clock was wrong at that time. Peers
+        // accepted the other seqs, so the new seq must exceed them.
         let latest = now.unix_ms.saturating_add(MAX_SKEW_MS);
-        let believed = self.seqs.iter().copied().filter(|seq| *seq <= latest).max();
-        let seq = believed.map_or(now.unix_ms, |seq| now.unix_ms.max(seq.saturating_add(1)));
+        let accepted = self.known_seqs.iter().copied().filter(|seq| *seq <= latest).max();
+        let seq = accepted.map_or(now.unix_ms, |seq| now.unix_ms.max(seq.saturating_add(1)));
         let binding_end_ms = self.binding.binding.not_after.saturating_mul(1000);
         if binding_end_ms <= now.unix_ms {
             return Err(BindingError::Expired.into());
@@ -258,11 +261,11 @@ impl LocalRecord {
         };
         let signed = SignedRecord::decode(record.sign(key)?)?;
         self.last = signed.order();
-        remember(&mut self.seqs, seq, MAX_ISSUED);
-        remember(&mut self.issued, signed.hash, MAX_ISSUED);
+        push_bounded(&mut self.known_seqs, seq, MAX_ISSUED);
+        push_bounded(&mut self.issued, signed.hash, MAX_ISSUED);
         self.current = Some(signed);
         self.publish_at = Some(now.mono);
-        if std::mem::take(&mut self.changed) && self.heard {
+        if std::mem::take(&mut self.changed) && self.has_subscribers {
             self.announce_at = Some(now.mono);
         }
         Ok(true)
@@ -285,17 +288,17 @@ impl LocalRecord {
 
     /// Records that another process announces our address. Returns `true` for the first record of
     /// each node, because a node issues a new record every few minutes.
-    pub fn conflicts_with(&mut self, record: &SignedRecord) -> bool {
+    pub fn record_conflict(&mut self, record: &SignedRecord) -> bool {
         let peer = record.peer_id();
         if self.conflicts.contains(&peer) {
             return false;
         }
-        remember(&mut self.conflicts, peer, MAX_CONFLICTS);
+        push_bounded(&mut self.conflicts, peer, MAX_CONFLICTS);
         true
     }
 
     /// Schedules a put into the DHT, because a server connected.
-    pub fn server_known(&mut self, now: Now) {
+    pub fn on_dht_server(&mut self, now: Now) {
         self.put_backoff.reset();
         self.publish_at = Some(now.mono);
     }
@@ -316,7 +319,7 @@ impl LocalRecord {
     /// announced recently, the announcement waits until gossipsub forwards the same bytes again,
     /// because nodes behind that peer may have missed it.
     pub fn announcements_subscribed(&mut self, now: Now, agents: usize) {
-        self.heard = true;
+        self.has_subscribers = true;
         let gap = GOSSIP_DEDUP_TIME.max(ANNOUNCE_PER_AGENT.saturating_mul(agents as u32));
         let at =
             self.last_announced.map_or(Instant::ZERO, |last| last + gap).max(now.mono + SUBSCRIBE_DEBOUNCE);
@@ -331,12 +334,12 @@ impl LocalRecord {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.mono);
         let due = Due { publish: is_due(self.publish_at), announce: is_due(self.announce_at) };
         if due.publish {
-            self.publish_at = Some(now.mono + jitter.around(REFRESH));
+            self.publish_at = Some(now.mono + jitter.spread(REFRESH));
         }
         if due.announce {
             self.last_announced = Some(now.mono);
             let period = ANNOUNCE.max(ANNOUNCE_PER_AGENT.saturating_mul(agents as u32));
-            self.announce_at = Some(now.mono + jitter.around(period));
+            self.announce_at = Some(now.mono + jitter.spread(period));
         }
         // Peers would reject an expired record.
         if valid { due } else { Due::default() }
@@ -345,15 +348,16 @@ impl LocalRecord {
     /// Returns the time of the next action.
     pub fn next_deadline(&self) -> Option<Instant> {
         // Without a record there is nothing to publish or announce.
-        let telling = if self.current.is_some() { [self.publish_at, self.announce_at] } else { [None, None] };
-        telling.into_iter().chain([self.issue_at]).flatten().min()
+        let publications =
+            if self.current.is_some() { [self.publish_at, self.announce_at] } else { [None, None] };
+        publications.into_iter().chain([self.issue_at]).flatten().min()
     }
 }
 
-/// Appends to a queue of the latest `most` elements.
-fn remember<T>(latest: &mut VecDeque<T>, new: T, most: usize) {
+/// Appends to a queue and removes the oldest element above `capacity`.
+fn push_bounded<T>(latest: &mut VecDeque<T>, new: T, capacity: usize) {
     latest.push_back(new);
-    if latest.len() > most {
+    if latest.len() > capacity {
         latest.pop_front();
     }
 }

@@ -24,17 +24,17 @@ use local_record::LocalRecord;
 /// The state of this node.
 #[derive(Debug)]
 pub(crate) struct Local {
-    /// The addresses on which it listens.
+    /// The addresses on which the node listens.
     pub(crate) addrs: Vec<Multiaddr>,
-    /// Its own record.
+    /// The record of this node.
     pub(crate) record: LocalRecord,
-    /// Its KEM keys.
+    /// The KEM keys of this node.
     pub(crate) keyring: Keyring,
-    /// The schedule of expiry checks of its binding.
+    /// The schedule of expiry checks of our binding.
     pub(crate) binding_watch: BindingWatch,
-    /// Detects jumps of its wall clock.
+    /// Detects jumps of our wall clock.
     pub(crate) clock_jump: ClockJumpDetector,
-    /// Compares its wall clock with those of connected peers.
+    /// Compares our wall clock with those of connected peers.
     pub(crate) clock_skew: ClockSkewDetector,
 }
 
@@ -68,7 +68,7 @@ impl Local {
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [
-            ("clocks of neighbours", self.clock_skew.len(), clock_skew::MAX_CLOCKS),
+            ("clock samples", self.clock_skew.len(), clock_skew::MAX_CLOCKS),
             ("KEM keys", self.keyring.len(), seal::kem::MAX_KEYS),
         ]
         .into_iter()

@@ -18,10 +18,10 @@ impl Local {
     pub(crate) fn on_own_record(&mut self, signed: &SignedRecord, cx: &mut Cx) -> Verdict {
         let now = cx.now;
         let ours = self.record.order();
-        // Of two records of the same order, each peer keeps the one that it received first.
-        let is_twin =
+        // Of two records of the same order, each peer stores the first that arrives.
+        let is_conflicting =
             |current: &SignedRecord| current.order() == signed.order() && current.hash != signed.hash;
-        if signed.order() <= ours && !self.record.current().is_some_and(is_twin) {
+        if signed.order() <= ours && !self.record.current().is_some_and(is_conflicting) {
             return Verdict::Ignore;
         }
         if signed.order().0 > ours.0 {
@@ -29,13 +29,13 @@ impl Local {
             superseded(signed.order().0, cx);
         } else if signed.peer_id() == cx.identity.peer
             && predates_process(signed, cx)
-            && !self.record.was_superseded()
+            && !self.record.has_raised_seq()
         {
             // The previous process of this node issued the record, with a clock that was ahead of
             // ours.
-            cx.stats.count(Counter::RecordsOutdone);
+            cx.stats.count(Counter::OwnSeqRaised);
             self.record.raise_seq(signed.order().1, now);
-        } else if self.record.conflicts_with(signed) {
+        } else if self.record.record_conflict(signed) {
             self.record.contest(signed.order().1, now);
             if cx.identity.one_of_several {
                 let message = format!(
@@ -71,12 +71,12 @@ pub(crate) fn superseded(generation: u64, cx: &mut Cx) {
         cx.identity.binding.binding.generation
     );
     cx.emit_error(ErrorEvent::new(ErrorCode::IdentitySuperseded, message));
-    cx.signal(Signal::GiveUp(ExitCode::Config));
+    cx.signal(Signal::Abort(ExitCode::Config));
 }
 
-/// Removes the rows of our own address, and returns the highest one. It only orders our own records,
-/// so it does not enter the directory. An entry from the future comes from a process that was given
-/// a wrong generation; peers rejected it, so it does not count.
+/// Removes the rows of our own address, and returns the highest one. The row only orders our own
+/// records, so it does not enter the directory. Ignores rows with a generation in the future: an
+/// earlier process had a wrong generation, and peers rejected its records.
 pub(crate) fn own_highest_seen(
     rows: &mut Vec<HighestSeen>,
     address: &Address,

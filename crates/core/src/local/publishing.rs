@@ -1,4 +1,4 @@
-//! The record of this node on its way out: the hello, the DHT and the announcements topic.
+//! Publication of our record: the hello, the DHT and the announcements topic.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub fn check_capabilities(capabilities: &[String]) -> Result<(), String> {
 }
 
 impl Local {
-    /// Sets the capabilities that our record names, instead of those set before.
+    /// Replaces the capabilities in our record.
     pub(crate) fn set_capabilities(&mut self, command: ReplyTo, capabilities: Vec<String>, cx: &mut Cx) {
         if let Err(message) = check_capabilities(&capabilities) {
             return cx.refuse(command, ErrorCode::InvalidArgument, message);
@@ -115,7 +115,7 @@ impl Local {
         }
     }
 
-    /// Makes a new KEM key when it is time, and tells of it in our record.
+    /// Rotates the KEM keys when a rotation is due, and updates our record.
     pub(crate) fn rotate_kem_keys(&mut self, cx: &Cx) {
         let now = cx.now;
         self.keyring.rotate(now);

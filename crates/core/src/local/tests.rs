@@ -20,7 +20,7 @@ fn later(secs: u64) -> Now {
 }
 
 #[test]
-fn addresses_that_change_after_ready_reach_the_next_record() {
+fn addresses_added_after_ready_enter_next_record() {
     let mut core = core();
     let Core { local, cx, .. } = &mut core;
     local.set_addrs(vec![addr(1)], cx);
@@ -33,7 +33,7 @@ fn addresses_that_change_after_ready_reach_the_next_record() {
 }
 
 #[test]
-fn a_jump_of_the_clock_is_returned_once_and_logged() {
+fn clock_jump_is_returned_once_and_logged() {
     let mut core = core();
     let Core { local, cx, .. } = &mut core;
     cx.now = Now { unix_ms: START.unix_ms + 3_600_000, ..START };
@@ -43,16 +43,16 @@ fn a_jump_of_the_clock_is_returned_once_and_logged() {
 }
 
 #[test]
-fn an_expired_binding_of_a_wallet_gives_up_with_an_error() {
+fn expired_wallet_binding_aborts_with_config_exit_code() {
     let mut core = core_with(|config| config.agent = None);
     let Core { local, cx, .. } = &mut core;
     cx.now = later(10 * 365 * 24 * 3600);
     assert!(!local.check_binding_expiry(cx));
-    assert!(matches!(core.signals()[..], [Signal::GiveUp(ExitCode::Config)]));
+    assert!(matches!(core.signals()[..], [Signal::Abort(ExitCode::Config)]));
 }
 
 #[test]
-fn a_record_is_put_into_the_dht_when_it_is_new() {
+fn new_local_record_is_put_into_dht() {
     let mut core = core();
     let Core { local, cx, .. } = &mut core;
     local.set_addrs(vec![addr(1)], cx);
@@ -62,7 +62,7 @@ fn a_record_is_put_into_the_dht_when_it_is_new() {
 }
 
 #[test]
-fn a_node_whose_binding_expires_publishes_nothing_more() {
+fn node_with_expired_binding_publishes_nothing() {
     let mut core = core_with(|config| config.agent = None);
     let request = Request { id: None, command: Command::Connect(Connect::default()) };
     core.handle(Input::Command { client: ClientId::PARENT, request }, START);

@@ -16,7 +16,7 @@ use crate::directory::Directory;
 use crate::effect::Effect;
 use crate::gate::Gate;
 use crate::gate::frame_checks::{LATER_FRAMES, UNSUPPORTED_VERSION};
-use crate::gate::pending_verification::{BUSY_MS, PARKED};
+use crate::gate::pending_verification::{BUSY_MS, PENDING_LIMIT};
 use crate::input::Token;
 use crate::local::Local;
 use crate::mail::Mail;
@@ -50,7 +50,7 @@ impl PendingDecryptions {
     }
 
     fn has_room(&self, size: usize) -> bool {
-        self.held.fits(size, PARKED)
+        self.held.fits(size, PENDING_LIMIT)
     }
 
     fn insert(&mut self, token: Token, frame: PendingDecryption, size: usize) {
@@ -119,7 +119,7 @@ impl Mail {
             Some(Payload::Plain(batch)) if batch.messages.is_empty() => DecryptOutcome::Done(batch.clone()),
             Some(Payload::Plain(_)) | None => {
                 let reason = "the frame is not encrypted; mail must be encrypted to a key of the recipient";
-                DecryptOutcome::Answer(refuse_mail(Counter::FramesUnsealed, "NOT_ENCRYPTED", &reason, cx))
+                DecryptOutcome::Answer(refuse_mail(Counter::FramesNotEncrypted, "NOT_ENCRYPTED", &reason, cx))
             }
         }
     }
@@ -189,7 +189,7 @@ impl Mail {
             }
             (PendingDecryption::Gossip { .. }, Err(unread)) => cx.stats.count(match unread {
                 Unread::NotTried => Counter::CryptoPoolFull,
-                Unread::Unreadable => Counter::FramesUnreadable,
+                Unread::Unreadable => Counter::FramesNotDecrypted,
                 Unread::Later => LATER_FRAMES,
             }),
         }
@@ -210,7 +210,7 @@ fn refuse_unread(unread: Unread, cx: &mut Cx) -> Response {
         Unread::NotTried => reply_busy(cx),
         Unread::Unreadable => {
             let reason = "the frame does not decrypt with the key that it names";
-            refuse_mail(Counter::FramesUnreadable, "DECRYPTION_FAILED", &reason, cx)
+            refuse_mail(Counter::FramesNotDecrypted, "DECRYPTION_FAILED", &reason, cx)
         }
         Unread::Later => {
             refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &"the encrypted batch has a later version", cx)

@@ -72,7 +72,7 @@ impl Mail {
             recipient: to.recipient,
             kem_id: to.kem_id,
         };
-        cx.stats.count(Counter::MailSealed);
+        cx.stats.count(Counter::MailEncrypted);
         self.pending_encryptions.insert(token, to);
         let task = SealTask { token, public_key: public_key.clone(), info, content };
         cx.effects.push_back(Effect::Crypto(CryptoTask::Seal(Box::new(task))));
@@ -120,8 +120,8 @@ impl Mail {
             None => {
                 let data = cx.signed_frame(Scope::Topic(MESSAGES.to_owned()), sealed);
                 self.outbox.note_frame(token, cx.frame_numbers.latest());
-                gossip.pacer.take(data.len(), now.mono);
-                gossip.budget.take(data.len(), now.mono);
+                gossip.pacer.record(data.len(), now.mono);
+                gossip.budget.record(data.len(), now.mono);
                 cx.network(NetworkCommand::Publish { token, topic: MESSAGES.to_owned(), data });
             }
         }

@@ -99,7 +99,7 @@ impl Mail {
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [
             ("sessions", self.sessions.len(), seal::session::MAX_SESSIONS),
-            ("frames to decrypt", self.pending_decryptions.len(), pending_verification::MAX_PARKED),
+            ("frames to decrypt", self.pending_decryptions.len(), pending_verification::MAX_PENDING),
             ("frames to encrypt", self.pending_encryptions.len(), outbox::OUTBOX_MAILS),
             (
                 "pending writes",

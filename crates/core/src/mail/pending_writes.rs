@@ -67,8 +67,8 @@ impl PendingWrites {
         self.waiting.push_back((number, waiting));
     }
 
-    fn next_upto(&mut self, upto: u64) -> Option<Waiting> {
-        let (_, waiting) = self.waiting.pop_front_if(|(number, _)| *number <= upto)?;
+    fn next_upto(&mut self, through: u64) -> Option<Waiting> {
+        let (_, waiting) = self.waiting.pop_front_if(|(number, _)| *number <= through)?;
         self.mails -= usize::from(matches!(waiting, Waiting::Mail { .. }));
         Some(waiting)
     }
@@ -106,7 +106,7 @@ impl Mail {
     /// Persists the new numbers of messages, so that the next process sends them under the same
     /// numbers.
     pub(crate) fn keep_renamed(&mut self, recipient: Address, renamed: Vec<Renamed>, cx: &mut Cx) {
-        cx.stats.add(Counter::MailRenamed, renamed.len() as u64);
+        cx.stats.add(Counter::MailRenumbered, renamed.len() as u64);
         if !self.pending_writes.durable {
             return;
         }
@@ -159,8 +159,8 @@ impl Mail {
         });
     }
 
-    pub(crate) fn on_persisted(&mut self, upto: u64, gate: &mut Gate, cx: &mut Cx) {
-        while let Some(waiting) = self.pending_writes.next_upto(upto) {
+    pub(crate) fn on_persisted(&mut self, through: u64, gate: &mut Gate, cx: &mut Cx) {
+        while let Some(waiting) = self.pending_writes.next_upto(through) {
             match waiting {
                 Waiting::Mail { recipient, accepted, command, route } => {
                     if self.outbox.keep(&recipient, &accepted.stream, accepted.seq) {
@@ -173,12 +173,12 @@ impl Mail {
         }
     }
 
-    pub(crate) fn on_persist_failed(&mut self, upto: u64, reason: &str, cx: &mut Cx) {
-        while let Some(waiting) = self.pending_writes.next_upto(upto) {
+    pub(crate) fn on_persist_failed(&mut self, through: u64, reason: &str, cx: &mut Cx) {
+        while let Some(waiting) = self.pending_writes.next_upto(through) {
             match waiting {
                 Waiting::Mail { recipient, accepted, command, .. } => {
                     if self.outbox.rollback(&recipient, &accepted.stream, accepted.seq) {
-                        cx.stats.count(Counter::MailNotKept);
+                        cx.stats.count(Counter::MailNotPersisted);
                         let message =
                             format!("message not accepted: disk write failed: {reason}; send it again later");
                         cx.refuse_send(command, ErrorCode::DiskFull, message);
@@ -186,7 +186,7 @@ impl Mail {
                 }
                 // This process still uses the new numbers. The next process sends the message under
                 // the old ones and the recipient rejects these once more.
-                Waiting::Renamed => cx.stats.count(Counter::MailRenamedNotKept),
+                Waiting::Renamed => cx.stats.count(Counter::MailRenumberedNotPersisted),
                 Waiting::Taken(row) => self.on_checkpoint_failed(&row, reason, cx),
             }
         }
@@ -230,7 +230,7 @@ impl Mail {
             "a process on host {host} took over the data directory, because this process did not renew its claim in time; this process exits, and messages that it accepted since may be lost; give each node its own data directory"
         );
         cx.emit_error(ErrorEvent::new(ErrorCode::DataDirInUse, message));
-        cx.signal(Signal::GiveUp(ExitCode::Io));
+        cx.signal(Signal::Abort(ExitCode::Io));
     }
 
     /// Returns the lifetime of a message without `ttlMs`: 24 hours with a store, because the

@@ -53,7 +53,7 @@ fn a_store_that_another_host_took_over_gives_up() {
     let mut core = core();
     let Core { mail, cx, .. } = &mut core;
     mail.on_store_lost("other", cx);
-    assert!(matches!(core.signals()[..], [Signal::GiveUp(ExitCode::Io)]));
+    assert!(matches!(core.signals()[..], [Signal::Abort(ExitCode::Io)]));
 }
 
 #[test]

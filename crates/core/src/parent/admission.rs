@@ -12,21 +12,21 @@ use crate::gossip::Gossip;
 use crate::mail::Mail;
 use crate::outgoing::OutgoingMessage;
 use crate::parent::Parent;
-use crate::parent::send_lane::{To, Waiting};
+use crate::parent::send_lane::{To, WaitingSend};
 use crate::peers::Peers;
 
 impl Parent {
     /// Accepts a `send`, queues it in the send lane, or refuses it if waiting cannot help.
-    pub(crate) fn offer(
+    pub(crate) fn admit_or_queue(
         &mut self,
         to: To,
-        send: Waiting,
+        send: WaitingSend,
         peers: &mut Peers,
         gossip: &mut Gossip,
         mail: &mut Mail,
         cx: &mut Cx,
     ) {
-        let Waiting { draft, length } = send;
+        let WaitingSend { draft, length } = send;
         let now = cx.now;
         let no_room = if self.send_lane.has_line(&to, draft.priority) {
             Box::new(NoRoom { draft, wait: Wait::Shared(Instant::MAX) })
@@ -46,7 +46,7 @@ impl Parent {
         }
         cx.stats.count(Counter::SendsDeferred);
         cx.replies.clients.open_send(&draft.command);
-        self.send_lane.push(to, Waiting { draft, length }, now.mono);
+        self.send_lane.push(to, WaitingSend { draft, length }, now.mono);
     }
 
     /// Accepts the waiting `send` commands that have room now, and refuses those whose wait is
@@ -62,23 +62,23 @@ impl Parent {
         if self.send_lane.is_empty() {
             return;
         }
-        for key in self.send_lane.in_turn() {
+        for key in self.send_lane.lines_in_rotation() {
             while let Some(head) = self.send_lane.head(&key) {
                 if let Some(wait) = wait_for(&key.0, &head.draft, gossip, mail) {
-                    let waits_on =
-                        self.send_lane.waits_on(&key, wait, now.mono) && has_subscriber(&key.0, peers);
-                    if !waits_on && !self.is_closing(cx) {
-                        let sends = self.send_lane.give_up(&key);
+                    let may_wait =
+                        self.send_lane.may_wait(&key, wait, now.mono) && has_subscriber(&key.0, peers);
+                    if !may_wait && !self.is_closing(cx) {
+                        let sends = self.send_lane.remove_line(&key);
                         refuse_waiting(&key.0, sends, cx);
                     }
                     break;
                 }
-                let Some(Waiting { draft, length }) = self.send_lane.serve(&key, now.mono) else {
+                let Some(WaitingSend { draft, length }) = self.send_lane.serve(&key, now.mono) else {
                     break;
                 };
                 if let Err(no_room) = admit(&key.0, draft, peers, gossip, mail, cx) {
                     // Unreachable in practice: `wait_for` has just found room.
-                    let sends = [Waiting { draft: no_room.draft, length }];
+                    let sends = [WaitingSend { draft: no_room.draft, length }];
                     refuse_waiting(&key.0, sends, cx);
                     break;
                 }
@@ -99,7 +99,7 @@ impl Parent {
 
     /// Refuses every waiting `send` because the node closes.
     pub(crate) fn abandon_waiting(&mut self, cx: &mut Cx) {
-        for Waiting { draft, .. } in self.send_lane.drain() {
+        for WaitingSend { draft, .. } in self.send_lane.drain() {
             self.sends_abandoned = true;
             let message = "the node closed before the `send` found room";
             cx.refuse_send(draft.command, ErrorCode::ShuttingDown, message);
@@ -148,8 +148,8 @@ fn wait_for(to: &To, draft: &OutgoingMessage, gossip: &Gossip, mail: &Mail) -> O
     }
 }
 
-fn refuse_waiting(to: &To, sends: impl IntoIterator<Item = Waiting>, cx: &mut Cx) {
-    for Waiting { draft, .. } in sends {
+fn refuse_waiting(to: &To, sends: impl IntoIterator<Item = WaitingSend>, cx: &mut Cx) {
+    for WaitingSend { draft, .. } in sends {
         cx.stats.count(Counter::SendsRefusedAfterPause);
         cx.refuse_send(draft.command, ErrorCode::Busy, busy(to));
     }

@@ -8,20 +8,21 @@ use crate::budget::{Budget, Limit};
 use crate::client_id::ClientId;
 use crate::command_limits::{INFLIGHT, MAX_PAUSE};
 
-/// What one client has in the queue.
+/// The `send` commands of one client in the queue.
 #[derive(Debug, Default)]
 struct Load {
     sends: Budget,
-    /// Since when the client has so many `send` commands that the node does not read its commands.
+    /// The time since which the node does not read the client's commands, because the client has
+    /// too many `send` commands.
     over_since: Option<Instant>,
 }
 
-/// What each client has in the queue.
+/// The `send` commands of each client in the queue.
 #[derive(Debug, Default)]
 pub(crate) struct ClientLoads(BTreeMap<ClientId, Load>);
 
 impl ClientLoads {
-    /// Adds a `send` with so many bytes of `data`.
+    /// Adds a `send` with this size of `data`.
     pub(crate) fn add(&mut self, client: ClientId, bytes: usize) {
         self.0.entry(client).or_default().sends.add(bytes);
     }
@@ -52,7 +53,7 @@ impl ClientLoads {
         self.exceeds(client, INFLIGHT)
     }
 
-    /// Returns `true` if the client has more in the queue than `limit`.
+    /// Returns `true` if the `send` commands of the client exceed `limit`.
     pub(crate) fn exceeds(&self, client: ClientId, limit: Limit) -> bool {
         self.of(client).is_over(limit)
     }

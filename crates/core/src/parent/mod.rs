@@ -30,11 +30,11 @@ use starting::DeferredCommands;
 /// State of the clients' commands and of the node's lifecycle.
 #[derive(Debug)]
 pub(crate) struct Parent {
-    /// Reading stdin or writing stdout failed.
+    /// `true` if reading stdin or writing stdout failed.
     pub(crate) pipe_broken: bool,
     /// Earliest time of the exit, so that peers can read the last answers and broadcasts.
     pub(crate) stay_until: Instant,
-    /// When a node whose stdin has ended stops receiving.
+    /// The time at which a node whose stdin has ended stops receiving.
     pub(crate) receive_until: Option<Instant>,
     /// `discover` commands that are running.
     pub(crate) discoveries: Vec<Discovery>,
@@ -44,7 +44,7 @@ pub(crate) struct Parent {
     pub(crate) deferred: DeferredCommands,
     /// `send` commands that wait for room.
     pub(crate) send_lane: SendLane,
-    /// The node refused waiting `send` commands because it closes.
+    /// `true` if the node refused waiting `send` commands because it closes.
     pub(crate) sends_abandoned: bool,
 }
 
@@ -66,8 +66,8 @@ impl Parent {
     pub(crate) fn timers(&self, timers: &mut TimerTable, cx: &Cx) {
         match cx.phase {
             Phase::Flushing { deadline, stay_until, .. } => {
-                let is_said = cx.replies.clients.are_flushed();
-                return timers.enter("exit", Some(if is_said { stay_until } else { deadline }));
+                let is_flushed = cx.replies.clients.are_flushed();
+                return timers.enter("exit", Some(if is_flushed { stay_until } else { deadline }));
             }
             Phase::Starting { report_by, .. } => {
                 timers.enter("report of the sockets", report_by);
@@ -93,10 +93,10 @@ impl Parent {
     fn usage_of(&self, client: ClientId) -> impl Iterator<Item = Usage> {
         let (lane, deferred) = (self.send_lane.of(client), self.deferred.sends_of(client));
         [
-            ("sends that wait", lane.count(), MAX_INFLIGHT + 1),
-            ("bytes of sends that wait", lane.bytes(), MAX_INFLIGHT_BYTES + crate::MAX_DIRECT_BYTES),
-            ("commands that wait for ready", self.deferred.len_of(client), 2 * MAX_INFLIGHT + 1),
-            ("bytes that wait for ready", deferred.bytes(), MAX_INFLIGHT_BYTES + MAX_LINE_BYTES),
+            ("waiting sends", lane.count(), MAX_INFLIGHT + 1),
+            ("bytes of waiting sends", lane.bytes(), MAX_INFLIGHT_BYTES + crate::MAX_DIRECT_BYTES),
+            ("deferred commands", self.deferred.len_of(client), 2 * MAX_INFLIGHT + 1),
+            ("bytes of deferred sends", deferred.bytes(), MAX_INFLIGHT_BYTES + MAX_LINE_BYTES),
             ("discoveries", self.discoveries_of(client), MAX_INFLIGHT),
         ]
         .into_iter()

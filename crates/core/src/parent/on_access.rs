@@ -13,7 +13,7 @@ use crate::peers::Peers;
 use crate::replies::line_bytes;
 use crate::replies::reply_to::ReplyTo;
 
-/// Upper bound of the bytes of a peer in the answer to `peers`, without its name.
+/// Upper bound of the bytes of a peer in the answer to `peers`, without the name.
 const PEER_BYTES: usize = 256;
 
 /// Sets the access rule of an agent or node, or removes it if `rule` is `None`.

@@ -30,20 +30,20 @@ pub(crate) enum Recipient {
 }
 
 impl Parent {
-    /// Returns the command if the node can carry it out now. Otherwise the node has refused it, or
-    /// defers it until `ready`.
+    /// Returns the command if the node can execute it now. Otherwise refuses the command, or defers
+    /// it until `ready`.
     pub(crate) fn admit_command(
         &mut self,
         client: ClientId,
         request: Request,
         cx: &mut Cx,
     ) -> Option<(ReplyTo, Command)> {
-        if is_taken(client, request.id.as_ref(), cx) {
+        if reject_duplicate_id(client, request.id.as_ref(), cx) {
             return None;
         }
         let (code, message) = match (&cx.phase, &request.command) {
             (Phase::Starting { .. }, _) => {
-                self.hold(client, request, cx);
+                self.defer_command(client, request, cx);
                 return None;
             }
             (Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Exited, _) => {
@@ -80,8 +80,8 @@ impl Parent {
 /// Reports a line that is not a command. The error carries the line's id, if one can be read,
 /// so that the client does not wait for an answer forever.
 pub(crate) fn on_bad_line(client: ClientId, bad: LineError, cx: &mut Cx) {
-    cx.stats.count(Counter::LinesBad);
-    if is_taken(client, bad.id.as_ref(), cx) {
+    cx.stats.count(Counter::LinesInvalid);
+    if reject_duplicate_id(client, bad.id.as_ref(), cx) {
         return;
     }
     let details = bad.line.map(|line| serde_json::json!({ "line": line }));
@@ -92,7 +92,7 @@ pub(crate) fn on_bad_line(client: ClientId, bad: LineError, cx: &mut Cx) {
 /// Reports an error and returns `true` if a command of the client with this id is unanswered. The
 /// error has the id in its `details` only, because the client would take an error with that `id`
 /// for the answer to the earlier command.
-pub(crate) fn is_taken(client: ClientId, id: Option<&Id>, cx: &mut Cx) -> bool {
+pub(crate) fn reject_duplicate_id(client: ClientId, id: Option<&Id>, cx: &mut Cx) -> bool {
     let is_open = |id: &&Id| cx.replies.clients.get(client).is_some_and(|client| client.is_open(id));
     let Some(id) = id.filter(is_open) else { return false };
     let message = "a command with this id has not been answered yet; use another id";

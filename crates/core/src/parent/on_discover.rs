@@ -28,38 +28,39 @@ const LOOKUP_PERIOD: Duration = Duration::from_millis(500);
 /// A `discover` without `timeoutMs` ends when it has found nothing new for this time and no lookup
 /// or dial is running. Our choice: long enough for the arrival of a subscription or record that a
 /// peer announces at this moment.
-const SETTLED: Duration = Duration::from_millis(250);
+const QUIET_PERIOD: Duration = Duration::from_millis(250);
 
 /// A `discover` that is running.
 #[derive(Debug)]
 pub(crate) struct Discovery {
     /// The command, to which the node answers.
     command: ReplyTo,
-    wanted: Wanted,
+    filter: DiscoverFilter,
     deadline: Instant,
-    /// Ends early when no more results are likely (no `timeoutMs`).
-    settles: bool,
+    /// `true` if the `discover` ends early when no more results are likely (no `timeoutMs`).
+    ends_when_quiet: bool,
     /// For an address: time of the next lookup. Otherwise: time of the next check for an early end.
     retry: Instant,
     seen: BTreeSet<Address>,
 }
 
+/// The agents that a `discover` searches for.
 #[derive(Debug)]
-enum Wanted {
+enum DiscoverFilter {
     All,
     Topic(String),
     Capability(String),
     Address(Address),
 }
 
-impl Wanted {
+impl DiscoverFilter {
     /// Returns `true` if the record matches. `peers` has the topics of connected peers.
     fn matches(&self, record: &SignedRecord, peers: &Peers) -> bool {
         match self {
-            Wanted::All => true,
-            Wanted::Address(wanted) => *wanted == record.address(),
-            Wanted::Capability(wanted) => record.record.capabilities.contains(wanted),
-            Wanted::Topic(wanted) => {
+            DiscoverFilter::All => true,
+            DiscoverFilter::Address(wanted) => *wanted == record.address(),
+            DiscoverFilter::Capability(wanted) => record.record.capabilities.contains(wanted),
+            DiscoverFilter::Topic(wanted) => {
                 let peer = peers.table.connection(&record.peer_id());
                 record.record.topics.contains(wanted) || peer.is_some_and(|peer| peer.topics.contains(wanted))
             }
@@ -90,12 +91,12 @@ impl Parent {
                 "too many `discover` commands are running; wait for one or cancel it",
             );
         }
-        let wanted = match (discover.topic, discover.address, discover.capability) {
-            (None, None, None) => Wanted::All,
-            (Some(topic), None, None) => Wanted::Topic(topic),
-            (None, None, Some(capability)) => Wanted::Capability(capability),
+        let filter = match (discover.topic, discover.address, discover.capability) {
+            (None, None, None) => DiscoverFilter::All,
+            (Some(topic), None, None) => DiscoverFilter::Topic(topic),
+            (None, None, Some(capability)) => DiscoverFilter::Capability(capability),
             (None, Some(address), None) => match parse_address(&address) {
-                Ok(address) => Wanted::Address(address),
+                Ok(address) => DiscoverFilter::Address(address),
                 Err(error) => {
                     return cx.refuse(command, ErrorCode::InvalidArgument, format!("`address`: {error}"));
                 }
@@ -107,38 +108,45 @@ impl Parent {
         };
         cx.replies.clients.open_request(&command);
         let deadline = now.mono + timeout;
-        let (settles, retry) = match (&wanted, discover.timeout_ms) {
-            (Wanted::Address(_), _) => (false, now.mono),
-            (_, None) => (true, now.mono + SETTLED),
+        let (ends_when_quiet, retry) = match (&filter, discover.timeout_ms) {
+            (DiscoverFilter::Address(_), _) => (false, now.mono),
+            (_, None) => (true, now.mono + QUIET_PERIOD),
             (_, Some(_)) => (false, deadline),
         };
-        self.discoveries.push(Discovery { command, wanted, deadline, settles, retry, seen: BTreeSet::new() });
+        self.discoveries.push(Discovery {
+            command,
+            filter,
+            deadline,
+            ends_when_quiet,
+            retry,
+            seen: BTreeSet::new(),
+        });
         let known: Vec<SignedRecord> = directory.records.iter(now.unix_ms).cloned().collect();
         for record in known {
-            self.found(&record, true, gate, peers, cx);
+            self.report_agent(&record, true, gate, peers, cx);
         }
         self.finish_expired_discoveries(gate, directory, peers, cx);
     }
 
-    /// Reports an agent whose record the directory stored. `is_news` states that the record says more
-    /// than the one before.
+    /// Reports an agent whose record the directory stored. `has_new_content` is `true` if the
+    /// agent is new or moved.
     pub(crate) fn on_record(
         &mut self,
         record: &SignedRecord,
-        is_news: bool,
+        has_new_content: bool,
         gate: &Gate,
         peers: &Peers,
         cx: &mut Cx,
     ) {
-        if is_news {
+        if has_new_content {
             emit_peer_discovered(record, None, gate, peers, cx);
         }
-        self.found(record, false, gate, peers, cx);
+        self.report_agent(record, false, gate, peers, cx);
     }
 
     /// Reports a found agent to all running `discover` commands, or with `by_latest` to the latest
     /// one.
-    pub(crate) fn found(
+    pub(crate) fn report_agent(
         &mut self,
         record: &SignedRecord,
         by_latest: bool,
@@ -148,20 +156,20 @@ impl Parent {
     ) {
         let now = cx.now;
         let skip = if by_latest { self.discoveries.len().saturating_sub(1) } else { 0 };
-        let mut tell = Vec::new();
+        let mut commands = Vec::new();
         for discovery in self.discoveries.iter_mut().skip(skip) {
             // `end_discovery` reports the agents that are skipped while the client does not read.
             if is_read(discovery, cx)
-                && discovery.wanted.matches(record, peers)
+                && discovery.filter.matches(record, peers)
                 && discovery.seen.insert(record.address())
             {
-                if discovery.settles {
-                    discovery.retry = now.mono + SETTLED;
+                if discovery.ends_when_quiet {
+                    discovery.retry = now.mono + QUIET_PERIOD;
                 }
-                tell.push(discovery.command.clone());
+                commands.push(discovery.command.clone());
             }
         }
-        for command in tell {
+        for command in commands {
             emit_peer_discovered(record, Some(command), gate, peers, cx);
         }
     }
@@ -181,9 +189,9 @@ impl Parent {
         }
         let knows_all = knows_all_peers(directory, peers, cx);
         let is_done = |discovery: &Discovery, cx: &Cx| {
-            let enough = match discovery.wanted {
-                Wanted::Address(_) => true,
-                _ => discovery.settles && knows_all && discovery.retry <= now.mono,
+            let enough = match discovery.filter {
+                DiscoverFilter::Address(_) => true,
+                _ => discovery.ends_when_quiet && knows_all && discovery.retry <= now.mono,
             };
             is_read(discovery, cx) && (enough && !discovery.seen.is_empty() || discovery.deadline <= now.mono)
         };
@@ -197,12 +205,12 @@ impl Parent {
             if discovery.retry > now.mono {
                 continue;
             }
-            match discovery.wanted {
-                Wanted::Address(address) => {
+            match discovery.filter {
+                DiscoverFilter::Address(address) => {
                     discovery.retry = now.mono + LOOKUP_PERIOD;
                     lookups.push(address);
                 }
-                _ => discovery.retry = now.mono + SETTLED,
+                _ => discovery.retry = now.mono + QUIET_PERIOD,
             }
         }
         for address in lookups {
@@ -242,8 +250,8 @@ impl Parent {
     }
 }
 
-/// Returns `true` if the client of this `discover` reads. A client that has gone counts as one that
-/// reads, so that its `discover` ends.
+/// Returns `true` if the client of this `discover` reads its lines, or has gone. A `discover` of a
+/// client that has gone can end.
 fn is_read(discovery: &Discovery, cx: &Cx) -> bool {
     let client = cx.replies.clients.get(discovery.command.client);
     client.is_none_or(|client| client.output.can_accept_command())
@@ -253,7 +261,7 @@ fn is_read(discovery: &Discovery, cx: &Cx) -> bool {
 /// peers.
 fn knows_all_peers(directory: &Directory, peers: &Peers, cx: &Cx) -> bool {
     let now = cx.now;
-    directory.lookups.running() + directory.lookups.waiting() == 0
+    directory.lookups.running() + directory.lookups.queued() == 0
         && peers.table.dialing_len() == 0
         && peers.table.connections().all(|(peer, _)| directory.records.by_peer(peer, now.unix_ms).is_some())
 }
@@ -264,7 +272,7 @@ fn end_discovery(mut discovery: Discovery, gate: &Gate, directory: &Directory, p
     let unseen: Vec<SignedRecord> = directory
         .records
         .iter(now.unix_ms)
-        .filter(|record| discovery.wanted.matches(record, peers))
+        .filter(|record| discovery.filter.matches(record, peers))
         .filter(|record| discovery.seen.insert(record.address()))
         .cloned()
         .collect();

@@ -13,7 +13,7 @@ use crate::directory::Directory;
 use crate::outgoing::OutgoingMessage;
 use crate::parent::Parent;
 use crate::parent::on_command::{Recipient, parse_recipient};
-use crate::parent::send_lane::{To, Waiting};
+use crate::parent::send_lane::{To, WaitingSend};
 use crate::replies::reply_to::ReplyTo;
 use crate::topics::check_topic;
 use crate::{MAX_DIRECT_BYTES, MAX_TOPIC_BYTES, RESERVED_TOPICS};
@@ -27,7 +27,7 @@ impl Parent {
         default_ttl: Duration,
         directory: &Directory,
         cx: &mut Cx,
-    ) -> Option<(To, Waiting)> {
+    ) -> Option<(To, WaitingSend)> {
         let now = cx.now;
         let (data, encoding) = match payload(&send) {
             Ok(payload) => payload,
@@ -60,7 +60,7 @@ impl Parent {
             _ => Err((ErrorCode::InvalidArgument, "`send` needs either `peerId` or `topic`".to_owned())),
         };
         match checked {
-            Ok(to) => Some((to, Waiting { draft, length })),
+            Ok(to) => Some((to, WaitingSend { draft, length })),
             Err((code, message)) => {
                 cx.refuse_send(draft.command, code, message);
                 None

@@ -12,17 +12,17 @@ use crate::peers::Peers;
 use crate::replies::client::Client;
 use crate::replies::reply_to::ReplyTo;
 
-/// Reports an agent that the node found: to the client whose `discover` asked for it, or to every
-/// client if none did.
+/// Reports an agent that the node found: to the client whose `discover` requested the agent, or to
+/// every client without such a command.
 pub(crate) fn emit_peer_discovered(
     record: &SignedRecord,
-    asked: Option<ReplyTo>,
+    requested_by: Option<ReplyTo>,
     gate: &Gate,
     peers: &Peers,
     cx: &mut Cx,
 ) {
     let peer_id = record.peer_id();
-    let (client, request_id) = match asked {
+    let (client, request_id) = match requested_by {
         Some(ReplyTo { client, id }) => (Some(client), id),
         None => (None, None),
     };
@@ -39,7 +39,7 @@ pub(crate) fn emit_peer_discovered(
     let capabilities = fitting(&mut record.record.capabilities.iter().cloned());
     let mut topics: BTreeSet<String> = record.record.topics.iter().cloned().collect();
     if let Some(peer) = peers.table.connection(&peer_id) {
-        topics.extend(peer.topics.iter().filter(|topic| !crate::topics::is_reserved(topic)).cloned());
+        topics.extend(peer.topics.iter().filter(|topic| !crate::topics::is_node_topic(topic)).cloned());
     }
     let topics = fitting(&mut topics.into_iter());
     let found = PeerDiscovered {

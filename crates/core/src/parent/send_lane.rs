@@ -36,15 +36,15 @@ pub(crate) enum To {
 /// to the same recipient.
 type Key = (To, Priority);
 
-/// A `send` that waits.
+/// A `send` that waits for room.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct WaitingSend {
     pub(crate) draft: OutgoingMessage,
-    /// Bytes of its `data` as the client wrote it.
+    /// Bytes of `data` as the client wrote it.
     pub(crate) length: usize,
 }
 
-impl Waiting {
+impl WaitingSend {
     fn client(&self) -> ClientId {
         self.draft.command.client
     }
@@ -52,36 +52,38 @@ impl Waiting {
 
 #[derive(Debug)]
 struct Line {
-    sends: VecDeque<Waiting>,
-    /// When the first `send` began to wait, or when the line last accepted one.
+    sends: VecDeque<WaitingSend>,
+    /// The time at which the first `send` began to wait, or the node last accepted a `send` of the
+    /// line.
     since: Instant,
     deadline: Instant,
 }
 
 /// All `send` commands that wait. Of each client, the lane may hold one `send` more than
-/// `MAX_INFLIGHT` or `MAX_INFLIGHT_BYTES` allow: the one that stopped the reading of its commands.
+/// `MAX_INFLIGHT` or `MAX_INFLIGHT_BYTES` allow: the last one that the node read.
 #[derive(Debug, Default)]
 pub(crate) struct SendLane {
     lines: BTreeMap<Key, Line>,
-    /// What each client has in the lane.
-    held: ClientLoads,
+    /// The `send` commands of each client.
+    loads: ClientLoads,
     /// Key of the line that was served last.
-    served: Option<Key>,
+    last_served: Option<Key>,
 }
 
 impl SendLane {
     pub(crate) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.loads.is_empty()
     }
 
     /// Returns the number and the bytes of the `send` commands of a client.
     pub(crate) fn of(&self, client: ClientId) -> Budget {
-        self.held.of(client)
+        self.loads.of(client)
     }
 
-    /// Returns `true` if the lane holds more of a client than it may have unanswered.
+    /// Returns `true` if the lane holds more `send` commands of a client than the client may have
+    /// unanswered.
     pub(crate) fn is_over(&self, client: ClientId) -> bool {
-        self.held.is_over(client)
+        self.loads.is_over(client)
     }
 
     /// Returns `true` if earlier `send` commands with this destination and priority wait.
@@ -90,48 +92,48 @@ impl SendLane {
     }
 
     /// Appends a `send` to its line.
-    pub(crate) fn push(&mut self, to: To, waiting: Waiting, now: Instant) {
-        self.held.add(waiting.client(), waiting.length);
+    pub(crate) fn push(&mut self, to: To, waiting: WaitingSend, now: Instant) {
+        self.loads.add(waiting.client(), waiting.length);
         let key = (to, waiting.draft.priority);
         let fresh = || Line { sends: VecDeque::new(), since: now, deadline: now + MAX_PAUSE };
         self.lines.entry(key).or_insert_with(fresh).sends.push_back(waiting);
     }
 
-    /// Returns the keys of all lines, beginning after the line that was served last, so that every
-    /// line gets its turn.
-    pub(crate) fn in_turn(&self) -> Vec<Key> {
-        let Some(served) = &self.served else { return self.lines.keys().cloned().collect() };
-        let after = self.lines.range((Bound::Excluded(served), Bound::Unbounded));
-        after.chain(self.lines.range(..=served)).map(|(key, _)| key.clone()).collect()
+    /// Returns the keys of all lines, beginning after the line that was served last, so that the
+    /// node serves all lines in rotation.
+    pub(crate) fn lines_in_rotation(&self) -> Vec<Key> {
+        let Some(last) = &self.last_served else { return self.lines.keys().cloned().collect() };
+        let after = self.lines.range((Bound::Excluded(last), Bound::Unbounded));
+        after.chain(self.lines.range(..=last)).map(|(key, _)| key.clone()).collect()
     }
 
     /// Returns the first `send` of a line.
-    pub(crate) fn head(&self, key: &Key) -> Option<&Waiting> {
+    pub(crate) fn head(&self, key: &Key) -> Option<&WaitingSend> {
         self.lines.get(key)?.sends.front()
     }
 
     /// Removes and returns the first `send` of a line, for which there is room.
-    pub(crate) fn serve(&mut self, key: &Key, now: Instant) -> Option<Waiting> {
+    pub(crate) fn serve(&mut self, key: &Key, now: Instant) -> Option<WaitingSend> {
         let line = self.lines.get_mut(key)?;
         let waiting = line.sends.pop_front()?;
         (line.since, line.deadline) = (now, now + MAX_PAUSE);
         if line.sends.is_empty() {
             self.lines.remove(key);
         }
-        if self.served.as_ref() != Some(key) {
-            self.served = Some(key.clone());
+        if self.last_served.as_ref() != Some(key) {
+            self.last_served = Some(key.clone());
         }
-        self.took(&waiting);
+        self.subtract_load(&waiting);
         Some(waiting)
     }
 
-    fn took(&mut self, waiting: &Waiting) {
-        self.held.remove(waiting.client(), waiting.length);
+    fn subtract_load(&mut self, waiting: &WaitingSend) {
+        self.loads.remove(waiting.client(), waiting.length);
     }
 
     /// Updates the deadline of a line whose first `send` has no room. Returns `true` if it may wait
     /// longer.
-    pub(crate) fn waits_on(&mut self, key: &Key, wait: Wait, now: Instant) -> bool {
+    pub(crate) fn may_wait(&mut self, key: &Key, wait: Wait, now: Instant) -> bool {
         let Some(line) = self.lines.get_mut(key) else { return false };
         line.deadline = match wait {
             Wait::Recipient(until) => until,
@@ -141,20 +143,20 @@ impl SendLane {
     }
 
     /// Removes a line and returns its `send` commands.
-    pub(crate) fn give_up(&mut self, key: &Key) -> VecDeque<Waiting> {
+    pub(crate) fn remove_line(&mut self, key: &Key) -> VecDeque<WaitingSend> {
         let sends = self.lines.remove(key).map(|line| line.sends).unwrap_or_default();
-        sends.iter().for_each(|waiting| self.took(waiting));
+        sends.iter().for_each(|waiting| self.subtract_load(waiting));
         sends
     }
 
     /// Removes and returns all `send` commands.
-    pub(crate) fn drain(&mut self) -> Vec<Waiting> {
-        self.held = ClientLoads::default();
+    pub(crate) fn drain(&mut self) -> Vec<WaitingSend> {
+        self.loads = ClientLoads::default();
         std::mem::take(&mut self.lines).into_values().flat_map(|line| line.sends).collect()
     }
 
     /// Removes and returns the `send` of a client with this id.
-    pub(crate) fn cancel(&mut self, client: ClientId, id: &Id) -> Option<Waiting> {
+    pub(crate) fn cancel(&mut self, client: ClientId, id: &Id) -> Option<WaitingSend> {
         let position =
             |line: &Line| line.sends.iter().position(|waiting| waiting.draft.command.is(client, id));
         let (key, index) = self.lines.iter().find_map(|(key, line)| Some((key.clone(), position(line)?)))?;
@@ -163,21 +165,21 @@ impl SendLane {
         if line.sends.is_empty() {
             self.lines.remove(&key);
         }
-        self.took(&waiting);
+        self.subtract_load(&waiting);
         Some(waiting)
     }
 
     /// Ends the pauses that have lasted [`MAX_PAUSE`]. In a pause the node does not read from a
-    /// client. Returns the `send` commands that it removes for that, by destination.
-    pub(crate) fn end_pauses(&mut self, now: Instant) -> Vec<(To, Vec<Waiting>)> {
-        let ended = self.held.end_pauses(now);
+    /// client. Returns the removed `send` commands by destination.
+    pub(crate) fn end_pauses(&mut self, now: Instant) -> Vec<(To, Vec<WaitingSend>)> {
+        let ended = self.loads.end_pauses(now);
         ended.into_iter().flat_map(|client| self.shorten(client)).collect()
     }
 
     /// Removes the latest `send` commands of a client to the destinations that have most of them,
     /// until each keeps its share and the client does not have too many. Returns the removed
     /// commands by destination.
-    fn shorten(&mut self, client: ClientId) -> Vec<(To, Vec<Waiting>)> {
+    fn shorten(&mut self, client: ClientId) -> Vec<(To, Vec<WaitingSend>)> {
         let mut shares: BTreeMap<&To, (usize, usize)> = BTreeMap::new();
         for ((to, _), line) in &self.lines {
             let (sends, bytes) = shares.entry(to).or_default();
@@ -210,7 +212,7 @@ impl SendLane {
     }
 
     /// Removes and returns the latest `send` of a client, of the lowest priority, to a destination.
-    fn take_latest(&mut self, to: &To, client: ClientId) -> Option<Waiting> {
+    fn take_latest(&mut self, to: &To, client: ClientId) -> Option<WaitingSend> {
         let latest =
             |key: &Key| self.lines.get(key)?.sends.iter().rposition(|waiting| waiting.client() == client);
         let (key, index) = [Priority::Low, Priority::Medium, Priority::High]
@@ -222,13 +224,13 @@ impl SendLane {
         if line.sends.is_empty() {
             self.lines.remove(&key);
         }
-        self.took(&waiting);
+        self.subtract_load(&waiting);
         Some(waiting)
     }
 
     /// Returns when the wait of a line, or the pause of a client, ends next.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.lines.values().map(|line| line.deadline).chain(self.held.next_deadline()).min()
+        self.lines.values().map(|line| line.deadline).chain(self.loads.next_deadline()).min()
     }
 }
 

@@ -1,5 +1,5 @@
-//! The end of a node: it accepts no more commands, finishes what it accepted, reports what it could
-//! not finish, and exits.
+//! The shutdown of a node: the node accepts no more commands, finishes accepted work, reports work
+//! that it could not finish, and exits.
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ use crate::replies::reply_to::ReplyTo;
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Time for peers to read the last answer or broadcast before the node closes the connections.
-/// libp2p drops what it finds directly before the end of a connection, and nothing confirms that a
-/// peer has read it. Our choice: peers read within milliseconds unless they are busy.
-const LAST_READ: Duration = Duration::from_millis(250);
+/// libp2p drops data that arrives directly before the end of a connection, and nothing confirms
+/// that a peer has read the data. Our choice: peers read within milliseconds unless they are busy.
+const CLOSE_DELAY: Duration = Duration::from_millis(250);
 
 /// Reason in `closing` after the end of stdin.
 const EOF: &str = "eof";
@@ -31,11 +31,11 @@ const EOF: &str = "eof";
 const NEVER_CONNECTED: &str = "stdin ended before the node carried out a `connect`, so the node ends; \
     start it with `--connect` to connect without that command, and add `--on-eof stay` to run it without stdin";
 /// Error message of a node with `--on-eof stay` whose stdin ends before a `connect`.
-const NEVER_TOLD: &str = "`--on-eof stay`: stdin ended before a `connect`, so the node can never join the network; \
+const CANNOT_CONNECT: &str = "`--on-eof stay`: stdin ended before a `connect`, so the node can never join the network; \
     start it with `--connect` as well";
 
 impl Parent {
-    pub(crate) fn on_input_ended(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
+    pub(crate) fn on_stdin_closed(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
         let now = cx.now;
         if cx.phase == Phase::Idle {
             return self.end_unconnected(gossip, mail, cx);
@@ -44,7 +44,7 @@ impl Parent {
             return;
         }
         if let Phase::Starting { .. } = cx.phase {
-            return self.hold_end(cx);
+            return self.defer_end(cx);
         }
         if cx.identity.receive_after_eof.is_zero() {
             return self.close(EOF, None, cx);
@@ -56,15 +56,15 @@ impl Parent {
     /// stay` is an error of the configuration.
     fn end_unconnected(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
         if cx.identity.stay_on_eof {
-            cx.emit_error(ErrorEvent::new(ErrorCode::InvalidArgument, NEVER_TOLD));
-            return self.give_up(ExitCode::Config, gossip, mail, cx);
+            cx.emit_error(ErrorEvent::new(ErrorCode::InvalidArgument, CANNOT_CONNECT));
+            return self.abort(ExitCode::Config, gossip, mail, cx);
         }
         cx.log(Level::Warn, "pipe", NEVER_CONNECTED);
         cx.replies.required.refused(ErrorCode::NotConnected);
         self.close(EOF, None, cx);
     }
 
-    pub(crate) fn on_input_failed(&mut self, reason: &str, cx: &mut Cx) {
+    pub(crate) fn on_stdin_failed(&mut self, reason: &str, cx: &mut Cx) {
         self.pipe_broken = true;
         cx.emit_error(ErrorEvent::new(
             ErrorCode::Internal,
@@ -73,7 +73,7 @@ impl Parent {
         self.close(EOF, None, cx);
     }
 
-    pub(crate) fn on_output_closed(&mut self, broken: bool, cx: &mut Cx) {
+    pub(crate) fn on_stdout_closed(&mut self, broken: bool, cx: &mut Cx) {
         self.pipe_broken |= broken;
         cx.replies.clients.parent.is_gone = true;
         self.close("output", None, cx);
@@ -100,13 +100,13 @@ impl Parent {
 
     /// Starts the shutdown when the time after the end of stdin, during which the node still
     /// receives, is over.
-    pub(crate) fn keep_receiving(&mut self, cx: &mut Cx) {
+    pub(crate) fn check_receive_deadline(&mut self, cx: &mut Cx) {
         if self.receive_until.is_some_and(|until| until <= cx.now.mono) {
             self.close(EOF, None, cx);
         }
     }
 
-    /// Starts the shutdown, unless it has started. `shutdown` is the command that asked for it.
+    /// Starts the shutdown, unless it has started. `shutdown` is the command that requested it.
     pub(crate) fn close(&mut self, reason: &'static str, mut shutdown: Option<ReplyTo>, cx: &mut Cx) {
         let now = cx.now;
         match std::mem::replace(&mut cx.phase, Phase::Exited) {
@@ -134,8 +134,9 @@ impl Parent {
         cx.phase = Phase::Closing { reason, shutdown, deadline };
     }
 
-    /// Ends the node at once because it must not or cannot run, without finishing what it accepted.
-    pub(crate) fn give_up(&mut self, code: ExitCode, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
+    /// Ends the node at once, without finishing accepted work, because the node must not or cannot
+    /// run.
+    pub(crate) fn abort(&mut self, code: ExitCode, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
         let now = cx.now;
         // The node reports the first reason only.
         if cx.is_flushing() {
@@ -160,7 +161,7 @@ impl Parent {
     pub(crate) fn finish_closing(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
         let now = cx.now;
         if std::mem::take(&mut cx.replies.has_spoken) {
-            self.stay_until = now.mono + LAST_READ;
+            self.stay_until = now.mono + CLOSE_DELAY;
         }
         let sent = !self.has_unsent(gossip, mail, cx);
         let answered = matches!(cx.phase, Phase::Closing { .. }) && !mail.owes_answers(cx);
@@ -187,6 +188,7 @@ impl Parent {
         cx.phase = Phase::Flushing { code, deadline: now.mono + FLUSH_TIMEOUT, stay_until };
     }
 
+    /// Reports accepted work that the node cannot finish.
     fn fail_pending(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
         self.abandon_discoveries(cx);
         self.abandon_waiting(cx);
@@ -201,8 +203,8 @@ impl Parent {
         }
     }
 
-    /// Exits once the writer has written every line or its time is over, and peers have had their
-    /// time to read.
+    /// Exits when the writer has written every line or its time is over, and the time for peers to
+    /// read is over.
     pub(crate) fn finish_flushing(&mut self, mail: &mut Mail, cx: &mut Cx) {
         let now = cx.now;
         if let Phase::Flushing { code, deadline, stay_until } = cx.phase
@@ -215,7 +217,7 @@ impl Parent {
     }
 
     fn exit(&mut self, code: ExitCode, mail: &mut Mail, cx: &mut Cx) {
-        // The driver carries out no effects after `Exit`.
+        // The driver executes no effects after `Exit`.
         cx.flush_output();
         mail.persist_final_checkpoints(cx);
         cx.phase = Phase::Exited;
@@ -223,7 +225,7 @@ impl Parent {
     }
 }
 
-/// Answers the `shutdown` that closed the node, if one did.
+/// Answers the `shutdown` that closed the node, if there is one.
 fn answer_shutdown(shutdown: Option<ReplyTo>, cx: &mut Cx) {
     if let Some(command) = shutdown {
         cx.answer(command, "shutdown", |_| {});

@@ -1,5 +1,5 @@
-//! Commands between `connect` and `ready`. The node reads and defers them, in their order, so that
-//! it always notices the end of stdin behind them.
+//! Commands between `connect` and `ready`. The node reads and defers these commands in order, so
+//! that it notices the end of stdin behind them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -33,7 +33,7 @@ const FEATURES: [&str; 5] = ["base64", "block", "cancel", "gossip", "peers"];
 /// without one they never do.
 pub(crate) const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What ends the node after the deferred commands.
+/// The event that ends the node after the deferred commands.
 #[derive(Debug)]
 enum End {
     Eof,
@@ -50,7 +50,8 @@ pub(crate) struct DeferredCommands {
     requests: VecDeque<(ClientId, Request)>,
     /// The deferred `send` commands of each client, with the bytes of their `data`.
     sends: ClientLoads,
-    /// What ends the node after the commands, and when the node stops waiting for `ready`.
+    /// The event that ends the node after the commands, and the time at which the node stops
+    /// waiting for `ready`.
     end: Option<(End, Instant)>,
 }
 
@@ -123,9 +124,9 @@ impl DeferredCommands {
 
 impl Parent {
     /// Defers a command until `ready`. Before `ready` the node answers with errors only.
-    pub(crate) fn hold(&mut self, client: ClientId, request: Request, cx: &mut Cx) {
+    pub(crate) fn defer_command(&mut self, client: ClientId, request: Request, cx: &mut Cx) {
         if self.deferred.end.is_some() {
-            return refuse_held(
+            return refuse_deferred(
                 [(client, request)],
                 ErrorCode::ShuttingDown,
                 "the node is closing and accepts no commands",
@@ -139,7 +140,7 @@ impl Parent {
             return;
         }
         if self.deferred.is_over(client) || self.deferred.is_full(client) {
-            return refuse_held(
+            return refuse_deferred(
                 [(client, request)],
                 ErrorCode::Busy,
                 "too many commands wait for `ready`; send this one again after `ready`",
@@ -151,18 +152,18 @@ impl Parent {
             Command::Send(_) => cx.replies.clients.open_send(&command),
             _ => cx.replies.clients.open_request(&command),
         }
-        cx.stats.count(Counter::CommandsHeld);
+        cx.stats.count(Counter::CommandsDeferred);
         self.deferred.push(client, request);
     }
 
     /// Records that stdin ended before `ready`.
-    pub(crate) fn hold_end(&mut self, cx: &Cx) {
+    pub(crate) fn defer_end(&mut self, cx: &Cx) {
         let deadline = ready_by(cx);
         self.deferred.end.get_or_insert((End::Eof, deadline));
     }
 
-    /// Ends a pause of a client, or the node, that has waited too long for `ready`.
-    pub(crate) fn keep_starting(&mut self, cx: &mut Cx) {
+    /// Ends the pauses of clients, or the node, if the wait for `ready` has lasted too long.
+    pub(crate) fn check_startup(&mut self, cx: &mut Cx) {
         let now = cx.now;
         let Phase::Starting { report_by, .. } = &mut cx.phase else { return };
         if report_by.take_if(|report_by| *report_by <= now.mono).is_some() {
@@ -179,7 +180,7 @@ impl Parent {
             let requests = self.deferred.shorten(client);
             cx.stats.add(Counter::SendsRefusedAfterPause, requests.len() as u64);
             let message = "the node is not ready yet; send this one again after `ready`";
-            refuse_held(requests, ErrorCode::Busy, message, cx);
+            refuse_deferred(requests, ErrorCode::Busy, message, cx);
         }
     }
 
@@ -187,7 +188,7 @@ impl Parent {
     pub(crate) fn abandon_pending(&mut self, cx: &mut Cx) -> Option<ReplyTo> {
         let DeferredCommands { requests, end, sends, .. } = std::mem::take(&mut self.deferred);
         self.sends_abandoned |= !sends.is_empty();
-        refuse_held(requests, ErrorCode::ShuttingDown, "the node closed before it was ready", cx);
+        refuse_deferred(requests, ErrorCode::ShuttingDown, "the node closed before it was ready", cx);
         match end {
             Some((End::Shutdown(command), _)) => Some(command),
             _ => None,
@@ -195,13 +196,14 @@ impl Parent {
     }
 }
 
-/// Returns until when the end of the node waits for the commands before it.
+/// Returns the time until which the end of the node waits for the commands before the end.
 fn ready_by(cx: &Cx) -> Instant {
     let now = cx.now;
     now.mono + cx.identity.drain_timeout.max(MAX_PAUSE)
 }
 
-fn refuse_held(
+/// Refuses commands.
+fn refuse_deferred(
     requests: impl IntoIterator<Item = (ClientId, Request)>,
     code: ErrorCode,
     message: &str,
@@ -234,7 +236,7 @@ impl Parent {
             _ => return,
         };
         if started.is_some()
-            && let Some(warning) = cx.identity.scope.lacking(&addrs)
+            && let Some(warning) = cx.identity.scope.unreachability_warning(&addrs)
         {
             cx.log(Level::Warn, "network", warning);
         }
@@ -244,7 +246,7 @@ impl Parent {
             gossip.on_ready(cx);
             emit_ready(local, mail, cx);
             cx.answer(connect, "connect", |_| {});
-            self.release_held(cx);
+            self.release_deferred(cx);
         }
     }
 
@@ -262,11 +264,11 @@ impl Parent {
                 cx.emit_error(ErrorEvent::new(ErrorCode::ListenFailed, reason));
             }
         }
-        self.give_up(ExitCode::Unavailable, gossip, mail, cx);
+        self.abort(ExitCode::Unavailable, gossip, mail, cx);
     }
 
     /// Carries out the deferred commands.
-    fn release_held(&mut self, cx: &mut Cx) {
+    fn release_deferred(&mut self, cx: &mut Cx) {
         let DeferredCommands { requests, end, .. } = std::mem::take(&mut self.deferred);
         for (client, request) in requests {
             cx.replies.clients.close(&ReplyTo::new(client, request.id.clone()));

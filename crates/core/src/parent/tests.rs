@@ -21,7 +21,7 @@ fn codes(core: &mut Core) -> Vec<ErrorCode> {
 }
 
 #[test]
-fn before_connect_only_commands_that_need_no_network_are_admitted() {
+fn command_before_connect_is_admitted_only_without_network_use() {
     let mut core = core();
     let Core { parent, cx, .. } = &mut core;
     assert!(
@@ -36,7 +36,7 @@ fn before_connect_only_commands_that_need_no_network_are_admitted() {
 }
 
 #[test]
-fn a_command_while_the_sockets_open_is_deferred_and_comes_back_as_a_signal() {
+fn command_during_start_is_deferred_until_ready() {
     let mut core = core();
     let Core { parent, local, gossip, mail, cx, .. } = &mut core;
     parent.start(None, ReplyTo::PARENT, cx);
@@ -51,7 +51,7 @@ fn a_command_while_the_sockets_open_is_deferred_and_comes_back_as_a_signal() {
 }
 
 #[test]
-fn an_id_that_is_in_use_is_refused() {
+fn command_with_open_id_is_refused() {
     let mut core = core();
     let Core { parent, cx, .. } = &mut core;
     cx.replies.clients.parent.open_requests.insert(Id::from("1"));
@@ -62,16 +62,16 @@ fn an_id_that_is_in_use_is_refused() {
 }
 
 #[test]
-fn a_node_that_gives_up_reports_the_first_reason_only() {
+fn aborted_node_keeps_first_exit_code() {
     let mut core = core();
     let Core { parent, gossip, mail, cx, .. } = &mut core;
-    parent.give_up(ExitCode::Config, gossip, mail, cx);
-    parent.give_up(ExitCode::Io, gossip, mail, cx);
+    parent.abort(ExitCode::Config, gossip, mail, cx);
+    parent.abort(ExitCode::Io, gossip, mail, cx);
     assert!(matches!(cx.phase, Phase::Flushing { code: ExitCode::Config, .. }));
 }
 
 #[test]
-fn each_client_has_the_limits_of_deferred_sends_for_itself() {
+fn deferred_send_limits_apply_per_client() {
     let other = ClientId(7);
     let mut core = core();
     assert!(core.cx.replies.clients.attach(other));
@@ -87,9 +87,9 @@ fn each_client_has_the_limits_of_deferred_sends_for_itself() {
         assert!(parent.admit_command(other, send(id), cx).is_none());
     }
     assert!(!parent.can_accept_command(other, cx) && parent.can_accept_command(ClientId::PARENT, cx));
-    parent.keep_starting(cx);
+    parent.check_startup(cx);
     cx.now.mono += MAX_PAUSE;
-    parent.keep_starting(cx);
+    parent.check_startup(cx);
     assert!(!parent.deferred.is_over(other));
     assert_eq!(parent.deferred.sends_of(ClientId::PARENT).count(), 1);
     let refused = MAX_INFLIGHT + 1 - parent.deferred.sends_of(other).count();

@@ -1,4 +1,5 @@
-//! Bootstrap peers: the nodes through which this node joins the network. It dials them for ever.
+//! Bootstrap peers: the nodes through which this node joins the network. This node dials them for
+//! ever.
 
 use std::time::Duration;
 
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_must_name_its_peer() {
+    fn bootstrap_address_without_peer_id_is_rejected() {
         let peer = PeerId::random();
         assert_eq!(parse_bootstrap(&format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}")).unwrap().0, peer);
         assert!(parse_bootstrap("/ip4/127.0.0.1/tcp/1").unwrap_err().contains("/p2p/"));

@@ -18,9 +18,9 @@ pub(crate) enum CandidateSource {
 pub(crate) struct Candidate {
     /// The node.
     pub(crate) peer: PeerId,
-    /// Its addresses.
+    /// The addresses of the node.
     pub(crate) addrs: Vec<Multiaddr>,
-    /// Where the node learned of it.
+    /// The source of the candidate.
     pub(crate) source: CandidateSource,
 }
 

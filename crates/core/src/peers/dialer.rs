@@ -50,7 +50,7 @@ pub(crate) const MAX_BACKOFFS: usize = 1024;
 pub(crate) struct Pause {
     backoff: Backoff,
     /// Number of short connections in a row. A single one may have a harmless reason.
-    hang_ups: u32,
+    short_connections: u32,
 }
 
 impl Pause {
@@ -59,9 +59,9 @@ impl Pause {
         self.backoff.ready(now)
     }
 
-    /// Records a failed dial or, if `hung_up`, a short connection.
-    pub(super) fn fail(&mut self, hung_up: bool, now: Instant, jitter: &mut Jitter) {
-        self.hang_ups = if hung_up { self.hang_ups.saturating_add(1) } else { 0 };
+    /// Records a failed dial or, if `was_short`, a short connection.
+    pub(super) fn fail(&mut self, was_short: bool, now: Instant, jitter: &mut Jitter) {
+        self.short_connections = if was_short { self.short_connections.saturating_add(1) } else { 0 };
         self.backoff.fail(now, PERIOD, jitter);
     }
 }
@@ -100,13 +100,13 @@ impl Peers {
 
     /// Returns the end of the pause for a node with several short connections in a row. Frames sent
     /// to such a node would be lost again.
-    pub(crate) fn hung_up_until(&self, peer: &PeerId, now: Instant) -> Option<Instant> {
-        let pause = self.table.pause(peer).filter(|pause| pause.hang_ups > 1)?;
+    pub(crate) fn short_connections_until(&self, peer: &PeerId, now: Instant) -> Option<Instant> {
+        let pause = self.table.pause(peer).filter(|pause| pause.short_connections > 1)?;
         Some(pause.backoff.not_before()).filter(|until| *until > now)
     }
 
-    /// Expects subscriptions from a node of our network that sent its hello. Every node subscribes
-    /// to the nodes' topics at once.
+    /// Starts to await the subscriptions of a node of our network that sent its hello. Every node
+    /// subscribes to the node topics at once.
     pub(crate) fn await_subscriptions(&mut self, peer: PeerId, cx: &Cx) {
         let now = cx.now;
         if self.dialer.awaiting_subscriptions.len() < MAX_AWAITING_SUBSCRIPTIONS {
@@ -114,9 +114,9 @@ impl Peers {
         }
     }
 
-    /// Disconnects peers that announced no subscriptions. A peer that saw this connection begin
-    /// before it saw an earlier one end assumes that it has announced them already. Only a new
-    /// connection makes its gossipsub announce them again.
+    /// Disconnects peers that announced no subscriptions. If a peer notices the new connection
+    /// before the end of an earlier one, its gossipsub assumes that the subscriptions are
+    /// announced. Only another new connection makes gossipsub announce them again.
     pub(crate) fn disconnect_unsubscribed_peers(&mut self, cx: &mut Cx) {
         let now = cx.now;
         while let Some((due, peer)) = self.dialer.awaiting_subscriptions.front().copied()
@@ -149,37 +149,38 @@ impl Peers {
             .then_some(self.dialer.next)
     }
 
-    /// Takes note of a stored record: its agent may be dialled.
-    pub(crate) fn on_record(&mut self, record: &SignedRecord, is_news: bool, cx: &Cx) {
-        if is_news {
+    /// Schedules a selection after the directory stored a record, because the node may dial its
+    /// agent.
+    pub(crate) fn on_record(&mut self, record: &SignedRecord, has_new_content: bool, cx: &Cx) {
+        if has_new_content {
             self.table.end_pause(record.peer_id());
         }
         self.connect_soon(cx);
     }
 
     /// Records a failed dial to an agent's node, or a short connection.
-    pub(crate) fn record_dial_failure(&mut self, peer: PeerId, hung_up: bool, cx: &mut Cx) {
+    pub(crate) fn record_dial_failure(&mut self, peer: PeerId, was_short: bool, cx: &mut Cx) {
         let now = cx.now.mono;
-        self.table.update_pause(peer, now, |pause| pause.fail(hung_up, now, &mut cx.jitter));
+        self.table.update_pause(peer, now, |pause| pause.fail(was_short, now, &mut cx.jitter));
     }
 
     /// Returns `true` if a topic has fewer connected subscribers than it should have, and known
     /// subscribers may still be dialled.
-    pub(crate) fn misses_subscribers(&self, topic: &str, directory: &Directory, cx: &Cx) -> bool {
+    pub(crate) fn lacks_subscribers(&self, topic: &str, directory: &Directory, cx: &Cx) -> bool {
         let now = cx.now;
-        let hears =
+        let subscribes =
             |peer: &PeerId| self.table.connection(peer).is_some_and(|known| known.topics.contains(topic));
         let is_missing = |record: &&SignedRecord| {
             let peer = record.peer_id();
             let reachable = !record.record.addrs.is_empty() && !self.is_unreachable(&peer, now.mono);
-            record.record.topics.iter().any(|theirs| theirs == topic) && reachable && !hears(&peer)
+            record.record.topics.iter().any(|theirs| theirs == topic) && reachable && !subscribes(&peer)
         };
         self.subscribers(topic) < TOPIC_PEERS
             && directory.records.iter(now.unix_ms).any(|record| is_missing(&record))
     }
 
-    /// Selects agents and dials them, when it is time. `topics` returns the topics that need
-    /// connected subscribers. A bootstrap node does not dial agents; they connect to it.
+    /// Selects agents and dials them, when a selection is due. `topics` returns the topics that
+    /// need connected subscribers. A bootstrap node does not dial agents; they connect to it.
     pub(crate) fn select_peers_to_dial(
         &mut self,
         topics: impl FnOnce() -> BTreeSet<String>,
@@ -213,7 +214,7 @@ impl Peers {
         // The directory is ordered by address. A random choice spreads the connections over all
         // agents.
         for _ in 0..budget.min(agents.len()) {
-            let agent = agents.swap_remove(cx.jitter.below(agents.len()));
+            let agent = agents.swap_remove(cx.jitter.index(agents.len()));
             chosen.push(Candidate::from(agent));
         }
         self.dialer.dials.1 += chosen.len();

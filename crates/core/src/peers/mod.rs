@@ -41,11 +41,11 @@ impl Peers {
             ("peers", self.table.len(), table::MAX_PEERS),
             ("bootstrap peers", self.table.bootstraps_len(), bootstrap::MAX_BOOTSTRAPS),
             (
-                "peers whose topics are awaited",
+                "peers with awaited subscriptions",
                 self.dialer.awaiting_subscriptions(),
                 dialer::MAX_AWAITING_SUBSCRIPTIONS,
             ),
-            ("peers that pause", self.table.pauses_len(), dialer::MAX_BACKOFFS),
+            ("peers with a dial pause", self.table.pauses_len(), dialer::MAX_BACKOFFS),
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })

@@ -27,8 +27,8 @@ const SLOW_TWICE: Duration = Duration::from_secs(10);
 const SLOW_SHARE: usize = 4;
 
 impl Peers {
-    /// Takes note of a candidate. Bootstrap peers enter the table of those that the node dials for
-    /// ever; agents are in the directory already.
+    /// Adds a bootstrap peer to the table, so that the node dials the peer for ever. Ignores
+    /// agents, because the directory contains them.
     pub(crate) fn add_candidate(&mut self, candidate: Candidate, cx: &mut Cx) {
         let Candidate { peer, addrs, source } = candidate;
         if peer == cx.identity.peer || source != CandidateSource::Bootstrap {
@@ -42,7 +42,7 @@ impl Peers {
         }
     }
 
-    /// Handles a peer of another network. No node of our network can be reached through it.
+    /// Handles a peer of another network. The node stops dialling such a bootstrap peer.
     pub(crate) fn on_network_mismatch(&mut self, peer: PeerId, network: &str, cx: &mut Cx) {
         cx.stats.count(Counter::PeersOfOtherNetworks);
         if !self.table.remove_bootstrap(peer) {
@@ -66,7 +66,7 @@ impl Peers {
         }
     }
 
-    /// Dials a candidate, unless the node is connected to it or is dialling it already.
+    /// Dials a candidate, unless the node is connected to the peer or is dialling it.
     pub(crate) fn dial(&mut self, candidate: Candidate, cx: &mut Cx) {
         let Candidate { peer, addrs, .. } = candidate;
         if self.table.start_dial(peer) {
@@ -161,8 +161,8 @@ impl Peers {
         if !self.dht_servers.poll_due(now.mono) {
             return;
         }
-        local.record.server_known(now);
-        for address in directory.lookups.wake_all() {
+        local.record.on_dht_server(now);
+        for address in directory.lookups.drain_failed() {
             directory.resolve(address, cx);
         }
         cx.signal(Signal::DhtServersChanged);
@@ -218,12 +218,12 @@ impl Peers {
         }
         // Only the first subscription of a connection counts, because a peer that subscribes again
         // and again would cause retransmissions.
-        let hears_mail =
+        let first_mail_subscription =
             topic == crate::MESSAGES && !std::mem::replace(&mut known.saw_mail_subscription, true);
         if topic == ANNOUNCEMENTS {
             local.record.announcements_subscribed(now, directory.records.len());
         }
-        cx.signal(Signal::Subscribed { peer, topic, hears_mail });
+        cx.signal(Signal::Subscribed { peer, topic, first_mail_subscription });
     }
 
     pub(crate) fn on_peer_unsubscribed(&mut self, peer: &PeerId, topic: &str) {

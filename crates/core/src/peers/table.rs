@@ -39,7 +39,7 @@ pub(crate) enum Link {
     Up(Connection),
 }
 
-/// What the node knows of a peer beside its record.
+/// The state of a peer, beside its record.
 #[derive(Debug, Default)]
 struct Entry {
     link: Link,
@@ -58,7 +58,7 @@ impl Entry {
             && !self.serves_dht
     }
 
-    /// Returns when the node dials the peer without being asked to.
+    /// Returns the time of the next dial of a bootstrap peer that is down.
     fn redial_at(&self) -> Option<Instant> {
         let bootstrap = self.bootstrap.as_ref().filter(|_| matches!(self.link, Link::Down))?;
         Some(bootstrap.backoff.not_before())
@@ -157,7 +157,8 @@ impl PeerTable {
         });
     }
 
-    /// Records the end of the connection. Returns `true` if it was shorter than [`MIN_STABLE_CONNECTION`].
+    /// Records the end of the connection. Returns `true` if it was shorter than
+    /// [`MIN_STABLE_CONNECTION`].
     pub(crate) fn disconnected(&mut self, peer: PeerId, now: Instant, jitter: &mut Jitter) -> bool {
         self.update(peer, |entry| {
             entry.serves_dht = false;

@@ -14,7 +14,7 @@ fn candidate(peer: PeerId) -> Candidate {
 }
 
 #[test]
-fn a_bootstrap_candidate_is_dialled_once_until_the_dial_ends() {
+fn bootstrap_candidate_has_one_dial_at_a_time() {
     let mut core = core();
     let Core { peers, directory, cx, .. } = &mut core;
     let peer = PeerId::random();
@@ -28,7 +28,7 @@ fn a_bootstrap_candidate_is_dialled_once_until_the_dial_ends() {
 }
 
 #[test]
-fn we_are_no_candidate_of_our_own() {
+fn own_peer_id_is_not_a_candidate() {
     let mut core = core();
     let Core { peers, cx, .. } = &mut core;
     peers.add_candidate(candidate(cx.identity.peer), cx);
@@ -36,7 +36,7 @@ fn we_are_no_candidate_of_our_own() {
 }
 
 #[test]
-fn a_peer_without_a_record_comes_and_goes_with_one_event_each() {
+fn peer_without_record_emits_connected_and_disconnected_once() {
     let mut core = core();
     let Core { peers, local, directory, cx, .. } = &mut core;
     cx.replies.clients.parent.protocol_v1 = PROTOCOL_VERSION == 1;
@@ -51,7 +51,7 @@ fn a_peer_without_a_record_comes_and_goes_with_one_event_each() {
 }
 
 #[test]
-fn the_first_subscription_to_mail_on_a_connection_is_told_once() {
+fn first_mail_subscription_of_connection_is_signalled_once() {
     let mut core = core();
     let Core { peers, local, directory, cx, .. } = &mut core;
     let peer = PeerId::random();
@@ -60,6 +60,6 @@ fn the_first_subscription_to_mail_on_a_connection_is_told_once() {
         peers.on_peer_subscribed(peer, crate::MESSAGES.to_owned(), local, directory, cx);
         peers.on_peer_unsubscribed(&peer, crate::MESSAGES);
     }
-    let firsts = |signal: &Signal| matches!(signal, Signal::Subscribed { hears_mail: true, .. });
+    let firsts = |signal: &Signal| matches!(signal, Signal::Subscribed { first_mail_subscription: true, .. });
     assert_eq!(core.signals().iter().filter(|signal| firsts(signal)).count(), 1);
 }

@@ -242,7 +242,7 @@ fn ack_with_full_disk_answers_disk_full_and_stays_valid() {
         "MESSAGE_NOT_FOUND",
         "the ack is persisted, and no message awaits one"
     );
-    assert_eq!(mesh.nodes[recipient].core.stats().get(Counter::MailTaken), 1);
+    assert_eq!(mesh.nodes[recipient].core.stats().get(Counter::MailAcked), 1);
 }
 
 #[test]

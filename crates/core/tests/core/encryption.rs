@@ -36,7 +36,7 @@ fn connection_uses_one_session_and_no_frame_is_readable() {
     for data in 123_456_000..123_456_100 {
         send_and_wait(&mut mesh, data);
     }
-    assert_eq!(count(&mesh, 1, Counter::MailSealed), 1);
+    assert_eq!(count(&mesh, 1, Counter::MailEncrypted), 1);
     let frames: Vec<_> = mesh.frames.iter().filter(|(to, _, _)| *to == 2).collect();
     assert_eq!(frames.len(), 100);
     for (number, (_, from, bytes)) in frames.into_iter().enumerate() {
@@ -52,7 +52,7 @@ fn connection_uses_one_session_and_no_frame_is_readable() {
     // The other direction has its own session.
     mesh.send(2, 1, 1, "");
     mesh.settle();
-    assert_eq!((mesh.received(1), count(&mesh, 2, Counter::MailSealed)), (vec![1], 1));
+    assert_eq!((mesh.received(1), count(&mesh, 2, Counter::MailEncrypted)), (vec![1], 1));
     assert_eq!(count(&mesh, 2, Counter::FramesKemUnknown), 0);
 }
 
@@ -62,12 +62,12 @@ fn session_is_replaced_after_10_minutes_without_delay() {
     send_and_wait(&mut mesh, 0);
     mesh.advance(Duration::from_secs(599));
     send_and_wait(&mut mesh, 1);
-    assert_eq!(count(&mesh, 1, Counter::MailSealed), 1);
+    assert_eq!(count(&mesh, 1, Counter::MailEncrypted), 1);
     mesh.advance(Duration::from_secs(2));
     for data in 2..20 {
         send_and_wait(&mut mesh, data);
     }
-    assert_eq!(count(&mesh, 1, Counter::MailSealed), 2);
+    assert_eq!(count(&mesh, 1, Counter::MailEncrypted), 2);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn gossip_mail_is_sealed_per_frame_and_opened_by_its_recipient_alone() {
     }
     mesh.advance(Duration::from_secs(2));
     assert_eq!((mesh.received(2), mesh.received(3)), ((0..5).collect(), vec![]));
-    assert_eq!(count(&mesh, 1, Counter::MailSealed), 5);
+    assert_eq!(count(&mesh, 1, Counter::MailEncrypted), 5);
     assert_eq!(mesh.lines(1, "delivery").len(), 5);
 }
 
@@ -112,7 +112,7 @@ fn recipient_that_lost_session_or_kem_key_gets_a_new_session_at_once() {
     mesh.input(2, Input::Disconnected { peer, reason: None });
     mesh.input(2, Input::Connected { peer, dialer: false });
     send_and_wait(&mut mesh, 1);
-    assert_eq!((count(&mesh, 2, Counter::FramesKemUnknown), count(&mesh, 1, Counter::MailSealed)), (1, 2));
+    assert_eq!((count(&mesh, 2, Counter::FramesKemUnknown), count(&mesh, 1, Counter::MailEncrypted)), (1, 2));
 
     // Another process of the same identity, unknown to the sender: it has neither the session nor
     // the KEM key.

@@ -112,7 +112,7 @@ fn high_priority_above_the_rate_is_demoted_unless_the_author_is_allowed() {
                 .filter(|line| line["data"].as_u64() >= Some(100))
                 .all(|line| line["priority"] == "high")
         );
-        let counted = mesh.nodes[2].core.stats().get(Counter::MessagesTooUrgent);
+        let counted = mesh.nodes[2].core.stats().get(Counter::MessagesDemoted);
         assert_eq!(counted, if allowed { 0 } else { 100 - u64::from(BURST) });
     }
 }

@@ -253,7 +253,7 @@ fn restarted_recipient_detects_reused_sequence_numbers() {
         mesh.advance(Duration::from_secs(30));
         assert_eq!(mesh.received(again), [4, 5, 6], "{manual}");
         assert_eq!(
-            stat(&mesh, again, Counter::MailNumbersReused),
+            stat(&mesh, again, Counter::MailCollisions),
             1,
             "{manual}: one collision renumbers the whole stream"
         );
@@ -304,7 +304,7 @@ fn retransmitted_message_is_no_collision() {
     mesh.fail_open_requests(sender);
     mesh.advance(Duration::from_secs(10));
     assert_eq!((mesh.received(to), states(&mesh, sender)), (vec![1], vec!["delivered"]));
-    assert_eq!((stat(&mesh, to, Counter::MailRepeated), stat(&mesh, to, Counter::MailNumbersReused)), (1, 0));
+    assert_eq!((stat(&mesh, to, Counter::MailDuplicates), stat(&mesh, to, Counter::MailCollisions)), (1, 0));
     assert!(mesh.lines(sender, "delivery")[0]["deliveredAs"].is_null());
 }
 
@@ -346,7 +346,7 @@ fn record_of_another_process_with_own_seq_raises_the_seq() {
     mesh.input(sender, gossip);
     mesh.advance(Duration::from_secs(5));
     assert!(own(&mesh) > before, "peers may have accepted the other record");
-    assert_eq!(stat(&mesh, sender, Counter::RecordsOutdone), 1);
+    assert_eq!(stat(&mesh, sender, Counter::OwnSeqRaised), 1);
     assert_eq!(mesh.lines(sender, "error").len(), 0);
 }
 

@@ -126,8 +126,8 @@ fn deliver_copy<W: World>(world: &mut W, from: usize, to: usize, message: Gossip
 }
 
 pub(super) fn give_verdict<W: World>(world: &mut W, node: usize, token: Token, verdict: Verdict) {
-    let Some(message) = world.network_mut().endpoints[node].unjudged.remove(&token) else {
-        return world.violated("gossip is judged once", node, format!("token {token} again"));
+    let Some(message) = world.network_mut().endpoints[node].unvalidated.remove(&token) else {
+        return world.violated("gossip is validated once", node, format!("token {token} again"));
     };
     world.on_verdict(node, token, verdict, &message);
     if verdict == Verdict::Accept {

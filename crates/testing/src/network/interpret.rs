@@ -24,8 +24,8 @@ const LISTENING: Duration = Duration::from_millis(1);
 pub fn finish_write<W: World>(world: &mut W, node: usize, number: u64) -> bool {
     let Some(outcome) = world.write(node, number) else { return false };
     let input = match outcome.error {
-        None => Input::Persisted { upto: number },
-        Some(reason) => Input::PersistFailed { upto: number, reason },
+        None => Input::Persisted { through: number },
+        Some(reason) => Input::PersistFailed { through: number, reason },
     };
     later(world, node, outcome.delay, input);
     true
@@ -105,7 +105,7 @@ impl<W: World> Interpreter for W {
         gossip::publish(self, node, token, topic, data);
     }
 
-    fn judge(&mut self, node: usize, token: Token, verdict: Verdict) {
+    fn report_validation(&mut self, node: usize, token: Token, verdict: Verdict) {
         gossip::give_verdict(self, node, token, verdict);
     }
 

@@ -87,7 +87,7 @@ fn arrive<W: World>(world: &mut W, node: usize, life: u32, over: Option<(Pair, u
         let endpoint = &mut world.network_mut().endpoints[node];
         let message = endpoint.arriving.remove(token).or_else(|| GossipMessage::of(&input));
         if let Some(message) = message.filter(|_| same) {
-            endpoint.unjudged.insert(*token, message);
+            endpoint.unvalidated.insert(*token, message);
         }
     }
     if !same || world.is_lost_on_arrival(node, &input) {
@@ -95,8 +95,8 @@ fn arrive<W: World>(world: &mut W, node: usize, life: u32, over: Option<(Pair, u
     }
     let store = &mut world.network_mut().endpoints[node].store;
     match &input {
-        Input::Persisted { upto } => store.commit(*upto),
-        Input::PersistFailed { upto, .. } => store.refuse(*upto),
+        Input::Persisted { through } => store.commit(*through),
+        Input::PersistFailed { through, .. } => store.refuse(*through),
         _ => {}
     }
     world.input(node, input);
@@ -285,7 +285,7 @@ fn answered<W: World>(world: &mut W, asked: Token, body: Bytes) {
     let (node, life, token, (pair, epoch)) = (request.from, request.life, request.token, request.over);
     let (to, is_closed) = (request.to, request.is_closed);
     if world.is_suspended(node) {
-        return world.put_off(node, Delivery::Answered { asked, body });
+        return world.defer_delivery(node, Delivery::Answered { asked, body });
     }
     if is_closed || !world.network().is_open(pair, epoch) || world.is_cut(pair) {
         return;

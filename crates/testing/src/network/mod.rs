@@ -40,7 +40,7 @@ pub struct Endpoint {
     /// Messages on their way to the node.
     pub arriving: BTreeMap<Token, GossipMessage>,
     /// Messages that have arrived and await the verdict.
-    pub unjudged: BTreeMap<Token, GossipMessage>,
+    pub unvalidated: BTreeMap<Token, GossipMessage>,
     /// The store, which survives the process.
     pub store: Store,
     seen: HashMap<u64, Instant>,
@@ -57,7 +57,7 @@ impl Endpoint {
             neighbours: BTreeSet::new(),
             records: BTreeMap::new(),
             arriving: BTreeMap::new(),
-            unjudged: BTreeMap::new(),
+            unvalidated: BTreeMap::new(),
             store: Store::default(),
             seen: HashMap::new(),
         }
@@ -215,7 +215,7 @@ pub trait World: Sized {
         false
     }
     /// Delays a delivery to a suspended machine.
-    fn put_off(&mut self, _node: usize, _delivery: Delivery) {}
+    fn defer_delivery(&mut self, _node: usize, _delivery: Delivery) {}
     /// Delay of a delivery.
     fn latency(&mut self) -> Duration {
         Duration::ZERO

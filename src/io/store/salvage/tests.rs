@@ -24,7 +24,7 @@ async fn store_with_an_altered_mail(directory: &TempDir) -> Vec<PersistedMessage
     for mail in &messages {
         store.put_message(mail.seq, mail.clone());
     }
-    while !matches!(next(&mut store).await, Input::Persisted { upto: 40 }) {}
+    while !matches!(next(&mut store).await, Input::Persisted { through: 40 }) {}
     store.close().await;
     let path = directory.path().join(STORE_FILE);
     let mut image = fs::read(&path).expect("there");

@@ -54,52 +54,52 @@ fn stranger(number: usize, template: &SignedRecord, expires_at_ms: u64) -> Signe
 }
 
 #[test]
-fn the_highest_order_wins_and_equal_orders_conflict() {
+fn higher_order_supersedes_and_equal_order_conflicts() {
     let mut table = RecordTable::default();
     let first = record(&agent(), &node(1), 1, 5, "");
-    assert_eq!(table.compare(&first, NOW_MS), Order::New);
-    assert_eq!(table.insert(first.clone(), |_| false, at(0)), Change::New);
-    assert_eq!(table.compare(&first, NOW_MS), Order::Same);
-    assert_eq!(table.compare(&record(&agent(), &node(1), 1, 5, "other"), NOW_MS), Order::Conflict);
-    assert_eq!(table.compare(&record(&agent(), &node(1), 1, 4, ""), NOW_MS), Order::Stale);
-    assert_eq!(table.compare(&record(&agent(), &node(1), 0, 9, ""), NOW_MS), Order::Stale);
-    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 1, ""), NOW_MS), Order::Newer);
+    assert_eq!(table.compare(&first, NOW_MS), Freshness::New);
+    assert_eq!(table.insert(first.clone(), |_| false, at(0)), Update::New);
+    assert_eq!(table.compare(&first, NOW_MS), Freshness::Same);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 1, 5, "other"), NOW_MS), Freshness::Conflict);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 1, 4, ""), NOW_MS), Freshness::Stale);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 0, 9, ""), NOW_MS), Freshness::Stale);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 1, ""), NOW_MS), Freshness::Newer);
     assert_eq!(table.lowest_generation(&agent().address(), NOW_MS), 1);
 }
 
 #[test]
-fn what_was_believed_by_a_clock_ahead_bars_only_lower_generations() {
+fn record_stored_by_fast_clock_rejects_only_lower_generations() {
     let mut table = RecordTable::default();
     table.insert(record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"), |_| false, at(0));
     let (now, older) = (record(&agent(), &node(1), 1, NOW_MS, ""), record(&agent(), &node(1), 0, NOW_MS, ""));
-    assert_eq!(table.compare(&now, NOW_MS + 600_000), Order::Stale);
-    assert_eq!(table.compare(&now, NOW_MS), Order::Newer);
-    assert_eq!(table.compare(&older, NOW_MS), Order::Stale);
+    assert_eq!(table.compare(&now, NOW_MS + 600_000), Freshness::Stale);
+    assert_eq!(table.compare(&now, NOW_MS), Freshness::Newer);
+    assert_eq!(table.compare(&older, NOW_MS), Freshness::Stale);
     // A seq as far ahead as the tolerated clock skew still bars lower ones.
-    for (ahead, order) in [(30_000, Order::Stale), (30_001, Order::Newer)] {
+    for (ahead, order) in [(30_000, Freshness::Stale), (30_001, Freshness::Newer)] {
         let mut table = RecordTable::default();
         table.insert(record(&agent(), &node(1), 1, NOW_MS + ahead, ""), |_| false, at(0));
         assert_eq!(table.compare(&now, NOW_MS), order, "{ahead} ms ahead");
     }
     let table =
         RecordTable::new(vec![HighestSeen::from(&record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"))]);
-    assert_eq!(table.compare(&now, NOW_MS + 600_000), Order::Stale);
-    assert_eq!(table.compare(&now, NOW_MS), Order::New);
-    assert_eq!(table.compare(&older, NOW_MS), Order::Stale);
+    assert_eq!(table.compare(&now, NOW_MS + 600_000), Freshness::Stale);
+    assert_eq!(table.compare(&now, NOW_MS), Freshness::New);
+    assert_eq!(table.compare(&older, NOW_MS), Freshness::Stale);
 }
 
 #[test]
-fn an_agent_that_moves_to_another_node_leaves_the_old_one() {
+fn moved_agent_is_not_found_under_old_peer_id() {
     let mut table = RecordTable::default();
     table.insert(record(&agent(), &node(1), 0, 1, ""), |_| false, at(0));
-    assert_eq!(table.insert(record(&agent(), &node(2), 0, 2, ""), |_| false, at(0)), Change::Moved);
-    assert_eq!(table.insert(record(&agent(), &node(2), 0, 3, ""), |_| false, at(0)), Change::Refreshed);
+    assert_eq!(table.insert(record(&agent(), &node(2), 0, 2, ""), |_| false, at(0)), Update::Moved);
+    assert_eq!(table.insert(record(&agent(), &node(2), 0, 3, ""), |_| false, at(0)), Update::Refreshed);
     assert!(table.by_peer(&node(1).peer_id(), NOW_MS).is_none());
     assert!(table.by_peer(&node(2).peer_id(), NOW_MS).is_some());
 }
 
 #[test]
-fn an_agent_that_leaves_a_node_does_not_take_another_one_along() {
+fn moved_agent_does_not_remove_other_agent_of_same_node() {
     let mut table = RecordTable::default();
     let other = AgentKey::from_bytes(&[0x33; 32]).unwrap();
     table.insert(record(&agent(), &node(1), 0, 1, ""), |_| false, at(0));
@@ -110,7 +110,7 @@ fn an_agent_that_leaves_a_node_does_not_take_another_one_along() {
 }
 
 #[test]
-fn expired_records_are_not_given_out_but_still_bar_older_ones() {
+fn expired_record_is_not_returned_but_rejects_older_records() {
     let mut table = RecordTable::default();
     let first = record(&agent(), &node(1), 2, 5, "");
     table.insert(first.clone(), |_| false, at(0));
@@ -120,22 +120,22 @@ fn expired_records_are_not_given_out_but_still_bar_older_ones() {
     assert_eq!(table.iter(NOW_MS + LIFE_MS).count(), 0);
     assert_eq!(table.iter(NOW_MS + LIFE_MS - 1).count(), 1);
     assert_eq!((table.len(), table.is_empty(), table.rollback_rows()), (1, false, 0));
-    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Freshness::Stale);
 
     table.insert(stranger(1, &first, u64::MAX), |_| false, at(LIFE_MS));
-    assert_eq!((table.len(), table.rollback_rows()), (1, 1), "the expired one has left");
+    assert_eq!((table.len(), table.rollback_rows()), (1, 1), "the expired record was evicted");
     table.insert(stranger(2, &first, NOW_MS + LIFE_MS), |_| false, at(0));
     table.insert(stranger(3, &first, u64::MAX), |_| false, at(LIFE_MS));
     assert_eq!((table.len(), table.rollback_rows()), (2, 2));
-    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
-    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Order::Conflict);
-    assert_eq!(table.compare(&first, NOW_MS), Order::New);
-    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 6, ""), NOW_MS), Order::New);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Freshness::Stale);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Freshness::Conflict);
+    assert_eq!(table.compare(&first, NOW_MS), Freshness::New);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 6, ""), NOW_MS), Freshness::New);
     assert_eq!(table.lowest_generation(&agent().address(), NOW_MS), 2);
 }
 
 #[test]
-fn a_full_book_forgets_who_was_used_least_recently_but_not_its_order() {
+fn full_record_table_evicts_least_recently_used_agent_and_keeps_its_order() {
     let mut table = RecordTable::default();
     let template = record(&agent(), &node(1), 3, 5, "");
     table.insert(template.clone(), |_| false, at(0));
@@ -151,12 +151,12 @@ fn a_full_book_forgets_who_was_used_least_recently_but_not_its_order() {
     assert!(table.get(&second.address(), NOW_MS).is_none());
     assert_eq!(table.lowest_generation(&second.address(), NOW_MS), 3);
     let newer = SignedRecord { record: Record { seq: 6, ..second.record.clone() }, ..second };
-    assert_eq!(table.insert(newer, |_| false, at(20_002)), Change::New);
+    assert_eq!(table.insert(newer, |_| false, at(20_002)), Update::New);
     assert_eq!(table.len(), MAX_AGENTS);
 }
 
 #[test]
-fn in_a_full_book_those_in_use_are_spared() {
+fn full_record_table_spares_agents_in_use() {
     let mut table = RecordTable::default();
     let template = record(&agent(), &node(1), 0, 5, "");
     for number in 0..MAX_AGENTS {
@@ -169,13 +169,13 @@ fn in_a_full_book_those_in_use_are_spared() {
     }
     let there = |number| table.get(&address(number), NOW_MS).is_some();
     assert!((0..3).all(there) && !(3..13).any(there) && there(13));
-    // When all agents are in use, one has to be evicted anyway.
+    // When all agents are in use, the table evicts one of them.
     table.insert(stranger(MAX_AGENTS + 10, &template, u64::MAX), |_| true, at(40_000));
     assert_eq!(table.len(), MAX_AGENTS);
 }
 
 #[test]
-fn in_a_full_book_the_expired_make_room_first() {
+fn full_record_table_evicts_expired_records_first() {
     let mut table = RecordTable::default();
     let template = record(&agent(), &node(1), 0, 5, "");
     for number in 0..MAX_AGENTS {
@@ -189,13 +189,13 @@ fn in_a_full_book_the_expired_make_room_first() {
 }
 
 #[test]
-fn orders_are_remembered_up_to_the_bound_the_oldest_going_first() {
+fn rollback_rows_are_kept_up_to_limit_and_oldest_evicted_first() {
     const BOUND: usize = MAX_AGENTS + MAX_HIGHEST_SEEN;
     let mut table = RecordTable::default();
     let template = record(&agent(), &node(1), 1, 5, "");
     for number in 0..=BOUND {
         table.insert(stranger(number, &template, NOW_MS + 1), |_| false, at(0));
-        table.forget_expired(NOW_MS + 1);
+        table.evict_expired(NOW_MS + 1);
     }
     assert!(table.is_empty());
     assert_eq!(table.rollback_guard.len(), BOUND);
@@ -209,7 +209,7 @@ fn orders_are_remembered_up_to_the_bound_the_oldest_going_first() {
 }
 
 #[test]
-fn a_generation_from_the_future_bars_nobody_until_its_time_has_come() {
+fn future_generation_rejects_no_record_until_its_time() {
     let future = NOW_SECS + 31;
     let ahead = record(&agent(), &node(1), future, NOW_MS, "ahead");
     let present = record(&agent(), &node(2), NOW_SECS, NOW_MS, "present");
@@ -219,33 +219,33 @@ fn a_generation_from_the_future_bars_nobody_until_its_time_has_come() {
         table
     }] {
         assert_eq!(table.lowest_generation(&agent().address(), NOW_MS), 0);
-        assert!(matches!(table.compare(&present, NOW_MS), Order::New | Order::Newer));
+        assert!(matches!(table.compare(&present, NOW_MS), Freshness::New | Freshness::Newer));
         table.insert(present.clone(), |_| false, at(0));
-        assert_eq!(table.compare(&present, NOW_MS), Order::Same);
+        assert_eq!(table.compare(&present, NOW_MS), Freshness::Same);
         assert_eq!(table.lowest_generation(&agent().address(), NOW_MS), NOW_SECS);
-        // The table keeps the higher order, because our clock may be the one that was wrong.
+        // The table keeps the higher order, because our clock may have been wrong.
         assert_eq!(table.lowest_generation(&agent().address(), NOW_MS + 1000), future);
-        assert_eq!(table.compare(&present, NOW_MS + 1000), Order::Stale);
-        table.forget(&agent().address());
+        assert_eq!(table.compare(&present, NOW_MS + 1000), Freshness::Stale);
+        table.evict(&agent().address());
         assert_eq!(table.lowest_generation(&agent().address(), NOW_MS + 1000), future);
     }
 }
 
 #[test]
-fn rows_of_a_store_bar_what_they_barred_before() {
-    let kept = record(&agent(), &node(1), 2, 5, "");
-    let table = RecordTable::new(vec![HighestSeen::from(&kept)]);
+fn restored_rollback_rows_reject_older_records() {
+    let stored = record(&agent(), &node(1), 2, 5, "");
+    let table = RecordTable::new(vec![HighestSeen::from(&stored)]);
     assert!(table.is_empty());
     assert_eq!(table.lowest_generation(&agent().address(), NOW_MS), 2);
-    assert_eq!(table.compare(&kept, NOW_MS), Order::New, "the record itself may come back");
-    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Order::Conflict);
-    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Order::Stale);
-    assert_eq!(table.compare(&record(&agent(), &node(1), 1, 9, ""), NOW_MS), Order::Stale);
-    assert_eq!(table.compare(&record(&agent(), &node(1), 3, 1, ""), NOW_MS), Order::New);
+    assert_eq!(table.compare(&stored, NOW_MS), Freshness::New, "the same record is accepted again");
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Freshness::Conflict);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Freshness::Stale);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 1, 9, ""), NOW_MS), Freshness::Stale);
+    assert_eq!(table.compare(&record(&agent(), &node(1), 3, 1, ""), NOW_MS), Freshness::New);
 }
 
 #[test]
-fn of_many_rows_the_last_are_kept_and_of_one_agent_the_highest() {
+fn restored_rows_above_limit_keep_latest_rows_and_highest_row_of_agent() {
     let template = record(&agent(), &node(1), 1, 5, "");
     let row = |number| HighestSeen::from(&stranger(number, &template, 0));
     let table = RecordTable::new((0..=MAX_AGENTS + MAX_HIGHEST_SEEN).map(row).collect());
@@ -261,7 +261,7 @@ proptest! {
     /// For any sequence of inserts, evictions and restarts, the table never accepts a record below
     /// the highest order that it accepted, nor another record of that order.
     #[test]
-    fn no_order_is_forgotten(steps in proptest::collection::vec(
+    fn record_table_never_accepts_lower_or_conflicting_order(steps in proptest::collection::vec(
         (0..3_usize, 0..3_u64, 0..4_u64, any::<bool>(), any::<bool>()), 1..40,
     )) {
         let template = record(&agent(), &node(1), 0, 0, "");
@@ -276,18 +276,18 @@ proptest! {
             let row = HighestSeen::from(&record);
             let known = rows.get(&row.address);
             let expected = match known.map(|known| (row.order().cmp(&known.order()), known.hash == row.hash)) {
-                None | Some((Ordering::Greater, _)) => [Order::New, Order::Newer],
-                Some((Ordering::Less, _)) => [Order::Stale; 2],
-                Some((Ordering::Equal, true)) => [Order::New, Order::Same],
-                Some((Ordering::Equal, false)) => [Order::Conflict; 2],
+                None | Some((Ordering::Greater, _)) => [Freshness::New, Freshness::Newer],
+                Some((Ordering::Less, _)) => [Freshness::Stale; 2],
+                Some((Ordering::Equal, true)) => [Freshness::New, Freshness::Same],
+                Some((Ordering::Equal, false)) => [Freshness::Conflict; 2],
             };
             let order = table.compare(&record, NOW_MS);
             prop_assert!(expected.contains(&order), "{order:?} instead of {expected:?}");
-            if matches!(order, Order::New | Order::Newer) {
+            if matches!(order, Freshness::New | Freshness::Newer) {
                 table.insert(record, |_| false, at(0));
                 rows.insert(row.address, row);
             }
-            table.forget_expired(NOW_MS + 1);
+            table.evict_expired(NOW_MS + 1);
             if restart {
                 table = RecordTable::new(rows.values().cloned().collect());
             }

@@ -10,7 +10,7 @@ fn at(seconds: f64) -> Now {
     Now { mono, unix_ms: NOW_SECS * 1000 + mono.since_start().as_millis() as u64 }
 }
 
-fn presence() -> (LocalRecord, Jitter) {
+fn local() -> (LocalRecord, Jitter) {
     (LocalRecord::new(agent().bind(binding()).unwrap(), "alice".into(), Role::Full, None), Jitter::new(1))
 }
 
@@ -19,233 +19,233 @@ fn addr(port: u16) -> Multiaddr {
 }
 
 #[test]
-fn the_first_record_is_made_and_published_at_once_and_announced_when_heard() {
-    let (mut presence, mut jitter) = presence();
-    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
-    assert!(presence.current().is_none(), "there are no addresses yet");
-    presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
-    assert!(presence.current().is_some());
-    assert_eq!(presence.due(at(0.0), 0, &mut jitter), Due { publish: true, announce: false });
-    assert_eq!(presence.due(at(0.0), 0, &mut jitter), Due::default());
-    presence.announcements_subscribed(at(1.0), 0);
-    assert!(presence.due(at(1.1), 0, &mut jitter).announce);
+fn first_record_is_published_at_once_and_announced_after_subscription() {
+    let (mut local, mut jitter) = local();
+    local.reissue(at(0.0), &node(), &mut jitter).unwrap();
+    assert!(local.current().is_none(), "there are no addresses yet");
+    local.set_addrs(vec![addr(1)], at(0.0));
+    local.reissue(at(0.0), &node(), &mut jitter).unwrap();
+    assert!(local.current().is_some());
+    assert_eq!(local.due(at(0.0), 0, &mut jitter), Due { publish: true, announce: false });
+    assert_eq!(local.due(at(0.0), 0, &mut jitter), Due::default());
+    local.announcements_subscribed(at(1.0), 0);
+    assert!(local.due(at(1.1), 0, &mut jitter).announce);
 }
 
 #[test]
-fn changes_are_gathered_and_orders_ascend() {
-    let (mut presence, mut jitter) = presence();
-    presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
-    let first = presence.current().unwrap().clone();
-    presence.set_topics(&BTreeSet::from(["jobs".to_owned()]), at(0.0));
-    presence.reissue(at(1.9), &node(), &mut jitter).unwrap();
-    assert_eq!(presence.current().unwrap().bytes, first.bytes);
+fn record_changes_are_debounced_and_orders_ascend() {
+    let (mut local, mut jitter) = local();
+    local.set_addrs(vec![addr(1)], at(0.0));
+    local.reissue(at(0.0), &node(), &mut jitter).unwrap();
+    let first = local.current().unwrap().clone();
+    local.set_topics(&BTreeSet::from(["jobs".to_owned()]), at(0.0));
+    local.reissue(at(1.9), &node(), &mut jitter).unwrap();
+    assert_eq!(local.current().unwrap().bytes, first.bytes);
     let late = Now { unix_ms: at(0.0).unix_ms - 5, ..at(2.0) };
-    presence.reissue(late, &node(), &mut jitter).unwrap();
-    let second = presence.current().unwrap();
+    local.reissue(late, &node(), &mut jitter).unwrap();
+    let second = local.current().unwrap();
     assert_eq!(second.record.topics, ["jobs"]);
     assert!(second.order() > first.order(), "even when the clock goes back");
-    assert!(presence.is_ours(&first) && presence.is_ours(second));
+    assert!(local.is_ours(&first) && local.is_ours(second));
 }
 
 #[test]
-fn it_is_refreshed_about_every_ten_minutes() {
-    let (mut presence, mut jitter) = presence();
-    presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
-    let first = presence.current().unwrap().bytes.clone();
-    presence.reissue(at(539.0), &node(), &mut jitter).unwrap();
-    assert_eq!(presence.current().unwrap().bytes, first);
-    presence.reissue(at(661.0), &node(), &mut jitter).unwrap();
-    assert_ne!(presence.current().unwrap().bytes, first);
-    assert!(presence.due(at(661.0), 0, &mut jitter).publish);
+fn record_is_reissued_every_ten_minutes() {
+    let (mut local, mut jitter) = local();
+    local.set_addrs(vec![addr(1)], at(0.0));
+    local.reissue(at(0.0), &node(), &mut jitter).unwrap();
+    let first = local.current().unwrap().bytes.clone();
+    local.reissue(at(539.0), &node(), &mut jitter).unwrap();
+    assert_eq!(local.current().unwrap().bytes, first);
+    local.reissue(at(661.0), &node(), &mut jitter).unwrap();
+    assert_ne!(local.current().unwrap().bytes, first);
+    assert!(local.due(at(661.0), 0, &mut jitter).publish);
 }
 
 #[test]
-fn a_failed_put_is_repeated_and_a_new_server_is_told_at_once() {
-    let (mut presence, mut jitter) = presence();
-    presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
-    assert!(presence.due(at(0.0), 0, &mut jitter).publish);
-    presence.put_failed(at(0.0), &mut jitter);
-    assert!(!presence.due(at(0.5), 0, &mut jitter).publish);
-    assert!(presence.due(at(2.0), 0, &mut jitter).publish);
-    presence.server_known(at(2.1));
-    assert!(presence.due(at(2.1), 0, &mut jitter).publish);
+fn failed_put_is_retried_and_new_server_gets_record_at_once() {
+    let (mut local, mut jitter) = local();
+    local.set_addrs(vec![addr(1)], at(0.0));
+    local.reissue(at(0.0), &node(), &mut jitter).unwrap();
+    assert!(local.due(at(0.0), 0, &mut jitter).publish);
+    local.put_failed(at(0.0), &mut jitter);
+    assert!(!local.due(at(0.5), 0, &mut jitter).publish);
+    assert!(local.due(at(2.0), 0, &mut jitter).publish);
+    local.on_dht_server(at(2.1));
+    assert!(local.due(at(2.1), 0, &mut jitter).publish);
 }
 
 #[test]
-fn puts_that_fail_wait_longer_until_one_succeeds() {
-    let (mut presence, mut jitter) = presence();
-    presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
+fn put_backoff_grows_until_success() {
+    let (mut local, mut jitter) = local();
+    local.set_addrs(vec![addr(1)], at(0.0));
+    local.reissue(at(0.0), &node(), &mut jitter).unwrap();
     let mut now = 0.0;
     let mut longest = 0.0f64;
     for _ in 0..32 {
-        assert!(presence.due(at(now), 0, &mut jitter).publish);
-        presence.put_failed(at(now), &mut jitter);
-        let next = presence.publish_at.unwrap().since_start().as_secs_f64();
+        assert!(local.due(at(now), 0, &mut jitter).publish);
+        local.put_failed(at(now), &mut jitter);
+        let next = local.publish_at.unwrap().since_start().as_secs_f64();
         longest = longest.max(next - now);
         now = next;
     }
     assert!((30.0..=61.0).contains(&longest), "{longest} s");
-    assert!(presence.due(at(now), 0, &mut jitter).publish);
-    presence.put_succeeded();
-    presence.put_failed(at(now), &mut jitter);
-    let pause = presence.publish_at.unwrap().since_start().as_secs_f64() - now;
+    assert!(local.due(at(now), 0, &mut jitter).publish);
+    local.put_succeeded();
+    local.put_failed(at(now), &mut jitter);
+    let pause = local.publish_at.unwrap().since_start().as_secs_f64() - now;
     assert!((1.0..=1.5).contains(&pause), "{pause} s");
 }
 
 #[test]
-fn announcements_thin_out_as_the_network_grows() {
-    let (mut presence, mut jitter) = presence();
-    presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.announcements_subscribed(at(0.0), 0);
-    presence.reissue(at(0.1), &node(), &mut jitter).unwrap();
-    assert!(presence.due(at(0.1), 500, &mut jitter).announce);
-    assert!(!presence.due(at(800.0), 500, &mut jitter).announce);
-    assert!(presence.due(at(1101.0), 500, &mut jitter).announce);
+fn announcement_interval_grows_with_number_of_agents() {
+    let (mut local, mut jitter) = local();
+    local.set_addrs(vec![addr(1)], at(0.0));
+    local.announcements_subscribed(at(0.0), 0);
+    local.reissue(at(0.1), &node(), &mut jitter).unwrap();
+    assert!(local.due(at(0.1), 500, &mut jitter).announce);
+    assert!(!local.due(at(800.0), 500, &mut jitter).announce);
+    assert!(local.due(at(1101.0), 500, &mut jitter).announce);
 }
 
 #[test]
-fn changes_are_announced_at_once_and_refreshments_in_their_turn() {
-    let (mut presence, mut jitter) = presence();
-    presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.announcements_subscribed(at(0.0), 0);
-    presence.reissue(at(0.1), &node(), &mut jitter).unwrap();
-    assert!(presence.due(at(0.1), 5000, &mut jitter).announce);
-    presence.reissue(at(700.0), &node(), &mut jitter).unwrap();
-    assert_eq!(presence.due(at(700.0), 5000, &mut jitter), Due { publish: true, announce: false });
-    presence.set_addrs(vec![addr(2)], at(700.0));
-    presence.reissue(at(702.0), &node(), &mut jitter).unwrap();
-    assert!(presence.due(at(702.0), 5000, &mut jitter).announce);
+fn changed_record_is_announced_at_once_and_reissued_record_at_regular_time() {
+    let (mut local, mut jitter) = local();
+    local.set_addrs(vec![addr(1)], at(0.0));
+    local.announcements_subscribed(at(0.0), 0);
+    local.reissue(at(0.1), &node(), &mut jitter).unwrap();
+    assert!(local.due(at(0.1), 5000, &mut jitter).announce);
+    local.reissue(at(700.0), &node(), &mut jitter).unwrap();
+    assert_eq!(local.due(at(700.0), 5000, &mut jitter), Due { publish: true, announce: false });
+    local.set_addrs(vec![addr(2)], at(700.0));
+    local.reissue(at(702.0), &node(), &mut jitter).unwrap();
+    assert!(local.due(at(702.0), 5000, &mut jitter).announce);
 }
 
 #[test]
-fn without_a_record_nothing_is_due() {
-    let (mut presence, mut jitter) = presence();
-    presence.announcements_subscribed(at(0.0), 0);
-    presence.server_known(at(0.0));
-    assert_eq!(presence.next_deadline(), None);
-    assert_eq!(presence.due(at(1.0), 0, &mut jitter), Due::default());
+fn no_action_is_due_without_record() {
+    let (mut local, mut jitter) = local();
+    local.announcements_subscribed(at(0.0), 0);
+    local.on_dht_server(at(0.0));
+    assert_eq!(local.next_deadline(), None);
+    assert_eq!(local.due(at(1.0), 0, &mut jitter), Due::default());
 }
 
 #[test]
-fn a_binding_that_has_ended_makes_no_record_and_the_old_one_is_told_no_more() {
-    let (mut presence, mut jitter) = presence();
-    let life = (presence.binding.binding.not_after - NOW_SECS) as f64;
-    presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.announcements_subscribed(at(0.0), 0);
-    presence.reissue(at(life - 1.0), &node(), &mut jitter).unwrap();
-    let last = presence.current().unwrap().clone();
+fn expired_binding_issues_no_record_and_stops_publication() {
+    let (mut local, mut jitter) = local();
+    let life = (local.binding.binding.not_after - NOW_SECS) as f64;
+    local.set_addrs(vec![addr(1)], at(0.0));
+    local.announcements_subscribed(at(0.0), 0);
+    local.reissue(at(life - 1.0), &node(), &mut jitter).unwrap();
+    let last = local.current().unwrap().clone();
     assert_eq!(last.record.expires_at_ms, last.record.binding.binding.not_after * 1000);
-    let refused = presence.reissue(at(life + 700.0), &node(), &mut jitter);
+    let refused = local.reissue(at(life + 700.0), &node(), &mut jitter);
     assert_eq!(refused, Err(RecordError::Binding(BindingError::Expired)));
-    assert_eq!(presence.due(at(life + 700.0), 0, &mut jitter), Due::default());
-    assert!(presence.next_deadline().unwrap() > at(life + 700.0).mono, "and nobody waits in a circle");
+    assert_eq!(local.due(at(life + 700.0), 0, &mut jitter), Due::default());
+    assert!(local.next_deadline().unwrap() > at(life + 700.0).mono, "the deadline is in the future");
 }
 
 #[test]
-fn our_own_records_are_recognised_up_to_the_bound() {
-    let (mut presence, mut jitter) = presence();
-    presence.set_addrs(vec![addr(1)], at(0.0));
+fn own_records_are_recognised_up_to_limit() {
+    let (mut local, mut jitter) = local();
+    local.set_addrs(vec![addr(1)], at(0.0));
     let mut records = Vec::new();
     for round in 0..=MAX_ISSUED {
-        presence.reissue(at(700.0 * round as f64), &node(), &mut jitter).unwrap();
-        records.push(presence.current().unwrap().clone());
+        local.reissue(at(700.0 * round as f64), &node(), &mut jitter).unwrap();
+        records.push(local.current().unwrap().clone());
     }
-    assert!(!presence.is_ours(&records[0]));
-    assert!(records[1..].iter().all(|record| presence.is_ours(record)));
+    assert!(!local.is_ours(&records[0]));
+    assert!(records[1..].iter().all(|record| local.is_ours(record)));
 }
 
 #[test]
-fn each_node_with_our_address_is_a_conflict_once_however_often_it_refreshes_its_record() {
-    let (mut presence, mut jitter) = presence();
-    presence.set_addrs(vec![addr(1)], at(0.0));
-    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
-    let template = presence.current().unwrap().clone();
+fn conflicting_node_is_reported_once_for_all_its_records() {
+    let (mut local, mut jitter) = local();
+    local.set_addrs(vec![addr(1)], at(0.0));
+    local.reissue(at(0.0), &node(), &mut jitter).unwrap();
+    let template = local.current().unwrap().clone();
     let record = |number: usize, hash: u8| {
         let mut record = SignedRecord { hash: RecordHash([hash; 32]), ..template.clone() };
         record.record.binding.binding.peer_id = NodeKey::from_seed([number as u8; 32]).peer_id();
         record
     };
     for number in 0..=MAX_CONFLICTS {
-        assert!(presence.conflicts_with(&record(number, 1)));
-        assert!(!presence.conflicts_with(&record(number, 2)));
+        assert!(local.record_conflict(&record(number, 1)));
+        assert!(!local.record_conflict(&record(number, 2)));
     }
-    assert!(presence.conflicts_with(&record(0, 3)), "the oldest is forgotten");
+    assert!(local.record_conflict(&record(0, 3)), "the oldest conflict was evicted");
 }
 
 #[test]
-fn addresses_take_the_room_there_is() {
-    let (mut presence, mut jitter) = presence();
+fn addresses_above_record_limit_are_left_out() {
+    let (mut local, mut jitter) = local();
     let long = |digit: &str| -> Multiaddr { format!("/dns4/{}/tcp/1", digit.repeat(200)).parse().unwrap() };
     let few = vec![long("1"), long("2"), long("3"), addr(1)];
-    presence.set_addrs(few.clone(), at(0.0));
-    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
-    assert_eq!(presence.current().unwrap().record.addrs, [&few[..2], &few[3..]].concat());
+    local.set_addrs(few.clone(), at(0.0));
+    local.reissue(at(0.0), &node(), &mut jitter).unwrap();
+    assert_eq!(local.current().unwrap().record.addrs, [&few[..2], &few[3..]].concat());
     let many: Vec<_> = (1..20).map(addr).collect();
-    presence.set_addrs(many.clone(), at(10.0));
-    presence.reissue(at(12.0), &node(), &mut jitter).unwrap();
-    assert_eq!(presence.current().unwrap().record.addrs, many[..MAX_RECORD_ADDRS]);
+    local.set_addrs(many.clone(), at(10.0));
+    local.reissue(at(12.0), &node(), &mut jitter).unwrap();
+    assert_eq!(local.current().unwrap().record.addrs, many[..MAX_RECORD_ADDRS]);
 }
 
 #[test]
-fn topics_take_the_room_there_is() {
-    let (mut presence, mut jitter) = presence();
-    presence.set_addrs(vec![addr(1)], at(0.0));
+fn topics_above_record_limit_are_left_out() {
+    let (mut local, mut jitter) = local();
+    local.set_addrs(vec![addr(1)], at(0.0));
     let mut topics: BTreeSet<String> = (0..10).map(|index| format!("{index}{}", "x".repeat(99))).collect();
     topics.extend(["zz".to_owned(), crate::ANNOUNCEMENTS.to_owned()]);
-    assert_eq!(presence.set_topics(&topics, at(0.0)), 5);
-    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
+    assert_eq!(local.set_topics(&topics, at(0.0)), 5);
+    local.reissue(at(0.0), &node(), &mut jitter).unwrap();
     assert_eq!(
-        presence.current().unwrap().record.topics.len(),
+        local.current().unwrap().record.topics.len(),
         6,
-        "a short one fits where a long one did not"
+        "a short topic fits after a long topic was left out"
     );
 }
 
 #[test]
-fn records_are_above_those_of_an_earlier_process_even_if_the_clock_was_set_back() {
+fn record_order_exceeds_earlier_process_after_clock_was_set_back() {
     let order = |generation, seq| {
         let highest = HighestSeen { address: agent().address(), generation, seq, hash: RecordHash([0; 32]) };
         let binding = agent().bind(binding()).unwrap();
-        let mut presence = LocalRecord::new(binding, String::new(), Role::Full, Some(&highest));
-        presence.set_addrs(vec![addr(1)], at(0.0));
-        assert!(presence.reissue(at(0.0), &node(), &mut Jitter::new(1)).unwrap());
-        assert!(!presence.reissue(at(0.0), &node(), &mut Jitter::new(1)).unwrap());
-        presence.order()
+        let mut local = LocalRecord::new(binding, String::new(), Role::Full, Some(&highest));
+        local.set_addrs(vec![addr(1)], at(0.0));
+        assert!(local.reissue(at(0.0), &node(), &mut Jitter::new(1)).unwrap());
+        assert!(!local.reissue(at(0.0), &node(), &mut Jitter::new(1)).unwrap());
+        local.order()
     };
     let now_ms = NOW_SECS * 1000;
     assert_eq!(order(0, now_ms - 1), (0, now_ms));
     assert_eq!(order(0, now_ms + 5000), (0, now_ms + 5001));
-    assert_eq!(order(1, now_ms + 5000), (0, now_ms), "another generation has another clock");
+    assert_eq!(order(1, now_ms + 5000), (0, now_ms), "a new generation starts its seq again");
 }
 
 #[test]
-fn a_record_of_a_clock_that_was_ahead_hides_no_earlier_seq() {
-    let (mut presence, mut jitter) = presence();
-    presence.set_addrs(vec![addr(1)], at(0.0));
-    let mut issue = |presence: &mut LocalRecord, mono_secs, ahead_ms| {
+fn record_from_fast_clock_does_not_hide_earlier_seq() {
+    let (mut local, mut jitter) = local();
+    local.set_addrs(vec![addr(1)], at(0.0));
+    let mut issue = |local: &mut LocalRecord, mono_secs, ahead_ms| {
         let now = at(mono_secs);
         let now = Now { unix_ms: now.unix_ms.saturating_add_signed(ahead_ms), ..now };
-        presence.clock_jumped(now);
-        assert!(presence.reissue(now, &node(), &mut jitter).unwrap());
-        presence.order().1
+        local.clock_jumped(now);
+        assert!(local.reissue(now, &node(), &mut jitter).unwrap());
+        local.order().1
     };
-    let first = issue(&mut presence, 0.0, 0);
-    let ahead = issue(&mut presence, 5.0, 3_600_000);
+    let first = issue(&mut local, 0.0, 0);
+    let ahead = issue(&mut local, 5.0, 3_600_000);
     assert!(ahead > first + 3_000_000);
-    // The clock is put right, but for some seconds.
-    let second = issue(&mut presence, 10.0, -20_000);
-    assert_eq!(second, first + 1, "peers have the first record and refused the one of the future");
-    // What a peer has of an earlier process counts in the same way.
-    assert!(issue(&mut presence, 15.0, 3_600_000) > ahead);
-    presence.raise_seq(second + 1000, at(16.0));
-    assert_eq!(issue(&mut presence, 17.0, -20_000), second + 1001);
-    // So does what the store has of one.
-    let seq = presence.order().1;
+    // The clock is corrected, up to some seconds.
+    let second = issue(&mut local, 10.0, -20_000);
+    assert_eq!(second, first + 1, "peers stored the first record and rejected the record from the future");
+    // The seq of an earlier process in a record of a peer counts in the same way.
+    assert!(issue(&mut local, 15.0, 3_600_000) > ahead);
+    local.raise_seq(second + 1000, at(16.0));
+    assert_eq!(issue(&mut local, 17.0, -20_000), second + 1001);
+    // The seq of an earlier process in the store counts too.
+    let seq = local.order().1;
     let highest = HighestSeen { address: agent().address(), generation: 0, seq, hash: RecordHash([0; 32]) };
     let binding = agent().bind(binding()).unwrap();
     let mut next = LocalRecord::new(binding, String::new(), Role::Full, Some(&highest));
@@ -255,18 +255,18 @@ fn a_record_of_a_clock_that_was_ahead_hides_no_earlier_seq() {
 }
 
 #[test]
-fn a_record_with_all_that_it_may_have_is_made() {
+fn record_with_all_fields_at_limit_is_issued() {
     let mut signed = agent().bind(binding()).unwrap();
     signed.signature = vec![7; MAX_BINDING_SIGNATURE_BYTES].into();
     let name = "n".repeat(MAX_RECORD_NAME_BYTES);
-    let (mut presence, mut jitter) = (LocalRecord::new(signed, name, Role::Full, None), Jitter::new(1));
+    let (mut local, mut jitter) = (LocalRecord::new(signed, name, Role::Full, None), Jitter::new(1));
     let host = |number: usize| format!("/dns4/{number}{}/tcp/65535", "h".repeat(66)).parse().unwrap();
-    presence.set_addrs((0..MAX_RECORD_ADDRS).map(host).collect(), at(0.0));
+    local.set_addrs((0..MAX_RECORD_ADDRS).map(host).collect(), at(0.0));
     let topic = |number| format!("{number:02}{}", "t".repeat(6));
-    presence.set_topics(&(0..MAX_RECORD_TAGS).map(topic).collect(), at(0.0));
-    presence.set_kem(Keyring::new([1; 32], at(0.0)).current(), at(0.0));
-    presence.reissue(at(0.0), &node(), &mut jitter).unwrap();
-    let record = presence.current().unwrap();
+    local.set_topics(&(0..MAX_RECORD_TAGS).map(topic).collect(), at(0.0));
+    local.set_kem(Keyring::new([1; 32], at(0.0)).current(), at(0.0));
+    local.reissue(at(0.0), &node(), &mut jitter).unwrap();
+    let record = local.current().unwrap();
     assert_eq!((record.record.addrs.len(), record.record.topics.len()), (MAX_RECORD_ADDRS, MAX_RECORD_TAGS));
     assert!(record.bytes.len() > 3000, "{} bytes", record.bytes.len());
 }

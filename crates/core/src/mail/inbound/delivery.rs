@@ -127,8 +127,8 @@ impl Mail {
         self.inbox.settling() == AckPolicy::Manual
     }
 
-    /// Returns `true` if there is room for these messages too. `has_high` states that some have high
-    /// priority.
+    /// Returns `true` if there is room for these messages too. `has_high` states that some have
+    /// high priority.
     pub(crate) fn has_room(&self, mails: Budget, has_high: bool, cx: &Cx) -> bool {
         cx.replies.clients.parent.output.has_mail_room(mails, has_high, self.delivery.untold())
     }
@@ -297,7 +297,7 @@ impl Mail {
         self.delivery.in_flight.remove(&key);
         self.delivery.later.insert(key);
         self.delivery.retry_at = Some(now.mono + RETRY);
-        cx.stats.count(Counter::ArrivalsNotKept);
+        cx.stats.count(Counter::CheckpointsNotPersisted);
         let message =
             format!("ack accepted but not durable (disk write failed: {reason}); send it again to confirm");
         self.refuse_asked(ErrorCode::DiskFull, &message, cx);

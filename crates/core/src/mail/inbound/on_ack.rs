@@ -47,7 +47,7 @@ impl Mail {
             };
             // The parent may repeat an `ack` that the disk does not have yet.
             if self.inbox.mark_acked(key, name.1) {
-                cx.stats.count(Counter::MailTaken);
+                cx.stats.count(Counter::MailAcked);
                 self.schedule_checkpoint(key, cx);
             }
             if self.pending_writes.is_durable() {

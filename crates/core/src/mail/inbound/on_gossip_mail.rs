@@ -37,7 +37,7 @@ impl Mail {
         cx: &mut Cx,
     ) {
         if !batch.messages.is_empty() {
-            cx.stats.count(Counter::FramesUnsealed);
+            cx.stats.count(Counter::FramesNotEncrypted);
         }
         self.on_acks(&gate.sender(frame), frame, batch, directory, cx);
     }

@@ -108,7 +108,7 @@ impl Mail {
             None => return None,
             Some(false) => {
                 return Some(refuse_mail(
-                    Counter::FramesUnbound,
+                    Counter::FramesBindingForged,
                     "INVALID_BINDING",
                     &"the agent's key did not sign the binding",
                     cx,
@@ -202,23 +202,23 @@ impl Mail {
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
             if taken.streams.len() >= MAX_ACK_STREAMS && !taken.streams.contains(&stream) {
-                cx.stats.count(Counter::MailNotHeld);
+                cx.stats.count(Counter::MailNotBuffered);
                 continue;
             }
             taken.streams.insert(stream);
             if self.manual_ack() && message.seq >= self.inbox.next_seq(&sender.address, &stream) {
                 taken.is_full |= !self.may_hold_one_more(&sender.address, message.data.len());
                 if taken.is_full {
-                    cx.stats.count(Counter::MailNotHeld);
+                    cx.stats.count(Counter::MailNotBuffered);
                     continue;
                 }
             }
             match self.inbox.offer(sender.address, message.clone(), now.mono, &mut ready) {
                 InsertOutcome::Ready | InsertOutcome::Buffered => {}
-                InsertOutcome::Duplicate => cx.stats.count(Counter::MailRepeated),
-                InsertOutcome::NoCapacity => cx.stats.count(Counter::MailNotHeld),
+                InsertOutcome::Duplicate => cx.stats.count(Counter::MailDuplicates),
+                InsertOutcome::NoCapacity => cx.stats.count(Counter::MailNotBuffered),
                 InsertOutcome::Reused => {
-                    cx.stats.count(Counter::MailNumbersReused);
+                    cx.stats.count(Counter::MailCollisions);
                     let outcome = Rejection { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
                     self.inbox.refuse(&sender.address, &stream, outcome);
                 }
@@ -229,7 +229,7 @@ impl Mail {
             }
         }
         self.inbox.set_source_node(&sender.address, sender.node_key);
-        cx.stats.add(Counter::MailHeldDropped, self.inbox.drain_dropped());
+        cx.stats.add(Counter::MailEvicted, self.inbox.drain_dropped());
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream).filter(|stream| taken.streams.contains(stream))
             else {

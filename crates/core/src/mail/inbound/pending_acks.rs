@@ -159,7 +159,7 @@ impl Mail {
                 None => {
                     let scope = Scope::NodeKey(Bytes::copy_from_slice(&owed.node_key));
                     let data = cx.signed_frame(scope, payload);
-                    gossip.pacer.take(data.len(), now.mono);
+                    gossip.pacer.record(data.len(), now.mono);
                     let topic = crate::MESSAGES.to_owned();
                     cx.network(NetworkCommand::Publish { token, topic, data });
                 }

@@ -112,7 +112,7 @@ impl Mail {
         if refused.code != CLOCK_OUT_OF_RANGE || refused.time_ms == 0 {
             return;
         }
-        cx.stats.count(Counter::MailUntimely);
+        cx.stats.count(Counter::MailClockOutOfRange);
         local.observe_clock(&peer, refused.time_ms, peers.is_connected(&peer), cx);
         self.note_clocks(recipient, ahead_of_us(refused.time_ms, now));
     }

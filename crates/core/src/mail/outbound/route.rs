@@ -73,7 +73,7 @@ pub(super) fn dial_recipient(
 ) {
     let (now, peer) = (cx.now.mono, record.peer_id());
     destination.suspect();
-    if let Some(until) = peers.hung_up_until(&peer, now) {
+    if let Some(until) = peers.short_connections_until(&peer, now) {
         destination.paced_until = until;
         return;
     }

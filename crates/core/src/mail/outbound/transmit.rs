@@ -19,7 +19,7 @@ use crate::directory::Directory;
 use crate::gossip::Gossip;
 use crate::input::{Now, PublishOutcome, Token};
 use crate::local::Local;
-use crate::local::clock_skew::apart;
+use crate::local::clock_skew::describe_skew;
 use crate::mail::Mail;
 use crate::mail::encryption::PendingEncryption;
 use crate::mail::outbound::destination::Hindrance;
@@ -34,7 +34,7 @@ const NO_KEY: &str = "the recipient's record has no usable encryption key; send 
 /// Returns the text of a `delivery` whose message expired because the clock of the recipient and
 /// the clock of this machine differ. `ahead_ms` is the recipient's time minus this node's time.
 fn clocks_apart(ahead_ms: i64) -> String {
-    let (seconds, which) = apart(ahead_ms);
+    let (seconds, which) = describe_skew(ahead_ms);
     format!(
         "the clocks of the recipient's machine and of this machine differ by {seconds} s, and this machine is {which}; set the wrong clock: \
          nodes refuse frames that are more than 30 s ahead or 2 minutes old"
@@ -44,7 +44,7 @@ fn clocks_apart(ahead_ms: i64) -> String {
 /// Returns the text of a `delivery` whose message expired because the clock of this machine is
 /// wrong. `ahead_ms` is the time of the peers minus this node's time.
 fn clock_off(ahead_ms: i64) -> String {
-    let (seconds, which) = apart(ahead_ms);
+    let (seconds, which) = describe_skew(ahead_ms);
     format!(
         "the clock of this machine seems to be {seconds} s {which}, so this node or the recipient refused a record, an ack or the message; \
          set the clock"
@@ -266,7 +266,7 @@ impl Mail {
         let hindrance =
             self.outbox.destination(&ended.recipient).and_then(|destination| destination.hindrance);
         let our_clock =
-            local.clock_skew.off().filter(|ahead_ms| ahead_ms.unsigned_abs() > MAX_SKEW_SECS * 1000);
+            local.clock_skew.skew().filter(|ahead_ms| ahead_ms.unsigned_abs() > MAX_SKEW_SECS * 1000);
         let (code, message) = match (hindrance, our_clock) {
             (Some(Hindrance::Clocks { ahead_ms }), _) => (ErrorCode::ClockSkew, Some(clocks_apart(ahead_ms))),
             (None, Some(ahead_ms)) if !known || ended.mail.went == Some(Route::Gossip) => {

@@ -16,7 +16,7 @@ fn redial(table: &mut PeerTable, now: Instant) -> bool {
 }
 
 #[test]
-fn bootstrap_peer_is_dialled_for_ever_with_growing_pauses() {
+fn bootstrap_peer_is_redialled_with_growing_pauses() {
     let (mut table, mut jitter, peer) = (PeerTable::default(), Jitter::new(1), PeerId::random());
     assert!(table.add_bootstrap(peer, addr(1)));
     let mut now = Instant::ZERO;
@@ -37,7 +37,7 @@ fn bootstrap_peer_is_dialled_for_ever_with_growing_pauses() {
 }
 
 #[test]
-fn bootstrap_peer_that_hangs_up_at_once_is_dialled_after_a_pause() {
+fn bootstrap_peer_with_short_connections_is_redialled_after_pause() {
     let (mut table, mut jitter, peer) = (PeerTable::default(), Jitter::new(1), PeerId::random());
     table.add_bootstrap(peer, addr(1));
     let mut now = Instant::ZERO;
@@ -61,7 +61,7 @@ fn connected_bootstrap_peer_is_not_dialled() {
 }
 
 #[test]
-fn bootstrap_peers_and_their_addresses_are_bounded() {
+fn bootstrap_peers_and_addresses_are_limited() {
     let (mut table, peer) = (PeerTable::default(), PeerId::random());
     for port in 0..8 {
         assert!(table.add_bootstrap(peer, addr(port)));
@@ -75,7 +75,7 @@ fn bootstrap_peers_and_their_addresses_are_bounded() {
 }
 
 #[test]
-fn pauses_are_bounded_and_ended_ones_make_room() {
+fn dial_pauses_are_limited_and_ended_pauses_removed() {
     let (mut table, mut jitter) = (PeerTable::default(), Jitter::new(1));
     let mut fail = |table: &mut PeerTable, now: Instant| {
         let peer = PeerId::random();
@@ -91,7 +91,7 @@ fn pauses_are_bounded_and_ended_ones_make_room() {
 }
 
 #[test]
-fn entry_without_content_is_removed() {
+fn peer_entry_without_content_is_removed() {
     let (mut table, mut jitter, peer) = (PeerTable::default(), Jitter::new(1), PeerId::random());
     assert!(table.start_dial(peer));
     assert_eq!((table.dialing_len(), table.is_down(&peer)), (1, false));

@@ -19,8 +19,8 @@ fn draft(priority: Priority, size: usize) -> OutgoingMessage {
     testing::draft(priority, size, Instant::from_secs(3600))
 }
 
-fn ack(batch: &Batch, upto: u64) -> StreamAck {
-    StreamAck { stream: batch.messages[0].stream.clone(), cumulative: upto, ..StreamAck::default() }
+fn ack(batch: &Batch, through: u64) -> StreamAck {
+    StreamAck { stream: batch.messages[0].stream.clone(), cumulative: through, ..StreamAck::default() }
 }
 
 #[test]
@@ -142,8 +142,8 @@ proptest! {
                 }
                 3 if !flights.is_empty() => {
                     let (token, batch) = flights.remove(at.index(flights.len()));
-                    let upto = batch.messages[at.index(batch.messages.len())].seq + 1;
-                    ended.extend(outbox.settle(&RECIPIENT, &ack(&batch, upto), NOW));
+                    let through = batch.messages[at.index(batch.messages.len())].seq + 1;
+                    ended.extend(outbox.settle(&RECIPIENT, &ack(&batch, through), NOW));
                     outbox.answered(token, NOW, &mut jitter);
                 }
                 4 if !flights.is_empty() => {
