@@ -14,7 +14,7 @@ use crate::testing::{core, core_with};
 const RECIPIENT: Address = Address::repeat_byte(9);
 
 #[test]
-fn a_message_to_an_unknown_agent_looks_it_up_and_expires_as_not_found() {
+fn message_to_unknown_agent_starts_a_lookup_and_expires_as_not_found() {
     let mut core = core();
     let Core { mail, local, directory, peers, gossip, cx, .. } = &mut core;
     cx.replies.clients.parent.protocol_v1 = true;
@@ -34,7 +34,7 @@ fn a_message_to_an_unknown_agent_looks_it_up_and_expires_as_not_found() {
 }
 
 #[test]
-fn with_a_store_a_message_is_accepted_when_it_is_persisted() {
+fn message_with_a_store_is_accepted_once_persisted() {
     let mut core = core_with(|config| config.durable = true);
     let Core { mail, gate, cx, .. } = &mut core;
     let message = draft(Priority::Medium, 10, Instant::from_secs(1));
@@ -49,7 +49,7 @@ fn with_a_store_a_message_is_accepted_when_it_is_persisted() {
 }
 
 #[test]
-fn a_store_that_another_host_took_over_gives_up() {
+fn store_lost_to_another_host_fails_pending_writes() {
     let mut core = core();
     let Core { mail, cx, .. } = &mut core;
     mail.on_store_lost("other", cx);
@@ -57,7 +57,7 @@ fn a_store_that_another_host_took_over_gives_up() {
 }
 
 #[test]
-fn a_failing_store_is_reported_once() {
+fn failing_store_is_reported_once() {
     let mut core = core();
     let Core { mail, cx, .. } = &mut core;
     mail.on_store_failed("no space".to_owned(), cx);
@@ -66,7 +66,7 @@ fn a_failing_store_is_reported_once() {
 }
 
 #[test]
-fn a_peer_that_disconnects_takes_its_sessions_along() {
+fn sessions_end_when_their_peer_disconnects() {
     let mut core = core();
     let Core { mail, .. } = &mut core;
     mail.on_peer_disconnected(&PeerId::random(), Some(RECIPIENT));

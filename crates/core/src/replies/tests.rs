@@ -103,7 +103,7 @@ fn equal_ids_of_two_clients_do_not_collide() {
 }
 
 #[test]
-fn a_client_does_not_cancel_a_message_of_another() {
+fn cancel_of_another_clients_message_is_rejected() {
     let mut core = core_with_two_clients();
     let to = Address::repeat_byte(9);
     command(&mut core, PARENT, &format!(r#"{{"type":"send","id":1,"peerId":"{to}","data":1}}"#));
@@ -114,7 +114,7 @@ fn a_client_does_not_cancel_a_message_of_another() {
 }
 
 #[test]
-fn a_delivery_goes_to_the_client_that_sent_the_message() {
+fn delivery_goes_to_the_client_that_sent_the_message() {
     let mut core = core_with_two_clients();
     let to = Address::repeat_byte(9);
     for client in [PARENT, SECOND] {
@@ -136,7 +136,7 @@ fn a_delivery_goes_to_the_client_that_sent_the_message() {
 }
 
 #[test]
-fn a_client_that_does_not_read_does_not_hold_up_the_other() {
+fn client_that_does_not_read_delays_no_other_client() {
     let mut core = core_with_two_clients();
     for id in 0..MAX_INFLIGHT {
         assert!(core.can_accept_command(PARENT));
@@ -155,7 +155,7 @@ fn a_client_that_does_not_read_does_not_hold_up_the_other() {
 }
 
 #[test]
-fn what_concerns_no_command_goes_to_every_client() {
+fn event_without_a_command_goes_to_every_client() {
     let mut core = core_with_two_clients();
     core.cx.emit_error(ErrorEvent::new(ErrorCode::Internal, "an error"));
     core.cx.log(Level::Warn, "test", "a log");
@@ -173,7 +173,7 @@ fn what_concerns_no_command_goes_to_every_client() {
 }
 
 #[test]
-fn mail_waits_for_the_parent_and_drops_copies_of_other_clients() {
+fn mail_waits_for_the_parent_and_copies_for_other_clients_are_dropped() {
     let mut core = core_with_two_clients();
     let token = |seq| WriteToken { sender: Address::repeat_byte(9), stream: StreamId([1; 16]), seq };
     let number = TOPIC_LINES + 10;
@@ -195,7 +195,7 @@ fn mail_waits_for_the_parent_and_drops_copies_of_other_clients() {
 }
 
 #[test]
-fn a_client_gets_no_line_that_it_cannot_read() {
+fn line_longer_than_a_client_reads_is_dropped_for_that_client() {
     let mut core = core_with_two_clients();
     core.cx.replies.clients.get_mut(SECOND).expect("attached").max_line = MIN_LINE_BYTES;
     let long = format!("\"{}\"", "x".repeat(MIN_LINE_BYTES));
@@ -205,7 +205,7 @@ fn a_client_gets_no_line_that_it_cannot_read() {
 }
 
 #[test]
-fn what_a_client_that_has_gone_would_get_is_dropped() {
+fn lines_for_a_detached_client_are_dropped() {
     let mut core = core_with_two_clients();
     let to = Address::repeat_byte(9);
     command(&mut core, SECOND, &format!(r#"{{"type":"send","id":1,"peerId":"{to}","data":1,"ttlMs":1000}}"#));
@@ -223,7 +223,7 @@ fn what_a_client_that_has_gone_would_get_is_dropped() {
 }
 
 #[test]
-fn the_exit_code_counts_commands_of_the_parent_only() {
+fn exit_code_counts_only_commands_of_the_parent() {
     let mut core = core_with_two_clients();
     command(&mut core, SECOND, r#"{"type":"discover","id":1,"timeoutMs":999999999}"#);
     assert!(!core.cx.replies.required.refused);
@@ -232,7 +232,7 @@ fn the_exit_code_counts_commands_of_the_parent_only() {
 }
 
 #[test]
-fn every_client_hears_of_the_end_before_the_node_exits() {
+fn every_client_gets_closing_before_the_node_exits() {
     let mut core = core_with_two_clients();
     command(&mut core, SECOND, r#"{"type":"shutdown","id":1}"#);
     core.handle_timeout(START);
@@ -245,7 +245,7 @@ fn every_client_hears_of_the_end_before_the_node_exits() {
 }
 
 #[test]
-fn the_number_of_clients_is_limited_and_no_id_is_used_twice() {
+fn number_of_clients_is_limited_and_ids_are_unique() {
     let mut core = core();
     let clients = &mut core.cx.replies.clients;
     assert!(!clients.attach(PARENT));

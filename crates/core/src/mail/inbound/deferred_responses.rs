@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_waits_for_its_messages_or_its_time() {
+    fn deferred_response_leaves_when_messages_arrive_or_at_its_deadline() {
         let mut inbox = Inbox::default();
         let mut answers = DeferredResponses::default();
         assert_eq!(answers.hold(answer(1, vec![(StreamId([7; 16]), 2)], 5)), None);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_early_one_waits_a_moment_for_what_is_missing_and_longer_when_that_has_come() {
+    fn early_frame_defers_its_response_until_the_gap_closes() {
         let mut inbox = Inbox::new(AckPolicy::OnPersisted);
         let mut answers = DeferredResponses::default();
         let early_until = Some(Instant::from_millis(100));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_wait_are_bounded() {
+    fn deferred_responses_are_bounded() {
         let mut answers = DeferredResponses::default();
         let of =
             |sender| DeferredResponse { sender: Address::repeat_byte(sender), ..answer(1, Vec::new(), 9) };

@@ -331,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streams_by_gossip_that_wait_for_the_disk_are_bounded_and_forgotten_with_the_stream() {
+    fn gossip_streams_awaiting_a_write_are_bounded_and_end_with_their_stream() {
         let mut taking = InboundDelivery::default();
         let key = |number: usize| (Address::left_padding_from(&number.to_be_bytes()), StreamId([1; 16]));
         assert!(

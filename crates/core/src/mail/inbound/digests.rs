@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_of_all_that_is_the_same_in_each_attempt_and_of_nothing_else() {
+    fn digest_covers_exactly_the_fields_that_attempts_share() {
         let one = message(1, 5, "a");
         assert_eq!(digest(&Message { seq: 2, base_seq: 2, ttl_left_ms: 9, ..one.clone() }), digest(&one));
         let others = [
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_again_is_known_and_a_number_with_something_else_is_not() {
+    fn repeated_message_is_a_duplicate_and_other_content_is_a_conflict() {
         let mut digests = Digests::default();
         for seq in [1, 2, 5] {
             digests.insert(&message(seq, seq, "a"));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn mail_that_came_under_another_number_counts_for_both() {
+    fn renumbered_message_is_acked_under_both_numbers() {
         let mut digests = Digests::default();
         for seq in [1, 3] {
             digests.insert(&message(seq, seq, "a"));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_stand_for_several_messages_are_forgotten_at_once() {
+    fn digest_of_a_contradicted_number_is_forgotten() {
         let mut digests = Digests::default();
         digests.insert(&message(1, 1, "a"));
         digests.insert_renamed(1, digest(&message(1, 1, "b")));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_passed_over_was_never_taken() {
+    fn skipped_range_is_never_reported_as_acked() {
         let mut digests = Digests::default();
         for seq in 1..=4 {
             digests.insert(&message(seq, seq, "a"));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_again_after_a_restart_changes_nothing() {
+    fn redelivery_after_a_restart_changes_nothing() {
         let mut digests = Digests::default();
         let count = REMEMBERED as u64 + 10;
         for seq in 1..=count {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_of_older_numbers_the_time_tells() {
+    fn digests_are_bounded_and_older_numbers_are_compared_by_time() {
         let mut digests = Digests::default();
         let count = REMEMBERED as u64 + 10;
         for seq in 1..=count {

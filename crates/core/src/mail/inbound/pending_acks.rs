@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_owed_is_bounded_and_so_is_what_is_on_the_wire() {
+    fn pending_and_in_flight_acks_are_bounded() {
         let mut acks = PendingAcks::default();
         for number in 0..MAX_ACKS_OWED {
             assert!(queue(&mut acks, number, [1]));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn each_sender_has_one_on_the_wire_and_the_next_has_all_that_came_meanwhile() {
+    fn one_ack_per_sender_is_in_flight_and_the_next_covers_all_since() {
         let mut acks = PendingAcks::default();
         queue(&mut acks, 1, [1]);
         assert_eq!(send(&mut acks, 1), 1);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_does_not_arrive_is_tried_once_more() {
+    fn ack_that_did_not_arrive_is_sent_once_more() {
         let mut acks = PendingAcks::default();
         queue(&mut acks, 1, [1]);
         assert_eq!(send(&mut acks, 1), 1);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn one_to_a_node_that_is_gone_does_not_take_the_place_of_one_to_its_successor() {
+    fn ack_to_a_former_node_key_does_not_replace_one_to_the_current() {
         let mut acks = PendingAcks::default();
         queue(&mut acks, 1, [1]);
         assert_eq!(send(&mut acks, 1), 1);

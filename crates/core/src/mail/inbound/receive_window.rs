@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_out_of_order_is_known_and_counts_when_all_before_it_has_come() {
+    fn out_of_order_ack_counts_when_the_gap_closes() {
         let mut arrivals = ReceiveWindow::default();
         for seq in [3, 4, 7, 8] {
             assert_eq!(arrivals.deliver(seq), DeliverDecision::New { redelivered: false });
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_process_knows_what_was_taken_and_what_may_have_been_told() {
+    fn restored_window_knows_acked_and_possibly_delivered_messages() {
         let mut arrivals = ReceiveWindow::default();
         for seq in 1..=4 {
             arrivals.deliver(seq);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_process_had_out_of_order_counts_as_soon_as_nothing_before_it_waits() {
+    fn restored_out_of_order_acks_count_when_the_gap_closes() {
         let mut arrivals = ReceiveWindow::default();
         for seq in 1..=4 {
             arrivals.deliver(seq);
@@ -243,7 +243,7 @@ mod tests {
     proptest! {
         /// After any steps, over any number of processes, the next process can read the checkpoint.
         #[test]
-        fn a_row_is_always_in_order(steps in proptest::collection::vec((0..4_u8, 0..6_u64), 0..80)) {
+        fn checkpoint_row_is_always_sorted(steps in proptest::collection::vec((0..4_u8, 0..6_u64), 0..80)) {
             let mut arrivals = ReceiveWindow::default();
             let mut last = 0;
             for (kind, gap) in steps {
@@ -268,7 +268,7 @@ mod tests {
 
         /// The naive model: a list of the delivered messages, each with `true` if it is acked.
         #[test]
-        fn it_is_what_a_list_would_be(steps in proptest::collection::vec((0..4_u8, 1..6_u64, 0..30_u64), 0..80)) {
+        fn selective_acks_match_a_plain_list(steps in proptest::collection::vec((0..4_u8, 1..6_u64, 0..30_u64), 0..80)) {
             let mut arrivals = ReceiveWindow::default();
             let mut list: Vec<(u64, bool)> = Vec::new();
             let mut next_seq = 0;

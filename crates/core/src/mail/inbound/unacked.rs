@@ -144,7 +144,7 @@ mod tests {
     const KEY: Key = (Address::repeat_byte(1), StreamId([1; 16]));
 
     #[test]
-    fn room_is_what_the_sender_leaves_to_others_and_one_message_always_fits() {
+    fn capacity_leaves_room_for_other_senders_and_fits_one_message() {
         let mut unacked = Unacked::default();
         assert!(unacked.has_room(&KEY.0, Budget::of(1, MAX_UNACKED_BYTES + 1)));
         unacked.insert(KEY, 1, MAX_UNACKED_BYTES / 2 - 10);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn no_sender_uses_up_the_room_of_the_next_one() {
+    fn one_sender_cannot_use_the_share_of_the_next() {
         let mut unacked = Unacked::default();
         unacked.set_limit(100);
         let fill = |unacked: &mut Unacked, sender: u8| {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_disk_knows_waits_no_longer() {
+    fn persisted_write_releases_everything_up_to_its_number() {
         let mut unacked = Unacked::default();
         let other = (KEY.0, StreamId([2; 16]));
         for seq in 1..=6 {

@@ -18,7 +18,7 @@ fn number(event: &Event) -> usize {
 }
 
 #[test]
-fn lines_of_one_priority_leave_in_the_order_they_came() {
+fn lines_of_one_priority_leave_in_fifo_order() {
     let mut outlet = OutputQueue::default();
     outlet.tell(mark(0));
     outlet.mail(Priority::Medium, mark(1), 10, None);
@@ -31,7 +31,7 @@ fn lines_of_one_priority_leave_in_the_order_they_came() {
 }
 
 #[test]
-fn messages_leave_by_priority_and_low_ones_are_not_starved() {
+fn messages_leave_by_priority_without_starving_low() {
     let mut outlet = OutputQueue::default();
     outlet.tell(mark(0));
     for number in 1..=3 {
@@ -51,7 +51,7 @@ fn messages_leave_by_priority_and_low_ones_are_not_starved() {
 }
 
 #[test]
-fn the_writer_gets_no_more_than_its_window() {
+fn lines_at_the_writer_stay_within_its_window() {
     let mut outlet = OutputQueue::default();
     for index in 0..3 * WRITER_LINES {
         outlet.tell(mark(index));
@@ -64,7 +64,7 @@ fn the_writer_gets_no_more_than_its_window() {
 }
 
 #[test]
-fn broadcasts_give_way_lowest_and_oldest_first_and_are_counted() {
+fn full_queue_drops_the_oldest_broadcast_of_lowest_priority_and_counts_it() {
     let mut outlet = OutputQueue::default();
     outlet.broadcast(Priority::High, mark(0), 1);
     for index in 1..=TOPIC_LINES {
@@ -79,7 +79,7 @@ fn broadcasts_give_way_lowest_and_oldest_first_and_are_counted() {
 }
 
 #[test]
-fn answers_are_unread_until_the_writer_has_put_them_out() {
+fn replies_count_as_unread_until_the_writer_has_written_them() {
     let mut outlet = OutputQueue::default();
     outlet.tell(Event::Result(Box::new(Answer::new(1.into(), "ping"))));
     outlet.tell(Event::Error(Box::new(ErrorEvent::new(ErrorCode::Busy, "of no command"))));
@@ -99,14 +99,14 @@ fn answers_are_unread_until_the_writer_has_put_them_out() {
 }
 
 #[test]
-fn one_broadcast_larger_than_the_limit_still_goes() {
+fn single_broadcast_above_the_limit_is_accepted() {
     let mut outlet = OutputQueue::default();
     outlet.broadcast(Priority::Low, mark(0), TOPIC_BYTES + 1);
     assert_eq!(outlet.pop().map(|event| number(&event)), Some(0));
 }
 
 #[test]
-fn mail_has_room_up_to_its_limits() {
+fn mail_queue_accepts_up_to_its_limits() {
     let mut outlet = OutputQueue::default();
     assert!(
         outlet.has_mail_room(Budget::of(MAIL_LINES, MAIL_BYTES), true, Budget::default()),
@@ -133,7 +133,7 @@ fn mail_has_room_up_to_its_limits() {
 }
 
 #[test]
-fn news_of_the_same_peer_replace_each_other_and_stay_bounded() {
+fn peer_events_of_one_peer_replace_each_other_and_are_bounded() {
     let mut outlet = OutputQueue::default();
     outlet.news(mark(7), |_| false);
     outlet.news(mark(7), |event| number(event) == 7);
@@ -149,7 +149,7 @@ fn news_of_the_same_peer_replace_each_other_and_stay_bounded() {
 }
 
 #[test]
-fn nothing_is_queued_behind_the_last_line() {
+fn no_line_is_queued_after_the_last() {
     let mut outlet = OutputQueue::default();
     outlet.news(mark(0), |_| false);
     outlet.tell(mark(1));
@@ -163,7 +163,7 @@ fn nothing_is_queued_behind_the_last_line() {
 }
 
 #[test]
-fn logs_are_bounded_and_counted() {
+fn logs_are_bounded_and_drops_counted() {
     let mut outlet = OutputQueue::default();
     for index in 0..LOG_LINES + 5 {
         outlet.log(log(&index.to_string()));

@@ -39,7 +39,7 @@ fn offer(inbox: &mut Inbox, message: Message) -> (InsertOutcome, Vec<u64>) {
 }
 
 #[test]
-fn messages_come_out_in_order_and_once() {
+fn messages_are_delivered_once_in_order() {
     let mut inbox = Inbox::default();
     assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (InsertOutcome::Buffered, vec![]));
     assert_eq!(offer(&mut inbox, message(1, 3, 3, 1)), (InsertOutcome::Buffered, vec![]));
@@ -50,7 +50,7 @@ fn messages_come_out_in_order_and_once() {
 }
 
 #[test]
-fn gaps_that_the_sender_gave_up_are_skipped() {
+fn gaps_that_the_sender_abandoned_are_skipped() {
     let mut inbox = Inbox::default();
     assert_eq!(offer(&mut inbox, message(1, 500, 0, 1)).1, [500], "joined late");
     assert_eq!(offer(&mut inbox, message(1, 510, 505, 1)).0, InsertOutcome::Buffered);
@@ -58,7 +58,7 @@ fn gaps_that_the_sender_gave_up_are_skipped() {
 }
 
 #[test]
-fn what_waits_is_bounded_by_number_and_bytes() {
+fn pending_writes_are_bounded_by_count_and_bytes() {
     let mut inbox = Inbox::default();
     for seq in 0..REORDER_MESSAGES as u64 {
         assert_eq!(offer(&mut inbox, message(1, 10 + seq, 9, 1)).0, InsertOutcome::Buffered);
@@ -75,7 +75,7 @@ fn what_waits_is_bounded_by_number_and_bytes() {
 }
 
 #[test]
-fn what_waits_counts_with_all_that_it_keeps_in_memory() {
+fn waiting_message_counts_all_its_memory() {
     let mut inbox = Inbox::default();
     let parents = vec!["p".repeat(128); 16];
     let texts = Message { kind: "k".repeat(64), parents, ..message(1, 10, 9, 0) };
@@ -92,7 +92,7 @@ fn what_waits_counts_with_all_that_it_keeps_in_memory() {
 }
 
 #[test]
-fn streams_are_bounded_and_the_longest_unused_goes() {
+fn stream_limit_evicts_the_least_recently_used() {
     let mut inbox = Inbox::default();
     let mut ready = Vec::new();
     for index in 0..MAX_STREAMS as u64 + 10 {
@@ -106,7 +106,7 @@ fn streams_are_bounded_and_the_longest_unused_goes() {
 }
 
 #[test]
-fn refusals_are_remembered_up_to_the_bound() {
+fn rejections_are_bounded() {
     let mut inbox = Inbox::default();
     offer(&mut inbox, message(1, 1, 0, 1));
     for seq in 0..=MAX_REFUSALS as u64 {
@@ -118,7 +118,7 @@ fn refusals_are_remembered_up_to_the_bound() {
 }
 
 #[test]
-fn refusals_of_all_streams_are_bounded_together() {
+fn rejections_of_all_streams_share_one_limit() {
     let mut inbox = Inbox::default();
     let senders = 2 * MAX_ALL_REFUSALS / MAX_REFUSALS;
     let name = |number: usize| Address::left_padding_from(&number.to_be_bytes());
@@ -135,7 +135,7 @@ fn refusals_of_all_streams_are_bounded_together() {
 }
 
 #[test]
-fn refusals_are_forgotten_when_their_sender_has_heard_of_them() {
+fn rejections_are_forgotten_once_their_sender_has_them() {
     let mut inbox = Inbox::default();
     for seq in 1..=5 {
         offer(&mut inbox, message(1, seq, seq - 1, 1));
@@ -148,7 +148,7 @@ fn refusals_are_forgotten_when_their_sender_has_heard_of_them() {
 }
 
 #[test]
-fn a_sender_that_makes_up_streams_pushes_out_its_own() {
+fn sender_with_too_many_streams_evicts_its_own() {
     let mut inbox = Inbox::default();
     inbox.offer(sender(2), message(9, 1, 0, 1), Instant::ZERO, &mut Vec::new());
     for number in 0..MAX_STREAMS as u64 {
@@ -164,7 +164,7 @@ fn a_sender_that_makes_up_streams_pushes_out_its_own() {
 }
 
 #[test]
-fn what_one_sender_holds_leaves_room_for_others_and_does_not_stay_for_ever() {
+fn buffer_share_of_one_sender_is_limited_and_expires() {
     let mut inbox = Inbox::default();
     let half = SENDER_REORDER_BYTES / 2;
     let mut hold = |who: u8, stream: u8, seconds: u64| {
@@ -192,7 +192,7 @@ proptest! {
     /// at any moment, against the inbox. The delivered numbers ascend, and every message that the
     /// sender does not give up is delivered in the end.
     #[test]
-    fn any_network_delivers_in_order_and_once(
+    fn reorder_and_loss_of_the_network_still_deliver_once_in_order(
         steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..200),
         number in 1u64..40,
     ) {
@@ -249,7 +249,7 @@ fn deliver(inbox: &mut Inbox, stream: u8, seqs: std::ops::Range<u64>) -> usize {
 }
 
 #[test]
-fn what_overtook_a_full_window_gives_way_to_it() {
+fn message_that_fills_the_gap_displaces_buffered_ones() {
     let mut inbox = Inbox::new(AckPolicy::Manual);
     offer(&mut inbox, message(9, 1, 0, 1));
     let window = ACK_WINDOW as u64;
@@ -266,7 +266,7 @@ fn what_overtook_a_full_window_gives_way_to_it() {
 }
 
 #[test]
-fn the_mail_of_a_sender_that_is_not_taken_is_bounded() {
+fn unacked_messages_of_one_sender_are_bounded() {
     let mut inbox = Inbox::new(AckPolicy::Manual);
     offer(&mut inbox, message(9, 1, 0, 1));
     let handed: Vec<usize> = (1..=4).map(|stream| deliver(&mut inbox, stream, 1..5000)).collect();
@@ -305,14 +305,14 @@ fn with_all_beyond() -> Inbox {
 }
 
 #[test]
-fn what_a_row_names_is_bounded_however_much_was_refused_at_once() {
+fn checkpoint_row_is_bounded_after_many_rejections() {
     let inbox = refused_behind_one(5000);
     let row = inbox.row((sender(1), StreamId([1; 16]))).unwrap();
     assert_eq!((row.next, row.told, row.beyond.len()), (1, 5002, ACK_WINDOW));
 }
 
 #[test]
-fn a_stream_goes_on_after_a_restart_whatever_its_row_names() {
+fn restored_stream_continues_after_any_checkpoint() {
     for settling in [AckPolicy::OnPersisted, AckPolicy::Manual] {
         let row = refused_behind_one(5000).row((sender(1), StreamId([1; 16]))).unwrap();
         let mut inbox = Inbox::new(settling);
@@ -323,7 +323,7 @@ fn a_stream_goes_on_after_a_restart_whatever_its_row_names() {
 }
 
 #[test]
-fn what_arrived_before_something_earlier_is_bounded_in_all() {
+fn buffered_messages_are_bounded_in_total() {
     let mut inbox = with_all_beyond();
     let mut after = |who: u8, first: u64| {
         let mut ready = Vec::new();
@@ -352,7 +352,7 @@ fn what_arrived_before_something_earlier_is_bounded_in_all() {
 }
 
 #[test]
-fn streams_that_hold_nothing_are_not_looked_through_for_every_message() {
+fn streams_without_buffered_messages_are_not_scanned_per_message() {
     let mut inbox = Inbox::default();
     let large = SENDER_REORDER_BYTES - buffered_size(&message(1, 2, 2, 0));
     for who in 1..=5 {
@@ -371,7 +371,7 @@ fn streams_that_hold_nothing_are_not_looked_through_for_every_message() {
 }
 
 #[test]
-fn what_is_held_counts_before_it_is_let_through() {
+fn buffered_bytes_count_before_delivery() {
     let mut inbox = with_all_beyond();
     let taken = (2..=FEW_OUT_OF_ORDER as u64 * 2)
         .filter(|seq| {

@@ -24,7 +24,7 @@ fn ack(batch: &Batch, through: u64) -> StreamAck {
 }
 
 #[test]
-fn a_frame_waits_for_the_one_before_it_or_for_company() {
+fn frame_waits_for_the_previous_response_or_more_messages() {
     let mut outbox = Outbox::new(testing::origin());
     outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     assert!(outbox.destination(&RECIPIENT).unwrap().frame_due() <= Some(NOW));
@@ -36,7 +36,7 @@ fn a_frame_waits_for_the_one_before_it_or_for_company() {
 }
 
 #[test]
-fn medium_and_low_share_four_to_one_and_high_goes_first() {
+fn high_leaves_first_and_medium_and_low_share_four_to_one() {
     let mut outbox = Outbox::new(testing::origin());
     for priority in [Priority::Low, Priority::Medium, Priority::High] {
         for _ in 0..100 {
@@ -68,7 +68,7 @@ fn full() -> Outbox {
 }
 
 #[test]
-fn a_long_way_is_filled_with_a_mebibyte_before_the_first_answer() {
+fn sender_has_a_mebibyte_in_flight_before_the_first_response() {
     let mut outbox = full();
     let mut bytes = 0;
     for token in 1.. {
@@ -83,7 +83,7 @@ fn a_long_way_is_filled_with_a_mebibyte_before_the_first_answer() {
 }
 
 #[test]
-fn what_found_nobody_was_no_attempt() {
+fn publish_without_peers_does_not_count_as_an_attempt() {
     let mut outbox = Outbox::new(testing::origin());
     outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     for token in 1..=3 {
@@ -97,7 +97,7 @@ fn what_found_nobody_was_no_attempt() {
 }
 
 #[test]
-fn recipients_without_mail_are_forgotten_and_numbered_anew() {
+fn recipient_without_messages_is_forgotten_and_gets_a_new_stream() {
     let mut outbox = Outbox::new(testing::origin());
     let address = |number: usize| {
         let mut bytes = [1; 20];
@@ -119,7 +119,7 @@ proptest! {
     /// After sends, partial acks, failures, cancellations, rejections and expiries in any order,
     /// the usage counters are right, every message completes exactly once, and none is lost.
     #[test]
-    fn the_accounts_are_always_right(steps in prop::collection::vec((0u8..7, any::<prop::sample::Index>(), 0usize..3), 1..150)) {
+    fn budgets_always_match_the_contents(steps in prop::collection::vec((0u8..7, any::<prop::sample::Index>(), 0usize..3), 1..150)) {
         let mut outbox = Outbox::new(testing::origin());
         let mut jitter = Jitter::new(1);
         let mut flights: Vec<(Token, Batch)> = Vec::new();
@@ -174,7 +174,7 @@ proptest! {
 }
 
 #[test]
-fn what_a_node_held_before_it_was_started_again_unseen_is_asked_for_though_it_goes_on_answering() {
+fn probe_finds_messages_that_a_restarted_recipient_lost() {
     let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
     let launch = |outbox: &mut Outbox, token, now| {
         let due = outbox.destination(&RECIPIENT)?.frame_due().filter(|due| *due <= now);
@@ -208,7 +208,7 @@ fn what_a_node_held_before_it_was_started_again_unseen_is_asked_for_though_it_go
 }
 
 #[test]
-fn mail_that_waits_for_the_disk_is_not_watched_for_its_end() {
+fn message_awaiting_its_write_sets_no_expiry_timer() {
     let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
     let soon = NOW + Duration::from_millis(1);
     let mail = testing::draft(Priority::Medium, 1, soon);
@@ -221,7 +221,7 @@ fn mail_that_waits_for_the_disk_is_not_watched_for_its_end() {
 }
 
 #[test]
-fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time() {
+fn manual_ack_window_limits_messages_in_flight() {
     let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
     for _ in 0..2 * ACK_WINDOW {
         outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
@@ -249,7 +249,7 @@ fn no_more_goes_than_there_is_room_for_where_the_agent_takes_it_in_its_own_time(
 }
 
 #[test]
-fn a_clock_that_was_set_back_makes_no_life_longer() {
+fn restored_message_after_clock_setback_expires_no_later() {
     let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
     let sent_at_ms = 10_000_000;
     let kept = |seq, life| PersistedMessage {
@@ -281,7 +281,7 @@ fn kept(stream: u8, seq: u64, position: u64) -> PersistedMessage {
 }
 
 #[test]
-fn the_next_stream_begins_when_the_recipient_has_all_that_comes_before() {
+fn next_stream_starts_after_the_previous_is_fully_acked() {
     let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
     let rows = vec![kept(3, 4, 3), kept(9, 5, 1), kept(9, 8, 2)];
     assert_eq!(outbox.restore(rows, Now { mono: NOW, unix_ms: 0 }), 3);
@@ -320,7 +320,7 @@ fn the_next_stream_begins_when_the_recipient_has_all_that_comes_before() {
 }
 
 #[test]
-fn a_recipient_that_never_takes_a_number_is_asked_ever_more_rarely() {
+fn retry_pause_grows_for_a_number_that_the_recipient_never_accepts() {
     let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
     let accepted = outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     outbox.accept(RECIPIENT, draft(Priority::Low, 1), true, NOW).unwrap();
@@ -359,7 +359,7 @@ fn a_recipient_that_never_takes_a_number_is_asked_ever_more_rarely() {
 }
 
 #[test]
-fn a_process_whose_own_stream_has_mail_already_numbers_its_mail_on_another() {
+fn new_process_numbers_messages_on_another_stream_than_restored_ones() {
     let mut outbox = Outbox::new(testing::origin());
     let mut twin = Outbox::new(testing::origin());
     let before = twin.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();

@@ -120,7 +120,7 @@ mod tests {
     const ACCOUNT: Address = Address::repeat_byte(1);
 
     #[test]
-    fn streams_of_earlier_processes_come_before_the_current_one() {
+    fn streams_of_earlier_processes_are_sent_first() {
         let mut epochs = Epochs::new(&ACCOUNT, &StreamId([9; 16]));
         assert_eq!(
             (

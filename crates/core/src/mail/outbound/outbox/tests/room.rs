@@ -20,7 +20,7 @@ fn settle(outbox: &mut Outbox, token: Token, mails: u64, now: Instant) {
 }
 
 #[test]
-fn a_send_waits_for_who_moves_and_no_longer_than_the_longest_pause() {
+fn send_waits_for_a_progressing_recipient_up_to_the_longest_pause() {
     let mut outbox = full();
     let (over, before) = (NOW + MAX_PAUSE, NOW + MAX_PAUSE - Duration::from_millis(1));
     assert!(moves(&outbox, before) && !moves(&outbox, over), "the recipient never answered");
@@ -31,7 +31,7 @@ fn a_send_waits_for_who_moves_and_no_longer_than_the_longest_pause() {
 }
 
 #[test]
-fn a_recipient_that_settles_now_and_then_does_not_count_as_moving() {
+fn occasional_ack_does_not_extend_the_stall_deadline() {
     let mut outbox = Outbox::new(testing::origin());
     let small = || draft(Priority::Medium, 1000);
     while outbox.accept(RECIPIENT, small(), true, NOW).is_ok() {}
@@ -45,7 +45,7 @@ fn a_recipient_that_settles_now_and_then_does_not_count_as_moving() {
 }
 
 #[test]
-fn a_recipient_that_comes_and_goes_is_waited_for_once() {
+fn send_lane_waits_once_for_a_recipient_that_reconnects_often() {
     let mut outbox = full();
     let mut now = NOW;
     let mut hopes = 0;
@@ -67,7 +67,7 @@ fn a_recipient_that_comes_and_goes_is_waited_for_once() {
 }
 
 #[test]
-fn memory_is_bounded_as_a_whole_and_for_each_recipient() {
+fn outbox_is_bounded_in_total_and_per_recipient() {
     for priority in [Priority::Low, Priority::Medium, Priority::High] {
         let mut outbox = Outbox::new(testing::origin());
         let mut number = 0;
