@@ -68,11 +68,24 @@ fn message_rows() -> Vec<(&'static str, Vec<u8>)> {
         .into()
 }
 
-fn checkpoint_row(next: u64, told: u64, beyond: &[u64], digests: &[(u64, u64)], forgotten: u64) -> Vec<u8> {
+fn checkpoint_row(
+    next: u64,
+    delivered_up_to: u64,
+    out_of_order: &[u64],
+    digests: &[(u64, u64)],
+    forgotten: u64,
+) -> Vec<u8> {
     let digests = digests.iter().map(|(seq, digest)| (*seq, ContentDigest(*digest))).collect();
     let digests = Digests::restored(digests, forgotten, SENT_MS).unwrap();
     let (sender, stream) = (Address::repeat_byte(9), StreamId([5; 16]));
-    let row = StreamCheckpoint { sender, stream, next, told, beyond: beyond.to_vec(), digests };
+    let row = StreamCheckpoint {
+        sender,
+        stream,
+        next,
+        delivered_up_to,
+        out_of_order: out_of_order.to_vec(),
+        digests,
+    };
     [codec::checkpoint_key(&sender, &stream).as_slice(), &codec::encode_checkpoint(&row)].concat()
 }
 

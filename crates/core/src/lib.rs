@@ -311,7 +311,7 @@ impl Core {
             Signal::RecordFromFuture { record, genuine } => {
                 local.compare_future_record(&record, peers.is_connected(&record.peer_id()), cx);
                 if genuine {
-                    mail.note_clocks(&record.address(), local.min_clock_lead(&record, cx));
+                    mail.record_clocks(&record.address(), local.min_clock_lead(&record, cx));
                 }
             }
             Signal::AgentConnected(address) => mail.wake(&address),

@@ -142,10 +142,11 @@ pub fn checkpoint_key(sender: &Address, stream: &StreamId) -> [u8; CHECKPOINT_KE
 /// message, the count of digests, each number with its digest, and the numbers acked out of order.
 pub fn encode_checkpoint(row: &StreamCheckpoint) -> Vec<u8> {
     let digests = &row.digests;
-    let head = [row.next, row.told, digests.forgotten(), digests.sent_at_ms(), digests.len() as u64];
+    let head =
+        [row.next, row.delivered_up_to, digests.forgotten(), digests.sent_at_ms(), digests.len() as u64];
     let digests = digests.latest().flat_map(|(seq, digest)| [seq, digest.0]);
-    let numbers = head.into_iter().chain(digests).chain(row.beyond.iter().copied());
-    let mut bytes = Vec::with_capacity(1 + 8 * (TAKEN_HEAD + 2 * row.digests.len() + row.beyond.len()));
+    let numbers = head.into_iter().chain(digests).chain(row.out_of_order.iter().copied());
+    let mut bytes = Vec::with_capacity(1 + 8 * (TAKEN_HEAD + 2 * row.digests.len() + row.out_of_order.len()));
     bytes.push(TAKEN_VERSION);
     numbers.for_each(|number| bytes.extend_from_slice(&number.to_be_bytes()));
     bytes
@@ -171,22 +172,29 @@ pub fn decode_checkpoint(
         return Err(RowError::Length(value.len()));
     }
     let numbers: Vec<u64> = numbers.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect();
-    let [next, told, forgotten, sent_at_ms, count, rest @ ..] = &numbers[..] else {
+    let [next, delivered_up_to, forgotten, sent_at_ms, count, rest @ ..] = &numbers[..] else {
         return Err(RowError::Length(value.len()));
     };
     let count =
         usize::try_from(*count).ok().and_then(|count| count.checked_mul(2)).ok_or(RowError::Checkpoint)?;
-    let (digests, beyond) = rest.split_at_checked(count).ok_or(RowError::Checkpoint)?;
+    let (digests, out_of_order) = rest.split_at_checked(count).ok_or(RowError::Checkpoint)?;
     let (digests, _) = digests.as_chunks::<2>();
     let digests = digests.iter().map(|[seq, digest]| (*seq, ContentDigest(*digest))).collect();
     let digests = Digests::restored(digests, *forgotten, *sent_at_ms).ok_or(RowError::Checkpoint)?;
-    let grows = beyond.is_sorted_by(|one, other| one < other);
-    let is_window = beyond.len() <= ACK_WINDOW && beyond.first().is_none_or(|first| first > next);
-    if next > told || !grows || !is_window {
+    let grows = out_of_order.is_sorted_by(|one, other| one < other);
+    let is_window = out_of_order.len() <= ACK_WINDOW && out_of_order.first().is_none_or(|first| first > next);
+    if next > delivered_up_to || !grows || !is_window {
         return Err(RowError::Checkpoint);
     }
-    let (sender, beyond) = (sender.into(), beyond.to_vec());
-    Ok(StreamCheckpoint { sender, stream: StreamId(stream), next: *next, told: *told, beyond, digests })
+    let (sender, out_of_order) = (sender.into(), out_of_order.to_vec());
+    Ok(StreamCheckpoint {
+        sender,
+        stream: StreamId(stream),
+        next: *next,
+        delivered_up_to: *delivered_up_to,
+        out_of_order,
+        digests,
+    })
 }
 
 #[cfg(test)]
@@ -239,16 +247,16 @@ mod tests {
         #[test]
         fn checkpoint_round_trips_and_other_bytes_are_rejected(
             key: [u8; CHECKPOINT_KEY_BYTES], (next, ahead) in (0..1_u64 << 40, 0..9_u64),
-            beyond in proptest::collection::btree_set(1..2000_u64, 0..20),
+            out_of_order in proptest::collection::btree_set(1..2000_u64, 0..20),
             digests in proptest::collection::btree_map(2..2000_u64, any::<u64>(), 0..REMEMBERED),
             (forgotten, sent_at_ms) in (0..2_u64, any::<u64>()),
             noise in proptest::collection::vec(any::<u8>(), 0..60), version in 0..3_u8,
         ) {
-            let beyond = beyond.into_iter().map(|far| next + far).collect();
+            let out_of_order = out_of_order.into_iter().map(|far| next + far).collect();
             let (sender, stream) = (Address::from_slice(&key[..20]), key[20..].try_into().unwrap());
             let digests = digests.into_iter().map(|(seq, digest)| (seq, ContentDigest(digest))).collect();
             let digests = Digests::restored(digests, forgotten, sent_at_ms).unwrap();
-            let row = StreamCheckpoint { sender, stream, next, told: next + ahead, beyond, digests };
+            let row = StreamCheckpoint { sender, stream, next, delivered_up_to: next + ahead, out_of_order, digests };
             prop_assert_eq!(checkpoint_key(&sender, &stream), key);
             prop_assert_eq!(decode_checkpoint(&key, &encode_checkpoint(&row)), Ok(row));
             let value = [&[version][..], &noise].concat();
@@ -265,7 +273,7 @@ mod tests {
             [TAKEN_VERSION].into_iter().chain(numbers).collect::<Vec<_>>()
         };
         let decode = |numbers: &[u64]| {
-            decode_checkpoint(&[0; CHECKPOINT_KEY_BYTES], &value(numbers)).map(|row| row.beyond)
+            decode_checkpoint(&[0; CHECKPOINT_KEY_BYTES], &value(numbers)).map(|row| row.out_of_order)
         };
         assert_eq!(decode(&[5, 9, 0, 7, 0, 6, 8]), Ok(vec![6, 8]));
         assert_eq!(decode(&[5, 9, 2, 7, 2, 3, 99, 4, 98, 6, 8]), Ok(vec![6, 8]));
@@ -283,9 +291,9 @@ mod tests {
         }
         assert!(matches!(decode(&[5, 9, 0, 0]), Err(RowError::Length(33))));
         let digests = (1..=REMEMBERED as u64).flat_map(|seq| [seq, 99]);
-        let beyond = 1001..=1000 + ACK_WINDOW as u64;
+        let out_of_order = 1001..=1000 + ACK_WINDOW as u64;
         let longest: Vec<u64> =
-            [1000, 5000, 0, 0, REMEMBERED as u64].into_iter().chain(digests).chain(beyond).collect();
+            [1000, 5000, 0, 0, REMEMBERED as u64].into_iter().chain(digests).chain(out_of_order).collect();
         assert_eq!(longest.len(), MAX_TAKEN_NUMBERS);
         assert!(decode(&longest).is_ok());
         let wide: Vec<u64> = [1, 5000, 0, 0, 0].into_iter().chain(2..=2 + ACK_WINDOW as u64).collect();

@@ -166,8 +166,8 @@ async fn store_of_another_agent_is_rejected() {
     let other = Address::repeat_byte(0xb0);
     let error = Store::open(home.path(), "dev", other, 77, &[7; 16]).expect_err("refused");
     assert_eq!((error.code(), error.exit_code()), (ErrorCode::DataDirMismatch, ExitCode::Config));
-    let told = error.to_string();
-    assert!(told.contains(&ANN.to_string()) && told.contains(&other.to_string()), "{told}");
+    let report = error.to_string();
+    assert!(report.contains(&ANN.to_string()) && report.contains(&other.to_string()), "{report}");
     Store::open(home.path(), "main", other, 77, &[7; 16]).expect_err("on every network");
     assert_eq!(open(&home).1, [row(1, 1)], "nothing happened to it");
 }

@@ -41,7 +41,7 @@ pub(crate) enum DecryptOutcome {
 #[derive(Debug, Default)]
 pub(crate) struct PendingDecryptions {
     frames: BTreeMap<Token, (PendingDecryption, usize)>,
-    held: Budget,
+    budget: Budget,
 }
 
 impl PendingDecryptions {
@@ -50,17 +50,17 @@ impl PendingDecryptions {
     }
 
     fn has_room(&self, size: usize) -> bool {
-        self.held.fits(size, PENDING_LIMIT)
+        self.budget.fits(size, PENDING_LIMIT)
     }
 
     fn insert(&mut self, token: Token, frame: PendingDecryption, size: usize) {
-        self.held.add(size);
+        self.budget.add(size);
         self.frames.insert(token, (frame, size));
     }
 
     fn remove(&mut self, token: Token) -> Option<PendingDecryption> {
         let (frame, size) = self.frames.remove(&token)?;
-        self.held.remove(size);
+        self.budget.remove(size);
         Some(frame)
     }
 }

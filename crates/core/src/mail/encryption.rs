@@ -119,7 +119,7 @@ impl Mail {
             }
             None => {
                 let data = cx.signed_frame(Scope::Topic(MESSAGES.to_owned()), sealed);
-                self.outbox.note_frame(token, cx.frame_numbers.latest());
+                self.outbox.record_frame(token, cx.frame_numbers.latest());
                 gossip.pacer.record(data.len(), now.mono);
                 gossip.budget.record(data.len(), now.mono);
                 cx.network(NetworkCommand::Publish { token, topic: MESSAGES.to_owned(), data });
@@ -141,12 +141,12 @@ impl Mail {
     /// Ends the pending session that would begin with this direct frame, if there is one. If the
     /// recipient accepted the frame (`taken`), the session replaces the current one. Returns `true`
     /// if there was a pending session.
-    pub(crate) fn end_opening(&mut self, recipient: &Address, token: Token, taken: bool) -> bool {
+    pub(crate) fn end_opening(&mut self, recipient: &Address, token: Token, accepted: bool) -> bool {
         let Some(destination) = self.outbox.destination(recipient) else { return false };
         let Some(opening) = destination.opening.take_if(|opening| opening.token == token) else {
             return false;
         };
-        if taken {
+        if accepted {
             destination.session = opening.session;
         }
         true

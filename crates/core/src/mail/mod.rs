@@ -106,7 +106,7 @@ impl Mail {
                 self.pending_writes.len(),
                 outbox::OUTBOX_MAILS + inbox::inbox_limits::MAX_STREAMS,
             ),
-            ("pending writes of messages", self.pending_writes.mails(), MAX_INFLIGHT),
+            ("pending writes of messages", self.pending_writes.messages(), MAX_INFLIGHT),
             ("pending writes of checkpoints", self.delivery.len(), 2 * inbox::inbox_limits::MAX_STREAMS),
             ("messages in the outbox", self.outbox.len(), outbox::OUTBOX_MAILS),
             ("bytes in the outbox", self.outbox.bytes(), outbox::OUTBOX_BYTES + crate::MAX_DIRECT_BYTES),
@@ -117,21 +117,25 @@ impl Mail {
             ),
             ("streams received", self.inbox.len(), inbox::inbox_limits::MAX_STREAMS),
             ("message digests", self.inbox.digests(), inbox::inbox_limits::MAX_STREAMS * digests::REMEMBERED),
-            ("messages acked out of order", self.inbox.beyond(), inbox::inbox_limits::ALL_OUT_OF_ORDER),
-            ("bytes in the reorder buffers", self.inbox.held_bytes(), inbox::inbox_limits::REORDER_BYTES),
+            ("messages acked out of order", self.inbox.out_of_order(), inbox::inbox_limits::ALL_OUT_OF_ORDER),
+            ("bytes in the reorder buffers", self.inbox.buffered_bytes(), inbox::inbox_limits::REORDER_BYTES),
             ("deferred responses", self.deferred_responses.len(), deferred_responses::MAX_HELD_ANSWERS),
             ("pending acks", self.pending_acks.len(), pending_acks::MAX_ACKS_OWED),
-            ("acks in flight", self.pending_acks.on_wire(), pending_acks::MAX_ACKS_ON_WIRE),
+            ("acks in flight", self.pending_acks.in_flight(), pending_acks::MAX_ACKS_ON_WIRE),
             ("messages that wait for an ack", self.delivery.unacked.len(), unacked::MAX_UNACKED),
             (
                 "bytes that wait for an ack",
                 self.delivery.unacked.bytes(),
                 unacked::MAX_UNACKED_BYTES + 2 * crate::MAX_DIRECT_BYTES,
             ),
-            ("messages that wait for a checkpoint", self.delivery.untold().count(), output_queue::MAIL_LINES),
+            (
+                "messages that wait for a checkpoint",
+                self.delivery.awaiting_checkpoint().count(),
+                output_queue::MAIL_LINES,
+            ),
             (
                 "bytes that wait for a checkpoint",
-                self.delivery.untold().bytes(),
+                self.delivery.awaiting_checkpoint().bytes(),
                 output_queue::MAIL_BYTES + crate::MAX_DIRECT_BYTES,
             ),
         ]
@@ -141,7 +145,7 @@ impl Mail {
     }
 
     /// Returns `true` if a sender waits for an ack, or the parent waits for the answer to an `ack`.
-    pub(crate) fn owes_answers(&self, cx: &Cx) -> bool {
+    pub(crate) fn has_deferred_responses(&self, cx: &Cx) -> bool {
         !self.pending_acks.is_idle()
             || !self.deferred_responses.is_empty()
             || self.delivery.len() > 0

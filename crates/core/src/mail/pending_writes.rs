@@ -41,13 +41,13 @@ pub(crate) struct PendingWrites {
     position: u64,
     waiting: VecDeque<(u64, Waiting)>,
     /// The number of messages in `waiting`.
-    mails: usize,
+    messages: usize,
 }
 
 impl PendingWrites {
     /// Creates an empty queue. `position` is the position of the latest message in the store.
     pub(crate) fn new(durable: bool, position: u64) -> Self {
-        PendingWrites { durable, last: 0, position, waiting: VecDeque::new(), mails: 0 }
+        PendingWrites { durable, last: 0, position, waiting: VecDeque::new(), messages: 0 }
     }
 
     pub(crate) fn is_durable(&self) -> bool {
@@ -58,18 +58,18 @@ impl PendingWrites {
         self.waiting.len()
     }
 
-    pub(crate) fn mails(&self) -> usize {
-        self.mails
+    pub(crate) fn messages(&self) -> usize {
+        self.messages
     }
 
     fn push(&mut self, number: u64, waiting: Waiting) {
-        self.mails += usize::from(matches!(waiting, Waiting::Mail { .. }));
+        self.messages += usize::from(matches!(waiting, Waiting::Mail { .. }));
         self.waiting.push_back((number, waiting));
     }
 
-    fn next_upto(&mut self, through: u64) -> Option<Waiting> {
+    fn next_through(&mut self, through: u64) -> Option<Waiting> {
         let (_, waiting) = self.waiting.pop_front_if(|(number, _)| *number <= through)?;
-        self.mails -= usize::from(matches!(waiting, Waiting::Mail { .. }));
+        self.messages -= usize::from(matches!(waiting, Waiting::Mail { .. }));
         Some(waiting)
     }
 
@@ -87,7 +87,7 @@ impl PendingWrites {
 impl Mail {
     /// Persists an accepted message and answers the `send` after the commit. Without a store it
     /// answers at once.
-    pub(crate) fn keep_mail(
+    pub(crate) fn persist_message(
         &mut self,
         recipient: Address,
         accepted: Accepted,
@@ -105,7 +105,7 @@ impl Mail {
 
     /// Persists the new numbers of messages, so that the next process sends them under the same
     /// numbers.
-    pub(crate) fn keep_renamed(&mut self, recipient: Address, renamed: Vec<Renamed>, cx: &mut Cx) {
+    pub(crate) fn persist_renamed(&mut self, recipient: Address, renamed: Vec<Renamed>, cx: &mut Cx) {
         cx.stats.add(Counter::MailRenumbered, renamed.len() as u64);
         if !self.pending_writes.durable {
             return;
@@ -136,7 +136,7 @@ impl Mail {
     }
 
     /// Persists a checkpoint of a received stream.
-    pub(crate) fn keep_taken(&mut self, row: StreamCheckpoint, cx: &mut Cx) {
+    pub(crate) fn persist_checkpoint(&mut self, row: StreamCheckpoint, cx: &mut Cx) {
         let number = self.pending_writes.number();
         cx.effects.push_back(Effect::PersistCheckpoint { number, row: Box::new(row.clone()) });
         self.pending_writes.push(number, Waiting::Taken(row));
@@ -160,10 +160,10 @@ impl Mail {
     }
 
     pub(crate) fn on_persisted(&mut self, through: u64, gate: &mut Gate, cx: &mut Cx) {
-        while let Some(waiting) = self.pending_writes.next_upto(through) {
+        while let Some(waiting) = self.pending_writes.next_through(through) {
             match waiting {
                 Waiting::Mail { recipient, accepted, command, route } => {
-                    if self.outbox.keep(&recipient, &accepted.stream, accepted.seq) {
+                    if self.outbox.mark_persisted(&recipient, &accepted.stream, accepted.seq) {
                         self.reply_accepted(recipient, accepted, command, route, cx);
                     }
                 }
@@ -174,7 +174,7 @@ impl Mail {
     }
 
     pub(crate) fn on_persist_failed(&mut self, through: u64, reason: &str, cx: &mut Cx) {
-        while let Some(waiting) = self.pending_writes.next_upto(through) {
+        while let Some(waiting) = self.pending_writes.next_through(through) {
             match waiting {
                 Waiting::Mail { recipient, accepted, command, .. } => {
                     if self.outbox.rollback(&recipient, &accepted.stream, accepted.seq) {
@@ -194,7 +194,7 @@ impl Mail {
 
     /// Fails every `send` and `ack` that still waits for the store, because the node closes.
     pub(crate) fn fail_unpersisted(&mut self, cx: &mut Cx) {
-        while let Some(waiting) = self.pending_writes.next_upto(u64::MAX) {
+        while let Some(waiting) = self.pending_writes.next_through(u64::MAX) {
             let Waiting::Mail { recipient, accepted, command, .. } = waiting else { continue };
             self.outbox.rollback(&recipient, &accepted.stream, accepted.seq);
             forget(&accepted, cx);
@@ -204,7 +204,11 @@ impl Mail {
                 "message not accepted: the node closed before it was persisted",
             );
         }
-        self.refuse_asked(ErrorCode::ShuttingDown, "the node closed before it persisted the `ack`", cx);
+        self.reject_pending_acks(
+            ErrorCode::ShuttingDown,
+            "the node closed before it persisted the `ack`",
+            cx,
+        );
     }
 
     /// Deletes a completed message from the store.

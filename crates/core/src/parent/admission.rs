@@ -143,7 +143,7 @@ fn has_subscriber(to: &To, peers: &Peers) -> bool {
 /// Returns until when a `send` has to wait, or `None` if there is room for it.
 fn wait_for(to: &To, draft: &OutgoingMessage, gossip: &Gossip, mail: &Mail) -> Option<Wait> {
     match to {
-        To::Agent(recipient) => mail.wait_for_disk().or_else(|| mail.outbox.wait_for(recipient, draft)),
+        To::Agent(recipient) => mail.await_write().or_else(|| mail.outbox.wait_for(recipient, draft)),
         To::Topic(topic) => gossip.broadcasts.wait_for(topic, draft),
     }
 }

@@ -55,10 +55,11 @@ pub(crate) fn emit_peer_discovered(
     };
     let (is_answer, peer_id) = (found.request_id.is_some(), found.peer_id.clone());
     let queue = |client: &mut Client, event| match is_answer {
-        true => client.output.tell(event),
-        false => client
-            .output
-            .news(event, |event| matches!(event, Event::PeerDiscovered(older) if older.peer_id == peer_id)),
+        true => client.output.push_required(event),
+        false => client.output.push_peer_event(
+            event,
+            |event| matches!(event, Event::PeerDiscovered(older) if older.peer_id == peer_id),
+        ),
     };
     let (clients, event) = (&mut cx.replies.clients, Event::PeerDiscovered(Box::new(found)));
     let Some(id) = client else { return clients.each(event, queue) };

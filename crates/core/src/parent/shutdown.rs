@@ -164,7 +164,7 @@ impl Parent {
             self.stay_until = now.mono + CLOSE_DELAY;
         }
         let sent = !self.has_unsent(gossip, mail, cx);
-        let answered = matches!(cx.phase, Phase::Closing { .. }) && !mail.owes_answers(cx);
+        let answered = matches!(cx.phase, Phase::Closing { .. }) && !mail.has_deferred_responses(cx);
         let Phase::Closing { reason, shutdown, deadline } = &mut cx.phase else { return };
         if sent && *deadline == Instant::MAX {
             *deadline = now.mono + cx.identity.drain_timeout;
@@ -179,7 +179,7 @@ impl Parent {
         answer_shutdown(shutdown, cx);
         cx.replies.clients.each(Event::Closing(Closing { reason: reason.to_owned() }), |client, event| {
             if client.protocol_v1 {
-                client.output.tell(event);
+                client.output.push_required(event);
             }
         });
         cx.replies.clients.close_output();

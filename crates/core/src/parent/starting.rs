@@ -300,6 +300,6 @@ fn emit_ready(local: &Local, mail: &Mail, cx: &mut Cx) {
     };
     cx.replies.clients.each(ready, |client, mut ready| {
         ready.limits.max_line_bytes = client.max_line;
-        client.output.tell(Event::Ready(Box::new(ready)));
+        client.output.push_required(Event::Ready(Box::new(ready)));
     });
 }

@@ -70,7 +70,7 @@ impl Client {
             ("required lines", must, MAX_REQUIRED),
             ("lines of mail", mail, output_queue::MAIL_LINES),
             ("lines of broadcasts", topic, output_queue::TOPIC_LINES),
-            ("lines of peer events", news, output_queue::NEWS_LINES),
+            ("lines of peer events", news, output_queue::PEER_EVENT_LINES),
             ("lines of logs", log, output_queue::LOG_LINES),
             ("lines at the writer", self.output.at_writer_lines(), output_queue::WRITER_LINES),
         ]

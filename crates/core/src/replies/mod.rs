@@ -150,7 +150,7 @@ impl Cx {
         if let Some(id) = &to.id {
             client.open_requests.remove(id);
         }
-        client.output.tell(Event::Error(Box::new(ErrorEvent { id: to.id, ..error })));
+        client.output.push_required(Event::Error(Box::new(ErrorEvent { id: to.id, ..error })));
     }
 
     /// Answers a `send` that failed.
@@ -166,7 +166,9 @@ impl Cx {
 
     /// Writes an error event that concerns no command, to every client.
     pub(crate) fn emit_error(&mut self, error: ErrorEvent) {
-        self.replies.clients.each(Event::Error(Box::new(error)), |client, event| client.output.tell(event));
+        self.replies
+            .clients
+            .each(Event::Error(Box::new(error)), |client, event| client.output.push_required(event));
     }
 
     pub(crate) fn log(&mut self, level: Level, namespace: &str, message: impl Into<String>) {
@@ -192,9 +194,9 @@ impl Cx {
         let known = delivery.message.take();
         delivery.message = failed.then(|| known.unwrap_or_else(|| delivery_failure(code, delivery.route)));
         if client.protocol_v1 {
-            client.output.tell(Event::Delivery(Box::new(delivery)));
+            client.output.push_required(Event::Delivery(Box::new(delivery)));
         } else if let Some(message) = delivery.message {
-            client.output.tell(Event::Error(Box::new(ErrorEvent {
+            client.output.push_required(Event::Error(Box::new(ErrorEvent {
                 request_id: delivery.request_id,
                 message_id: Some(delivery.message_id),
                 ..ErrorEvent::new(code, message)
@@ -206,7 +208,7 @@ impl Cx {
     pub(crate) fn emit_peer_event(&mut self, event: Event) {
         self.replies.clients.each(event, |client, event| {
             if client.protocol_v1 {
-                client.output.news(event, |_| false);
+                client.output.push_peer_event(event, |_| false);
             }
         });
     }

@@ -42,7 +42,7 @@ pub const TOPIC_BYTES: usize = 16 << 20;
 const TOPIC_LIMIT: Limit = Limit { count: TOPIC_LINES, bytes: TOPIC_BYTES };
 /// Limit of the peer events that wait for the parent, in lines. A newer `peer_discovered` of a peer
 /// replaces the older one. Our choice.
-pub const NEWS_LINES: usize = 1024;
+pub const PEER_EVENT_LINES: usize = 1024;
 /// Limit of the logs that wait for the parent, in lines. Our choice.
 pub const LOG_LINES: usize = 256;
 
@@ -168,7 +168,7 @@ impl Default for OutputQueue {
 
 impl OutputQueue {
     /// Queues a line that the parent must get: a delivery, an error, `ready`, `closing`.
-    pub fn tell(&mut self, event: Event) {
+    pub fn push_required(&mut self, event: Event) {
         self.answer(event, false);
     }
 
@@ -250,13 +250,13 @@ impl OutputQueue {
 
     /// Queues a peer event. Replaces the queued event for which `same` returns `true`. At the limit
     /// drops the oldest peer event and counts it.
-    pub fn news(&mut self, event: Event, same: impl Fn(&Event) -> bool) {
+    pub fn push_peer_event(&mut self, event: Event, same: impl Fn(&Event) -> bool) {
         if self.closed {
             return;
         }
         let queue = &mut self.queues[NEWS];
         let older = queue.iter().position(|line| same(&line.event));
-        let full = older.is_none() && queue.len() >= NEWS_LINES;
+        let full = older.is_none() && queue.len() >= PEER_EVENT_LINES;
         older.or(full.then_some(0)).and_then(|index| queue.remove(index));
         if full {
             self.count_dropped(|dropped| &mut dropped.peer_events);

@@ -66,6 +66,6 @@ fn peers_awaiting_subscriptions_are_bounded() {
         mesh.input(0, Input::HelloResponseReceived { peer, body: body.clone() });
     }
     let usages = mesh.nodes[0].core.usage();
-    let peers = usages.iter().find(|usage| usage.name == "peers whose topics are awaited").unwrap();
+    let peers = usages.iter().find(|usage| usage.name == "peers with awaited subscriptions").unwrap();
     assert_eq!(peers.size, peers.limit);
 }

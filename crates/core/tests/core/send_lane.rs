@@ -61,7 +61,7 @@ const FAST: usize = 3;
 /// Sends from the writing agent until `waiting` sends wait. Returns the next id.
 fn fill(mesh: &mut Mesh, waiting: usize, bytes: usize) -> u64 {
     let mut id = 0;
-    while usage(mesh, 1, "sends that wait") < waiting {
+    while usage(mesh, 1, "waiting sends") < waiting {
         send(mesh, 1, SLOW, id, bytes);
         id += 1;
         if id % 100 == 0 {
@@ -91,7 +91,7 @@ fn stalled_or_slow_recipient_delays_no_other_and_causes_no_pause() {
         for step in 0..600 {
             for to in [SLOW, FAST].repeat(10) {
                 // One recipient may use half of `maxInflight`.
-                if to == SLOW && usage(&mesh, 1, "sends that wait") >= MAX_INFLIGHT / 2 {
+                if to == SLOW && usage(&mesh, 1, "waiting sends") >= MAX_INFLIGHT / 2 {
                     continue;
                 }
                 assert!(mesh.reads_stdin(1), "stdin is read");
@@ -110,7 +110,7 @@ fn stalled_or_slow_recipient_delays_no_other_and_causes_no_pause() {
         assert_eq!(codes(&mesh, 1, "BUSY"), count_errors_with(&mesh, 1, "outbox"), "only those are refused");
         mesh.advance(MAX_PAUSE);
         assert_eq!(answers(&mesh, 1).len() as u64, id + 1, "every send is answered, and `connect`");
-        assert_eq!((usage(&mesh, 1, "sends that wait"), acked > 0), (0, is_slow));
+        assert_eq!((usage(&mesh, 1, "waiting sends"), acked > 0), (0, is_slow));
     }
 }
 
@@ -192,7 +192,7 @@ fn two_agents_that_send_everything_before_their_first_ack_finish() {
         for (index, writer) in writers.iter_mut().enumerate() {
             writer.read(&mesh, index + 1, &sends[index]);
         }
-        usage(&mesh, 1, "sends that wait");
+        usage(&mesh, 1, "waiting sends");
         mesh.advance(Duration::from_millis(10));
         if writers.iter().all(|writer| writer.delivered == MESSAGES) {
             break;
@@ -235,7 +235,7 @@ fn other_commands_are_answered_while_sends_wait() {
     assert_eq!(answers[&id.to_string()]["delivery"], "accepted", "other recipients have capacity");
     assert_eq!(mesh.lines(FAST, "message").len(), 1);
     assert!(!answers.contains_key(&(waiting - 1).to_string()), "the send still waits");
-    assert_eq!(usage(&mesh, 1, "sends that wait"), MAX_INFLIGHT - 1);
+    assert_eq!(usage(&mesh, 1, "waiting sends"), MAX_INFLIGHT - 1);
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn send_above_max_inflight_pauses_stdin_for_at_most_max_pause() {
             }
         }
         mesh.settle();
-        let (sends, size) = (usage(&mesh, 1, "sends that wait"), usage(&mesh, 1, "bytes of sends that wait"));
+        let (sends, size) = (usage(&mesh, 1, "waiting sends"), usage(&mesh, 1, "bytes of waiting sends"));
         assert!(sends == MAX_INFLIGHT + 1 || size > MAX_INFLIGHT_BYTES, "{sends} sends, {size} bytes");
         send(&mut mesh, 1, SLOW, id, bytes);
         assert_eq!(mesh.nodes[1].core.stats().get(Counter::SendsRefused), 1, "a command beyond the limit");
@@ -259,7 +259,7 @@ fn send_above_max_inflight_pauses_stdin_for_at_most_max_pause() {
         assert!(!mesh.reads_stdin(1));
         mesh.advance(Duration::from_millis(100));
         assert!(mesh.reads_stdin(1));
-        assert_eq!((codes(&mesh, 1, "BUSY"), usage(&mesh, 1, "sends that wait")), (sends + 1, 0));
+        assert_eq!((codes(&mesh, 1, "BUSY"), usage(&mesh, 1, "waiting sends")), (sends + 1, 0));
     }
 }
 
@@ -280,7 +280,7 @@ fn slow_recipient_keeps_half_of_a_full_send_lane() {
         assert!(mesh.now - since <= MAX_PAUSE, "stdin is paused for too long");
     }
     assert_eq!(mesh.now - since, MAX_PAUSE);
-    let left = usage(&mesh, 1, "bytes of sends that wait");
+    let left = usage(&mesh, 1, "bytes of waiting sends");
     assert!((1..=MAX_INFLIGHT_BYTES / 2).contains(&left), "{left} bytes wait");
     assert_eq!(answers(&mesh, 1)[&(id - 1).to_string()]["code"], "BUSY", "the latest send is refused");
     let refused = codes(&mesh, 1, "BUSY");
@@ -288,7 +288,7 @@ fn slow_recipient_keeps_half_of_a_full_send_lane() {
         mesh.advance(Duration::from_millis(500));
         ack_new(&mut mesh, SLOW, &mut acked, usize::MAX);
     }
-    assert_eq!((usage(&mesh, 1, "sends that wait"), answers(&mesh, 1).len() as u64), (0, id + 1));
+    assert_eq!((usage(&mesh, 1, "waiting sends"), answers(&mesh, 1).len() as u64), (0, id + 1));
     assert_eq!(codes(&mesh, 1, "BUSY"), refused, "the other sends are not refused");
 }
 
@@ -300,9 +300,9 @@ fn sends_to_recipient_that_makes_progress_are_never_refused() {
     for _ in 0..60 {
         mesh.advance(Duration::from_secs(1));
         ack_new(&mut mesh, SLOW, &mut acked, 60);
-        usage(&mesh, 1, "sends that wait");
+        usage(&mesh, 1, "waiting sends");
     }
-    assert_eq!((codes(&mesh, 1, "BUSY"), usage(&mesh, 1, "sends that wait")), (0, 0));
+    assert_eq!((codes(&mesh, 1, "BUSY"), usage(&mesh, 1, "waiting sends")), (0, 0));
     assert_eq!(answers(&mesh, 1).len() as u64, next + 1);
     mesh.advance(Duration::from_secs(1));
     ack_new(&mut mesh, SLOW, &mut acked, usize::MAX);
@@ -321,7 +321,7 @@ fn broadcasts_wait_for_capacity_only_with_subscribers() {
         for id in 0..1500 {
             mesh.queue_command(1, &json!({"type": "send", "topic": "t", "data": data, "id": id}).to_string());
         }
-        assert_eq!(usage(&mesh, 1, "sends that wait") > 0, subscribed);
+        assert_eq!(usage(&mesh, 1, "waiting sends") > 0, subscribed);
         assert_eq!(codes(&mesh, 1, "BUSY"), 0, "no send is refused before the pause ends");
         mesh.advance(MAX_PAUSE);
         let busy = codes(&mesh, 1, "BUSY");
@@ -348,11 +348,11 @@ fn sends_that_wait_for_stalled_disk_end_and_block_no_command() {
         send(&mut mesh, node, 1, id, 10);
     }
     assert_eq!(usage(&mesh, node, "pending writes of messages"), MAX_INFLIGHT);
-    assert_eq!(usage(&mesh, node, "sends that wait"), 100);
+    assert_eq!(usage(&mesh, node, "waiting sends"), 100);
     mesh.command(node, r#"{"type":"ping","id":"ping"}"#);
     assert_eq!(answers(&mesh, node)["\"ping\""]["type"], "result");
     mesh.advance(MAX_PAUSE);
-    assert_eq!((codes(&mesh, node, "BUSY"), usage(&mesh, node, "sends that wait")), (100, 0));
+    assert_eq!((codes(&mesh, node, "BUSY"), usage(&mesh, node, "waiting sends")), (100, 0));
     mesh.resume_writes();
     mesh.advance(Duration::from_secs(1));
     assert_eq!(mesh.lines(1, "message").len(), MAX_INFLIGHT);
@@ -392,7 +392,7 @@ fn durable_node_that_refuses_waiting_sends_exits_undelivered() {
     for id in 0..300 {
         mesh.command(node, &json!({"type": "send", "peerId": unknown, "data": data, "id": id}).to_string());
     }
-    assert!(usage(&mesh, node, "sends that wait") > 50);
+    assert!(usage(&mesh, node, "waiting sends") > 50);
     mesh.command(node, r#"{"type":"shutdown","id":"end"}"#);
     mesh.advance(Duration::from_secs(7));
     assert_eq!(mesh.nodes[node].exit, Some(ExitCode::Undelivered));

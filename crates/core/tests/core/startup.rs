@@ -152,14 +152,14 @@ fn commands_before_ready_are_bounded_and_the_pause_ends() {
             send(&mut mesh, sent, &data);
             sent += 1;
         }
-        let size = usage_of(&mesh, "bytes that wait for ready");
+        let size = usage_of(&mesh, "bytes of deferred sends");
         assert!(sent as usize == MAX_INFLIGHT + 1 || size > MAX_INFLIGHT_BYTES, "{sent} of {bytes}");
         mesh.advance(MAX_PAUSE - Duration::from_millis(1));
         assert!(!mesh.reads_stdin(2));
         mesh.advance(Duration::from_millis(1));
         assert!(mesh.reads_stdin(2));
         let busy = mesh.lines(2, "error").iter().filter(|line| line["code"] == "BUSY").count() as u64;
-        assert_eq!(usage_of(&mesh, "commands that wait for ready") as u64 + busy, sent);
+        assert_eq!(usage_of(&mesh, "deferred commands") as u64 + busy, sent);
         assert_eq!(answer(&mesh, &json!(0)), None, "the latest commands are refused");
         assert_eq!(answer(&mesh, &json!(sent - 1)).unwrap()["code"], "BUSY");
     }

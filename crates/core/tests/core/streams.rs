@@ -122,7 +122,7 @@ impl World {
             let stream: StreamId = message.stream.as_ref().try_into().unwrap();
             streams.insert(stream);
             let mut ready = Vec::new();
-            let outcome = self.inbox.offer(SENDER, message.clone(), NOW, &mut ready);
+            let outcome = self.inbox.insert(SENDER, message.clone(), NOW, &mut ready);
             for (key, seq) in self.inbox.drain_abandoned() {
                 self.abandoned.insert((key.1, seq));
                 self.persist_checkpoint(key);
@@ -136,7 +136,7 @@ impl World {
             for message in ready {
                 let name = (stream, message.seq);
                 assert_eq!(message.data, self.payloads[&name].to_string(), "the payload of its name");
-                let decision = match self.inbox.settling() {
+                let decision = match self.inbox.ack_policy() {
                     AckPolicy::OnReceipt => DeliverDecision::New { redelivered: false },
                     AckPolicy::OnPersisted | AckPolicy::Manual => {
                         self.inbox.deliver((SENDER, stream), message.seq)
@@ -148,7 +148,7 @@ impl World {
                     self.persist_checkpoint((SENDER, stream));
                 }
                 if let DeliverDecision::New { redelivered } = decision {
-                    assert!(!redelivered || self.inbox.settling() != AckPolicy::OnReceipt);
+                    assert!(!redelivered || self.inbox.ack_policy() != AckPolicy::OnReceipt);
                     self.delivered.push(name);
                     self.received.insert(name);
                 }
@@ -174,7 +174,7 @@ impl World {
     /// Acks a message by the parent and persists that.
     fn ack_message(&mut self, name: Name) {
         let key = (SENDER, name.0);
-        if self.inbox.settling() == AckPolicy::OnReceipt || !self.inbox.mark_acked(key, name.1) {
+        if self.inbox.ack_policy() == AckPolicy::OnReceipt || !self.inbox.mark_acked(key, name.1) {
             return;
         }
         self.acked.insert(name);
@@ -186,7 +186,7 @@ impl World {
     /// Persists the checkpoint of a stream.
     fn persist_checkpoint(&mut self, key: (Address, StreamId)) {
         let row = self.inbox.row(key).unwrap();
-        self.inbox.settle(&row);
+        self.inbox.commit(&row);
         let digests = &row.digests;
         let restored =
             Digests::restored(digests.latest().collect(), digests.forgotten(), digests.sent_at_ms());
@@ -196,7 +196,7 @@ impl World {
 
     fn on_response(&mut self, (token, ack): (Option<u64>, Vec<StreamAck>)) {
         if let Some(token) = token {
-            self.outbox.note_answer(token);
+            self.outbox.record_response(token);
         }
         for stream in ack {
             let now = Now { mono: NOW, unix_ms: u64::from(self.restarts) };
@@ -209,7 +209,7 @@ impl World {
                 let row = self.stored.get_mut(&accepted_as).unwrap();
                 (row.sent_as, row.position) = (Some(sent_as), self.payloads.len() as u64);
             }
-            let completed = self.outbox.settle(&RECIPIENT, &stream, NOW);
+            let completed = self.outbox.apply_ack(&RECIPIENT, &stream, NOW);
             self.complete(completed, true);
         }
         if let Some(token) = token {
@@ -224,8 +224,8 @@ impl World {
             assert_eq!(self.accepted[&name], 1, "a message completes once");
             self.stored.remove(&name);
             if delivered {
-                let by =
-                    if self.inbox.settling() == AckPolicy::OnReceipt { &self.received } else { &self.acked };
+                let on_receipt = self.inbox.ack_policy() == AckPolicy::OnReceipt;
+                let by = if on_receipt { &self.received } else { &self.acked };
                 let has = |name: &Name| by.contains(name) || self.abandoned.contains(name);
                 let has = has(&name) || self.renamed.get(&name).is_some_and(|names| names.iter().any(has));
                 assert!(has, "reported as delivered without delivery to the parent");
@@ -242,10 +242,10 @@ impl World {
     }
 
     fn restart(&mut self) {
-        if self.inbox.settling() == AckPolicy::OnReceipt {
+        if self.inbox.ack_policy() == AckPolicy::OnReceipt {
             return;
         }
-        self.inbox = Inbox::new(self.inbox.settling());
+        self.inbox = Inbox::new(self.inbox.ack_policy());
         self.inbox.restore(self.rows.values().cloned().collect(), NOW);
         self.delivered.clear();
         // Frames to the old process are lost. The sender sends everything again to the new one.

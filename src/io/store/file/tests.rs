@@ -113,14 +113,14 @@ fn damaged_file_is_reported_and_yields_no_altered_rows() {
     let directory = directory();
     let (image, kept) = image(&directory);
     let path = directory.path().join("damaged");
-    let mut told = 0;
+    let mut reported = 0;
     let mut check = |bytes: &[u8], what: &str| {
         fs::write(&path, bytes).expect("written");
         match Database::open(&path, "dev", ANN) {
             Ok((_, Snapshot { highest_seen, .. })) => {
                 assert!(highest_seen == kept || highest_seen.is_empty(), "{what}: other rows");
             }
-            Err(FileError::Damaged(_) | FileError::DamagedPages { .. }) => told += 1,
+            Err(FileError::Damaged(_) | FileError::DamagedPages { .. }) => reported += 1,
             Err(error) => panic!("{what}: {error}"),
         }
     };
@@ -137,7 +137,7 @@ fn damaged_file_is_reported_and_yields_no_altered_rows() {
         bent[at] ^= 0x10;
         check(&bent, &format!("bent at {at}"));
     }
-    assert!(told > 16, "only {told} were seen");
+    assert!(reported > 16, "only {reported} were seen");
 }
 
 #[test]

@@ -53,8 +53,8 @@ pub struct DeferredResponses {
 
 impl DeferredResponses {
     /// Defers a response. Returns it if there is no room.
-    pub fn hold(&mut self, answer: DeferredResponse) -> Option<DeferredResponse> {
-        let of_sender = self.answers.iter().filter(|held| held.sender == answer.sender).count();
+    pub fn insert(&mut self, answer: DeferredResponse) -> Option<DeferredResponse> {
+        let of_sender = self.answers.iter().filter(|buffered| buffered.sender == answer.sender).count();
         if self.answers.len() >= MAX_HELD_ANSWERS || of_sender >= SENDER_HELD_ANSWERS {
             return Some(answer);
         }
@@ -124,12 +124,12 @@ mod tests {
     fn deferred_response_leaves_when_messages_arrive_or_at_its_deadline() {
         let mut inbox = Inbox::default();
         let mut answers = DeferredResponses::default();
-        assert_eq!(answers.hold(answer(1, vec![(StreamId([7; 16]), 2)], 5)), None);
-        assert_eq!(answers.hold(answer(2, vec![(StreamId([7; 16]), 9)], 7)), None);
+        assert_eq!(answers.insert(answer(1, vec![(StreamId([7; 16]), 2)], 5)), None);
+        assert_eq!(answers.insert(answer(2, vec![(StreamId([7; 16]), 9)], 7)), None);
         assert_eq!(answers.due(&inbox, true, Instant::ZERO), []);
         assert_eq!(answers.next_deadline(), Some(Instant::from_secs(5)));
         let message = Message { stream: Bytes::from(vec![7; 16]), seq: 2, ..Message::default() };
-        inbox.offer(Address::repeat_byte(1), message, Instant::ZERO, &mut Vec::new());
+        inbox.insert(Address::repeat_byte(1), message, Instant::ZERO, &mut Vec::new());
         let tokens = |due: Vec<DeferredResponse>| due.iter().map(|answer| answer.token).collect::<Vec<_>>();
         assert!(answers.due(&inbox, false, Instant::ZERO).is_empty(), "the parent reads too slowly");
         assert_eq!(tokens(answers.due(&inbox, true, Instant::ZERO)), [1]);
@@ -143,19 +143,19 @@ mod tests {
         let mut answers = DeferredResponses::default();
         let early_until = Some(Instant::from_millis(100));
         for token in [1, 2] {
-            answers.hold(DeferredResponse {
+            answers.insert(DeferredResponse {
                 early_until,
                 ..answer(token, vec![(StreamId([token as u8; 16]), 2)], 5)
             });
         }
-        let offer = |inbox: &mut Inbox, stream: u8, seq, base_seq| {
+        let insert = |inbox: &mut Inbox, stream: u8, seq, base_seq| {
             let message =
                 Message { stream: Bytes::from(vec![stream; 16]), seq, base_seq, ..Message::default() };
-            inbox.offer(Address::repeat_byte(1), message, Instant::ZERO, &mut Vec::new());
+            inbox.insert(Address::repeat_byte(1), message, Instant::ZERO, &mut Vec::new());
         };
-        offer(&mut inbox, 1, 2, 2);
-        offer(&mut inbox, 2, 2, 2);
-        offer(&mut inbox, 1, 1, 0);
+        insert(&mut inbox, 1, 2, 2);
+        insert(&mut inbox, 2, 2, 2);
+        insert(&mut inbox, 1, 1, 0);
         assert!(answers.due(&inbox, true, Instant::from_millis(99)).is_empty());
         assert_eq!(answers.next_deadline(), early_until);
         let due = answers.due(&inbox, true, Instant::from_millis(100));
@@ -170,11 +170,11 @@ mod tests {
             |sender| DeferredResponse { sender: Address::repeat_byte(sender), ..answer(1, Vec::new(), 9) };
         for sender in 0..4 {
             for _ in 0..SENDER_HELD_ANSWERS {
-                assert_eq!(answers.hold(of(sender)), None);
+                assert_eq!(answers.insert(of(sender)), None);
             }
-            assert!(answers.hold(of(sender)).is_some(), "the sender has used its share");
+            assert!(answers.insert(of(sender)).is_some(), "the sender has used its share");
         }
         assert_eq!(MAX_HELD_ANSWERS, 4 * SENDER_HELD_ANSWERS);
-        assert!(answers.hold(of(4)).is_some(), "all room is used");
+        assert!(answers.insert(of(4)).is_some(), "all room is used");
     }
 }

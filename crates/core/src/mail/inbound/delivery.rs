@@ -66,9 +66,9 @@ pub(crate) struct InboundDelivery {
     /// Streams whose messages came by gossip, with the node that receives their ack.
     by_gossip: BTreeMap<Key, NodePublicKey>,
     pub(crate) unacked: Unacked,
-    untold: BTreeMap<Key, VecDeque<AwaitingCheckpoint>>,
-    untold_budget: Budget,
-    pub(super) asked: Vec<PendingAckReply>,
+    awaiting_checkpoint: BTreeMap<Key, VecDeque<AwaitingCheckpoint>>,
+    awaiting_checkpoint_budget: Budget,
+    pub(super) pending_ack_replies: Vec<PendingAckReply>,
 }
 
 impl InboundDelivery {
@@ -82,24 +82,24 @@ impl InboundDelivery {
 
     /// Returns `true` if an `ack` waits for the disk.
     pub(crate) fn has_pending_acks(&self) -> bool {
-        !self.asked.is_empty()
+        !self.pending_ack_replies.is_empty()
     }
 
     /// Returns the number and the size of the messages that wait for a checkpoint before delivery.
-    pub(crate) fn untold(&self) -> Budget {
-        self.untold_budget
+    pub(crate) fn awaiting_checkpoint(&self) -> Budget {
+        self.awaiting_checkpoint_budget
     }
 
     /// Removes and returns the messages of a stream below `below`, which the node may deliver now.
     fn drain_deliverable(&mut self, key: &Key, below: u64) -> Vec<AwaitingCheckpoint> {
-        let Some(waiting) = self.untold.get_mut(key) else { return Vec::new() };
-        let told: Vec<AwaitingCheckpoint> =
+        let Some(waiting) = self.awaiting_checkpoint.get_mut(key) else { return Vec::new() };
+        let delivered_up_to: Vec<AwaitingCheckpoint> =
             waiting.drain(..waiting.partition_point(|mail| mail.seq < below)).collect();
         if waiting.is_empty() {
-            self.untold.remove(key);
+            self.awaiting_checkpoint.remove(key);
         }
-        self.untold_budget -= told.iter().map(|mail| mail.bytes).collect();
-        told
+        self.awaiting_checkpoint_budget -= delivered_up_to.iter().map(|mail| mail.bytes).collect();
+        delivered_up_to
     }
 
     /// Schedules an ack of the stream to this node, sent once the store has committed its
@@ -124,23 +124,27 @@ impl InboundDelivery {
 
 impl Mail {
     pub(crate) fn manual_ack(&self) -> bool {
-        self.inbox.settling() == AckPolicy::Manual
+        self.inbox.ack_policy() == AckPolicy::Manual
     }
 
     /// Returns `true` if there is room for these messages too. `has_high` states that some have
     /// high priority.
-    pub(crate) fn has_room(&self, mails: Budget, has_high: bool, cx: &Cx) -> bool {
-        cx.replies.clients.parent.output.has_mail_room(mails, has_high, self.delivery.untold())
+    pub(crate) fn has_room(&self, messages: Budget, has_high: bool, cx: &Cx) -> bool {
+        cx.replies.clients.parent.output.has_mail_room(
+            messages,
+            has_high,
+            self.delivery.awaiting_checkpoint(),
+        )
     }
 
     /// Returns `true` if the parent may hold one more message of a sender without `ack`, and all
     /// buffered messages of that sender.
     pub(crate) fn may_hold_one_more(&self, sender: &Address, bytes: usize) -> bool {
-        let held = self.inbox.held_of(sender);
-        self.delivery.unacked.has_room(sender, held + Budget::of(1, bytes))
+        let buffered = self.inbox.buffered_of(sender);
+        self.delivery.unacked.has_room(sender, buffered + Budget::of(1, bytes))
     }
 
-    fn tell_mail(
+    fn push_mail(
         &mut self,
         author: Address,
         message: Box<Message>,
@@ -163,17 +167,17 @@ impl Mail {
         gate: &mut Gate,
         cx: &mut Cx,
     ) {
-        let settling = self.inbox.settling();
+        let ack_policy = self.inbox.ack_policy();
         let (sender, stream) = key;
-        if settling == AckPolicy::OnReceipt {
-            return self.tell_mail(sender, message, bytes, None, gate, cx);
+        if ack_policy == AckPolicy::OnReceipt {
+            return self.push_mail(sender, message, bytes, None, gate, cx);
         }
         let DeliverDecision::New { redelivered: again } = self.inbox.deliver(key, seq) else {
             return self.schedule_checkpoint(key, cx);
         };
         message.redelivered = again;
-        if settling == AckPolicy::OnPersisted {
-            return self.tell_mail(
+        if ack_policy == AckPolicy::OnPersisted {
+            return self.push_mail(
                 sender,
                 message,
                 bytes,
@@ -184,16 +188,20 @@ impl Mail {
         }
         self.delivery.unacked.insert(key, seq, bytes);
         if !self.pending_writes.is_durable() {
-            return self.tell_mail(sender, message, bytes, None, gate, cx);
+            return self.push_mail(sender, message, bytes, None, gate, cx);
         }
-        self.delivery.untold_budget.add(bytes);
-        self.delivery.untold.entry(key).or_default().push_back(AwaitingCheckpoint { seq, message, bytes });
+        self.delivery.awaiting_checkpoint_budget.add(bytes);
+        self.delivery.awaiting_checkpoint.entry(key).or_default().push_back(AwaitingCheckpoint {
+            seq,
+            message,
+            bytes,
+        });
         self.delivery.later.insert(key);
     }
 
     /// Rejects a message. The rejection is acknowledged as soon as all earlier messages are.
     pub(crate) fn reject_in_order(&mut self, key: Key, seq: u64, cx: &mut Cx) {
-        if self.inbox.settling() != AckPolicy::OnReceipt {
+        if self.inbox.ack_policy() != AckPolicy::OnReceipt {
             self.inbox.deliver(key, seq);
             self.inbox.mark_acked(key, seq);
             self.schedule_checkpoint(key, cx);
@@ -222,7 +230,7 @@ impl Mail {
     /// Lets the node acknowledge the messages up to this checkpoint. With manual acks the node
     /// sends the ack by itself, because the response to the sender's frame has already left.
     fn commit_checkpoint(&mut self, row: &StreamCheckpoint, cx: &mut Cx) {
-        if self.inbox.settle(row) && self.manual_ack() {
+        if self.inbox.commit(row) && self.manual_ack() {
             self.queue_ack(&row.sender, None, BTreeSet::from([row.stream]), cx);
         }
     }
@@ -240,7 +248,7 @@ impl Mail {
         for key in self.inbox.drain_evicted() {
             self.delivery.forget(&key);
             // Nothing of the stream is left to persist, so the node answers the `ack`s now.
-            self.answer_asked(|asked, _| *asked == key, cx);
+            self.reply_pending_acks(|pending_ack_replies, _| *pending_ack_replies == key, cx);
             if self.pending_writes.is_durable() {
                 let (sender, stream) = key;
                 cx.effects.push_back(Effect::DeleteCheckpoint { sender, stream });
@@ -260,7 +268,7 @@ impl Mail {
         for key in ready {
             let Some(row) = self.inbox.row(key) else { continue };
             self.delivery.in_flight.insert(key);
-            self.keep_taken(row, cx);
+            self.persist_checkpoint(row, cx);
         }
     }
 
@@ -269,7 +277,7 @@ impl Mail {
     pub(crate) fn persist_final_checkpoints(&mut self, cx: &mut Cx) {
         for key in std::mem::take(&mut self.delivery.later) {
             if let Some(row) = self.inbox.row(key) {
-                self.keep_taken(row, cx);
+                self.persist_checkpoint(row, cx);
             }
         }
     }
@@ -278,12 +286,17 @@ impl Mail {
         let key = (row.sender, row.stream);
         self.delivery.in_flight.remove(&key);
         self.commit_checkpoint(row, cx);
-        self.delivery.unacked.settle(row);
-        for AwaitingCheckpoint { message, bytes, .. } in self.delivery.drain_deliverable(&key, row.told) {
-            self.tell_mail(key.0, message, bytes, None, gate, cx);
+        self.delivery.unacked.commit(row);
+        for AwaitingCheckpoint { message, bytes, .. } in
+            self.delivery.drain_deliverable(&key, row.delivered_up_to)
+        {
+            self.push_mail(key.0, message, bytes, None, gate, cx);
         }
-        self.answer_asked(
-            |asked, seq| *asked == key && (seq < row.next || row.beyond.binary_search(&seq).is_ok()),
+        self.reply_pending_acks(
+            |pending_ack_replies, seq| {
+                *pending_ack_replies == key
+                    && (seq < row.next || row.out_of_order.binary_search(&seq).is_ok())
+            },
             cx,
         );
         if let Some(node_key) = self.delivery.by_gossip.remove(&key) {
@@ -300,7 +313,7 @@ impl Mail {
         cx.stats.count(Counter::CheckpointsNotPersisted);
         let message =
             format!("ack accepted but not durable (disk write failed: {reason}); send it again to confirm");
-        self.refuse_asked(ErrorCode::DiskFull, &message, cx);
+        self.reject_pending_acks(ErrorCode::DiskFull, &message, cx);
     }
 
     /// Acknowledges messages that came by gossip. The node acknowledges a stream whose checkpoint

@@ -59,15 +59,15 @@ pub enum InsertOutcome {
 /// The received streams of all senders.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    settling: AckPolicy,
+    ack_policy: AckPolicy,
     streams: LruMap<Key, InboundStream>,
     /// Number and memory of the buffered messages of all streams.
-    held: Budget,
+    buffered: Budget,
     /// All rejections, oldest first. Some may have been removed from their stream since.
     refused: VecDeque<(Key, u64)>,
     senders: BTreeMap<Address, SenderUsage>,
     /// Number of messages acked out of order, all streams together.
-    beyond: usize,
+    out_of_order: usize,
     /// When the next scan of the idle streams is allowed.
     sweep_at: Instant,
     /// Buffered messages that the inbox dropped since the last call of `drain_dropped`.
@@ -83,13 +83,13 @@ pub struct Inbox {
 
 impl Inbox {
     /// Creates an empty inbox.
-    pub fn new(settling: AckPolicy) -> Self {
-        Inbox { settling, ..Inbox::default() }
+    pub fn new(ack_policy: AckPolicy) -> Self {
+        Inbox { ack_policy, ..Inbox::default() }
     }
 
     /// Returns when the node acknowledges a message.
-    pub fn settling(&self) -> AckPolicy {
-        self.settling
+    pub fn ack_policy(&self) -> AckPolicy {
+        self.ack_policy
     }
 
     /// Inserts a message of `sender`. Appends to `ready` the messages that may be delivered now, in
@@ -98,7 +98,7 @@ impl Inbox {
     /// No message from `base_seq` up to this one will arrive, so the message is next in order if
     /// the inbox has everything below its `base_seq`. A sender without earlier messages sets
     /// `base_seq` to 0, so the inbox may evict a stream, or see its first message late.
-    pub fn offer(
+    pub fn insert(
         &mut self,
         sender: Address,
         message: Message,
@@ -119,38 +119,40 @@ impl Inbox {
         incoming.forget_rejections(&message);
         if incoming.arrivals.outstanding() > 0 {
             // No message between `base_seq` and this one will arrive.
-            let give_up = |arrivals: &mut ReceiveWindow| arrivals.give_up(message.base_seq, message.seq);
-            let void = incoming.change(share, &mut self.beyond, give_up);
+            let skip_range =
+                |arrivals: &mut ReceiveWindow| arrivals.skip_range(message.base_seq, message.seq);
+            let void = incoming.change(share, &mut self.out_of_order, skip_range);
             self.void.extend(void.into_iter().map(|seq| (key, seq)));
         }
         if message.seq < incoming.next {
             return InsertOutcome::Duplicate;
         }
-        let in_window = incoming.in_window(self.settling);
-        let of_sender = if self.settling == AckPolicy::Manual { share.outstanding } else { 0 };
+        let in_window = incoming.in_window(self.ack_policy);
+        let of_sender = if self.ack_policy == AckPolicy::Manual { share.outstanding } else { 0 };
         let is_full = in_window >= ACK_WINDOW
-            || share.beyond >= MAX_UNACKED_PER_SENDER
-            || self.beyond >= MAX_OUT_OF_ORDER && share.waiting() >= FEW_OUT_OF_ORDER;
+            || share.out_of_order >= MAX_UNACKED_PER_SENDER
+            || self.out_of_order >= MAX_OUT_OF_ORDER && share.waiting() >= FEW_OUT_OF_ORDER;
         if of_sender >= MAX_UNACKED_PER_SENDER || is_full && incoming.must_wait(&message) {
             return InsertOutcome::NoCapacity;
         }
-        let fills_window =
-            |held: &ReorderBuffer| self.settling == AckPolicy::Manual && in_window + held.len() >= ACK_WINDOW;
+        let fills_window = |buffered: &ReorderBuffer| {
+            self.ack_policy == AckPolicy::Manual && in_window + buffered.len() >= ACK_WINDOW
+        };
         if message.base_seq > incoming.next {
-            let is_full = fills_window(&incoming.held);
-            return incoming.buffer(message, is_full, share, &mut self.held);
+            let is_full = fills_window(&incoming.buffered);
+            return incoming.buffer(message, is_full, share, &mut self.buffered);
         }
         // Drops the messages that overtook this one, because they cannot be delivered before it.
-        while fills_window(&incoming.held)
-            && let Some((_, size)) = incoming.held.pop_last()
+        while fills_window(&incoming.buffered)
+            && let Some((_, size)) = incoming.buffered.pop_last()
         {
-            share.held.remove(size);
-            self.held.remove(size);
+            share.buffered.remove(size);
+            self.buffered.remove(size);
             self.dropped += 1;
         }
         let first = ready.len();
-        incoming.take_with_buffered(message, share, &mut self.held, ready);
-        ready[first..].iter().for_each(|message| self.note_renamed(sender, message));
+        incoming.take_with_buffered(message, share, &mut self.buffered, ready);
+        ready[first..].iter().for_each(|message| self.record_renamed(sender, message));
         InsertOutcome::Ready
     }
 
@@ -160,7 +162,7 @@ impl Inbox {
             self.make_room(&key.0);
             self.senders.entry(key.0).or_default().streams += 1;
         }
-        if self.held.bytes() >= REORDER_BYTES / 2 && now >= self.sweep_at {
+        if self.buffered.bytes() >= REORDER_BYTES / 2 && now >= self.sweep_at {
             self.sweep_at = now + SWEEP;
             self.drop_idle(now);
         }
@@ -168,7 +170,7 @@ impl Inbox {
 
     /// Records the number under which the sender accepted a renumbered message. A sender whose
     /// store was set back may send the message under that number too.
-    fn note_renamed(&mut self, sender: Address, message: &Message) {
+    fn record_renamed(&mut self, sender: Address, message: &Message) {
         let Ok(stream) = StreamId::try_from(message.accepted_stream.as_ref()) else { return };
         let key = (sender, stream);
         if let Some(incoming) = self.streams.get_mut(&key)
@@ -187,10 +189,10 @@ impl Inbox {
     /// the numbers in the list.
     pub fn acked_up_to(&self, sender: &Address, stream: &StreamId) -> (u64, &[u64]) {
         let Some(incoming) = self.streams.get(&(*sender, *stream)) else { return (0, &[]) };
-        match self.settling {
+        match self.ack_policy {
             AckPolicy::OnReceipt => (incoming.next, &[]),
             AckPolicy::OnPersisted | AckPolicy::Manual => {
-                (incoming.arrivals.acked_up_to(), incoming.arrivals.settled_beyond())
+                (incoming.arrivals.acked_up_to(), incoming.arrivals.committed_out_of_order())
             }
         }
     }
@@ -198,7 +200,7 @@ impl Inbox {
     /// Returns the number below which the sender need not send anything again: the node has
     /// acknowledged these messages, or they wait for the parent's `ack`.
     pub fn received_up_to(&self, sender: &Address, stream: &StreamId) -> u64 {
-        match self.settling {
+        match self.ack_policy {
             AckPolicy::Manual => self.next_seq(sender, stream),
             AckPolicy::OnReceipt | AckPolicy::OnPersisted => self.acked_up_to(sender, stream).0,
         }
@@ -209,7 +211,7 @@ impl Inbox {
         let unacked = self
             .streams
             .get(&(*sender, *stream))
-            .map_or(0, |incoming| incoming.arrivals.outstanding() + incoming.arrivals.beyond());
+            .map_or(0, |incoming| incoming.arrivals.outstanding() + incoming.arrivals.out_of_order());
         let of_sender = self.senders.get(sender).map_or(0, |share| share.outstanding);
         ACK_WINDOW.saturating_sub(unacked).min(MAX_UNACKED_PER_SENDER.saturating_sub(of_sender))
     }
@@ -222,7 +224,7 @@ impl Inbox {
 
     fn change<T>(&mut self, key: Key, change: impl FnOnce(&mut ReceiveWindow) -> T) -> Option<T> {
         let (incoming, share) = (self.streams.get_mut(&key)?, self.senders.get_mut(&key.0)?);
-        Some(incoming.change(share, &mut self.beyond, change))
+        Some(incoming.change(share, &mut self.out_of_order, change))
     }
 
     /// Records that the parent has a message, or that the node rejected it. Returns `true` if this
@@ -239,9 +241,9 @@ impl Inbox {
 
     /// Lets the node acknowledge the messages up to a checkpoint. Returns `true` if that is more
     /// than before.
-    pub fn settle(&mut self, row: &StreamCheckpoint) -> bool {
+    pub fn commit(&mut self, row: &StreamCheckpoint) -> bool {
         let incoming = self.streams.get_mut(&(row.sender, row.stream));
-        incoming.is_some_and(|incoming| incoming.arrivals.settle(row))
+        incoming.is_some_and(|incoming| incoming.arrivals.commit(row))
     }
 
     /// Restores the checkpoints that an earlier process left in the store.
@@ -254,8 +256,8 @@ impl Inbox {
             incoming.last_used = now;
             let share = self.senders.entry(row.sender).or_default();
             share.streams += 1;
-            share.beyond += row.beyond.len();
-            self.beyond += row.beyond.len();
+            share.out_of_order += row.out_of_order.len();
+            self.out_of_order += row.out_of_order.len();
         }
     }
 
@@ -294,14 +296,14 @@ impl Inbox {
     fn forget(&mut self, key: Key) {
         let Some(incoming) = self.streams.remove(&key) else { return };
         self.forgotten.push(key);
-        self.beyond -= incoming.arrivals.beyond();
-        self.held -= incoming.held.budget();
-        self.dropped += incoming.held.len() as u64;
+        self.out_of_order -= incoming.arrivals.out_of_order();
+        self.buffered -= incoming.buffered.budget();
+        self.dropped += incoming.buffered.len() as u64;
         if let Some(share) = self.senders.get_mut(&key.0) {
             share.streams -= 1;
-            share.held -= incoming.held.budget();
+            share.buffered -= incoming.buffered.budget();
             share.outstanding -= incoming.arrivals.outstanding();
-            share.beyond -= incoming.arrivals.beyond();
+            share.out_of_order -= incoming.arrivals.out_of_order();
             if share.streams == 0 {
                 self.senders.remove(&key.0);
             }
@@ -315,11 +317,11 @@ impl Inbox {
         let idle: Vec<Key> = idle.map(|(key, _)| *key).collect();
         for key in idle {
             let Some(incoming) = self.streams.get_mut(&key) else { continue };
-            let held = std::mem::take(&mut incoming.held).budget();
-            self.dropped += held.count() as u64;
-            self.held -= held;
+            let buffered = std::mem::take(&mut incoming.buffered).budget();
+            self.dropped += buffered.count() as u64;
+            self.buffered -= buffered;
             if let Some(share) = self.senders.get_mut(&key.0) {
-                share.held -= held;
+                share.buffered -= buffered;
             }
         }
     }
@@ -341,8 +343,8 @@ impl Inbox {
     }
 
     /// Returns the number of messages acked out of order, all streams together.
-    pub fn beyond(&self) -> usize {
-        self.beyond
+    pub fn out_of_order(&self) -> usize {
+        self.out_of_order
     }
 
     /// Returns the number of stored digests.
@@ -351,8 +353,8 @@ impl Inbox {
     }
 
     /// Returns the memory of all buffered messages, in bytes.
-    pub fn held_bytes(&self) -> usize {
-        self.held.bytes()
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffered.bytes()
     }
 }
 

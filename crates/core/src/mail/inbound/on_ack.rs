@@ -31,8 +31,13 @@ impl Mail {
             let message = "invalid message id: use the `messageId` of a `message` event";
             return cx.refuse(command, ErrorCode::InvalidArgument, message);
         };
-        let asked: usize = self.delivery.asked.iter().map(|asked| asked.pending.len()).sum();
-        if self.pending_writes.is_durable() && asked + names.len() > MAX_ASKED {
+        let pending_ack_replies: usize = self
+            .delivery
+            .pending_ack_replies
+            .iter()
+            .map(|pending_ack_replies| pending_ack_replies.pending.len())
+            .sum();
+        if self.pending_writes.is_durable() && pending_ack_replies + names.len() > MAX_ASKED {
             return cx.refuse(
                 command,
                 ErrorCode::Busy,
@@ -61,23 +66,26 @@ impl Mail {
         }
         // Until the node answers, the id is in use and counts.
         cx.replies.clients.open_request(&command);
-        self.delivery.asked.push(PendingAckReply { pending, unknown, command });
+        self.delivery.pending_ack_replies.push(PendingAckReply { pending, unknown, command });
     }
 
     /// Answers every `ack` whose messages are all `done`.
-    pub(super) fn answer_asked(&mut self, done: impl Fn(&Key, u64) -> bool, cx: &mut Cx) {
-        for asked in &mut self.delivery.asked {
-            asked.pending.retain(|(key, seq)| !done(key, *seq));
+    pub(super) fn reply_pending_acks(&mut self, done: impl Fn(&Key, u64) -> bool, cx: &mut Cx) {
+        for pending_ack_replies in &mut self.delivery.pending_ack_replies {
+            pending_ack_replies.pending.retain(|(key, seq)| !done(key, *seq));
         }
-        let answered = self.delivery.asked.extract_if(.., |asked| asked.pending.is_empty());
+        let answered = self
+            .delivery
+            .pending_ack_replies
+            .extract_if(.., |pending_ack_replies| pending_ack_replies.pending.is_empty());
         for PendingAckReply { command, unknown, .. } in answered.collect::<Vec<_>>() {
             answer_ack(command, unknown, cx);
         }
     }
 
     /// Refuses every `ack` that waits for the disk.
-    pub(crate) fn refuse_asked(&mut self, code: ErrorCode, message: &str, cx: &mut Cx) {
-        for PendingAckReply { command, .. } in std::mem::take(&mut self.delivery.asked) {
+    pub(crate) fn reject_pending_acks(&mut self, code: ErrorCode, message: &str, cx: &mut Cx) {
+        for PendingAckReply { command, .. } in std::mem::take(&mut self.delivery.pending_ack_replies) {
             cx.refuse(command, code, message);
         }
     }

@@ -61,8 +61,8 @@ impl Mail {
             // The node sends no ack, so the sender keeps the messages and tries again.
             return cx.stats.count(Counter::MailBusy);
         }
-        let taken = self.accept_batch(&mut sender, batch, Route::Gossip, gate, cx);
+        let outcome = self.accept_batch(&mut sender, batch, Route::Gossip, gate, cx);
         self.inbox.heard(&sender.address, frame.body.boot, frame.body.counter);
-        self.acknowledge_gossip(sender.address, frame.binding.binding.node_key, taken.streams, cx);
+        self.acknowledge_gossip(sender.address, frame.binding.binding.node_key, outcome.streams, cx);
     }
 }

@@ -148,34 +148,35 @@ impl Mail {
             ));
         }
         self.on_acks(&sender, frame, batch, directory, cx);
-        let taken = self.accept_batch(&mut sender, batch, Route::Direct, gate, cx);
-        let BatchOutcome { streams, gaps, is_early, is_full } = taken;
+        let outcome = self.accept_batch(&mut sender, batch, Route::Direct, gate, cx);
+        let BatchOutcome { streams, gaps, is_early, is_full } = outcome;
         // If there is no room, the sender learns at once how much of the frame the node accepted.
         if is_full || gaps.is_empty() && cx.replies.clients.parent.output.is_draining() {
             return Some(Response::Ack(self.ack(&sender.address, &streams, cx)));
         }
         let early_until = is_early.then_some(now.mono + HOLD_FOR_GAP);
         let deadline = now.mono + HOLD_FOR_PARENT;
-        let held = DeferredResponse { token, sender: sender.address, streams, gaps, early_until, deadline };
-        let held = self.deferred_responses.hold(held)?;
-        Some(Response::Ack(self.ack(&held.sender, &held.streams, cx)))
+        let buffered =
+            DeferredResponse { token, sender: sender.address, streams, gaps, early_until, deadline };
+        let buffered = self.deferred_responses.insert(buffered)?;
+        Some(Response::Ack(self.ack(&buffered.sender, &buffered.streams, cx)))
     }
 
     /// Returns `true` if the node has room for a frame and all buffered messages of its sender.
     /// Acks, and messages that the node already has, need no room.
     pub(crate) fn has_room_for(&self, sender: &Sender, batch: &Batch, gate: &Gate, cx: &Cx) -> bool {
         let now = cx.now;
-        let held = self.inbox.held_of(&sender.address);
+        let buffered = self.inbox.buffered_of(&sender.address);
         let trusted = sender.rule == Some(AccessRule::Allowed);
         let fits = |counts: &dyn Fn(&envelope::Message) -> bool| {
             let news = || batch.messages.iter().filter(|message| counts(message));
-            let mails: Budget = news().map(|message| message.data.len()).collect();
+            let messages: Budget = news().map(|message| message.data.len()).collect();
             let is_high = |message: &envelope::Message| message.priority() == envelope::Priority::High;
             // The room for high priority is for messages that the limiter would admit as high.
             let has_high = news().any(is_high)
                 && gate.high_priority_limiter.would_admit(&sender.address, trusted, now.mono);
-            mails.is_empty()
-                || self.has_room(mails + held, has_high, cx)
+            messages.is_empty()
+                || self.has_room(messages + buffered, has_high, cx)
                     && (!self.manual_ack() || self.may_hold_one_more(&sender.address, 0))
         };
         let is_news = |message: &envelope::Message| {
@@ -196,24 +197,24 @@ impl Mail {
         cx: &mut Cx,
     ) -> BatchOutcome {
         let now = cx.now;
-        let mut taken =
+        let mut outcome =
             BatchOutcome { streams: BTreeSet::new(), gaps: Vec::new(), is_early: false, is_full: false };
         let mut ready = Vec::new();
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
-            if taken.streams.len() >= MAX_ACK_STREAMS && !taken.streams.contains(&stream) {
+            if outcome.streams.len() >= MAX_ACK_STREAMS && !outcome.streams.contains(&stream) {
                 cx.stats.count(Counter::MailNotBuffered);
                 continue;
             }
-            taken.streams.insert(stream);
+            outcome.streams.insert(stream);
             if self.manual_ack() && message.seq >= self.inbox.next_seq(&sender.address, &stream) {
-                taken.is_full |= !self.may_hold_one_more(&sender.address, message.data.len());
-                if taken.is_full {
+                outcome.is_full |= !self.may_hold_one_more(&sender.address, message.data.len());
+                if outcome.is_full {
                     cx.stats.count(Counter::MailNotBuffered);
                     continue;
                 }
             }
-            match self.inbox.offer(sender.address, message.clone(), now.mono, &mut ready) {
+            match self.inbox.insert(sender.address, message.clone(), now.mono, &mut ready) {
                 InsertOutcome::Ready | InsertOutcome::Buffered => {}
                 InsertOutcome::Duplicate => cx.stats.count(Counter::MailDuplicates),
                 InsertOutcome::NoCapacity => cx.stats.count(Counter::MailNotBuffered),
@@ -231,19 +232,19 @@ impl Mail {
         self.inbox.set_source_node(&sender.address, sender.node_key);
         cx.stats.add(Counter::MailEvicted, self.inbox.drain_dropped());
         for message in &batch.messages {
-            let Some(stream) = stream_id(&message.stream).filter(|stream| taken.streams.contains(stream))
+            let Some(stream) = stream_id(&message.stream).filter(|stream| outcome.streams.contains(stream))
             else {
                 continue;
             };
-            taken.is_early |= message.seq >= self.inbox.next_seq(&sender.address, &stream);
+            outcome.is_early |= message.seq >= self.inbox.next_seq(&sender.address, &stream);
             if message.seq >= self.inbox.received_up_to(&sender.address, &stream) {
-                match taken.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
+                match outcome.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
                     Some((_, last)) => *last = message.seq.max(*last),
-                    None => taken.gaps.push((stream, message.seq)),
+                    None => outcome.gaps.push((stream, message.seq)),
                 }
             }
         }
-        taken
+        outcome
     }
 
     /// Delivers a message that is next in order to the parent, or rejects it.
@@ -257,11 +258,11 @@ impl Mail {
         cx: &mut Cx,
     ) {
         let (key, seq) = ((sender.address, stream), message.seq);
-        let taken = match sender.rule {
+        let outcome = match sender.rule {
             Some(AccessRule::Blocked) => Err(ErrorCode::PeerRejected),
             Some(AccessRule::Allowed) | None => message_event(sender, message, None, route, cx),
         };
-        match taken {
+        match outcome {
             Ok((message, bytes)) => {
                 cx.stats.count(Counter::MailReceived);
                 self.deliver(key, seq, message, bytes, gate, cx);
@@ -279,9 +280,9 @@ impl Mail {
     pub(crate) fn flush_deferred_responses(&mut self, cx: &mut Cx) {
         let now = cx.now;
         let keeps_up = cx.replies.clients.parent.output.is_draining();
-        for held in self.deferred_responses.due(&self.inbox, keeps_up, now.mono) {
-            let ack = self.ack(&held.sender, &held.streams, cx);
-            cx.answer_mail(held.token, Response::Ack(ack));
+        for buffered in self.deferred_responses.due(&self.inbox, keeps_up, now.mono) {
+            let ack = self.ack(&buffered.sender, &buffered.streams, cx);
+            cx.answer_mail(buffered.token, Response::Ack(ack));
         }
     }
 }

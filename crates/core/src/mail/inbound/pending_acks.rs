@@ -50,61 +50,61 @@ pub(crate) enum AckOutcome {
 /// The pending acks, and those in flight over connections: at most one to each sender.
 #[derive(Debug, Default)]
 pub(crate) struct PendingAcks {
-    owed: BTreeMap<Address, PendingAck>,
-    on_wire: BTreeMap<Token, (Address, PendingAck)>,
+    pending: BTreeMap<Address, PendingAck>,
+    in_flight: BTreeMap<Token, (Address, PendingAck)>,
 }
 
 impl PendingAcks {
     pub(crate) fn len(&self) -> usize {
-        self.owed.len()
+        self.pending.len()
     }
 
     /// Returns `true` if no ack is pending or in flight.
     pub(crate) fn is_idle(&self) -> bool {
-        self.owed.is_empty() && self.on_wire.is_empty()
+        self.pending.is_empty() && self.in_flight.is_empty()
     }
 
-    pub(crate) fn on_wire(&self) -> usize {
-        self.on_wire.len()
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.len()
     }
 
     /// Queues an ack of streams for the node of a sender. Returns `false` if there is no room.
     fn queue(&mut self, account: &Address, node_key: NodePublicKey, streams: BTreeSet<StreamId>) -> bool {
-        if self.owed.len() >= MAX_ACKS_OWED && !self.owed.contains_key(account) {
+        if self.pending.len() >= MAX_ACKS_OWED && !self.pending.contains_key(account) {
             return false;
         }
         let none = || PendingAck { node_key, streams: BTreeSet::new(), again: false };
-        let owed = self.owed.entry(*account).or_insert_with(none);
-        owed.node_key = node_key;
+        let pending = self.pending.entry(*account).or_insert_with(none);
+        pending.node_key = node_key;
         // An ack names at most so many streams. The sender repeats the messages of the others.
-        let room = MAX_ACK_STREAMS.saturating_sub(owed.streams.len());
-        owed.streams.extend(streams.into_iter().take(room));
+        let room = MAX_ACK_STREAMS.saturating_sub(pending.streams.len());
+        pending.streams.extend(streams.into_iter().take(room));
         true
     }
 
     /// Removes and returns the acks that may be sent now.
     fn due(&mut self) -> Vec<(Address, PendingAck)> {
-        if self.owed.is_empty() {
+        if self.pending.is_empty() {
             return Vec::new();
         }
-        let busy: BTreeSet<&Address> = self.on_wire.values().map(|(account, _)| account).collect();
+        let busy: BTreeSet<&Address> = self.in_flight.values().map(|(account, _)| account).collect();
         let room = MAX_ACKS_ON_WIRE - busy.len();
-        self.owed.extract_if(.., |account, _| !busy.contains(account)).take(room).collect()
+        self.pending.extract_if(.., |account, _| !busy.contains(account)).take(room).collect()
     }
 
     /// Handles the outcome of an ack in flight. Returns `None` if `token` does not belong to an
     /// ack.
     pub(crate) fn answered(&mut self, token: Token, has_arrived: bool) -> Option<AckOutcome> {
-        let (account, owed) = self.on_wire.remove(&token)?;
+        let (account, pending) = self.in_flight.remove(&token)?;
         if has_arrived {
             return Some(AckOutcome::Arrived);
         }
         // A newer ack goes to another node of the sender, so this one is obsolete.
-        let is_over = self.owed.get(&account).is_some_and(|newer| newer.node_key != owed.node_key);
-        if owed.again || is_over || !self.queue(&account, owed.node_key, owed.streams) {
+        let is_over = self.pending.get(&account).is_some_and(|newer| newer.node_key != pending.node_key);
+        if pending.again || is_over || !self.queue(&account, pending.node_key, pending.streams) {
             return Some(AckOutcome::Dropped);
         }
-        self.owed.entry(account).and_modify(|owed| owed.again = true);
+        self.pending.entry(account).and_modify(|pending| pending.again = true);
         Some(AckOutcome::GoesAgain)
     }
 }
@@ -145,19 +145,19 @@ impl Mail {
 
     pub(crate) fn send_pending_acks(&mut self, peers: &Peers, gossip: &mut Gossip, cx: &mut Cx) {
         let now = cx.now;
-        for (account, owed) in self.pending_acks.due() {
-            let ack = self.ack(&account, &owed.streams, cx);
+        for (account, pending) in self.pending_acks.due() {
+            let ack = self.ack(&account, &pending.streams, cx);
             let batch = Batch { messages: Vec::new(), acks: vec![ack] };
             let payload = Payload::Plain(batch);
             let token = cx.token();
-            match peer_id_of(&owed.node_key).filter(|peer| peers.is_connected(peer)) {
+            match peer_id_of(&pending.node_key).filter(|peer| peers.is_connected(peer)) {
                 Some(peer) => {
-                    let frame = cx.direct_frame(&owed.node_key, payload);
-                    self.pending_acks.on_wire.insert(token, (account, owed));
+                    let frame = cx.direct_frame(&pending.node_key, payload);
+                    self.pending_acks.in_flight.insert(token, (account, pending));
                     cx.network(NetworkCommand::SendMail { token, peer, frame });
                 }
                 None => {
-                    let scope = Scope::NodeKey(Bytes::copy_from_slice(&owed.node_key));
+                    let scope = Scope::NodeKey(Bytes::copy_from_slice(&pending.node_key));
                     let data = cx.signed_frame(scope, payload);
                     gossip.pacer.record(data.len(), now.mono);
                     let topic = crate::MESSAGES.to_owned();
@@ -225,7 +225,7 @@ mod tests {
     fn send(acks: &mut PendingAcks, first_token: Token) -> usize {
         let due = acks.due();
         let number = due.len();
-        acks.on_wire.extend((first_token..).zip(due));
+        acks.in_flight.extend((first_token..).zip(due));
         number
     }
 
@@ -256,7 +256,10 @@ mod tests {
         assert!(acks.due().is_empty() && !acks.is_idle());
         acks.answered(1, true);
         let due = acks.due();
-        assert_eq!(due.iter().map(|(_, owed)| owed.streams.len()).collect::<Vec<_>>(), [MAX_ACK_STREAMS]);
+        assert_eq!(
+            due.iter().map(|(_, pending)| pending.streams.len()).collect::<Vec<_>>(),
+            [MAX_ACK_STREAMS]
+        );
         assert!(acks.is_idle());
     }
 
@@ -279,6 +282,9 @@ mod tests {
         acks.queue(&account(1), NodePublicKey([2; 32]), BTreeSet::from([StreamId([2; 16])]));
         assert_eq!(acks.answered(1, false), Some(AckOutcome::Dropped));
         let due = acks.due();
-        assert_eq!(due.iter().map(|(_, owed)| owed.node_key).collect::<Vec<_>>(), [NodePublicKey([2; 32])]);
+        assert_eq!(
+            due.iter().map(|(_, pending)| pending.node_key).collect::<Vec<_>>(),
+            [NodePublicKey([2; 32])]
+        );
     }
 }

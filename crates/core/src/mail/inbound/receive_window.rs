@@ -23,9 +23,9 @@ pub struct StreamCheckpoint {
     /// The parent has all messages below.
     pub next: u64,
     /// The node may have delivered all messages below.
-    pub told: u64,
+    pub delivered_up_to: u64,
     /// The messages above `next` that the parent has, sorted. At most [`ACK_WINDOW`].
-    pub beyond: Vec<u64>,
+    pub out_of_order: Vec<u64>,
     /// The digests of the latest numbers.
     pub digests: Digests,
 }
@@ -50,12 +50,12 @@ pub struct ReceiveWindow {
     /// Delivered messages that are not acked, sorted.
     outstanding: VecDeque<u64>,
     /// Acked messages with an earlier message that is not acked.
-    beyond: BTreeSet<u64>,
+    out_of_order: BTreeSet<u64>,
     /// An earlier process may have delivered all messages below.
     redelivery_boundary: u64,
     /// The node may acknowledge all messages below `settled`, and those in `settled_beyond`.
-    settled: u64,
-    settled_beyond: Vec<u64>,
+    acked: u64,
+    committed_out_of_order: Vec<u64>,
 }
 
 impl ReceiveWindow {
@@ -64,16 +64,16 @@ impl ReceiveWindow {
         ReceiveWindow {
             handed: row.next,
             outstanding: VecDeque::new(),
-            beyond: row.beyond.iter().copied().collect(),
-            redelivery_boundary: row.told,
-            settled: row.next,
-            settled_beyond: row.beyond.clone(),
+            out_of_order: row.out_of_order.iter().copied().collect(),
+            redelivery_boundary: row.delivered_up_to,
+            acked: row.next,
+            committed_out_of_order: row.out_of_order.clone(),
         }
     }
 
     /// Decides about the message that is next in order, and counts it as delivered if it is new.
     pub fn deliver(&mut self, seq: u64) -> DeliverDecision {
-        let is_known = seq < self.handed || self.beyond.contains(&seq);
+        let is_known = seq < self.handed || self.out_of_order.contains(&seq);
         self.handed = self.handed.max(seq.saturating_add(1));
         let handing = if is_known {
             DeliverDecision::Duplicate
@@ -92,7 +92,7 @@ impl ReceiveWindow {
             self.outstanding.pop_front();
         } else if let Ok(at) = self.outstanding.binary_search(&seq) {
             self.outstanding.remove(at);
-            self.beyond.insert(seq);
+            self.out_of_order.insert(seq);
         } else {
             return false;
         }
@@ -102,7 +102,7 @@ impl ReceiveWindow {
 
     /// Drops the delivered messages in a range that the sender gave up. Returns those that were not
     /// acked.
-    pub fn give_up(&mut self, from: u64, below: u64) -> Vec<u64> {
+    pub fn skip_range(&mut self, from: u64, below: u64) -> Vec<u64> {
         let range = self.outstanding.partition_point(|seq| *seq < from)
             ..self.outstanding.partition_point(|seq| *seq < below);
         let void = self.outstanding.drain(range).collect();
@@ -117,52 +117,54 @@ impl ReceiveWindow {
 
     fn advance(&mut self) {
         // The out-of-order acks of an earlier process may follow directly.
-        while self.outstanding.is_empty() && self.beyond.remove(&self.handed) {
+        while self.outstanding.is_empty() && self.out_of_order.remove(&self.handed) {
             self.handed = self.handed.saturating_add(1);
         }
         let next = self.next();
-        while self.beyond.first().is_some_and(|seq| *seq < next) {
-            self.beyond.pop_first();
+        while self.out_of_order.first().is_some_and(|seq| *seq < next) {
+            self.out_of_order.pop_first();
         }
     }
 
     /// Returns the checkpoint for the store.
     pub fn row(&self, sender: Address, stream: StreamId, digests: &Digests) -> StreamCheckpoint {
-        let (next, told) = (self.next(), self.handed.max(self.redelivery_boundary));
+        let (next, delivered_up_to) = (self.next(), self.handed.max(self.redelivery_boundary));
         StreamCheckpoint {
             sender,
             stream,
             next,
-            told,
-            beyond: self.beyond.iter().take(ACK_WINDOW).copied().collect(),
+            delivered_up_to,
+            out_of_order: self.out_of_order.iter().take(ACK_WINDOW).copied().collect(),
             digests: digests.clone(),
         }
     }
 
     /// Lets the node acknowledge the messages up to a checkpoint. Returns `true` if that is more
     /// than before.
-    pub fn settle(&mut self, row: &StreamCheckpoint) -> bool {
-        if row.next < self.settled || (row.next, &row.beyond) == (self.settled, &self.settled_beyond) {
+    pub fn commit(&mut self, row: &StreamCheckpoint) -> bool {
+        if row.next < self.acked
+            || (row.next, &row.out_of_order) == (self.acked, &self.committed_out_of_order)
+        {
             return false;
         }
-        self.settled = row.next;
-        self.settled_beyond.clone_from(&row.beyond);
+        self.acked = row.next;
+        self.committed_out_of_order.clone_from(&row.out_of_order);
         true
     }
 
     /// Returns the number below which the node may acknowledge all messages.
     pub fn acked_up_to(&self) -> u64 {
-        self.settled
+        self.acked
     }
 
     /// Returns the acknowledged numbers above, sorted.
-    pub fn settled_beyond(&self) -> &[u64] {
-        &self.settled_beyond
+    pub fn committed_out_of_order(&self) -> &[u64] {
+        &self.committed_out_of_order
     }
 
     /// Returns `true` if this message is acked out of order.
-    pub fn has_beyond(&self, seq: u64) -> bool {
-        self.beyond.contains(&seq)
+    pub fn has_out_of_order(&self, seq: u64) -> bool {
+        self.out_of_order.contains(&seq)
     }
 
     /// Returns the number of delivered messages that are not acked.
@@ -171,8 +173,8 @@ impl ReceiveWindow {
     }
 
     /// Returns the number of messages acked out of order.
-    pub fn beyond(&self) -> usize {
-        self.beyond.len()
+    pub fn out_of_order(&self) -> usize {
+        self.out_of_order.len()
     }
 }
 
@@ -188,7 +190,7 @@ mod tests {
 
     fn row(arrivals: &ReceiveWindow) -> (u64, u64, Vec<u64>) {
         let row = written(arrivals);
-        (row.next, row.told, row.beyond)
+        (row.next, row.delivered_up_to, row.out_of_order)
     }
 
     #[test]
@@ -201,7 +203,7 @@ mod tests {
         assert_eq!(row(&arrivals), (3, 9, vec![7]));
         assert!(arrivals.mark_acked(3));
         assert_eq!(row(&arrivals), (4, 9, vec![7]));
-        assert_eq!(arrivals.give_up(0, 8), [4], "the sender gave up 4");
+        assert_eq!(arrivals.skip_range(0, 8), [4], "the sender gave up 4");
         assert_eq!(row(&arrivals), (8, 9, vec![]));
     }
 
@@ -213,7 +215,7 @@ mod tests {
         }
         assert!(arrivals.mark_acked(1) && arrivals.mark_acked(3));
         let mut again = ReceiveWindow::restored(&written(&arrivals));
-        assert_eq!((again.acked_up_to(), again.settled_beyond()), (2, &[3][..]));
+        assert_eq!((again.acked_up_to(), again.committed_out_of_order()), (2, &[3][..]));
         assert_eq!(again.deliver(2), DeliverDecision::New { redelivered: true });
         assert_eq!(again.deliver(3), DeliverDecision::Duplicate);
         assert_eq!(again.deliver(4), DeliverDecision::New { redelivered: true });
@@ -259,10 +261,10 @@ mod tests {
                         last = last.saturating_sub(gap).max(arrivals.handed);
                     }
                 }
-                let (next, told, beyond) = row(&arrivals);
-                prop_assert!(next <= told && beyond.is_sorted());
-                prop_assert!(beyond.first().is_none_or(|first| *first > next), "{next} {beyond:?}");
-                prop_assert!(arrivals.settled_beyond().iter().all(|seq| *seq > arrivals.acked_up_to()));
+                let (next, delivered_up_to, out_of_order) = row(&arrivals);
+                prop_assert!(next <= delivered_up_to && out_of_order.is_sorted());
+                prop_assert!(out_of_order.first().is_none_or(|first| *first > next), "{next} {out_of_order:?}");
+                prop_assert!(arrivals.committed_out_of_order().iter().all(|seq| *seq > arrivals.acked_up_to()));
             }
         }
 
@@ -289,16 +291,16 @@ mod tests {
                         let void: Vec<u64> =
                             list.iter().filter(|(seq, done)| range.contains(seq) && !done).map(|(seq, _)| *seq).collect();
                         list.iter_mut().filter(|(seq, _)| range.contains(seq)).for_each(|(_, done)| *done = true);
-                        prop_assert_eq!(arrivals.give_up(range.start, range.end), void);
+                        prop_assert_eq!(arrivals.skip_range(range.start, range.end), void);
                     }
                 }
                 let handed = list.last().map_or(0, |(seq, _)| seq + 1);
                 let next = list.iter().find(|(_, done)| !done).map_or(handed, |(seq, _)| *seq);
                 // A message that the sender gave up is not acked. It only stops blocking later
                 // ones.
-                let (row_next, told, beyond) = row(&arrivals);
-                prop_assert_eq!((row_next, told), (next, handed));
-                for seq in beyond {
+                let (row_next, delivered_up_to, out_of_order) = row(&arrivals);
+                prop_assert_eq!((row_next, delivered_up_to), (next, handed));
+                for seq in out_of_order {
                     prop_assert!(seq > next && list.contains(&(seq, true)));
                 }
             }

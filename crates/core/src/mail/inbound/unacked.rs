@@ -21,8 +21,8 @@ pub(crate) const MAX_UNACKED_BYTES: usize = 64 << 20;
 /// size of its payload.
 #[derive(Debug)]
 pub(crate) struct Unacked {
-    mails: BTreeMap<(MessageIdPrefix, u64), (Key, usize)>,
-    held: Budget,
+    messages: BTreeMap<(MessageIdPrefix, u64), (Key, usize)>,
+    buffered: Budget,
     /// Number and size of the messages of each sender.
     by_sender: BTreeMap<Address, Budget>,
     limit: usize,
@@ -30,8 +30,8 @@ pub(crate) struct Unacked {
 
 impl Default for Unacked {
     fn default() -> Self {
-        let (mails, held, by_sender) = Default::default();
-        Unacked { mails, held, by_sender, limit: MAX_UNACKED }
+        let (messages, buffered, by_sender) = Default::default();
+        Unacked { messages, buffered, by_sender, limit: MAX_UNACKED }
     }
 }
 
@@ -47,18 +47,18 @@ impl Unacked {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.held.count()
+        self.buffered.count()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.held.bytes()
+        self.buffered.bytes()
     }
 
     /// Returns the number and the bytes of the messages that have room.
     fn free(&self) -> Limit {
         Limit {
-            count: self.limit.saturating_sub(self.held.count()),
-            bytes: MAX_UNACKED_BYTES.saturating_sub(self.held.bytes()),
+            count: self.limit.saturating_sub(self.buffered.count()),
+            bytes: MAX_UNACKED_BYTES.saturating_sub(self.buffered.bytes()),
         }
     }
 
@@ -67,12 +67,12 @@ impl Unacked {
     /// A sender may use at most as much room as is free, so no sender takes the room of the next
     /// one. A sender without unacked messages finds room as long as there is any. The largest
     /// message finds room when no other waits.
-    pub(crate) fn has_room(&self, sender: &Address, mails: Budget) -> bool {
+    pub(crate) fn has_room(&self, sender: &Address, messages: Budget) -> bool {
         let (own, free) = (self.of(sender), self.free());
-        if own.is_empty() && free.count >= 1 && mails.count() <= 1 {
-            return mails.bytes() <= free.bytes || self.held.is_empty();
+        if own.is_empty() && free.count >= 1 && messages.count() <= 1 {
+            return messages.bytes() <= free.bytes || self.buffered.is_empty();
         }
-        own.fits_all(mails, free)
+        own.fits_all(messages, free)
     }
 
     /// Returns how many more messages of a sender may wait.
@@ -90,14 +90,14 @@ impl Unacked {
 
     pub(crate) fn insert(&mut self, key: Key, seq: u64, bytes: usize) {
         self.remove(&key, seq);
-        self.mails.insert((message_name(&key.0, &key.1), seq), (key, bytes));
-        self.held.add(bytes);
+        self.messages.insert((message_name(&key.0, &key.1), seq), (key, bytes));
+        self.buffered.add(bytes);
         self.by_sender.entry(key.0).or_default().add(bytes);
     }
 
     /// Returns the stream of the message with this id.
     pub(crate) fn find(&self, id: &(MessageIdPrefix, u64)) -> Option<Key> {
-        self.mails.get(id).map(|(key, _)| *key)
+        self.messages.get(id).map(|(key, _)| *key)
     }
 
     /// Removes a message.
@@ -111,20 +111,20 @@ impl Unacked {
     }
 
     /// Removes the messages whose acks a committed checkpoint contains.
-    pub(crate) fn settle(&mut self, row: &StreamCheckpoint) {
-        let last = row.beyond.last().copied().unwrap_or(row.next);
-        let is_known = |seq: u64| seq < row.next || row.beyond.binary_search(&seq).is_ok();
+    pub(crate) fn commit(&mut self, row: &StreamCheckpoint) {
+        let last = row.out_of_order.last().copied().unwrap_or(row.next);
+        let is_known = |seq: u64| seq < row.next || row.out_of_order.binary_search(&seq).is_ok();
         self.remove_if(&(row.sender, row.stream), 0, last, is_known);
     }
 
     fn remove_if(&mut self, key: &Key, first: u64, last: u64, is_done: impl Fn(u64) -> bool) {
         let name = message_name(&key.0, &key.1);
-        let done = self.mails.extract_if((name, first)..=(name, last), |(_, seq), _| is_done(*seq));
+        let done = self.messages.extract_if((name, first)..=(name, last), |(_, seq), _| is_done(*seq));
         let freed: Budget = done.map(|(_, (_, bytes))| bytes).collect();
         if freed.is_empty() {
             return;
         }
-        self.held -= freed;
+        self.buffered -= freed;
         if let Some(own) = self.by_sender.get_mut(&key.0) {
             *own -= freed;
             if own.is_empty() {
@@ -184,12 +184,12 @@ mod tests {
             unacked.insert(KEY, seq, 10);
             unacked.insert(other, seq, 100);
         }
-        unacked.settle(&StreamCheckpoint {
+        unacked.commit(&StreamCheckpoint {
             sender: KEY.0,
             stream: KEY.1,
             next: 3,
-            told: 7,
-            beyond: vec![5],
+            delivered_up_to: 7,
+            out_of_order: vec![5],
             digests: Digests::default(),
         });
         let name = message_name(&KEY.0, &KEY.1);

@@ -17,20 +17,20 @@ impl Mail {
         cx: &mut Cx,
     ) -> Result<(), Box<NoRoom>> {
         let now = cx.now;
-        if let Some(wait) = self.wait_for_disk() {
+        if let Some(wait) = self.await_write() {
             return Err(Box::new(NoRoom { draft, wait }));
         }
         let (command, route) = (draft.command.clone(), draft.route);
         let durable = self.pending_writes.is_durable();
         let to_keep = durable.then(|| draft.clone());
         let accepted = self.outbox.accept(recipient, draft, !durable, now.mono)?;
-        self.keep_mail(recipient, accepted, to_keep, command, route, cx);
+        self.persist_message(recipient, accepted, to_keep, command, route, cx);
         Ok(())
     }
 
     /// Returns a wait if the number of `send` commands that wait for the disk has reached
     /// `MAX_INFLIGHT`, which is what a parent may have unanswered.
-    pub(crate) fn wait_for_disk(&self) -> Option<Wait> {
-        (self.pending_writes.mails() >= MAX_INFLIGHT).then_some(Wait::Shared(Instant::MAX))
+    pub(crate) fn await_write(&self) -> Option<Wait> {
+        (self.pending_writes.messages() >= MAX_INFLIGHT).then_some(Wait::Shared(Instant::MAX))
     }
 }

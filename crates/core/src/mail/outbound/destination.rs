@@ -72,7 +72,7 @@ pub struct Destination {
     /// Number and size of the messages, in flight or not.
     pub(crate) held: Budget,
     /// Size of the frames in flight. A sum of bytes, because no limit counts these messages.
-    outstanding: usize,
+    in_flight_bytes: usize,
     /// Size of the messages that may leave and are not in flight, also a sum of bytes.
     pub(crate) waiting: usize,
     last_frame: Option<Instant>,
@@ -82,7 +82,7 @@ pub struct Destination {
     suspected: bool,
     /// `true` if it became reachable without progress since. The node waits for it only once.
     found_again: bool,
-    settled: usize,
+    progress_bytes: usize,
     pub(crate) earliest_expiry: Instant,
     /// Order of the priorities.
     scheduler: PriorityScheduler,
@@ -93,7 +93,7 @@ pub struct Destination {
     /// Until when `auto` waits for a dial before it uses gossip. `None` if no dial is under way.
     pub dialing_until: Option<Instant>,
     /// `true` if the last dial failed, so that `auto` uses gossip.
-    pub undialable: bool,
+    pub unreachable: bool,
     /// `true` if the last response was that the recipient has no room.
     pub busy: bool,
     /// Number of consecutive responses that the counter of the frame had been used.
@@ -103,7 +103,7 @@ pub struct Destination {
     /// The next session, until the recipient answers its first frame.
     pub opening: Option<PendingSession>,
     /// `true` while a lookup for the record of the recipient runs. No frame is due before it ends.
-    pub parked: bool,
+    pub awaiting_record: bool,
     /// The last known obstacle, which the `delivery` of an expired message names.
     pub hindrance: Option<Hindrance>,
 }
@@ -131,24 +131,24 @@ impl Destination {
             streams: ORDER.map(stream),
             flights: Vec::new(),
             held: Budget::default(),
-            outstanding: 0,
+            in_flight_bytes: 0,
             waiting: 0,
             last_frame: None,
             moves_until: Instant::ZERO,
             suspected: false,
             found_again: false,
-            settled: 0,
+            progress_bytes: 0,
             earliest_expiry: Instant::MAX,
             scheduler: PriorityScheduler::new(DIRECT_BATCH_BYTES),
             backoff: Backoff::default(),
             paced_until: Instant::ZERO,
             dialing_until: None,
-            undialable: false,
+            unreachable: false,
             busy: false,
             replayed: 0,
             session: None,
             opening: None,
-            parked: false,
+            awaiting_record: false,
             hindrance: None,
         }
     }
@@ -168,7 +168,7 @@ impl Destination {
     pub fn frame_due(&self) -> Option<Instant> {
         // The frames after the first one of a session need its keys.
         let begins = self.opening.is_some() && self.session.is_none();
-        if self.waiting == 0 || self.outstanding >= OUTSTANDING_BYTES || self.parked || begins {
+        if self.waiting == 0 || self.in_flight_bytes >= OUTSTANDING_BYTES || self.awaiting_record || begins {
             return None;
         }
         // All queued messages may wait for the ack windows of the recipient's agent.
@@ -211,7 +211,7 @@ impl Destination {
             batch.messages.push(message);
         }
         self.waiting -= flight.bytes;
-        self.outstanding += flight.bytes;
+        self.in_flight_bytes += flight.bytes;
         self.last_frame = Some(now);
         self.flights.push(flight);
         batch
@@ -238,9 +238,9 @@ impl Destination {
     /// Records completed bytes. A recipient that completes a message now and then makes no
     /// progress.
     pub(crate) fn record_progress(&mut self, bytes: usize, now: Instant) {
-        self.settled += bytes;
-        if self.settled >= MOVING_BYTES || self.held.is_empty() {
-            self.settled = 0;
+        self.progress_bytes += bytes;
+        if self.progress_bytes >= MOVING_BYTES || self.held.is_empty() {
+            self.progress_bytes = 0;
             self.found_again = false;
             self.extend_stall_deadline(now);
         }
@@ -255,14 +255,14 @@ impl Destination {
     /// Checks that the counters agree with the messages.
     #[cfg(test)]
     pub(crate) fn check_accounts(&self) {
-        let (mails, bytes, waiting) = self.streams.iter().map(Stream::accounts).fold(
+        let (messages, bytes, waiting) = self.streams.iter().map(Stream::accounts).fold(
             (0, 0, 0),
-            |(mails, bytes, waiting), (more_mails, more_bytes, more_waiting)| {
-                (mails + more_mails, bytes + more_bytes, waiting + more_waiting)
+            |(messages, bytes, waiting), (more_mails, more_bytes, more_waiting)| {
+                (messages + more_mails, bytes + more_bytes, waiting + more_waiting)
             },
         );
-        assert_eq!((self.held, self.waiting), (Budget::of(mails, bytes), waiting));
-        assert_eq!(self.outstanding, self.flights.iter().map(|flight| flight.bytes).sum::<usize>());
+        assert_eq!((self.held, self.waiting), (Budget::of(messages, bytes), waiting));
+        assert_eq!(self.in_flight_bytes, self.flights.iter().map(|flight| flight.bytes).sum::<usize>());
     }
 
     /// Returns when the next probe of a stream is due.
@@ -324,15 +324,15 @@ impl Destination {
     }
 
     /// Records that the recipient has answered this frame.
-    pub(crate) fn note_answer(&mut self, token: Token) {
+    pub(crate) fn record_response(&mut self, token: Token) {
         let Some(flight) = self.flights.iter().find(|flight| flight.token == token) else { return };
         for (stream, seqs) in self.streams.iter_mut().zip(flight.seqs) {
-            seqs.into_iter().for_each(|(first, last)| stream.note_answer(first, last));
+            seqs.into_iter().for_each(|(first, last)| stream.record_response(first, last));
         }
     }
 
     /// Records the boot id and the counter of a gossip frame.
-    pub(crate) fn note_frame(&mut self, token: Token, frame: (u64, u64)) {
+    pub(crate) fn record_frame(&mut self, token: Token, frame: (u64, u64)) {
         if let Some(flight) = self.flights.iter_mut().find(|flight| flight.token == token) {
             flight.frame = Some(frame);
         }
@@ -358,7 +358,7 @@ impl Destination {
     pub(crate) fn complete(&mut self, token: Token) -> bool {
         let Some(index) = self.flights.iter().position(|flight| flight.token == token) else { return false };
         let flight = self.flights.remove(index);
-        self.outstanding -= flight.bytes;
+        self.in_flight_bytes -= flight.bytes;
         let mut unsettled = false;
         for (index, seqs) in flight.seqs.into_iter().enumerate() {
             let Some((first, last)) =
@@ -378,13 +378,13 @@ impl Destination {
 
     pub(crate) fn take_out(
         &mut self,
-        mails: impl IntoIterator<Item = (QueuedMessage, bool)>,
+        messages: impl IntoIterator<Item = (QueuedMessage, bool)>,
     ) -> Vec<QueuedMessage> {
         let mut out = Vec::new();
-        for (mail, on_wire) in mails {
+        for (mail, in_flight) in messages {
             let size = mail.draft.size();
             self.held.remove(size);
-            if !on_wire && mail.kept {
+            if !in_flight && mail.persisted {
                 self.waiting -= size;
             }
             out.push(mail);

@@ -65,15 +65,15 @@ impl Mail {
         if cx.is_flushing() {
             return;
         }
-        self.outbox.note_answers(recipient, ack);
+        self.outbox.record_responses(recipient, ack);
         for stream in &ack.streams {
             if !self.outbox.sends(recipient, &stream.stream) {
                 cx.stats.count(Counter::AcksMisplaced);
                 continue;
             }
             let renamed = self.outbox.renumber(recipient, stream, now, &mut cx.jitter);
-            self.keep_renamed(*recipient, renamed, cx);
-            for ended in self.outbox.settle(recipient, stream, now.mono) {
+            self.persist_renamed(*recipient, renamed, cx);
+            for ended in self.outbox.apply_ack(recipient, stream, now.mono) {
                 self.report_completed(ended, cx);
             }
         }
@@ -114,11 +114,11 @@ impl Mail {
         }
         cx.stats.count(Counter::MailClockOutOfRange);
         local.observe_clock(&peer, refused.time_ms, peers.is_connected(&peer), cx);
-        self.note_clocks(recipient, ahead_of_us(refused.time_ms, now));
+        self.record_clocks(recipient, ahead_of_us(refused.time_ms, now));
     }
 
     /// Records that the clocks differ as an obstacle, if the difference exceeds what nodes accept.
-    pub(crate) fn note_clocks(&mut self, recipient: &Address, ahead_ms: i64) {
+    pub(crate) fn record_clocks(&mut self, recipient: &Address, ahead_ms: i64) {
         if let Some(destination) = self.outbox.destination(recipient)
             && ahead_ms.unsigned_abs() >= MAX_SKEW_SECS * 1000
         {
@@ -144,7 +144,7 @@ impl Mail {
             code,
             message: None,
             attempts: mail.attempts,
-            route: mail.went,
+            route: mail.last_route,
             redelivered: mail.restored,
             delivered_as,
         };
@@ -158,7 +158,7 @@ impl Mail {
         match ack {
             Ok(ack) => {
                 self.set_peer_busy(recipient, false);
-                self.outbox.note_answer(token);
+                self.outbox.record_response(token);
                 self.on_ack(recipient, &ack, cx);
                 self.outbox.answered(token, now, &mut cx.jitter);
             }
@@ -191,7 +191,7 @@ impl Mail {
         self.recipients_to_flush.insert(recipient);
         let node_key = directory.current_node_key(&recipient, cx);
         let is_replayed = matches!(&response, Some(Response::Refused(refused)) if refused.code == REPLAYED);
-        self.note_replayed(&recipient, is_replayed, cx);
+        self.record_replay(&recipient, is_replayed, cx);
         if let Some(Response::KemUnknown(unknown)) = response {
             return self.on_kem_unknown(token, recipient, unknown.record, directory, cx);
         }
@@ -244,7 +244,7 @@ fn is_transient(code: &str) -> bool {
 impl Mail {
     /// Counts consecutive rejections of a recipient's frames as replayed. A single one may have
     /// been caused by a duplicated frame.
-    pub(crate) fn note_replayed(&mut self, recipient: &Address, is_replayed: bool, cx: &mut Cx) {
+    pub(crate) fn record_replay(&mut self, recipient: &Address, is_replayed: bool, cx: &mut Cx) {
         let Some(destination) = self.outbox.destination(recipient) else { return };
         destination.replayed = if is_replayed { destination.replayed + 1 } else { 0 };
         if destination.replayed >= REPLAYED_IN_A_ROW {

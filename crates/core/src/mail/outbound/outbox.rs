@@ -114,7 +114,7 @@ impl Outbox {
         &mut self,
         recipient: Address,
         draft: OutgoingMessage,
-        kept: bool,
+        persisted: bool,
         now: Instant,
     ) -> Result<Accepted, Box<NoRoom>> {
         let size = draft.size();
@@ -128,9 +128,9 @@ impl Outbox {
         let index = Priority::High as usize - draft.priority as usize;
         let expires = draft.expires;
         let stream = &mut destination.streams[index];
-        let seq = stream.push(draft, kept);
+        let seq = stream.push(draft, persisted);
         let accepted = Accepted { message_id: stream.message_id(seq), stream: stream.stream_id(), seq };
-        self.account(recipient, size, kept, expires, now);
+        self.account(recipient, size, persisted, expires, now);
         Ok(accepted)
     }
 
@@ -162,7 +162,7 @@ impl Outbox {
         self.destinations.entry(recipient).or_insert_with(fresh)
     }
 
-    fn account(&mut self, recipient: Address, size: usize, kept: bool, expires: Instant, now: Instant) {
+    fn account(&mut self, recipient: Address, size: usize, persisted: bool, expires: Instant, now: Instant) {
         let Some(destination) = self.destinations.get_mut(&recipient) else { return };
         if destination.held.is_empty() && !destination.backoff.is_failing() {
             destination.extend_stall_deadline(now);
@@ -172,7 +172,7 @@ impl Outbox {
         // The new message may use another route than the queued ones.
         destination.paced_until = Instant::ZERO;
         destination.held.add(size);
-        destination.waiting += if kept { size } else { 0 };
+        destination.waiting += if persisted { size } else { 0 };
         self.held.add(size);
     }
 
@@ -225,27 +225,27 @@ impl Outbox {
     }
 
     /// Handles the part of an ack that names one stream. Returns the completed messages.
-    pub fn settle(&mut self, recipient: &Address, ack: &StreamAck, now: Instant) -> Vec<Completed> {
+    pub fn apply_ack(&mut self, recipient: &Address, ack: &StreamAck, now: Instant) -> Vec<Completed> {
         let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
         let epochs = destination.streams.iter().map(|stream| stream.epoch_of(&ack.stream));
         let Some((index, epoch)) = epochs.enumerate().find_map(|(index, epoch)| Some((index, epoch?))) else {
             return Vec::new();
         };
-        let settled = destination.streams[index].settle(epoch, ack.cumulative, &ack.selective);
+        let progress_bytes = destination.streams[index].apply_ack(epoch, ack.cumulative, &ack.selective);
         destination.streams[index].hold(epoch, ack.received, ack.window, now);
-        if settled.is_empty() {
+        if progress_bytes.is_empty() {
             self.complete_acked(recipient);
             return Vec::new();
         }
         destination.backoff.reset();
-        let mails = destination.take_out(settled);
-        destination.record_progress(mails.iter().map(|mail| mail.draft.size()).sum(), now);
+        let messages = destination.take_out(progress_bytes);
+        destination.record_progress(messages.iter().map(|mail| mail.draft.size()).sum(), now);
         self.moves_until = self.moves_until.max(destination.moves_until);
         let stream = &destination.streams[index];
         let code = |seq| {
             ack.rejections.iter().find(|outcome| outcome.seq == seq).map(|outcome| outcome.code.clone())
         };
-        let ended: Vec<_> = mails
+        let ended: Vec<_> = messages
             .into_iter()
             .map(|mail| {
                 let refused = code(mail.seq);
@@ -302,7 +302,7 @@ impl Outbox {
                 destination.backoff.defer(now, floor, jitter);
             }
             // Whichever route failed, the next attempt dials first.
-            destination.undialable = false;
+            destination.unreachable = false;
         }
     }
 
@@ -335,8 +335,8 @@ impl Outbox {
             return Vec::new();
         };
         let seqs = flight.seqs;
-        self.remove_if(&recipient, |index, mail, on_wire| {
-            on_wire && seqs[index].is_some_and(|(first, last)| (first..=last).contains(&mail.position()))
+        self.remove_if(&recipient, |index, mail, in_flight| {
+            in_flight && seqs[index].is_some_and(|(first, last)| (first..=last).contains(&mail.position()))
         })
     }
 

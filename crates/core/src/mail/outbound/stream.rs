@@ -100,8 +100,8 @@ impl Stream {
             seq,
             accepted_as,
             attempts: 0,
-            went: None,
-            kept: true,
+            last_route: None,
+            persisted: true,
             restored: true,
             answered: false,
             draft,
@@ -111,7 +111,7 @@ impl Stream {
     }
 
     /// Appends a message and returns its number. If `kept` is false, the message waits for `keep`.
-    pub fn push(&mut self, draft: OutgoingMessage, kept: bool) -> u64 {
+    pub fn push(&mut self, draft: OutgoingMessage, persisted: bool) -> u64 {
         self.epochs.forget_before(self.queue.front().map(|mail| mail.epoch));
         let Position { epoch, seq } = self.epochs.next_position();
         self.queue.push_back(QueuedMessage {
@@ -119,8 +119,8 @@ impl Stream {
             seq,
             accepted_as: None,
             attempts: 0,
-            went: None,
-            kept,
+            last_route: None,
+            persisted,
             restored: false,
             answered: false,
             draft,
@@ -130,11 +130,11 @@ impl Stream {
 
     /// Lets a message leave. Returns its size and when it expires, or `None` if it is not there or
     /// may leave already.
-    pub fn keep(&mut self, (stream, seq): Name) -> Option<(usize, Instant)> {
+    pub fn mark_persisted(&mut self, (stream, seq): Name) -> Option<(usize, Instant)> {
         let position = Position { epoch: self.epochs.find(&stream)?, seq };
         let at = self.queue.binary_search_by_key(&position, QueuedMessage::position).ok()?;
-        let mail = self.queue.get_mut(at).filter(|mail| !mail.kept)?;
-        mail.kept = true;
+        let mail = self.queue.get_mut(at).filter(|mail| !mail.persisted)?;
+        mail.persisted = true;
         Some((mail.draft.size(), mail.draft.expires))
     }
 
@@ -147,7 +147,7 @@ impl Stream {
         {
             return None;
         }
-        let mail = self.queue.get(self.sent).filter(|mail| mail.kept)?;
+        let mail = self.queue.get(self.sent).filter(|mail| mail.persisted)?;
         // The recipient orders each stream separately, so the next stream begins when the recipient
         // has received all messages of the one before.
         let before = self.sent.checked_sub(1).and_then(|before| self.queue.get(before));
@@ -162,7 +162,7 @@ impl Stream {
         let before = before.map(QueuedMessage::position);
         let mail = self.queue.get_mut(self.sent)?;
         mail.attempts = mail.attempts.saturating_add(1);
-        mail.went = Some(route);
+        mail.last_route = Some(route);
         self.sent += 1;
         // The recipient waits only for earlier messages of the same stream.
         let base_seq = before.filter(|before| before.epoch == mail.epoch).map_or(0, |before| before.seq + 1);
@@ -180,7 +180,7 @@ impl Stream {
     }
 
     /// Records that the recipient has answered an attempt with these messages.
-    pub fn note_answer(&mut self, first: Position, last: Position) {
+    pub fn record_response(&mut self, first: Position, last: Position) {
         let from = self.queue.partition_point(|mail| mail.position() < first);
         let to = self.queue.partition_point(|mail| mail.position() <= last);
         self.queue.range_mut(from..to).for_each(|mail| mail.answered = true);
@@ -202,20 +202,20 @@ impl Stream {
     /// Removes the completed messages of an epoch: those below `next`, and those at the distances
     /// `beyond` above it, which are sorted. Returns each with `true` if it was in flight. An ack
     /// may arrive after the message was queued again.
-    pub fn settle(&mut self, epoch: u32, next: u64, beyond: &[u64]) -> Vec<(QueuedMessage, bool)> {
+    pub fn apply_ack(&mut self, epoch: u32, next: u64, out_of_order: &[u64]) -> Vec<(QueuedMessage, bool)> {
         let from = self.queue.partition_point(|mail| mail.epoch < epoch);
         let is_settled =
-            |mail: &&QueuedMessage| mail.epoch == epoch && mail.seq < next && mail.can_be_settled();
+            |mail: &&QueuedMessage| mail.epoch == epoch && mail.seq < next && mail.can_be_acked();
         let to = from + self.queue.range(from..).take_while(is_settled).count();
-        let on_wire = self.sent.clamp(from, to) - from;
-        self.sent -= on_wire;
+        let in_flight = self.sent.clamp(from, to) - from;
+        self.sent -= in_flight;
         let mut taken: Vec<_> =
-            self.queue.drain(from..to).enumerate().map(|(index, mail)| (mail, index < on_wire)).collect();
-        if !beyond.is_empty() {
+            self.queue.drain(from..to).enumerate().map(|(index, mail)| (mail, index < in_flight)).collect();
+        if !out_of_order.is_empty() {
             let is_beyond =
-                |seq: u64| seq.checked_sub(next).is_some_and(|far| beyond.binary_search(&far).is_ok());
+                |seq: u64| seq.checked_sub(next).is_some_and(|far| out_of_order.binary_search(&far).is_ok());
             taken.extend(
-                self.remove_if(|mail, _| mail.epoch == epoch && mail.can_be_settled() && is_beyond(mail.seq)),
+                self.remove_if(|mail, _| mail.epoch == epoch && mail.can_be_acked() && is_beyond(mail.seq)),
             );
         }
         if !taken.is_empty() {
@@ -242,13 +242,14 @@ impl Stream {
         }
         // A message of this process was accepted after the copy was made, and so were those behind
         // it. The recipient may already have messages of an earlier process.
-        let follows =
-            |mail: &QueuedMessage| !is_restored && mail.position() > first && mail.attempts == 0 && mail.kept;
+        let follows = |mail: &QueuedMessage| {
+            !is_restored && mail.position() > first && mail.attempts == 0 && mail.persisted
+        };
         let moved = self.remove_if(|mail, _| is_reused(mail) || follows(mail));
         let (mut renamed, mut bytes, mut again) = (Vec::new(), 0, false);
-        for (mut mail, on_wire) in moved {
+        for (mut mail, in_flight) in moved {
             again |= is_reused(&mail) && mail.accepted_as.is_some();
-            bytes += if on_wire { mail.draft.size() } else { 0 };
+            bytes += if in_flight { mail.draft.size() } else { 0 };
             let (accepted_as, ..) = self.names_of(&mail);
             let Position { epoch, seq } = self.epochs.next_position();
             (mail.epoch, mail.seq, mail.accepted_as) = (epoch, seq, Some(accepted_as));
@@ -271,8 +272,8 @@ impl Stream {
         self.window = window.checked_sub(1).map(|window| usize::try_from(window).unwrap_or(usize::MAX));
         let sent = self.queue.range(..self.sent).rev().find(|mail| mail.epoch <= epoch);
         let last = sent.filter(|mail| mail.epoch == epoch).map_or(0, |mail| mail.seq + 1);
-        let mut on_wire = self.queue.range(..self.sent).take_while(|mail| mail.restored);
-        let unknown = on_wire.find(|mail| mail.epoch == epoch && !mail.can_be_settled());
+        let mut in_flight = self.queue.range(..self.sent).take_while(|mail| mail.restored);
+        let unknown = in_flight.find(|mail| mail.epoch == epoch && !mail.can_be_acked());
         let held = Position { epoch, seq: next.min(last).min(unknown.map_or(u64::MAX, |mail| mail.seq)) };
         // No message of this stream is in flight, so the ack says nothing about the other streams.
         let held = if last == 0 { Position::default() } else { held };
@@ -310,28 +311,28 @@ impl Stream {
         if !self.queue.iter().enumerate().any(|(index, mail)| dead(mail, index < self.sent)) {
             return Vec::new();
         }
-        let (mut removed, mut kept, mut sent) = (Vec::new(), VecDeque::new(), 0);
+        let (mut removed, mut persisted, mut sent) = (Vec::new(), VecDeque::new(), 0);
         for (index, mail) in self.queue.drain(..).enumerate() {
-            let on_wire = index < self.sent;
-            if dead(&mail, on_wire) {
-                removed.push((mail, on_wire));
+            let in_flight = index < self.sent;
+            if dead(&mail, in_flight) {
+                removed.push((mail, in_flight));
             } else {
-                sent += usize::from(on_wire);
-                kept.push_back(mail);
+                sent += usize::from(in_flight);
+                persisted.push_back(mail);
             }
         }
-        (self.queue, self.sent) = (kept, sent);
+        (self.queue, self.sent) = (persisted, sent);
         removed
     }
 
     /// Returns the number of messages, their size, and the size of those not in flight.
     #[cfg(test)]
     pub(crate) fn accounts(&self) -> (usize, usize, usize) {
-        let bytes = |mails: std::collections::vec_deque::Iter<'_, QueuedMessage>| {
-            mails.map(|mail| mail.draft.size()).sum()
+        let bytes = |messages: std::collections::vec_deque::Iter<'_, QueuedMessage>| {
+            messages.map(|mail| mail.draft.size()).sum()
         };
         let waiting =
-            self.queue.range(self.sent..).filter(|mail| mail.kept).map(|mail| mail.draft.size()).sum();
+            self.queue.range(self.sent..).filter(|mail| mail.persisted).map(|mail| mail.draft.size()).sum();
         (self.queue.len(), bytes(self.queue.iter()), waiting)
     }
 
@@ -350,6 +351,6 @@ impl Stream {
 
     /// Returns when the first persisted message expires.
     pub fn first_expiry(&self) -> Option<Instant> {
-        self.queue.iter().filter(|mail| mail.kept).map(|mail| mail.draft.expires).min()
+        self.queue.iter().filter(|mail| mail.persisted).map(|mail| mail.draft.expires).min()
     }
 }

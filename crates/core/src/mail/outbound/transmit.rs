@@ -55,10 +55,10 @@ impl Mail {
     /// Sends the messages to this agent again at once, because a change may let them get through.
     pub(crate) fn wake(&mut self, recipient: &Address) {
         if let Some(destination) = self.outbox.destination(recipient) {
-            destination.parked = false;
+            destination.awaiting_record = false;
             destination.dialing_until = None;
             destination.paced_until = Instant::ZERO;
-            destination.undialable = false;
+            destination.unreachable = false;
             destination.backoff.reset();
             // The recipient's node may be another process, which does not have the received
             // messages.
@@ -71,7 +71,7 @@ impl Mail {
 
     /// Sends the messages to this agent if they waited for its record.
     pub(crate) fn on_record_available(&mut self, recipient: &Address) {
-        if self.outbox.destination(recipient).is_some_and(|destination| destination.parked) {
+        if self.outbox.destination(recipient).is_some_and(|destination| destination.awaiting_record) {
             self.wake(recipient);
         }
     }
@@ -79,7 +79,7 @@ impl Mail {
     /// Sends the gossip messages to this agent at once, because a peer now receives gossip.
     pub(crate) fn retry_gossip(&mut self, recipient: &Address) {
         if let Some(destination) = self.outbox.destination(recipient)
-            && (destination.undialable
+            && (destination.unreachable
                 || destination.next_mail().is_some_and(|(route, _)| route == Route::Gossip))
         {
             destination.backoff.reset();
@@ -147,7 +147,7 @@ impl Mail {
         let now = cx.now;
         let Some(destination) = self.outbox.destination(&recipient) else { return };
         if destination.dialing_until.take().is_some() {
-            destination.undialable = true;
+            destination.unreachable = true;
             if destination
                 .next_mail()
                 .is_some_and(|(route, size)| route == Route::Direct || size > MAX_TOPIC_BYTES)
@@ -162,7 +162,7 @@ impl Mail {
     pub(crate) fn on_lookup_failed(&mut self, recipient: &Address, cx: &mut Cx) {
         let now = cx.now;
         if let Some(destination) = self.outbox.destination(recipient) {
-            destination.parked = false;
+            destination.awaiting_record = false;
             destination.backoff.fail(now.mono, Duration::ZERO, &mut cx.jitter);
         }
     }
@@ -190,7 +190,7 @@ impl Mail {
     /// Starts a lookup for the record of the recipient. Its messages wait until the lookup ends.
     fn await_record(&mut self, recipient: Address, directory: &mut Directory, cx: &mut Cx) {
         if let Some(destination) = self.outbox.destination(&recipient) {
-            destination.parked = true;
+            destination.awaiting_record = true;
             destination.suspect();
         }
         if !directory.resolve(recipient, cx) {
@@ -221,7 +221,7 @@ impl Mail {
         let (peer, node_key) = (record.peer_id(), record.record.binding.binding.node_key);
         let reach = Reach {
             connected: peers.is_connected(&peer),
-            waited: destination.dialing_until.is_some() || destination.undialable,
+            waited: destination.dialing_until.is_some() || destination.unreachable,
             unreachable: peers.is_unreachable(&peer, now.mono),
         };
         let Some(way) = reach.route(&heads) else { return false };
@@ -269,7 +269,7 @@ impl Mail {
             local.clock_skew.skew().filter(|ahead_ms| ahead_ms.unsigned_abs() > MAX_SKEW_SECS * 1000);
         let (code, message) = match (hindrance, our_clock) {
             (Some(Hindrance::Clocks { ahead_ms }), _) => (ErrorCode::ClockSkew, Some(clocks_apart(ahead_ms))),
-            (None, Some(ahead_ms)) if !known || ended.mail.went == Some(Route::Gossip) => {
+            (None, Some(ahead_ms)) if !known || ended.mail.last_route == Some(Route::Gossip) => {
                 (ErrorCode::ClockSkew, Some(clock_off(ahead_ms)))
             }
             _ if !known => (ErrorCode::PeerNotFound, None),
@@ -278,7 +278,7 @@ impl Mail {
             _ if ended.mail.attempts == 0 => (ErrorCode::PeerUnreachable, None),
             _ => (ErrorCode::Expired, None),
         };
-        self.tell_mail_lost_because(ended, DeliveryState::Expired, code, message, cx);
+        self.report_failed_because(ended, DeliveryState::Expired, code, message, cx);
     }
 
     /// Handles the outcome of a publication of a broadcast or of a mail frame.
@@ -307,12 +307,12 @@ impl Mail {
         code: ErrorCode,
         cx: &mut Cx,
     ) {
-        self.tell_mail_lost_because(ended, state, code, None, cx);
+        self.report_failed_because(ended, state, code, None, cx);
     }
 
     /// Reports a failed message as `report_failed` does. `message` replaces the standard text of
     /// `code`.
-    pub(crate) fn tell_mail_lost_because(
+    pub(crate) fn report_failed_because(
         &mut self,
         ended: Completed,
         state: DeliveryState,
@@ -330,7 +330,7 @@ impl Mail {
             code: Some(code),
             message,
             attempts: mail.attempts,
-            route: mail.went,
+            route: mail.last_route,
             redelivered: mail.restored,
             delivered_as,
         };

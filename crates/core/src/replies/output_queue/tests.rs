@@ -20,12 +20,12 @@ fn number(event: &Event) -> usize {
 #[test]
 fn lines_of_one_priority_leave_in_fifo_order() {
     let mut outlet = OutputQueue::default();
-    outlet.tell(mark(0));
+    outlet.push_required(mark(0));
     outlet.mail(Priority::Medium, mark(1), 10, None);
     outlet.broadcast(Priority::Medium, mark(2), 10);
     outlet.mail(Priority::Medium, mark(3), 10, None);
-    outlet.news(mark(4), |_| false);
-    outlet.tell(mark(5));
+    outlet.push_peer_event(mark(4), |_| false);
+    outlet.push_required(mark(5));
     let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
     assert_eq!(order, [0, 1, 2, 3, 4, 5]);
 }
@@ -33,14 +33,14 @@ fn lines_of_one_priority_leave_in_fifo_order() {
 #[test]
 fn messages_leave_by_priority_without_starving_low() {
     let mut outlet = OutputQueue::default();
-    outlet.tell(mark(0));
+    outlet.push_required(mark(0));
     for number in 1..=3 {
         outlet.mail(Priority::Low, mark(number), 100, None);
     }
     for number in 11..=20 {
         outlet.broadcast(Priority::Medium, mark(number), 100);
     }
-    outlet.tell(mark(30));
+    outlet.push_required(mark(30));
     outlet.mail(Priority::High, mark(40), 100, None);
     let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
     assert_eq!(
@@ -54,7 +54,7 @@ fn messages_leave_by_priority_without_starving_low() {
 fn lines_at_the_writer_stay_within_its_window() {
     let mut outlet = OutputQueue::default();
     for index in 0..3 * WRITER_LINES {
-        outlet.tell(mark(index));
+        outlet.push_required(mark(index));
     }
     assert!(!outlet.can_accept_command());
     let first = std::iter::from_fn(|| outlet.pop()).count();
@@ -81,11 +81,11 @@ fn full_queue_drops_the_oldest_broadcast_of_lowest_priority_and_counts_it() {
 #[test]
 fn replies_count_as_unread_until_the_writer_has_written_them() {
     let mut outlet = OutputQueue::default();
-    outlet.tell(Event::Result(Box::new(Answer::new(1.into(), "ping"))));
-    outlet.tell(Event::Error(Box::new(ErrorEvent::new(ErrorCode::Busy, "of no command"))));
+    outlet.push_required(Event::Result(Box::new(Answer::new(1.into(), "ping"))));
+    outlet.push_required(Event::Error(Box::new(ErrorEvent::new(ErrorCode::Busy, "of no command"))));
     let refusal = ErrorEvent { id: Some(2.into()), ..ErrorEvent::new(ErrorCode::Busy, "of a command") };
-    outlet.tell(Event::Error(Box::new(refusal)));
-    outlet.tell(mark(0));
+    outlet.push_required(Event::Error(Box::new(refusal)));
+    outlet.push_required(mark(0));
     assert_eq!(outlet.unread_others(), 2);
     while outlet.pop().is_some() {}
     assert_eq!(outlet.unread_others(), 2);
@@ -94,7 +94,7 @@ fn replies_count_as_unread_until_the_writer_has_written_them() {
     outlet.written(3);
     assert_eq!(outlet.unread_others(), 0);
     outlet.close();
-    outlet.tell(Event::Result(Box::new(Answer::new(3.into(), "late"))));
+    outlet.push_required(Event::Result(Box::new(Answer::new(3.into(), "late"))));
     assert_eq!(outlet.unread_others(), 0, "it is not taken");
 }
 
@@ -135,28 +135,28 @@ fn mail_queue_accepts_up_to_its_limits() {
 #[test]
 fn peer_events_of_one_peer_replace_each_other_and_are_bounded() {
     let mut outlet = OutputQueue::default();
-    outlet.news(mark(7), |_| false);
-    outlet.news(mark(7), |event| number(event) == 7);
+    outlet.push_peer_event(mark(7), |_| false);
+    outlet.push_peer_event(mark(7), |event| number(event) == 7);
     assert_eq!(std::iter::from_fn(|| outlet.pop()).count(), 1);
     assert_eq!(outlet.total_dropped().peer_events, 0, "replaced, not lost");
-    for index in 0..2 * NEWS_LINES {
-        outlet.news(mark(index), |_| false);
+    for index in 0..2 * PEER_EVENT_LINES {
+        outlet.push_peer_event(mark(index), |_| false);
     }
     outlet.written(1);
     let Some(Event::Overflow(overflow)) = outlet.pop() else { panic!("the gap is told first") };
-    assert_eq!(overflow.dropped.peer_events, NEWS_LINES as u64);
-    assert_eq!(outlet.pop().map(|event| number(&event)), Some(NEWS_LINES));
+    assert_eq!(overflow.dropped.peer_events, PEER_EVENT_LINES as u64);
+    assert_eq!(outlet.pop().map(|event| number(&event)), Some(PEER_EVENT_LINES));
 }
 
 #[test]
 fn no_line_is_queued_after_the_last() {
     let mut outlet = OutputQueue::default();
-    outlet.news(mark(0), |_| false);
-    outlet.tell(mark(1));
+    outlet.push_peer_event(mark(0), |_| false);
+    outlet.push_required(mark(1));
     outlet.close();
-    outlet.tell(mark(2));
+    outlet.push_required(mark(2));
     outlet.broadcast(Priority::High, mark(3), 1);
-    outlet.news(mark(4), |event| number(event) == 0);
+    outlet.push_peer_event(mark(4), |event| number(event) == 0);
     outlet.log(log("late"));
     let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
     assert_eq!(order, [0, 1]);

@@ -19,7 +19,7 @@ pub(crate) struct InboundStream {
     pub(crate) next: u64,
     /// Unused if the node acknowledges messages on receipt.
     pub(crate) arrivals: ReceiveWindow,
-    pub(crate) held: ReorderBuffer,
+    pub(crate) buffered: ReorderBuffer,
     /// The digests of the latest accepted numbers.
     pub(crate) digests: Digests,
     pub(crate) refusals: VecDeque<Rejection>,
@@ -29,14 +29,14 @@ pub(crate) struct InboundStream {
 impl InboundStream {
     /// Returns `true` if the number of a message stands for another message, accepted or buffered.
     pub(crate) fn is_reused(&self, message: &Message) -> bool {
-        self.digests.contradict(message, self.next) || self.held.contradicts(message)
+        self.digests.contradict(message, self.next) || self.buffered.contradicts(message)
     }
 
     /// Accepts the message that is next in order. Skips the earlier numbers that an earlier process
     /// of this node delivered and the parent did not ack.
     pub(crate) fn take(&mut self, message: &Message) {
         let arrivals = &self.arrivals;
-        self.digests.pass_over(self.next..message.seq, |seq| !arrivals.has_beyond(seq));
+        self.digests.pass_over(self.next..message.seq, |seq| !arrivals.has_out_of_order(seq));
         self.next = message.seq.saturating_add(1);
         self.digests.insert(message);
     }
@@ -52,12 +52,12 @@ impl InboundStream {
     ) {
         self.take(&message);
         ready.push(message);
-        while let Some((held, size)) = self.held.pop_ready(self.next) {
-            share.held.remove(size);
+        while let Some((buffered, size)) = self.buffered.pop_ready(self.next) {
+            share.buffered.remove(size);
             all.remove(size);
-            if held.seq >= self.next {
-                self.take(&held);
-                ready.push(held);
+            if buffered.seq >= self.next {
+                self.take(&buffered);
+                ready.push(buffered);
             }
         }
     }
@@ -84,8 +84,8 @@ impl InboundStream {
     pub(crate) fn in_window(&self, policy: AckPolicy) -> usize {
         match policy {
             AckPolicy::OnReceipt => 0,
-            AckPolicy::OnPersisted => self.arrivals.beyond(),
-            AckPolicy::Manual => self.arrivals.outstanding() + self.arrivals.beyond(),
+            AckPolicy::OnPersisted => self.arrivals.out_of_order(),
+            AckPolicy::Manual => self.arrivals.outstanding() + self.arrivals.out_of_order(),
         }
     }
 
@@ -105,15 +105,15 @@ impl InboundStream {
         all: &mut Budget,
     ) -> InsertOutcome {
         let size = buffered_size(&message);
-        if self.held.contains(message.seq) {
+        if self.buffered.contains(message.seq) {
             return InsertOutcome::Buffered;
         }
-        if is_full || !share.held.fits(size, SENDER_REORDER) || !all.fits(size, REORDER) {
+        if is_full || !share.buffered.fits(size, SENDER_REORDER) || !all.fits(size, REORDER) {
             return InsertOutcome::NoCapacity;
         }
-        share.held.add(size);
+        share.buffered.add(size);
         all.add(size);
-        self.held.insert(message);
+        self.buffered.insert(message);
         InsertOutcome::Buffered
     }
 
@@ -121,14 +121,14 @@ impl InboundStream {
     pub(crate) fn change<T>(
         &mut self,
         share: &mut SenderUsage,
-        beyond: &mut usize,
+        out_of_order: &mut usize,
         change: impl FnOnce(&mut ReceiveWindow) -> T,
     ) -> T {
-        let before = (self.arrivals.outstanding(), self.arrivals.beyond());
+        let before = (self.arrivals.outstanding(), self.arrivals.out_of_order());
         let done = change(&mut self.arrivals);
         share.outstanding = share.outstanding + self.arrivals.outstanding() - before.0;
-        share.beyond = share.beyond + self.arrivals.beyond() - before.1;
-        *beyond = *beyond + self.arrivals.beyond() - before.1;
+        share.out_of_order = share.out_of_order + self.arrivals.out_of_order() - before.1;
+        *out_of_order = *out_of_order + self.arrivals.out_of_order() - before.1;
         done
     }
 }

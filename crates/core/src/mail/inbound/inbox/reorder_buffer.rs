@@ -49,7 +49,7 @@ impl ReorderBuffer {
 
     /// Returns `true` if another message is buffered under the number of this one.
     pub(crate) fn contradicts(&self, message: &Message) -> bool {
-        self.messages.get(&message.seq).is_some_and(|held| digest(held) != digest(message))
+        self.messages.get(&message.seq).is_some_and(|buffered| digest(buffered) != digest(message))
     }
 
     pub(crate) fn contains(&self, seq: u64) -> bool {

@@ -18,11 +18,11 @@ pub(crate) struct SenderUsage {
     pub(crate) boot: u64,
     pub(crate) counters: BTreeSet<u64>,
     /// Number and memory of the buffered messages.
-    pub(crate) held: Budget,
+    pub(crate) buffered: Budget,
     /// Number of delivered messages that are not acked.
     pub(crate) outstanding: usize,
     /// Number of messages acked out of order.
-    pub(crate) beyond: usize,
+    pub(crate) out_of_order: usize,
 }
 
 impl SenderUsage {
@@ -39,6 +39,6 @@ impl SenderUsage {
 
     /// Returns the number of messages that are acked out of order, or may become so.
     pub(crate) fn waiting(&self) -> usize {
-        self.held.count() + self.outstanding + self.beyond
+        self.buffered.count() + self.outstanding + self.out_of_order
     }
 }

@@ -35,7 +35,7 @@ impl Inbox {
 
     /// Returns the number and the memory of a sender's buffered messages. Its next frame may make
     /// all of them deliverable.
-    pub fn held_of(&self, sender: &Address) -> Budget {
-        self.senders.get(sender).map_or(Budget::default(), |share| share.held)
+    pub fn buffered_of(&self, sender: &Address) -> Budget {
+        self.senders.get(sender).map_or(Budget::default(), |share| share.buffered)
     }
 }

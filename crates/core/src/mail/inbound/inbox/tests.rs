@@ -32,46 +32,46 @@ fn stranger(number: u64) -> Address {
     Address::left_padding_from(&(number / 32).to_be_bytes())
 }
 
-fn offer(inbox: &mut Inbox, message: Message) -> (InsertOutcome, Vec<u64>) {
+fn insert(inbox: &mut Inbox, message: Message) -> (InsertOutcome, Vec<u64>) {
     let mut ready = Vec::new();
-    let offer = inbox.offer(sender(1), message, Instant::ZERO, &mut ready);
-    (offer, ready.iter().map(|message| message.seq).collect())
+    let insert = inbox.insert(sender(1), message, Instant::ZERO, &mut ready);
+    (insert, ready.iter().map(|message| message.seq).collect())
 }
 
 #[test]
 fn messages_are_delivered_once_in_order() {
     let mut inbox = Inbox::default();
-    assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (InsertOutcome::Buffered, vec![]));
-    assert_eq!(offer(&mut inbox, message(1, 3, 3, 1)), (InsertOutcome::Buffered, vec![]));
-    assert_eq!(offer(&mut inbox, message(1, 1, 0, 1)), (InsertOutcome::Ready, vec![1, 2, 3]));
-    assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)), (InsertOutcome::Duplicate, vec![]));
+    assert_eq!(insert(&mut inbox, message(1, 2, 2, 1)), (InsertOutcome::Buffered, vec![]));
+    assert_eq!(insert(&mut inbox, message(1, 3, 3, 1)), (InsertOutcome::Buffered, vec![]));
+    assert_eq!(insert(&mut inbox, message(1, 1, 0, 1)), (InsertOutcome::Ready, vec![1, 2, 3]));
+    assert_eq!(insert(&mut inbox, message(1, 2, 2, 1)), (InsertOutcome::Duplicate, vec![]));
     assert_eq!(inbox.next_seq(&sender(1), &StreamId([1; 16])), 4);
-    assert_eq!(inbox.held_bytes(), 0);
+    assert_eq!(inbox.buffered_bytes(), 0);
 }
 
 #[test]
 fn gaps_that_the_sender_abandoned_are_skipped() {
     let mut inbox = Inbox::default();
-    assert_eq!(offer(&mut inbox, message(1, 500, 0, 1)).1, [500], "joined late");
-    assert_eq!(offer(&mut inbox, message(1, 510, 505, 1)).0, InsertOutcome::Buffered);
-    assert_eq!(offer(&mut inbox, message(1, 510, 501, 1)).1, [510], "501 to 509 are void");
+    assert_eq!(insert(&mut inbox, message(1, 500, 0, 1)).1, [500], "joined late");
+    assert_eq!(insert(&mut inbox, message(1, 510, 505, 1)).0, InsertOutcome::Buffered);
+    assert_eq!(insert(&mut inbox, message(1, 510, 501, 1)).1, [510], "501 to 509 are void");
 }
 
 #[test]
 fn pending_writes_are_bounded_by_count_and_bytes() {
     let mut inbox = Inbox::default();
     for seq in 0..REORDER_MESSAGES as u64 {
-        assert_eq!(offer(&mut inbox, message(1, 10 + seq, 9, 1)).0, InsertOutcome::Buffered);
+        assert_eq!(insert(&mut inbox, message(1, 10 + seq, 9, 1)).0, InsertOutcome::Buffered);
     }
-    assert_eq!(offer(&mut inbox, message(1, 50_000, 9, 1)).0, InsertOutcome::NoCapacity);
+    assert_eq!(insert(&mut inbox, message(1, 50_000, 9, 1)).0, InsertOutcome::NoCapacity);
     let mut inbox = Inbox::default();
     let largest = SENDER_REORDER_BYTES - buffered_size(&message(2, 10, 9, 0));
-    assert_eq!(offer(&mut inbox, message(2, 10, 9, largest)).0, InsertOutcome::Buffered);
-    assert_eq!(offer(&mut inbox, message(3, 10, 9, 0)).0, InsertOutcome::NoCapacity);
+    assert_eq!(insert(&mut inbox, message(2, 10, 9, largest)).0, InsertOutcome::Buffered);
+    assert_eq!(insert(&mut inbox, message(3, 10, 9, 0)).0, InsertOutcome::NoCapacity);
     for who in 2..=34 {
-        inbox.offer(sender(who), message(2, 10, 9, largest), Instant::ZERO, &mut Vec::new());
+        inbox.insert(sender(who), message(2, 10, 9, largest), Instant::ZERO, &mut Vec::new());
     }
-    assert!(inbox.held_bytes() <= REORDER_BYTES);
+    assert!(inbox.buffered_bytes() <= REORDER_BYTES);
 }
 
 #[test]
@@ -79,15 +79,15 @@ fn waiting_message_counts_all_its_memory() {
     let mut inbox = Inbox::default();
     let parents = vec!["p".repeat(128); 16];
     let texts = Message { kind: "k".repeat(64), parents, ..message(1, 10, 9, 0) };
-    offer(&mut inbox, texts);
-    assert!(inbox.held_bytes() > 64 + 16 * 128, "{}", inbox.held_bytes());
-    offer(&mut inbox, message(1, 9, 0, 0));
-    assert_eq!(inbox.held_bytes(), 0);
+    insert(&mut inbox, texts);
+    assert!(inbox.buffered_bytes() > 64 + 16 * 128, "{}", inbox.buffered_bytes());
+    insert(&mut inbox, message(1, 9, 0, 0));
+    assert_eq!(inbox.buffered_bytes(), 0);
 
     // A buffered byte must not keep the whole frame in memory.
     let frame = Bytes::from(vec![7; 1 << 20]);
     let part = Message { stream: frame.slice(..16), data: frame.slice(99..100), ..message(7, 10, 9, 0) };
-    offer(&mut inbox, part);
+    insert(&mut inbox, part);
     assert!(frame.try_into_mut().is_ok(), "nothing else refers to it");
 }
 
@@ -98,7 +98,7 @@ fn stream_limit_evicts_the_least_recently_used() {
     for index in 0..MAX_STREAMS as u64 + 10 {
         let mut message = message(0, 1, 0, 1);
         message.stream = Bytes::from([index.to_be_bytes(), [0; 8]].concat());
-        inbox.offer(stranger(index), message, Instant::from_secs(index), &mut ready);
+        inbox.insert(stranger(index), message, Instant::from_secs(index), &mut ready);
     }
     assert_eq!(inbox.len(), MAX_STREAMS);
     let first: StreamId = StreamId([0; 16]);
@@ -108,7 +108,7 @@ fn stream_limit_evicts_the_least_recently_used() {
 #[test]
 fn rejections_are_bounded() {
     let mut inbox = Inbox::default();
-    offer(&mut inbox, message(1, 1, 0, 1));
+    insert(&mut inbox, message(1, 1, 0, 1));
     for seq in 0..=MAX_REFUSALS as u64 {
         inbox.refuse(&sender(1), &StreamId([1; 16]), Rejection { seq, code: "X".into() });
     }
@@ -123,7 +123,7 @@ fn rejections_of_all_streams_share_one_limit() {
     let senders = 2 * MAX_ALL_REFUSALS / MAX_REFUSALS;
     let name = |number: usize| Address::left_padding_from(&number.to_be_bytes());
     for number in 0..senders {
-        inbox.offer(name(number), message(1, 1, 0, 1), Instant::ZERO, &mut Vec::new());
+        inbox.insert(name(number), message(1, 1, 0, 1), Instant::ZERO, &mut Vec::new());
         for seq in 0..MAX_REFUSALS as u64 {
             inbox.refuse(&name(number), &StreamId([1; 16]), Rejection { seq, code: "X".into() });
         }
@@ -138,11 +138,11 @@ fn rejections_of_all_streams_share_one_limit() {
 fn rejections_are_forgotten_once_their_sender_has_them() {
     let mut inbox = Inbox::default();
     for seq in 1..=5 {
-        offer(&mut inbox, message(1, seq, seq - 1, 1));
+        insert(&mut inbox, message(1, seq, seq - 1, 1));
         inbox.refuse(&sender(1), &StreamId([1; 16]), Rejection { seq, code: "X".into() });
     }
     assert_eq!(inbox.refusals(&sender(1), &StreamId([1; 16])).count(), 5);
-    offer(&mut inbox, message(1, 4, 0, 1));
+    insert(&mut inbox, message(1, 4, 0, 1));
     let left: Vec<u64> = inbox.refusals(&sender(1), &StreamId([1; 16])).map(|outcome| outcome.seq).collect();
     assert_eq!(left, [4, 5], "the sender still has message 4");
 }
@@ -150,15 +150,15 @@ fn rejections_are_forgotten_once_their_sender_has_them() {
 #[test]
 fn sender_with_too_many_streams_evicts_its_own() {
     let mut inbox = Inbox::default();
-    inbox.offer(sender(2), message(9, 1, 0, 1), Instant::ZERO, &mut Vec::new());
+    inbox.insert(sender(2), message(9, 1, 0, 1), Instant::ZERO, &mut Vec::new());
     for number in 0..MAX_STREAMS as u64 {
         let stream = Bytes::from([number.to_be_bytes(), [0; 8]].concat());
-        let held = Message { stream, ..message(0, 2, 1, 1000) };
-        inbox.offer(sender(1), held, Instant::from_millis(number), &mut Vec::new());
+        let buffered = Message { stream, ..message(0, 2, 1, 1000) };
+        inbox.insert(sender(1), buffered, Instant::from_millis(number), &mut Vec::new());
     }
     assert_eq!(inbox.len(), SENDER_STREAMS + 1);
     assert_eq!(inbox.next_seq(&sender(2), &StreamId([9; 16])), 2);
-    assert!(inbox.held_bytes() <= SENDER_STREAMS * 2000, "{}", inbox.held_bytes());
+    assert!(inbox.buffered_bytes() <= SENDER_STREAMS * 2000, "{}", inbox.buffered_bytes());
     assert_eq!(inbox.drain_dropped(), (MAX_STREAMS - SENDER_STREAMS) as u64);
     assert_eq!(inbox.drain_dropped(), 0);
 }
@@ -167,24 +167,24 @@ fn sender_with_too_many_streams_evicts_its_own() {
 fn buffer_share_of_one_sender_is_limited_and_expires() {
     let mut inbox = Inbox::default();
     let half = SENDER_REORDER_BYTES / 2;
-    let mut hold = |who: u8, stream: u8, seconds: u64| {
-        let held = message(stream, 10, 9, half);
-        inbox.offer(sender(who), held, Instant::from_secs(seconds), &mut Vec::new())
+    let mut insert = |who: u8, stream: u8, seconds: u64| {
+        let buffered = message(stream, 10, 9, half);
+        inbox.insert(sender(who), buffered, Instant::from_secs(seconds), &mut Vec::new())
     };
-    let taken = (0..20).filter(|stream| hold(1, *stream, 0) == InsertOutcome::Buffered).count();
+    let taken = (0..20).filter(|stream| insert(1, *stream, 0) == InsertOutcome::Buffered).count();
     assert_eq!(taken, 1, "the second message does not fit with its overhead");
     for who in 2..40 {
         for stream in 0..5 {
-            hold(who, stream, 0);
+            insert(who, stream, 0);
         }
     }
-    assert_eq!(hold(50, 0, 1), InsertOutcome::NoCapacity, "no sender has room");
+    assert_eq!(insert(50, 0, 1), InsertOutcome::NoCapacity, "no sender has room");
     assert_eq!(
-        hold(50, 0, 1 + REORDER_TIMEOUT.as_secs()),
+        insert(50, 0, 1 + REORDER_TIMEOUT.as_secs()),
         InsertOutcome::Buffered,
         "the idle messages were dropped"
     );
-    assert!(inbox.held_bytes() < 2 * half);
+    assert!(inbox.buffered_bytes() < 2 * half);
 }
 
 proptest! {
@@ -207,7 +207,7 @@ proptest! {
         let mut gave_up = Vec::new();
         let deliver = |inbox: &mut Inbox, out: &mut Vec<u64>, message: Message| {
             let mut ready = Vec::new();
-            inbox.offer(sender(1), message, Instant::ZERO, &mut ready);
+            inbox.insert(sender(1), message, Instant::ZERO, &mut ready);
             out.extend(ready.iter().map(|message| message.seq));
         };
         for (kind, at) in steps {
@@ -240,7 +240,7 @@ fn deliver(inbox: &mut Inbox, stream: u8, seqs: std::ops::Range<u64>) -> usize {
     let base_seq = |seq| if seq == 1 { 0 } else { seq };
     let before = inbox.senders[&sender(1)].outstanding;
     for seq in seqs {
-        let (_, ready) = offer(inbox, message(stream, seq, base_seq(seq), 1));
+        let (_, ready) = insert(inbox, message(stream, seq, base_seq(seq), 1));
         for seq in ready {
             inbox.deliver((sender(1), StreamId([stream; 16])), seq);
         }
@@ -251,15 +251,15 @@ fn deliver(inbox: &mut Inbox, stream: u8, seqs: std::ops::Range<u64>) -> usize {
 #[test]
 fn message_that_fills_the_gap_displaces_buffered_ones() {
     let mut inbox = Inbox::new(AckPolicy::Manual);
-    offer(&mut inbox, message(9, 1, 0, 1));
+    insert(&mut inbox, message(9, 1, 0, 1));
     let window = ACK_WINDOW as u64;
     assert_eq!(deliver(&mut inbox, 1, window + 1..2 * window + 1), 0, "all earlier messages are missing");
-    assert_eq!(inbox.held_of(&sender(1)).count(), ACK_WINDOW);
+    assert_eq!(inbox.buffered_of(&sender(1)).count(), ACK_WINDOW);
     assert_eq!(deliver(&mut inbox, 1, 1..window + 1), ACK_WINDOW);
-    assert_eq!((inbox.held_of(&sender(1)), inbox.held_bytes()), (Budget::default(), 0));
+    assert_eq!((inbox.buffered_of(&sender(1)), inbox.buffered_bytes()), (Budget::default(), 0));
     assert_eq!(inbox.drain_dropped(), window);
     assert_eq!(
-        offer(&mut inbox, message(1, window + 1, window + 1, 1)).0,
+        insert(&mut inbox, message(1, window + 1, window + 1, 1)).0,
         InsertOutcome::NoCapacity,
         "the window is full"
     );
@@ -268,12 +268,12 @@ fn message_that_fills_the_gap_displaces_buffered_ones() {
 #[test]
 fn unacked_messages_of_one_sender_are_bounded() {
     let mut inbox = Inbox::new(AckPolicy::Manual);
-    offer(&mut inbox, message(9, 1, 0, 1));
+    insert(&mut inbox, message(9, 1, 0, 1));
     let handed: Vec<usize> = (1..=4).map(|stream| deliver(&mut inbox, stream, 1..5000)).collect();
     assert_eq!(handed, [ACK_WINDOW, ACK_WINDOW, ACK_WINDOW, 0]);
     assert_eq!(MAX_UNACKED_PER_SENDER, 3 * ACK_WINDOW);
     let mut ready = Vec::new();
-    assert_eq!(inbox.offer(sender(2), message(1, 1, 0, 1), Instant::ZERO, &mut ready), InsertOutcome::Ready);
+    assert_eq!(inbox.insert(sender(2), message(1, 1, 0, 1), Instant::ZERO, &mut ready), InsertOutcome::Ready);
 }
 
 /// Returns a durable inbox with message 1 in the parent's pipe, followed by `number` rejected
@@ -281,11 +281,11 @@ fn unacked_messages_of_one_sender_are_bounded() {
 fn refused_behind_one(number: u64) -> Inbox {
     let mut inbox = Inbox::new(AckPolicy::OnPersisted);
     let key = (sender(1), StreamId([1; 16]));
-    offer(&mut inbox, message(1, 1, 0, 1));
+    insert(&mut inbox, message(1, 1, 0, 1));
     inbox.deliver(key, 1);
     // All except message 2 wait for an earlier one, and they become ready together.
     for seq in (2..number + 2).rev() {
-        for ready in offer(&mut inbox, message(1, seq, seq, 1)).1 {
+        for ready in insert(&mut inbox, message(1, seq, seq, 1)).1 {
             inbox.deliver(key, ready);
             inbox.mark_acked(key, ready);
         }
@@ -294,13 +294,13 @@ fn refused_behind_one(number: u64) -> Inbox {
 }
 
 /// Returns an inbox at the global limit of messages acked out of order, from 64 senders.
-fn with_all_beyond() -> Inbox {
+fn with_all_out_of_order() -> Inbox {
     let mut inbox = refused_behind_one(MAX_OUT_OF_ORDER as u64 / 16);
     let row = inbox.row((sender(1), StreamId([1; 16]))).unwrap();
     for number in 2..=64 {
         inbox.restore(vec![StreamCheckpoint { sender: sender(number), ..row.clone() }], Instant::ZERO);
     }
-    assert!(inbox.beyond >= MAX_OUT_OF_ORDER);
+    assert!(inbox.out_of_order >= MAX_OUT_OF_ORDER);
     inbox
 }
 
@@ -308,29 +308,37 @@ fn with_all_beyond() -> Inbox {
 fn checkpoint_row_is_bounded_after_many_rejections() {
     let inbox = refused_behind_one(5000);
     let row = inbox.row((sender(1), StreamId([1; 16]))).unwrap();
-    assert_eq!((row.next, row.told, row.beyond.len()), (1, 5002, ACK_WINDOW));
+    assert_eq!((row.next, row.delivered_up_to, row.out_of_order.len()), (1, 5002, ACK_WINDOW));
 }
 
 #[test]
 fn restored_stream_continues_after_any_checkpoint() {
-    for settling in [AckPolicy::OnPersisted, AckPolicy::Manual] {
+    for ack_policy in [AckPolicy::OnPersisted, AckPolicy::Manual] {
         let row = refused_behind_one(5000).row((sender(1), StreamId([1; 16]))).unwrap();
-        let mut inbox = Inbox::new(settling);
+        let mut inbox = Inbox::new(ack_policy);
         inbox.restore(vec![row], Instant::ZERO);
-        assert_eq!(offer(&mut inbox, message(1, 2, 2, 1)).0, InsertOutcome::NoCapacity, "the window is full");
-        assert_eq!(offer(&mut inbox, message(1, 1, 0, 1)), (InsertOutcome::Ready, vec![1]), "{settling:?}");
+        assert_eq!(
+            insert(&mut inbox, message(1, 2, 2, 1)).0,
+            InsertOutcome::NoCapacity,
+            "the window is full"
+        );
+        assert_eq!(
+            insert(&mut inbox, message(1, 1, 0, 1)),
+            (InsertOutcome::Ready, vec![1]),
+            "{ack_policy:?}"
+        );
     }
 }
 
 #[test]
 fn buffered_messages_are_bounded_in_total() {
-    let mut inbox = with_all_beyond();
+    let mut inbox = with_all_out_of_order();
     let mut after = |who: u8, first: u64| {
         let mut ready = Vec::new();
         let last = first + FEW_OUT_OF_ORDER as u64 + 5;
         let refused = (first..=last).find(|seq| {
             let base_seq = if *seq == first { 0 } else { *seq };
-            inbox.offer(sender(who), message(2, *seq, base_seq, 1), Instant::ZERO, &mut ready)
+            inbox.insert(sender(who), message(2, *seq, base_seq, 1), Instant::ZERO, &mut ready)
                 == InsertOutcome::NoCapacity
                 || {
                     inbox.deliver((sender(who), StreamId([2; 16])), *seq);
@@ -343,12 +351,12 @@ fn buffered_messages_are_bounded_in_total() {
     assert_eq!(after(2, 1), Some(1), "a sender with a full window may add none");
     assert_eq!(after(200, 1), Some(FEW_OUT_OF_ORDER as u64), "other senders may add a few");
     inbox.mark_acked((sender(1), StreamId([1; 16])), 1);
-    assert!(inbox.beyond < MAX_OUT_OF_ORDER);
+    assert!(inbox.out_of_order < MAX_OUT_OF_ORDER);
     for number in 2..=64 {
         inbox.forget((sender(number), StreamId([1; 16])));
     }
     let left = FEW_OUT_OF_ORDER - 1;
-    assert_eq!((inbox.beyond, inbox.senders[&sender(200)].beyond), (left, left));
+    assert_eq!((inbox.out_of_order, inbox.senders[&sender(200)].out_of_order), (left, left));
 }
 
 #[test]
@@ -356,27 +364,27 @@ fn streams_without_buffered_messages_are_not_scanned_per_message() {
     let mut inbox = Inbox::default();
     let large = SENDER_REORDER_BYTES - buffered_size(&message(1, 2, 2, 0));
     for who in 1..=5 {
-        inbox.offer(sender(who), message(1, 2, 2, large), Instant::ZERO, &mut Vec::new());
+        inbox.insert(sender(who), message(1, 2, 2, large), Instant::ZERO, &mut Vec::new());
     }
-    assert!(inbox.held_bytes() >= REORDER_BYTES / 2);
+    assert!(inbox.buffered_bytes() >= REORDER_BYTES / 2);
     let mut sweeps = BTreeSet::new();
     for milli in 0..3000 {
         let now = Instant::from_secs(30) + Duration::from_millis(milli);
-        inbox.offer(sender(1), message(1, 3, 3, 0), now, &mut Vec::new());
-        inbox.offer(sender(2), message(1, 3, 3, 0), now, &mut Vec::new());
+        inbox.insert(sender(1), message(1, 3, 3, 0), now, &mut Vec::new());
+        inbox.insert(sender(2), message(1, 3, 3, 0), now, &mut Vec::new());
         sweeps.insert(inbox.sweep_at);
     }
-    assert!(inbox.held_bytes() < REORDER_BYTES / 2, "messages buffered too long were dropped");
+    assert!(inbox.buffered_bytes() < REORDER_BYTES / 2, "messages buffered too long were dropped");
     assert!(sweeps.len() <= 3, "{sweeps:?}");
 }
 
 #[test]
 fn buffered_bytes_count_before_delivery() {
-    let mut inbox = with_all_beyond();
+    let mut inbox = with_all_out_of_order();
     let taken = (2..=FEW_OUT_OF_ORDER as u64 * 2)
         .filter(|seq| {
             let early = message(3, *seq, *seq, 1);
-            inbox.offer(sender(200), early, Instant::ZERO, &mut Vec::new()) == InsertOutcome::Buffered
+            inbox.insert(sender(200), early, Instant::ZERO, &mut Vec::new()) == InsertOutcome::Buffered
         })
         .count();
     assert_eq!(taken, FEW_OUT_OF_ORDER);

@@ -34,7 +34,8 @@ impl Outbox {
             .collect();
         let mut ended = Vec::new();
         for recipient in due {
-            ended.extend(self.remove_if(&recipient, |_, mail, _| mail.kept && mail.draft.expires <= now));
+            ended
+                .extend(self.remove_if(&recipient, |_, mail, _| mail.persisted && mail.draft.expires <= now));
             if let Some(destination) = self.destinations.get_mut(&recipient) {
                 let earliest = destination.streams.iter().filter_map(Stream::first_expiry).min();
                 destination.earliest_expiry = earliest.unwrap_or(Instant::MAX);
@@ -46,7 +47,7 @@ impl Outbox {
     /// Removes and returns the persisted messages for which `dead` is true.
     pub fn remove_where(&mut self, dead: impl Fn(&QueuedMessage) -> bool) -> Vec<Completed> {
         let recipients: Vec<Address> = self.destinations.keys().copied().collect();
-        let dead = |mail: &QueuedMessage| mail.kept && dead(mail);
+        let dead = |mail: &QueuedMessage| mail.persisted && dead(mail);
         recipients.iter().flat_map(|recipient| self.remove_if(recipient, |_, mail, _| dead(mail))).collect()
     }
 
@@ -68,7 +69,8 @@ impl Outbox {
         let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
         let mut ended = Vec::new();
         for index in 0..destination.streams.len() {
-            let removed = destination.streams[index].remove_if(|mail, on_wire| dead(index, mail, on_wire));
+            let removed =
+                destination.streams[index].remove_if(|mail, in_flight| dead(index, mail, in_flight));
             for mail in destination.take_out(removed) {
                 ended.push(Completed::new(&destination.streams[index], *recipient, mail, None));
             }

@@ -37,10 +37,10 @@ pub struct PersistedMessage {
 impl Outbox {
     /// Lets a message leave, because the store has committed it. Returns `true` if the message is
     /// there.
-    pub fn keep(&mut self, recipient: &Address, stream: &StreamId, seq: u64) -> bool {
+    pub fn mark_persisted(&mut self, recipient: &Address, stream: &StreamId, seq: u64) -> bool {
         let Some(destination) = self.destinations.get_mut(recipient) else { return false };
-        let kept = destination.streams.iter_mut().find_map(|queue| queue.keep((*stream, seq)));
-        let Some((size, expires)) = kept else { return false };
+        let persisted = destination.streams.iter_mut().find_map(|queue| queue.mark_persisted((*stream, seq)));
+        let Some((size, expires)) = persisted else { return false };
         destination.waiting += size;
         destination.earliest_expiry = destination.earliest_expiry.min(expires);
         true
@@ -52,7 +52,7 @@ impl Outbox {
         let Some(destination) = self.destinations.get(recipient) else { return false };
         let epochs: Vec<_> = destination.streams.iter().map(|queue| queue.epoch_of(stream)).collect();
         let unpersisted = |at: usize, mail: &QueuedMessage, _: bool| {
-            Some(mail.epoch) == epochs[at] && mail.seq == seq && !mail.kept
+            Some(mail.epoch) == epochs[at] && mail.seq == seq && !mail.persisted
         };
         !self.remove_if(recipient, unpersisted).is_empty()
     }
@@ -60,10 +60,10 @@ impl Outbox {
     /// Restores the messages that earlier processes left in the store. Each message keeps the
     /// stream and the number under which an earlier process may have sent it. Returns the position
     /// of the latest message.
-    pub fn restore(&mut self, mut mails: Vec<PersistedMessage>, now: Now) -> u64 {
-        mails.sort_by_key(|mail| mail.position);
-        let last = mails.last().map_or(0, |mail| mail.position);
-        for PersistedMessage { recipient, stream, seq, sent_as, expires_at_ms, mut draft, .. } in mails {
+    pub fn restore(&mut self, mut messages: Vec<PersistedMessage>, now: Now) -> u64 {
+        messages.sort_by_key(|mail| mail.position);
+        let last = messages.last().map_or(0, |mail| mail.position);
+        for PersistedMessage { recipient, stream, seq, sent_as, expires_at_ms, mut draft, .. } in messages {
             // A wall clock that was set back in the meantime does not extend the lifetime.
             let life = expires_at_ms.saturating_sub(draft.sent_at_ms);
             let left = expires_at_ms.saturating_sub(now.unix_ms).min(life);

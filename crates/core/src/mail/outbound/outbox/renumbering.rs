@@ -45,26 +45,26 @@ impl Outbox {
     }
 
     /// Records that the next ack answers this frame, so it is about the messages of this frame.
-    pub fn note_answer(&mut self, token: Token) {
+    pub fn record_response(&mut self, token: Token) {
         let recipient = self.flights.get(&token);
         if let Some(destination) = recipient.and_then(|recipient| self.destinations.get_mut(recipient)) {
-            destination.note_answer(token);
+            destination.record_response(token);
         }
     }
 
     /// Records the boot id and the counter of a gossip frame.
-    pub fn note_frame(&mut self, token: Token, frame: (u64, u64)) {
+    pub fn record_frame(&mut self, token: Token, frame: (u64, u64)) {
         let recipient = self.flights.get(&token);
         if let Some(destination) = recipient.and_then(|recipient| self.destinations.get_mut(recipient)) {
-            destination.note_frame(token, frame);
+            destination.record_frame(token, frame);
         }
     }
 
     /// Records that an ack outside of a response answers the gossip frames that it names.
-    pub fn note_answers(&mut self, recipient: &Address, ack: &Ack) {
+    pub fn record_responses(&mut self, recipient: &Address, ack: &Ack) {
         let Some(destination) = self.destinations.get_mut(recipient) else { return };
         for token in destination.answered_by(ack) {
-            destination.note_answer(token);
+            destination.record_response(token);
         }
     }
 

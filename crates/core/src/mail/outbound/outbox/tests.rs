@@ -143,7 +143,7 @@ proptest! {
                 3 if !flights.is_empty() => {
                     let (token, batch) = flights.remove(at.index(flights.len()));
                     let through = batch.messages[at.index(batch.messages.len())].seq + 1;
-                    ended.extend(outbox.settle(&RECIPIENT, &ack(&batch, through), NOW));
+                    ended.extend(outbox.apply_ack(&RECIPIENT, &ack(&batch, through), NOW));
                     outbox.answered(token, NOW, &mut jitter);
                 }
                 4 if !flights.is_empty() => {
@@ -185,13 +185,13 @@ fn probe_finds_messages_that_a_restarted_recipient_lost() {
     }
     let batch = launch(&mut outbox, 1, NOW).unwrap();
     let held = |held| StreamAck { received: held, ..ack(&batch, 0) };
-    outbox.settle(&RECIPIENT, &held(4), NOW);
+    outbox.apply_ack(&RECIPIENT, &held(4), NOW);
     outbox.answered(1, NOW, &mut jitter);
     // The first probe makes no progress, so the following pauses exceed those between attempts.
     let reminded = outbox.next_deadline().unwrap();
     outbox.expire(reminded, &mut jitter);
     launch(&mut outbox, 2, reminded).unwrap();
-    outbox.settle(&RECIPIENT, &held(4), reminded);
+    outbox.apply_ack(&RECIPIENT, &held(4), reminded);
     outbox.answered(2, reminded, &mut jitter);
     outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, reminded).unwrap();
     let mut asked = false;
@@ -200,7 +200,7 @@ fn probe_finds_messages_that_a_restarted_recipient_lost() {
         outbox.expire(now, &mut jitter);
         if let Some(batch) = launch(&mut outbox, 100 + second, now) {
             asked |= batch.messages.iter().any(|message| message.seq == 1);
-            outbox.settle(&RECIPIENT, &held(1), now);
+            outbox.apply_ack(&RECIPIENT, &held(1), now);
             outbox.failed(100 + second, Duration::ZERO, now, &mut jitter);
         }
     }
@@ -216,7 +216,7 @@ fn message_awaiting_its_write_sets_no_expiry_timer() {
     let late = NOW + Duration::from_millis(10);
     assert!(outbox.expire(late, &mut jitter).is_empty());
     assert_eq!(outbox.next_deadline(), None);
-    assert!(outbox.keep(&RECIPIENT, &accepted.stream, accepted.seq));
+    assert!(outbox.mark_persisted(&RECIPIENT, &accepted.stream, accepted.seq));
     assert_eq!(outbox.expire(late, &mut jitter).len(), 1);
 }
 
@@ -236,13 +236,13 @@ fn manual_ack_window_limits_messages_in_flight() {
         window: 1 + room,
         ..ack(&first, cumulative)
     };
-    outbox.settle(&RECIPIENT, &acked(0, 0), NOW);
+    outbox.apply_ack(&RECIPIENT, &acked(0, 0), NOW);
     outbox.answered(1, NOW, &mut jitter);
     let late = NOW + Duration::from_secs(10);
     let probe = outbox.send_next_batch(RECIPIENT, 2, Route::Direct, late).unwrap();
     assert_eq!(sent(probe), [window + 1], "one message asks for room");
     assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "the agent has acked nothing");
-    outbox.settle(&RECIPIENT, &acked(11, 10), late);
+    outbox.apply_ack(&RECIPIENT, &acked(11, 10), late);
     assert!(outbox.destination(&RECIPIENT).unwrap().frame_due().is_some());
     let next = outbox.send_next_batch(RECIPIENT, 3, Route::Direct, late).unwrap();
     assert_eq!(sent(next), (window + 2..=window + 10).collect::<Vec<_>>());
@@ -252,7 +252,7 @@ fn manual_ack_window_limits_messages_in_flight() {
 fn restored_message_after_clock_setback_expires_no_later() {
     let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
     let sent_at_ms = 10_000_000;
-    let kept = |seq, life| PersistedMessage {
+    let persisted = |seq, life| PersistedMessage {
         recipient: RECIPIENT,
         stream: StreamId([1; 16]),
         seq,
@@ -262,13 +262,13 @@ fn restored_message_after_clock_setback_expires_no_later() {
         draft: OutgoingMessage { sent_at_ms, ..draft(Priority::Medium, 1) },
     };
     let an_hour_before = Now { mono: NOW, unix_ms: sent_at_ms - 3_600_000 };
-    outbox.restore(vec![kept(1, 10_000), kept(2, 20_000)], an_hour_before);
+    outbox.restore(vec![persisted(1, 10_000), persisted(2, 20_000)], an_hour_before);
     assert_eq!(outbox.expire(NOW + Duration::from_secs(9), &mut jitter).len(), 0);
     assert_eq!(outbox.expire(NOW + Duration::from_secs(10), &mut jitter).len(), 1);
     assert_eq!(outbox.expire(NOW + Duration::from_secs(20), &mut jitter).len(), 1);
 }
 
-fn kept(stream: u8, seq: u64, position: u64) -> PersistedMessage {
+fn persisted(stream: u8, seq: u64, position: u64) -> PersistedMessage {
     PersistedMessage {
         recipient: RECIPIENT,
         stream: StreamId([stream; 16]),
@@ -283,7 +283,7 @@ fn kept(stream: u8, seq: u64, position: u64) -> PersistedMessage {
 #[test]
 fn next_stream_starts_after_the_previous_is_fully_acked() {
     let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
-    let rows = vec![kept(3, 4, 3), kept(9, 5, 1), kept(9, 8, 2)];
+    let rows = vec![persisted(3, 4, 3), persisted(9, 5, 1), persisted(9, 8, 2)];
     assert_eq!(outbox.restore(rows, Now { mono: NOW, unix_ms: 0 }), 3);
     let new = outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     let sent = |batch: &Batch| -> Vec<_> {
@@ -296,26 +296,26 @@ fn next_stream_starts_after_the_previous_is_fully_acked() {
     assert_eq!(outbox.destination(&RECIPIENT).unwrap().frame_due(), None, "the recipient must answer first");
     // The agent has the first message, and the second is missing.
     let held = |batch: &Batch, held| StreamAck { received: held, window: 1000, ..ack(batch, 0) };
-    outbox.note_answer(1);
-    outbox.settle(&RECIPIENT, &held(&first, 6), NOW);
+    outbox.record_response(1);
+    outbox.apply_ack(&RECIPIENT, &held(&first, 6), NOW);
     outbox.answered(1, NOW, &mut jitter);
     let late = NOW + Duration::from_secs(60);
     let again = outbox.send_next_batch(RECIPIENT, 2, Route::Direct, late).unwrap();
     assert_eq!(sent(&again), [(9, 8, 6)]);
-    outbox.note_answer(2);
-    outbox.settle(&RECIPIENT, &held(&again, 9), late);
+    outbox.record_response(2);
+    outbox.apply_ack(&RECIPIENT, &held(&again, 9), late);
     outbox.answered(2, late, &mut jitter);
     let second = outbox.send_next_batch(RECIPIENT, 3, Route::Direct, late).unwrap();
     assert_eq!(sent(&second), [(3, 4, 0)]);
-    assert!(outbox.settle(&RECIPIENT, &ack(&second, 5), late).is_empty(), "maybe about another message");
-    outbox.note_answer(3);
-    assert_eq!(outbox.settle(&RECIPIENT, &ack(&second, 5), late).len(), 1);
+    assert!(outbox.apply_ack(&RECIPIENT, &ack(&second, 5), late).is_empty(), "maybe about another message");
+    outbox.record_response(3);
+    assert_eq!(outbox.apply_ack(&RECIPIENT, &ack(&second, 5), late).len(), 1);
     outbox.answered(3, late, &mut jitter);
     let third = outbox.send_next_batch(RECIPIENT, 4, Route::Direct, late).unwrap();
     assert_eq!(sent(&third), [(new.stream[0], 1, 0)]);
     // The acks of all messages that the agent has may arrive in any order.
-    assert_eq!(outbox.settle(&RECIPIENT, &ack(&third, 2), late).len(), 1);
-    assert_eq!(outbox.settle(&RECIPIENT, &ack(&first, 9), late).len(), 2);
+    assert_eq!(outbox.apply_ack(&RECIPIENT, &ack(&third, 2), late).len(), 1);
+    assert_eq!(outbox.apply_ack(&RECIPIENT, &ack(&first, 9), late).len(), 2);
     assert!(outbox.is_empty());
 }
 
@@ -345,7 +345,7 @@ fn retry_pause_grows_for_a_number_that_the_recipient_never_accepts() {
                 };
                 let renamed = outbox.renumber(&RECIPIENT, &ack, now, &mut jitter);
                 assert_eq!(renamed.len(), 1);
-                assert!(outbox.settle(&RECIPIENT, &ack, now.mono).is_empty());
+                assert!(outbox.apply_ack(&RECIPIENT, &ack, now.mono).is_empty());
             }
             outbox.answered(frames, now.mono, &mut jitter);
             outbox.destination(&RECIPIENT).unwrap().check_accounts();
@@ -363,7 +363,7 @@ fn new_process_numbers_messages_on_another_stream_than_restored_ones() {
     let mut outbox = Outbox::new(testing::origin());
     let mut twin = Outbox::new(testing::origin());
     let before = twin.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
-    let row = PersistedMessage { stream: before.stream, seq: before.seq, ..kept(0, 0, 1) };
+    let row = PersistedMessage { stream: before.stream, seq: before.seq, ..persisted(0, 0, 1) };
     outbox.restore(vec![row], Now { mono: NOW, unix_ms: 0 });
     let after = outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     assert_ne!((before.stream, before.message_id), (after.stream, after.message_id));

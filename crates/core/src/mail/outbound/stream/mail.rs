@@ -21,9 +21,9 @@ pub struct QueuedMessage {
     /// The number of attempts to send it.
     pub attempts: u32,
     /// The route of the last attempt.
-    pub went: Option<Route>,
+    pub last_route: Option<Route>,
     /// `true` if the message may leave: the store has committed it, or there is no store.
-    pub kept: bool,
+    pub persisted: bool,
     /// `true` if an earlier process accepted the message. That process may have reported how it
     /// ended.
     pub restored: bool,
@@ -40,7 +40,7 @@ impl QueuedMessage {
     /// number of an earlier process: that process gave up the message, and a restored copy of its
     /// store contains it again. So an ack of such a number counts only after the recipient has
     /// answered an attempt of this process.
-    pub(crate) fn can_be_settled(&self) -> bool {
+    pub(crate) fn can_be_acked(&self) -> bool {
         self.attempts > 0 && (!self.restored || self.answered)
     }
 

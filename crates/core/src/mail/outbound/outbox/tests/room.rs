@@ -5,17 +5,17 @@ use crate::command_limits::MAX_PAUSE;
 use crate::mail::outbound::outbox::tests::*;
 
 /// Returns `true` if a wait for room for the recipient may help.
-fn moves(outbox: &Outbox, now: Instant) -> bool {
+fn is_progressing(outbox: &Outbox, now: Instant) -> bool {
     let wait = outbox.wait_for(&RECIPIENT, &draft(Priority::Medium, 1)).expect("it is full");
     assert!(matches!(wait, Wait::Recipient(_)), "other recipients have room");
     wait.may_help(now)
 }
 
 /// Sends a batch and lets the recipient complete `mails` of its messages.
-fn settle(outbox: &mut Outbox, token: Token, mails: u64, now: Instant) {
+fn apply_ack(outbox: &mut Outbox, token: Token, messages: u64, now: Instant) {
     let batch = outbox.send_next_batch(RECIPIENT, token, Route::Direct, now).unwrap();
     let first = batch.messages[0].seq;
-    assert!(!outbox.settle(&RECIPIENT, &ack(&batch, first + mails), now).is_empty());
+    assert!(!outbox.apply_ack(&RECIPIENT, &ack(&batch, first + messages), now).is_empty());
     outbox.answered(token, now, &mut Jitter::new(1));
 }
 
@@ -23,11 +23,14 @@ fn settle(outbox: &mut Outbox, token: Token, mails: u64, now: Instant) {
 fn send_waits_for_a_progressing_recipient_up_to_the_longest_pause() {
     let mut outbox = full();
     let (over, before) = (NOW + MAX_PAUSE, NOW + MAX_PAUSE - Duration::from_millis(1));
-    assert!(moves(&outbox, before) && !moves(&outbox, over), "the recipient never answered");
-    settle(&mut outbox, 1, 1, before);
+    assert!(
+        is_progressing(&outbox, before) && !is_progressing(&outbox, over),
+        "the recipient never answered"
+    );
+    apply_ack(&mut outbox, 1, 1, before);
     fill(&mut outbox);
-    assert!(moves(&outbox, over), "the recipient made progress in time");
-    assert!(!moves(&outbox, before + MAX_PAUSE), "the recipient made no further progress");
+    assert!(is_progressing(&outbox, over), "the recipient made progress in time");
+    assert!(!is_progressing(&outbox, before + MAX_PAUSE), "the recipient made no further progress");
 }
 
 #[test]
@@ -38,10 +41,10 @@ fn occasional_ack_does_not_extend_the_stall_deadline() {
     let mut now = NOW;
     for token in 1..10 {
         now += MAX_PAUSE / 2;
-        settle(&mut outbox, token, 1, now);
+        apply_ack(&mut outbox, token, 1, now);
         outbox.accept(RECIPIENT, small(), true, now).unwrap();
     }
-    assert!(!moves(&outbox, now), "ten kilobytes in nine seconds");
+    assert!(!is_progressing(&outbox, now), "ten kilobytes in nine seconds");
 }
 
 #[test]
@@ -54,16 +57,16 @@ fn send_lane_waits_once_for_a_recipient_that_reconnects_often() {
         let destination = outbox.destination(&RECIPIENT).unwrap();
         destination.suspect();
         destination.found(now);
-        hopes += usize::from(moves(&outbox, now));
+        hopes += usize::from(is_progressing(&outbox, now));
     }
     assert_eq!(hopes, 1);
-    settle(&mut outbox, 1, 1000, now);
+    apply_ack(&mut outbox, 1, 1000, now);
     fill(&mut outbox);
     now += MAX_PAUSE;
     let destination = outbox.destination(&RECIPIENT).unwrap();
     destination.suspect();
     destination.found(now);
-    assert!(moves(&outbox, now), "the recipient had made progress in between");
+    assert!(is_progressing(&outbox, now), "the recipient had made progress in between");
 }
 
 #[test]
