@@ -154,7 +154,7 @@ pub fn start(
     let bootstrap_role = config.role == p2p_node_protocol::Role::Bootstrap;
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let wanted = if bootstrap_role { MAX_BOOTSTRAP_CONNECTIONS } else { MAX_CONNECTIONS };
-    let (max_connections, too_few) = connections(wanted, descriptors::make_room);
+    let (max_connections, too_few) = connections(wanted, descriptors::evict_for);
     too_few.into_iter().for_each(&mut *notice);
     let swarm = SwarmConfig {
         seed: node_key.seed(),

@@ -77,8 +77,7 @@ impl Directory {
             // us may not have it yet, so gossipsub should forward it.
             Freshness::Same if signed.record.expires_at_ms > now.unix_ms => {
                 if let RecordSource::Offer = source {
-                    // The owner offers the record again because a lookup did not find the record
-                    // here.
+                    // The owner offers the record again because a lookup did not find it here.
                     store_in_dht(&signed, cx);
                 }
                 return Some(Verdict::Accept);

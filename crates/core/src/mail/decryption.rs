@@ -79,7 +79,7 @@ enum Unread {
 impl Mail {
     /// Decrypts a direct frame whose signature is valid. Uses the session key if the frame belongs
     /// to a session; otherwise passes the frame to the crypto pool.
-    pub(crate) fn unseal_mail(
+    pub(crate) fn open_mail(
         &mut self,
         token: Token,
         peer: PeerId,
@@ -126,7 +126,7 @@ impl Mail {
 
     /// Passes an encrypted gossip frame to the crypto pool if it is for this node. Most are for
     /// others.
-    pub(crate) fn unseal_gossip(&mut self, frame: Frame, local: &Local, cx: &mut Cx) {
+    pub(crate) fn open_gossip(&mut self, frame: Frame, local: &Local, cx: &mut Cx) {
         let Some(Payload::Sealed(sealed)) = &frame.body.payload else { return };
         let Some(task) = self.open_task(&frame, sealed, local, cx) else { return };
         let size = sealed.ciphertext.len();

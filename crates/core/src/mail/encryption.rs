@@ -52,13 +52,13 @@ impl Mail {
         let Some(destination) = self.outbox.destination(&to.recipient) else { return };
         if let Some(peer) = to.peer {
             let unusable =
-                |session: &OutboundSession| !session.is_with(&to.node_key) || session.is_over(now.mono);
+                |session: &OutboundSession| !session.is_for(&to.node_key) || session.is_expired(now.mono);
             destination.session.take_if(|session| unusable(session));
             // The current session serves until the recipient has answered the first frame of the
             // next one.
             let begins = destination.opening.is_some();
             let session = destination.session.as_mut();
-            let session = session.filter(|session| begins || !session.is_due(&to.kem_id, now.mono));
+            let session = session.filter(|session| begins || !session.needs_rekey(&to.kem_id, now.mono));
             if let Some(session) = session {
                 let Some(sealed) = session.seal(content) else { return };
                 let frame = cx.direct_frame(&to.node_key, Payload::Session(sealed));

@@ -119,7 +119,7 @@ impl Mail {
             ("message digests", self.inbox.digests(), inbox::inbox_limits::MAX_STREAMS * digests::REMEMBERED),
             ("messages acked out of order", self.inbox.out_of_order(), inbox::inbox_limits::ALL_OUT_OF_ORDER),
             ("bytes in the reorder buffers", self.inbox.buffered_bytes(), inbox::inbox_limits::REORDER_BYTES),
-            ("deferred responses", self.deferred_responses.len(), deferred_responses::MAX_HELD_ANSWERS),
+            ("deferred responses", self.deferred_responses.len(), deferred_responses::MAX_DEFERRED_RESPONSES),
             ("pending acks", self.pending_acks.len(), pending_acks::MAX_ACKS_OWED),
             ("acks in flight", self.pending_acks.in_flight(), pending_acks::MAX_ACKS_ON_WIRE),
             ("messages that wait for an ack", self.delivery.unacked.len(), unacked::MAX_UNACKED),

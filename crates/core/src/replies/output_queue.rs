@@ -31,7 +31,7 @@ pub const MAIL_BYTES: usize = 16 << 20;
 const MAIL_LIMIT: Limit = Limit { count: MAIL_LINES, bytes: MAIL_BYTES };
 /// Part of the mail queue (one eighth of its lines and bytes) above which the node defers
 /// acknowledgements, so that senders slow down before the node refuses their mail. Our choice.
-const MAIL_LAG: usize = 8;
+const BACKPRESSURE_FRACTION: usize = 8;
 /// Part of the mail queue (one eighth) that only messages of high priority may use, so that other
 /// mail cannot crowd out a vote. Our choice.
 const HIGH_RESERVE: usize = 8;
@@ -214,7 +214,8 @@ impl OutputQueue {
 
     /// Returns `true` if the parent reads mail about as fast as the node receives it.
     pub fn is_draining(&self) -> bool {
-        let lag = Limit { count: MAIL_LINES / MAIL_LAG, bytes: MAIL_BYTES / MAIL_LAG };
+        let lag =
+            Limit { count: MAIL_LINES / BACKPRESSURE_FRACTION, bytes: MAIL_BYTES / BACKPRESSURE_FRACTION };
         !self.waiting(MAIL).is_over(lag)
     }
 

@@ -99,10 +99,10 @@ impl ReplayWindows {
         match self.windows.get(&(stamp.key, stamp.boot)) {
             Some(window) => window.look(stamp.counter),
             None if stamp.created_ms <= self.floor_ms => Replay::Forgotten,
-            None if self.outlived.get(&stamp.key).is_some_and(|gone| stamp.created_ms <= gone.made_ms) => {
+            None if self.outlived.get(&stamp.key).is_some_and(|gone| stamp.created_ms <= gone.created_ms) => {
                 Replay::Forgotten
             }
-            None if self.idle_boot(stamp, now).is_err() => Replay::Full,
+            None if self.evictable_window(stamp, now).is_err() => Replay::Full,
             None => Replay::Fresh,
         }
     }
@@ -120,7 +120,7 @@ impl ReplayWindows {
         }
         let replay = self.check(stamp, now);
         if replay == Replay::Fresh {
-            if let Ok(Some(idle)) = self.idle_boot(stamp, now) {
+            if let Ok(Some(idle)) = self.evictable_window(stamp, now) {
                 self.outlive(idle, now.mono);
             }
             while self.windows.len() >= MAX_WINDOWS
@@ -159,7 +159,7 @@ impl ReplayWindows {
 
     /// Returns the window of this key to evict for another process, if any is needed, or an error
     /// if none may be evicted.
-    fn idle_boot(&self, stamp: &FrameId, now: Now) -> Result<Option<Name>, ()> {
+    fn evictable_window(&self, stamp: &FrameId, now: Now) -> Result<Option<Name>, ()> {
         let all = (stamp.key, 0)..=(stamp.key, u64::MAX);
         let boots = || self.windows.range(all.clone());
         if boots().count() < MAX_BOOTS_PER_KEY {
@@ -168,8 +168,8 @@ impl ReplayWindows {
         // A restarted process makes frames that are newer than all frames of the processes before
         // it. So a window may be evicted at once if the new frame is newer than every frame of this
         // key: old frames stay recognisable by their age.
-        if boots().all(|(_, window)| window.made_ms < stamp.created_ms) {
-            return Ok(boots().min_by_key(|(_, window)| window.made_ms).map(|(name, _)| *name));
+        if boots().all(|(_, window)| window.created_ms < stamp.created_ms) {
+            return Ok(boots().min_by_key(|(_, window)| window.created_ms).map(|(name, _)| *name));
         }
         let idle = self
             .windows
@@ -189,8 +189,8 @@ impl ReplayWindows {
             self.floor_ms = self.floor_ms.max(window.used_ms);
             return;
         }
-        let gone = self.outlived.entry(name.0).or_insert(Outlived { at: now, made_ms: 0 });
-        *gone = Outlived { at: now, made_ms: gone.made_ms.max(window.made_ms) };
+        let gone = self.outlived.entry(name.0).or_insert(Outlived { at: now, created_ms: 0 });
+        *gone = Outlived { at: now, created_ms: gone.created_ms.max(window.created_ms) };
     }
 
     fn forget(&mut self, name: Name) {
@@ -207,7 +207,7 @@ struct Outlived {
     /// enough to be accepted, so the entry can go.
     at: Instant,
     /// Time of the latest frame of the evicted windows, by the node's clock.
-    made_ms: u64,
+    created_ms: u64,
 }
 
 /// The highest counter seen, and a bitmap of the counters below it: bit `n % 1024` stands for
@@ -221,19 +221,14 @@ struct Window {
     /// Time of the last use, by our wall clock.
     used_ms: u64,
     /// Time of the latest frame, by the node's clock.
-    made_ms: u64,
+    created_ms: u64,
 }
 
 impl Window {
     fn starting_at(stamp: &FrameId, now: Now) -> Self {
         let FrameId { counter, created_ms, .. } = *stamp;
-        let mut window = Window {
-            highest: counter,
-            seen: [0; WORDS],
-            used: now.mono,
-            used_ms: now.unix_ms,
-            made_ms: created_ms,
-        };
+        let mut window =
+            Window { highest: counter, seen: [0; WORDS], used: now.mono, used_ms: now.unix_ms, created_ms };
         window.set(counter);
         window
     }
@@ -255,7 +250,7 @@ impl Window {
         if replay == Replay::Fresh {
             self.advance(stamp.counter);
             self.set(stamp.counter);
-            self.made_ms = self.made_ms.max(stamp.created_ms);
+            self.created_ms = self.created_ms.max(stamp.created_ms);
             self.used = now.mono;
             self.used_ms = now.unix_ms;
         }

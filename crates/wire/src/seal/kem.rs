@@ -27,13 +27,13 @@ pub const ROTATE: Duration = Duration::from_secs(24 * 3600);
 /// of these records lives for 24 h, and frames may be in flight after that. A stolen key decrypts
 /// nothing that was encrypted to erased keys.
 pub const LIFE: Duration =
-    ROTATE.saturating_add(Duration::from_millis(MAX_RECORD_LIFE_MS)).saturating_add(LAST_FRAMES);
+    ROTATE.saturating_add(Duration::from_millis(MAX_RECORD_LIFE_MS)).saturating_add(SEAL_MARGIN);
 /// Largest number of keys: the key in the current record, the key in the last records of the day
 /// before, and one for frames in flight.
 pub const MAX_KEYS: usize = 3;
 /// Time before the end of a key at which senders stop using it: twice the maximum age of a frame,
 /// and twice the tolerated clock skew.
-const LAST_FRAMES: Duration = Duration::from_secs(5 * 60);
+const SEAL_MARGIN: Duration = Duration::from_secs(5 * 60);
 /// Length of a key id, in bytes: our choice. An attacker would have to try 2^64 keys to find two
 /// with the same id.
 pub const KEM_ID_BYTES: usize = 16;
@@ -131,7 +131,7 @@ impl Keyring {
             public_key,
             secret: Arc::new(secret),
             made_at: now.mono,
-            not_after_ms: now.unix_ms.saturating_add((LIFE - LAST_FRAMES).as_millis() as u64),
+            not_after_ms: now.unix_ms.saturating_add((LIFE - SEAL_MARGIN).as_millis() as u64),
         });
     }
 

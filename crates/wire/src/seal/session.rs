@@ -104,18 +104,18 @@ impl OutboundSession {
     }
 
     /// Returns `true` if the session is with this node.
-    pub fn is_with(&self, node_key: &NodePublicKey) -> bool {
+    pub fn is_for(&self, node_key: &NodePublicKey) -> bool {
         self.node_key == *node_key
     }
 
     /// Returns `true` if the sender should start a new session.
-    pub fn is_due(&self, kem_id: &KemId, now: Instant) -> bool {
+    pub fn needs_rekey(&self, kem_id: &KemId, now: Instant) -> bool {
         self.kem_id != *kem_id || now >= self.since + REKEY_AFTER || self.bytes >= REKEY_BYTES
     }
 
     /// Returns `true` if the session must not be used any more, because its successor is long
     /// overdue.
-    pub fn is_over(&self, now: Instant) -> bool {
+    pub fn is_expired(&self, now: Instant) -> bool {
         now >= self.since + 2 * REKEY_AFTER || self.bytes >= 2 * REKEY_BYTES
     }
 
@@ -215,17 +215,19 @@ mod tests {
     #[test]
     fn session_needs_rekey_by_age_size_and_recipient_key() {
         let session = || OutboundSession::new(key(1), NodePublicKey([7; 32]), KemId([1; 16]), Instant::ZERO);
-        assert!(session().is_with(&NodePublicKey([7; 32])) && !session().is_with(&NodePublicKey([8; 32])));
-        assert!(!session().is_due(&KemId([1; 16]), Instant::from_secs(599)));
-        assert!(session().is_due(&KemId([1; 16]), Instant::from_secs(600)));
-        assert!(session().is_due(&KemId([2; 16]), Instant::ZERO), "the recipient has a new key");
-        assert!(!session().is_over(Instant::from_secs(1199)) && session().is_over(Instant::from_secs(1200)));
+        assert!(session().is_for(&NodePublicKey([7; 32])) && !session().is_for(&NodePublicKey([8; 32])));
+        assert!(!session().needs_rekey(&KemId([1; 16]), Instant::from_secs(599)));
+        assert!(session().needs_rekey(&KemId([1; 16]), Instant::from_secs(600)));
+        assert!(session().needs_rekey(&KemId([2; 16]), Instant::ZERO), "the recipient has a new key");
+        assert!(
+            !session().is_expired(Instant::from_secs(1199)) && session().is_expired(Instant::from_secs(1200))
+        );
         let mut busy = session();
         busy.bytes = REKEY_BYTES - 1;
         busy.seal(vec![0]).unwrap();
-        assert!(busy.is_due(&KemId([1; 16]), Instant::ZERO) && !busy.is_over(Instant::ZERO));
+        assert!(busy.needs_rekey(&KemId([1; 16]), Instant::ZERO) && !busy.is_expired(Instant::ZERO));
         busy.bytes = 2 * REKEY_BYTES;
-        assert!(busy.is_over(Instant::ZERO));
+        assert!(busy.is_expired(Instant::ZERO));
     }
 
     #[test]

@@ -13,11 +13,11 @@ use crate::mail::inbound::inbox::Inbox;
 
 /// Limit of deferred responses. Our choice: a quarter of the mail requests that may be open, so
 /// that deferred responses cannot use them up.
-pub const MAX_HELD_ANSWERS: usize = 256;
+pub const MAX_DEFERRED_RESPONSES: usize = 256;
 
 /// Limit of deferred responses to one sender. Our choice: a quarter, so that three senders leave
 /// room for others. The node answers a sender above the limit before the disk has all messages.
-pub const SENDER_HELD_ANSWERS: usize = MAX_HELD_ANSWERS / 4;
+pub const SENDER_DEFERRED_RESPONSES: usize = MAX_DEFERRED_RESPONSES / 4;
 
 /// A deferred response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +33,14 @@ pub struct DeferredResponse {
     pub gaps: Vec<(StreamId, u64)>,
     /// Until when the response waits for earlier messages. `None` if none is
     /// missing.
-    pub early_until: Option<Instant>,
+    pub gap_deadline: Option<Instant>,
     /// When the node responds even if something is still missing.
     pub deadline: Instant,
 }
 
 impl DeferredResponse {
     /// Returns `true` if earlier messages are missing.
-    fn is_early(&self, inbox: &Inbox) -> bool {
+    fn has_gap(&self, inbox: &Inbox) -> bool {
         self.gaps.iter().any(|(stream, last)| *last >= inbox.next_seq(&self.sender, stream))
     }
 }
@@ -55,7 +55,7 @@ impl DeferredResponses {
     /// Defers a response. Returns it if there is no room.
     pub fn insert(&mut self, answer: DeferredResponse) -> Option<DeferredResponse> {
         let of_sender = self.answers.iter().filter(|buffered| buffered.sender == answer.sender).count();
-        if self.answers.len() >= MAX_HELD_ANSWERS || of_sender >= SENDER_HELD_ANSWERS {
+        if self.answers.len() >= MAX_DEFERRED_RESPONSES || of_sender >= SENDER_DEFERRED_RESPONSES {
             return Some(answer);
         }
         self.answers.push(answer);
@@ -64,18 +64,18 @@ impl DeferredResponses {
 
     /// Removes and returns the responses whose time is over and, if the parent reads fast enough
     /// (`keeps_up`), those without gaps.
-    pub fn due(&mut self, inbox: &Inbox, keeps_up: bool, now: Instant) -> Vec<DeferredResponse> {
-        let secured = |answer: &DeferredResponse| {
+    pub fn due(&mut self, inbox: &Inbox, is_draining: bool, now: Instant) -> Vec<DeferredResponse> {
+        let received_through = |answer: &DeferredResponse| {
             answer.gaps.iter().all(|(stream, last)| *last < inbox.received_up_to(&answer.sender, stream))
         };
         for answer in &mut self.answers {
             // The earlier messages have arrived. What is left may take longer.
-            if answer.early_until.is_some() && !answer.is_early(inbox) {
-                answer.early_until = None;
+            if answer.gap_deadline.is_some() && !answer.has_gap(inbox) {
+                answer.gap_deadline = None;
             }
         }
         let is_due = |answer: &DeferredResponse| {
-            answer.early_until.unwrap_or(answer.deadline) <= now || keeps_up && secured(answer)
+            answer.gap_deadline.unwrap_or(answer.deadline) <= now || is_draining && received_through(answer)
         };
         if !self.answers.iter().any(is_due) {
             return Vec::new();
@@ -97,7 +97,7 @@ impl DeferredResponses {
 
     /// Returns when the first deferred response is due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.answers.iter().map(|answer| answer.early_until.unwrap_or(answer.deadline)).min()
+        self.answers.iter().map(|answer| answer.gap_deadline.unwrap_or(answer.deadline)).min()
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
             sender: Address::repeat_byte(1),
             streams,
             gaps,
-            early_until: None,
+            gap_deadline: None,
             deadline: Instant::from_secs(seconds),
         }
     }
@@ -141,10 +141,10 @@ mod tests {
     fn early_frame_defers_its_response_until_the_gap_closes() {
         let mut inbox = Inbox::new(AckPolicy::OnPersisted);
         let mut answers = DeferredResponses::default();
-        let early_until = Some(Instant::from_millis(100));
+        let gap_deadline = Some(Instant::from_millis(100));
         for token in [1, 2] {
             answers.insert(DeferredResponse {
-                early_until,
+                gap_deadline,
                 ..answer(token, vec![(StreamId([token as u8; 16]), 2)], 5)
             });
         }
@@ -157,7 +157,7 @@ mod tests {
         insert(&mut inbox, 2, 2, 2);
         insert(&mut inbox, 1, 1, 0);
         assert!(answers.due(&inbox, true, Instant::from_millis(99)).is_empty());
-        assert_eq!(answers.next_deadline(), early_until);
+        assert_eq!(answers.next_deadline(), gap_deadline);
         let due = answers.due(&inbox, true, Instant::from_millis(100));
         assert_eq!(due.iter().map(|answer| answer.token).collect::<Vec<_>>(), [2], "nothing arrived for 2");
         assert_eq!(answers.next_deadline(), Some(Instant::from_secs(5)), "the disk may take longer");
@@ -169,12 +169,12 @@ mod tests {
         let of =
             |sender| DeferredResponse { sender: Address::repeat_byte(sender), ..answer(1, Vec::new(), 9) };
         for sender in 0..4 {
-            for _ in 0..SENDER_HELD_ANSWERS {
+            for _ in 0..SENDER_DEFERRED_RESPONSES {
                 assert_eq!(answers.insert(of(sender)), None);
             }
             assert!(answers.insert(of(sender)).is_some(), "the sender has used its share");
         }
-        assert_eq!(MAX_HELD_ANSWERS, 4 * SENDER_HELD_ANSWERS);
+        assert_eq!(MAX_DEFERRED_RESPONSES, 4 * SENDER_DEFERRED_RESPONSES);
         assert!(answers.insert(of(4)).is_some(), "all room is used");
     }
 }

@@ -69,7 +69,7 @@ pub struct Inbox {
     /// Number of messages acked out of order, all streams together.
     out_of_order: usize,
     /// When the next scan of the idle streams is allowed.
-    sweep_at: Instant,
+    gc_threshold: Instant,
     /// Buffered messages that the inbox dropped since the last call of `drain_dropped`.
     dropped: u64,
     /// Streams that the inbox evicted since the last call of `drain_evicted`.
@@ -159,11 +159,11 @@ impl Inbox {
     /// Makes room for a new stream, and drops messages that have been buffered too long.
     fn open(&mut self, key: Key, now: Instant) {
         if !self.streams.contains_key(&key) {
-            self.make_room(&key.0);
+            self.evict_for(&key.0);
             self.senders.entry(key.0).or_default().streams += 1;
         }
-        if self.buffered.bytes() >= REORDER_BYTES / 2 && now >= self.sweep_at {
-            self.sweep_at = now + SWEEP;
+        if self.buffered.bytes() >= REORDER_BYTES / 2 && now >= self.gc_threshold {
+            self.gc_threshold = now + SWEEP;
             self.drop_idle(now);
         }
     }
@@ -279,7 +279,7 @@ impl Inbox {
     /// Evicts the least recently used stream: of this sender if it has used its share, else of all
     /// senders. This is safe: the sender sets `base_seq` to 0 once all earlier messages are
     /// acknowledged, and it repeats acknowledged messages only if the ack was lost.
-    fn make_room(&mut self, sender: &Address) {
+    fn evict_for(&mut self, sender: &Address) {
         if self.senders.get(sender).is_some_and(|share| share.streams >= SENDER_STREAMS) {
             let own = (*sender, StreamId([0; 16]))..=(*sender, StreamId([u8::MAX; 16]));
             if let Some((key, _)) = self.streams.oldest_in(own) {

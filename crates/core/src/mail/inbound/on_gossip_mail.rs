@@ -22,7 +22,7 @@ impl Mail {
     ) {
         match &frame.body.payload {
             Some(Payload::Plain(batch)) => self.on_gossip_acks(&frame, batch, gate, directory, cx),
-            _ => self.unseal_gossip(frame, local, cx),
+            _ => self.open_gossip(frame, local, cx),
         }
     }
 
@@ -62,7 +62,7 @@ impl Mail {
             return cx.stats.count(Counter::MailBusy);
         }
         let outcome = self.accept_batch(&mut sender, batch, Route::Gossip, gate, cx);
-        self.inbox.heard(&sender.address, frame.body.boot, frame.body.counter);
+        self.inbox.record_frame(&sender.address, frame.body.boot, frame.body.counter);
         self.acknowledge_gossip(sender.address, frame.binding.binding.node_key, outcome.streams, cx);
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct BatchOutcome {
     /// The last message of each stream that cannot be acknowledged yet.
     gaps: Vec<(StreamId, u64)>,
     /// `true` if earlier messages are missing.
-    is_early: bool,
+    has_gap: bool,
     /// `true` if the parent holds as many messages without `ack` as it may.
     is_full: bool,
 }
@@ -116,7 +116,7 @@ impl Mail {
             }
             Some(true) => {}
         }
-        match self.unseal_mail(token, peer, &frame, local, cx) {
+        match self.open_mail(token, peer, &frame, local, cx) {
             DecryptOutcome::Done(batch) => self.receive_batch(token, &frame, &batch, gate, directory, cx),
             DecryptOutcome::Answer(response) => Some(response),
             DecryptOutcome::Waits => None,
@@ -149,15 +149,15 @@ impl Mail {
         }
         self.on_acks(&sender, frame, batch, directory, cx);
         let outcome = self.accept_batch(&mut sender, batch, Route::Direct, gate, cx);
-        let BatchOutcome { streams, gaps, is_early, is_full } = outcome;
+        let BatchOutcome { streams, gaps, has_gap, is_full } = outcome;
         // If there is no room, the sender learns at once how much of the frame the node accepted.
         if is_full || gaps.is_empty() && cx.replies.clients.parent.output.is_draining() {
             return Some(Response::Ack(self.ack(&sender.address, &streams, cx)));
         }
-        let early_until = is_early.then_some(now.mono + HOLD_FOR_GAP);
+        let gap_deadline = has_gap.then_some(now.mono + HOLD_FOR_GAP);
         let deadline = now.mono + HOLD_FOR_PARENT;
         let buffered =
-            DeferredResponse { token, sender: sender.address, streams, gaps, early_until, deadline };
+            DeferredResponse { token, sender: sender.address, streams, gaps, gap_deadline, deadline };
         let buffered = self.deferred_responses.insert(buffered)?;
         Some(Response::Ack(self.ack(&buffered.sender, &buffered.streams, cx)))
     }
@@ -198,7 +198,7 @@ impl Mail {
     ) -> BatchOutcome {
         let now = cx.now;
         let mut outcome =
-            BatchOutcome { streams: BTreeSet::new(), gaps: Vec::new(), is_early: false, is_full: false };
+            BatchOutcome { streams: BTreeSet::new(), gaps: Vec::new(), has_gap: false, is_full: false };
         let mut ready = Vec::new();
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
@@ -236,7 +236,7 @@ impl Mail {
             else {
                 continue;
             };
-            outcome.is_early |= message.seq >= self.inbox.next_seq(&sender.address, &stream);
+            outcome.has_gap |= message.seq >= self.inbox.next_seq(&sender.address, &stream);
             if message.seq >= self.inbox.received_up_to(&sender.address, &stream) {
                 match outcome.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
                     Some((_, last)) => *last = message.seq.max(*last),
@@ -279,8 +279,8 @@ impl Mail {
     /// Sends the deferred responses that are due.
     pub(crate) fn flush_deferred_responses(&mut self, cx: &mut Cx) {
         let now = cx.now;
-        let keeps_up = cx.replies.clients.parent.output.is_draining();
-        for buffered in self.deferred_responses.due(&self.inbox, keeps_up, now.mono) {
+        let is_draining = cx.replies.clients.parent.output.is_draining();
+        for buffered in self.deferred_responses.due(&self.inbox, is_draining, now.mono) {
             let ack = self.ack(&buffered.sender, &buffered.streams, cx);
             cx.answer_mail(buffered.token, Response::Ack(ack));
         }

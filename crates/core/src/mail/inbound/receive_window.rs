@@ -53,7 +53,7 @@ pub struct ReceiveWindow {
     out_of_order: BTreeSet<u64>,
     /// An earlier process may have delivered all messages below.
     redelivery_boundary: u64,
-    /// The node may acknowledge all messages below `settled`, and those in `settled_beyond`.
+    /// The node may acknowledge all messages below `acked`, and those in `committed_out_of_order`.
     acked: u64,
     committed_out_of_order: Vec<u64>,
 }

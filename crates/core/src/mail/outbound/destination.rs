@@ -37,7 +37,7 @@ const GOSSIP_BATCH_BYTES: usize = 60 << 10;
 /// Most unanswered bytes to one destination. Our choice: 5 MB/s at a round trip of 200 ms.
 const OUTSTANDING_BYTES: usize = 1 << 20;
 /// Bytes completed within [`MAX_PAUSE`] that count as progress. Our choice: 16 KiB a second.
-const MOVING_BYTES: usize = DESTINATION_BYTES / 64;
+const PROGRESS_BYTES: usize = DESTINATION_BYTES / 64;
 /// How long the node waits for an ack of a gossip frame. The frame and the ack may each need IHAVE
 /// and IWANT, which take one to three heartbeats of a second.
 const GOSSIP_ACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,14 +70,14 @@ pub struct Destination {
     pub(crate) streams: [Stream; 3],
     pub(crate) flights: Vec<InFlightFrame>,
     /// Number and size of the messages, in flight or not.
-    pub(crate) held: Budget,
+    pub(crate) queued: Budget,
     /// Size of the frames in flight. A sum of bytes, because no limit counts these messages.
     in_flight_bytes: usize,
     /// Size of the messages that may leave and are not in flight, also a sum of bytes.
     pub(crate) waiting: usize,
     last_frame: Option<Instant>,
     /// Until when a `send` may wait for room here. Progress of the recipient extends it.
-    pub(crate) moves_until: Instant,
+    pub(crate) stall_deadline: Instant,
     /// `true` if the recipient may be gone.
     suspected: bool,
     /// `true` if it became reachable without progress since. The node waits for it only once.
@@ -130,11 +130,11 @@ impl Destination {
             // In the order in which the node sends them.
             streams: ORDER.map(stream),
             flights: Vec::new(),
-            held: Budget::default(),
+            queued: Budget::default(),
             in_flight_bytes: 0,
             waiting: 0,
             last_frame: None,
-            moves_until: Instant::ZERO,
+            stall_deadline: Instant::ZERO,
             suspected: false,
             found_again: false,
             progress_bytes: 0,
@@ -239,7 +239,7 @@ impl Destination {
     /// progress.
     pub(crate) fn record_progress(&mut self, bytes: usize, now: Instant) {
         self.progress_bytes += bytes;
-        if self.progress_bytes >= MOVING_BYTES || self.held.is_empty() {
+        if self.progress_bytes >= PROGRESS_BYTES || self.queued.is_empty() {
             self.progress_bytes = 0;
             self.found_again = false;
             self.extend_stall_deadline(now);
@@ -248,8 +248,8 @@ impl Destination {
 
     /// Returns until when a `send` may wait for room here; `None` if this priority has room.
     pub(crate) fn wait(&self, priority: Priority) -> Option<Wait> {
-        let full = self.held.bytes() >= capacity_for(DESTINATION_BYTES, priority);
-        full.then_some(Wait::Recipient(self.moves_until))
+        let full = self.queued.bytes() >= capacity_for(DESTINATION_BYTES, priority);
+        full.then_some(Wait::Recipient(self.stall_deadline))
     }
 
     /// Checks that the counters agree with the messages.
@@ -261,7 +261,7 @@ impl Destination {
                 (messages + more_mails, bytes + more_bytes, waiting + more_waiting)
             },
         );
-        assert_eq!((self.held, self.waiting), (Budget::of(messages, bytes), waiting));
+        assert_eq!((self.queued, self.waiting), (Budget::of(messages, bytes), waiting));
         assert_eq!(self.in_flight_bytes, self.flights.iter().map(|flight| flight.bytes).sum::<usize>());
     }
 
@@ -297,7 +297,7 @@ impl Destination {
 
     /// Lets a `send` wait for this recipient for another [`MAX_PAUSE`].
     pub(crate) fn extend_stall_deadline(&mut self, now: Instant) {
-        self.moves_until = self.moves_until.max(now + MAX_PAUSE);
+        self.stall_deadline = self.stall_deadline.max(now + MAX_PAUSE);
     }
 
     /// Records that the recipient is connected.
@@ -376,14 +376,14 @@ impl Destination {
         unsettled
     }
 
-    pub(crate) fn take_out(
+    pub(crate) fn remove_completed(
         &mut self,
         messages: impl IntoIterator<Item = (QueuedMessage, bool)>,
     ) -> Vec<QueuedMessage> {
         let mut out = Vec::new();
         for (mail, in_flight) in messages {
             let size = mail.draft.size();
-            self.held.remove(size);
+            self.queued.remove(size);
             if !in_flight && mail.persisted {
                 self.waiting -= size;
             }

@@ -81,13 +81,13 @@ pub struct Outbox {
     destinations: BTreeMap<Address, Destination>,
     flights: BTreeMap<Token, Address>,
     /// Number and size of all messages.
-    held: Budget,
+    queued: Budget,
     /// Until when a `send` may wait for shared room.
-    moves_until: Instant,
+    stall_deadline: Instant,
     incarnation: u64,
     /// Number of destinations at which the idle ones are removed: twice the number of the others,
     /// so that not every new destination causes a scan.
-    sweep_at: usize,
+    gc_threshold: usize,
 }
 
 impl Outbox {
@@ -97,14 +97,14 @@ impl Outbox {
             origin,
             destinations: BTreeMap::new(),
             flights: BTreeMap::new(),
-            held: Budget::default(),
-            moves_until: Instant::ZERO,
+            queued: Budget::default(),
+            stall_deadline: Instant::ZERO,
             incarnation: 0,
-            sweep_at: MAX_IDLE_DESTINATIONS,
+            gc_threshold: MAX_IDLE_DESTINATIONS,
         }
     }
 
-    /// Accepts a message. It may be sent at once if `kept` is true, and otherwise when the store
+    /// Accepts a message. It may be sent at once if `persisted` is true, and otherwise when the store
     /// has committed it.
     ///
     /// # Errors
@@ -142,19 +142,20 @@ impl Outbox {
 
     /// Returns until when a `send` may wait for the room that all recipients share.
     fn wait(&self, priority: Priority, size: usize) -> Option<Wait> {
-        let full = !self.held.fits(size, limit_for(OUTBOX, priority));
-        (!self.held.is_empty() && full).then_some(Wait::Shared(self.moves_until))
+        let full = !self.queued.fits(size, limit_for(OUTBOX, priority));
+        (!self.queued.is_empty() && full).then_some(Wait::Shared(self.stall_deadline))
     }
 
     /// Returns the destination of a recipient, and creates it if there is none.
     fn open(&mut self, recipient: Address) -> &mut Destination {
         if !self.destinations.contains_key(&recipient) {
-            if self.destinations.len() >= self.sweep_at {
+            if self.destinations.len() >= self.gc_threshold {
                 // A new incarnation has new streams, so the node may forget the numbers of the old
                 // ones.
-                self.destinations
-                    .retain(|_, destination| !destination.held.is_empty() || !destination.flights.is_empty());
-                self.sweep_at = MAX_IDLE_DESTINATIONS.max(2 * self.destinations.len());
+                self.destinations.retain(|_, destination| {
+                    !destination.queued.is_empty() || !destination.flights.is_empty()
+                });
+                self.gc_threshold = MAX_IDLE_DESTINATIONS.max(2 * self.destinations.len());
             }
             self.incarnation += 1;
         }
@@ -164,16 +165,16 @@ impl Outbox {
 
     fn account(&mut self, recipient: Address, size: usize, persisted: bool, expires: Instant, now: Instant) {
         let Some(destination) = self.destinations.get_mut(&recipient) else { return };
-        if destination.held.is_empty() && !destination.backoff.is_failing() {
+        if destination.queued.is_empty() && !destination.backoff.is_failing() {
             destination.extend_stall_deadline(now);
-            self.moves_until = self.moves_until.max(destination.moves_until);
+            self.stall_deadline = self.stall_deadline.max(destination.stall_deadline);
         }
         destination.earliest_expiry = destination.earliest_expiry.min(expires);
         // The new message may use another route than the queued ones.
         destination.paced_until = Instant::ZERO;
-        destination.held.add(size);
+        destination.queued.add(size);
         destination.waiting += if persisted { size } else { 0 };
-        self.held.add(size);
+        self.queued.add(size);
     }
 
     /// Returns the destination of this recipient.
@@ -183,7 +184,7 @@ impl Outbox {
 
     /// Returns `true` if a message to this recipient is in the outbox.
     pub fn has_mail_for(&self, recipient: &Address) -> bool {
-        self.destinations.get(recipient).is_some_and(|destination| !destination.held.is_empty())
+        self.destinations.get(recipient).is_some_and(|destination| !destination.queued.is_empty())
     }
 
     /// Returns the recipients for whom a frame is due.
@@ -238,9 +239,9 @@ impl Outbox {
             return Vec::new();
         }
         destination.backoff.reset();
-        let messages = destination.take_out(progress_bytes);
+        let messages = destination.remove_completed(progress_bytes);
         destination.record_progress(messages.iter().map(|mail| mail.draft.size()).sum(), now);
-        self.moves_until = self.moves_until.max(destination.moves_until);
+        self.stall_deadline = self.stall_deadline.max(destination.stall_deadline);
         let stream = &destination.streams[index];
         let code = |seq| {
             ack.rejections.iter().find(|outcome| outcome.seq == seq).map(|outcome| outcome.code.clone())
@@ -344,7 +345,7 @@ impl Outbox {
     pub fn next_deadline(&self) -> Option<Instant> {
         self.destinations
             .values()
-            .filter(|destination| !destination.held.is_empty() || !destination.flights.is_empty())
+            .filter(|destination| !destination.queued.is_empty() || !destination.flights.is_empty())
             .flat_map(|destination| {
                 let expiry = Some(destination.earliest_expiry).filter(|expiry| *expiry < Instant::MAX);
                 let flights = destination.flights.iter().filter_map(|flight| flight.deadline).min();
@@ -356,17 +357,17 @@ impl Outbox {
 
     /// Returns the number of messages.
     pub fn len(&self) -> usize {
-        self.held.count()
+        self.queued.count()
     }
 
     /// Returns `true` if the outbox is empty.
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.queued.is_empty()
     }
 
     /// Returns the size of all messages, in bytes.
     pub fn bytes(&self) -> usize {
-        self.held.bytes()
+        self.queued.bytes()
     }
 }
 

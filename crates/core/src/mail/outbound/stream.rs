@@ -20,7 +20,7 @@ pub use mail::{Name, QueuedMessage, Renamed};
 /// First pause before the node sends received messages again, because the recipient's node may have
 /// restarted unnoticed, or its ack may have been lost. Our choice: the longest pause between two
 /// attempts. Each probe without progress doubles the pause, up to 16 minutes.
-const REMIND_AFTER: Duration = Duration::from_secs(60);
+const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_DOUBLINGS: u32 = 4;
 
 /// The messages to one recipient in one priority.
@@ -34,11 +34,11 @@ pub struct Stream {
     queue: VecDeque<QueuedMessage>,
     sent: usize,
     /// The recipient's node has received all messages below this position.
-    held: Position,
-    /// How many messages from `held` on the recipient accepts, if its agent acks messages itself.
+    received: Position,
+    /// How many messages from `received` on the recipient accepts, if its agent acks messages itself.
     window: Option<usize>,
     /// When the next probe is due, and the number of probes since the last completed message.
-    remind_at: Option<Instant>,
+    probe_at: Option<Instant>,
     reminders: u32,
 }
 
@@ -49,9 +49,9 @@ impl Stream {
             epochs: Epochs::new(sender, &id),
             queue: VecDeque::new(),
             sent: 0,
-            held: Position::default(),
+            received: Position::default(),
             window: None,
-            remind_at: None,
+            probe_at: None,
             reminders: 0,
         }
     }
@@ -110,7 +110,7 @@ impl Stream {
         self.queue.insert(at, mail);
     }
 
-    /// Appends a message and returns its number. If `kept` is false, the message waits for `keep`.
+    /// Appends a message and returns its number. If `persisted` is false, the message waits for `mark_persisted`.
     pub fn push(&mut self, draft: OutgoingMessage, persisted: bool) -> u64 {
         self.epochs.forget_before(self.queue.front().map(|mail| mail.epoch));
         let Position { epoch, seq } = self.epochs.next_position();
@@ -142,7 +142,7 @@ impl Stream {
     pub fn unsent(&self) -> Option<&QueuedMessage> {
         // If the recipient has no room, the node sends one message to ask for room.
         if let Some(window) = self.window
-            && self.sent - self.queue.partition_point(|mail| mail.position() < self.held).min(self.sent)
+            && self.sent - self.queue.partition_point(|mail| mail.position() < self.received).min(self.sent)
                 >= window.max(1)
         {
             return None;
@@ -152,7 +152,7 @@ impl Stream {
         // has received all messages of the one before.
         let before = self.sent.checked_sub(1).and_then(|before| self.queue.get(before));
         let begins_stream = before.filter(|before| before.epoch != mail.epoch);
-        begins_stream.is_none_or(|before| before.position() < self.held).then_some(mail)
+        begins_stream.is_none_or(|before| before.position() < self.received).then_some(mail)
     }
 
     /// Moves the first unsent message into flight, by `route`.
@@ -189,7 +189,7 @@ impl Stream {
     /// Queues the messages from `first` on again, except those that the recipient's node has
     /// received. Returns their size.
     pub fn requeue_from(&mut self, first: Position) -> usize {
-        let first = first.max(self.held);
+        let first = first.max(self.received);
         let from = self.queue.partition_point(|mail| mail.position() < first);
         if from >= self.sent {
             return 0;
@@ -200,7 +200,7 @@ impl Stream {
     }
 
     /// Removes the completed messages of an epoch: those below `next`, and those at the distances
-    /// `beyond` above it, which are sorted. Returns each with `true` if it was in flight. An ack
+    /// `out_of_order` above it, which are sorted. Returns each with `true` if it was in flight. An ack
     /// may arrive after the message was queued again.
     pub fn apply_ack(&mut self, epoch: u32, next: u64, out_of_order: &[u64]) -> Vec<(QueuedMessage, bool)> {
         let from = self.queue.partition_point(|mail| mail.epoch < epoch);
@@ -219,7 +219,7 @@ impl Stream {
             );
         }
         if !taken.is_empty() {
-            (self.remind_at, self.reminders) = (None, 0);
+            (self.probe_at, self.reminders) = (None, 0);
         }
         taken
     }
@@ -274,34 +274,34 @@ impl Stream {
         let last = sent.filter(|mail| mail.epoch == epoch).map_or(0, |mail| mail.seq + 1);
         let mut in_flight = self.queue.range(..self.sent).take_while(|mail| mail.restored);
         let unknown = in_flight.find(|mail| mail.epoch == epoch && !mail.can_be_acked());
-        let held = Position { epoch, seq: next.min(last).min(unknown.map_or(u64::MAX, |mail| mail.seq)) };
+        let received = Position { epoch, seq: next.min(last).min(unknown.map_or(u64::MAX, |mail| mail.seq)) };
         // No message of this stream is in flight, so the ack says nothing about the other streams.
-        let held = if last == 0 { Position::default() } else { held };
-        let is_news = held > self.held || self.remind_at.is_none();
-        self.held = self.held.max(held);
-        if self.queue.front().is_none_or(|mail| mail.position() >= self.held) {
-            self.remind_at = None;
+        let received = if last == 0 { Position::default() } else { received };
+        let is_news = received > self.received || self.probe_at.is_none();
+        self.received = self.received.max(received);
+        if self.queue.front().is_none_or(|mail| mail.position() >= self.received) {
+            self.probe_at = None;
             return;
         }
         if is_news {
-            self.remind_at = Some(now + REMIND_AFTER * (1 << self.reminders.min(MAX_DOUBLINGS)));
+            self.probe_at = Some(now + PROBE_INTERVAL * (1 << self.reminders.min(MAX_DOUBLINGS)));
         }
     }
 
     /// Returns when the next probe is due.
     pub fn probe_at(&self) -> Option<Instant> {
-        self.remind_at
+        self.probe_at
     }
 
     /// Queues all messages again if the recipient's node reported some as received, because it may
     /// have lost them. Returns the size of the queued messages.
     pub fn probe(&mut self) -> Option<usize> {
-        self.remind_at.take()?;
+        self.probe_at.take()?;
         self.reminders += 1;
         // The recipient's node may be another process, which does not wait for its agent.
         self.window = None;
-        let held = std::mem::take(&mut self.held);
-        self.queue.front().filter(|mail| mail.position() < held)?;
+        let received = std::mem::take(&mut self.received);
+        self.queue.front().filter(|mail| mail.position() < received)?;
         Some(self.requeue_from(Position::default()))
     }
 
@@ -338,7 +338,7 @@ impl Stream {
 
     /// Returns `true` if a message between these positions is in flight.
     pub fn has_sent(&self, first: Position, last: Position) -> bool {
-        let first = first.max(self.held);
+        let first = first.max(self.received);
         let from = self.queue.partition_point(|mail| mail.position() < first);
         from < self.sent && self.queue.get(from).is_some_and(|mail| mail.position() <= last)
     }

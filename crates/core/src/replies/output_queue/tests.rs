@@ -19,30 +19,30 @@ fn number(event: &Event) -> usize {
 
 #[test]
 fn lines_of_one_priority_leave_in_fifo_order() {
-    let mut outlet = OutputQueue::default();
-    outlet.push_required(mark(0));
-    outlet.mail(Priority::Medium, mark(1), 10, None);
-    outlet.broadcast(Priority::Medium, mark(2), 10);
-    outlet.mail(Priority::Medium, mark(3), 10, None);
-    outlet.push_peer_event(mark(4), |_| false);
-    outlet.push_required(mark(5));
-    let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
+    let mut queue = OutputQueue::default();
+    queue.push_required(mark(0));
+    queue.mail(Priority::Medium, mark(1), 10, None);
+    queue.broadcast(Priority::Medium, mark(2), 10);
+    queue.mail(Priority::Medium, mark(3), 10, None);
+    queue.push_peer_event(mark(4), |_| false);
+    queue.push_required(mark(5));
+    let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|event| number(&event)).collect();
     assert_eq!(order, [0, 1, 2, 3, 4, 5]);
 }
 
 #[test]
 fn messages_leave_by_priority_without_starving_low() {
-    let mut outlet = OutputQueue::default();
-    outlet.push_required(mark(0));
+    let mut queue = OutputQueue::default();
+    queue.push_required(mark(0));
     for number in 1..=3 {
-        outlet.mail(Priority::Low, mark(number), 100, None);
+        queue.mail(Priority::Low, mark(number), 100, None);
     }
     for number in 11..=20 {
-        outlet.broadcast(Priority::Medium, mark(number), 100);
+        queue.broadcast(Priority::Medium, mark(number), 100);
     }
-    outlet.push_required(mark(30));
-    outlet.mail(Priority::High, mark(40), 100, None);
-    let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
+    queue.push_required(mark(30));
+    queue.mail(Priority::High, mark(40), 100, None);
+    let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|event| number(&event)).collect();
     assert_eq!(
         order,
         [0, 30, 40, 11, 12, 13, 14, 1, 15, 16, 17, 18, 2, 19, 20, 3],
@@ -52,121 +52,121 @@ fn messages_leave_by_priority_without_starving_low() {
 
 #[test]
 fn lines_at_the_writer_stay_within_its_window() {
-    let mut outlet = OutputQueue::default();
+    let mut queue = OutputQueue::default();
     for index in 0..3 * WRITER_LINES {
-        outlet.push_required(mark(index));
+        queue.push_required(mark(index));
     }
-    assert!(!outlet.can_accept_command());
-    let first = std::iter::from_fn(|| outlet.pop()).count();
+    assert!(!queue.can_accept_command());
+    let first = std::iter::from_fn(|| queue.pop()).count();
     assert!(first <= WRITER_LINES && first > 0);
-    outlet.written(1);
-    assert_eq!(std::iter::from_fn(|| outlet.pop()).count(), 1);
+    queue.written(1);
+    assert_eq!(std::iter::from_fn(|| queue.pop()).count(), 1);
 }
 
 #[test]
 fn full_queue_drops_the_oldest_broadcast_of_lowest_priority_and_counts_it() {
-    let mut outlet = OutputQueue::default();
-    outlet.broadcast(Priority::High, mark(0), 1);
+    let mut queue = OutputQueue::default();
+    queue.broadcast(Priority::High, mark(0), 1);
     for index in 1..=TOPIC_LINES {
-        outlet.broadcast(Priority::Low, mark(index), 1);
+        queue.broadcast(Priority::Low, mark(index), 1);
     }
-    outlet.broadcast(Priority::Medium, mark(TOPIC_LINES + 1), 1);
-    assert_eq!(outlet.total_dropped().broadcasts, 2);
-    let Some(Event::Overflow(overflow)) = outlet.pop() else { panic!("the gap is told first") };
+    queue.broadcast(Priority::Medium, mark(TOPIC_LINES + 1), 1);
+    assert_eq!(queue.total_dropped().broadcasts, 2);
+    let Some(Event::Overflow(overflow)) = queue.pop() else { panic!("the gap is told first") };
     assert_eq!((overflow.dropped.broadcasts, overflow.total.broadcasts), (2, 2));
-    let next: Vec<_> = std::iter::from_fn(|| outlet.pop()).take(3).map(|event| number(&event)).collect();
+    let next: Vec<_> = std::iter::from_fn(|| queue.pop()).take(3).map(|event| number(&event)).collect();
     assert_eq!(next, [0, TOPIC_LINES + 1, 3]);
 }
 
 #[test]
 fn replies_count_as_unread_until_the_writer_has_written_them() {
-    let mut outlet = OutputQueue::default();
-    outlet.push_required(Event::Result(Box::new(Answer::new(1.into(), "ping"))));
-    outlet.push_required(Event::Error(Box::new(ErrorEvent::new(ErrorCode::Busy, "of no command"))));
+    let mut queue = OutputQueue::default();
+    queue.push_required(Event::Result(Box::new(Answer::new(1.into(), "ping"))));
+    queue.push_required(Event::Error(Box::new(ErrorEvent::new(ErrorCode::Busy, "of no command"))));
     let refusal = ErrorEvent { id: Some(2.into()), ..ErrorEvent::new(ErrorCode::Busy, "of a command") };
-    outlet.push_required(Event::Error(Box::new(refusal)));
-    outlet.push_required(mark(0));
-    assert_eq!(outlet.unread_others(), 2);
-    while outlet.pop().is_some() {}
-    assert_eq!(outlet.unread_others(), 2);
-    outlet.written(1);
-    assert_eq!(outlet.unread_others(), 1);
-    outlet.written(3);
-    assert_eq!(outlet.unread_others(), 0);
-    outlet.close();
-    outlet.push_required(Event::Result(Box::new(Answer::new(3.into(), "late"))));
-    assert_eq!(outlet.unread_others(), 0, "it is not taken");
+    queue.push_required(Event::Error(Box::new(refusal)));
+    queue.push_required(mark(0));
+    assert_eq!(queue.unread_others(), 2);
+    while queue.pop().is_some() {}
+    assert_eq!(queue.unread_others(), 2);
+    queue.written(1);
+    assert_eq!(queue.unread_others(), 1);
+    queue.written(3);
+    assert_eq!(queue.unread_others(), 0);
+    queue.close();
+    queue.push_required(Event::Result(Box::new(Answer::new(3.into(), "late"))));
+    assert_eq!(queue.unread_others(), 0, "it is not taken");
 }
 
 #[test]
 fn single_broadcast_above_the_limit_is_accepted() {
-    let mut outlet = OutputQueue::default();
-    outlet.broadcast(Priority::Low, mark(0), TOPIC_BYTES + 1);
-    assert_eq!(outlet.pop().map(|event| number(&event)), Some(0));
+    let mut queue = OutputQueue::default();
+    queue.broadcast(Priority::Low, mark(0), TOPIC_BYTES + 1);
+    assert_eq!(queue.pop().map(|event| number(&event)), Some(0));
 }
 
 #[test]
 fn mail_queue_accepts_up_to_its_limits() {
-    let mut outlet = OutputQueue::default();
+    let mut queue = OutputQueue::default();
     assert!(
-        outlet.has_mail_room(Budget::of(MAIL_LINES, MAIL_BYTES), true, Budget::default()),
+        queue.has_mail_room(Budget::of(MAIL_LINES, MAIL_BYTES), true, Budget::default()),
         "an empty queue takes any one frame"
     );
-    outlet.mail(Priority::Medium, mark(0), 100, None);
-    assert!(outlet.has_mail_room(Budget::of(1, 100), true, Budget::default()));
-    assert!(!outlet.has_mail_room(Budget::of(MAIL_LINES, 0), true, Budget::default()));
-    assert!(!outlet.has_mail_room(Budget::of(1, MAIL_BYTES), true, Budget::default()));
+    queue.mail(Priority::Medium, mark(0), 100, None);
+    assert!(queue.has_mail_room(Budget::of(1, 100), true, Budget::default()));
+    assert!(!queue.has_mail_room(Budget::of(MAIL_LINES, 0), true, Budget::default()));
+    assert!(!queue.has_mail_room(Budget::of(1, MAIL_BYTES), true, Budget::default()));
     let most = MAIL_LINES - MAIL_LINES / HIGH_RESERVE;
     assert!(
-        !outlet.has_mail_room(Budget::of(most, 0), false, Budget::default())
-            && outlet.has_mail_room(Budget::of(most, 0), true, Budget::default()),
+        !queue.has_mail_room(Budget::of(most, 0), false, Budget::default())
+            && queue.has_mail_room(Budget::of(most, 0), true, Budget::default()),
         "for what is urgent"
     );
     assert!(
-        !outlet.has_mail_room(Budget::of(1, 0), true, Budget::of(MAIL_LINES - 1, 0)),
+        !queue.has_mail_room(Budget::of(1, 0), true, Budget::of(MAIL_LINES - 1, 0)),
         "what is coming counts"
     );
-    assert!(!outlet.has_mail_room(Budget::of(1, 0), true, Budget::of(1, MAIL_BYTES)));
-    assert!(outlet.is_draining());
-    outlet.mail(Priority::Medium, mark(1), MAIL_BYTES / MAIL_LAG, None);
-    assert!(!outlet.is_draining());
+    assert!(!queue.has_mail_room(Budget::of(1, 0), true, Budget::of(1, MAIL_BYTES)));
+    assert!(queue.is_draining());
+    queue.mail(Priority::Medium, mark(1), MAIL_BYTES / BACKPRESSURE_FRACTION, None);
+    assert!(!queue.is_draining());
 }
 
 #[test]
 fn peer_events_of_one_peer_replace_each_other_and_are_bounded() {
-    let mut outlet = OutputQueue::default();
-    outlet.push_peer_event(mark(7), |_| false);
-    outlet.push_peer_event(mark(7), |event| number(event) == 7);
-    assert_eq!(std::iter::from_fn(|| outlet.pop()).count(), 1);
-    assert_eq!(outlet.total_dropped().peer_events, 0, "replaced, not lost");
+    let mut queue = OutputQueue::default();
+    queue.push_peer_event(mark(7), |_| false);
+    queue.push_peer_event(mark(7), |event| number(event) == 7);
+    assert_eq!(std::iter::from_fn(|| queue.pop()).count(), 1);
+    assert_eq!(queue.total_dropped().peer_events, 0, "replaced, not lost");
     for index in 0..2 * PEER_EVENT_LINES {
-        outlet.push_peer_event(mark(index), |_| false);
+        queue.push_peer_event(mark(index), |_| false);
     }
-    outlet.written(1);
-    let Some(Event::Overflow(overflow)) = outlet.pop() else { panic!("the gap is told first") };
+    queue.written(1);
+    let Some(Event::Overflow(overflow)) = queue.pop() else { panic!("the gap is told first") };
     assert_eq!(overflow.dropped.peer_events, PEER_EVENT_LINES as u64);
-    assert_eq!(outlet.pop().map(|event| number(&event)), Some(PEER_EVENT_LINES));
+    assert_eq!(queue.pop().map(|event| number(&event)), Some(PEER_EVENT_LINES));
 }
 
 #[test]
 fn no_line_is_queued_after_the_last() {
-    let mut outlet = OutputQueue::default();
-    outlet.push_peer_event(mark(0), |_| false);
-    outlet.push_required(mark(1));
-    outlet.close();
-    outlet.push_required(mark(2));
-    outlet.broadcast(Priority::High, mark(3), 1);
-    outlet.push_peer_event(mark(4), |event| number(event) == 0);
-    outlet.log(log("late"));
-    let order: Vec<_> = std::iter::from_fn(|| outlet.pop()).map(|event| number(&event)).collect();
+    let mut queue = OutputQueue::default();
+    queue.push_peer_event(mark(0), |_| false);
+    queue.push_required(mark(1));
+    queue.close();
+    queue.push_required(mark(2));
+    queue.broadcast(Priority::High, mark(3), 1);
+    queue.push_peer_event(mark(4), |event| number(event) == 0);
+    queue.log(log("late"));
+    let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|event| number(&event)).collect();
     assert_eq!(order, [0, 1]);
 }
 
 #[test]
 fn logs_are_bounded_and_drops_counted() {
-    let mut outlet = OutputQueue::default();
+    let mut queue = OutputQueue::default();
     for index in 0..LOG_LINES + 5 {
-        outlet.log(log(&index.to_string()));
+        queue.log(log(&index.to_string()));
     }
-    assert_eq!(outlet.total_dropped().log, 5);
+    assert_eq!(queue.total_dropped().log, 5);
 }

@@ -27,7 +27,7 @@ pub(crate) struct SenderUsage {
 
 impl SenderUsage {
     /// Records a mail frame that came by gossip. The next ack to the sender names it.
-    pub(crate) fn heard(&mut self, boot: u64, counter: u64) {
+    pub(crate) fn record_frame(&mut self, boot: u64, counter: u64) {
         if self.boot != boot {
             (self.boot, self.counters) = (boot, BTreeSet::new());
         }

@@ -20,9 +20,9 @@ impl Inbox {
     }
 
     /// Records the boot id and the counter of a mail frame that came by gossip.
-    pub fn heard(&mut self, sender: &Address, boot: u64, counter: u64) {
+    pub fn record_frame(&mut self, sender: &Address, boot: u64, counter: u64) {
         if let Some(share) = self.senders.get_mut(sender) {
-            share.heard(boot, counter);
+            share.record_frame(boot, counter);
         }
     }
 

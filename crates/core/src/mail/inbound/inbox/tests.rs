@@ -372,7 +372,7 @@ fn streams_without_buffered_messages_are_not_scanned_per_message() {
         let now = Instant::from_secs(30) + Duration::from_millis(milli);
         inbox.insert(sender(1), message(1, 3, 3, 0), now, &mut Vec::new());
         inbox.insert(sender(2), message(1, 3, 3, 0), now, &mut Vec::new());
-        sweeps.insert(inbox.sweep_at);
+        sweeps.insert(inbox.gc_threshold);
     }
     assert!(inbox.buffered_bytes() < REORDER_BYTES / 2, "messages buffered too long were dropped");
     assert!(sweeps.len() <= 3, "{sweeps:?}");

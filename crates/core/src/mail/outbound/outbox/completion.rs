@@ -45,10 +45,13 @@ impl Outbox {
     }
 
     /// Removes and returns the persisted messages for which `dead` is true.
-    pub fn remove_where(&mut self, dead: impl Fn(&QueuedMessage) -> bool) -> Vec<Completed> {
+    pub fn remove_where(&mut self, should_remove: impl Fn(&QueuedMessage) -> bool) -> Vec<Completed> {
         let recipients: Vec<Address> = self.destinations.keys().copied().collect();
-        let dead = |mail: &QueuedMessage| mail.persisted && dead(mail);
-        recipients.iter().flat_map(|recipient| self.remove_if(recipient, |_, mail, _| dead(mail))).collect()
+        let should_remove = |mail: &QueuedMessage| mail.persisted && should_remove(mail);
+        recipients
+            .iter()
+            .flat_map(|recipient| self.remove_if(recipient, |_, mail, _| should_remove(mail)))
+            .collect()
     }
 
     /// Returns `true` if the last response of this recipient was that it has no room.
@@ -64,14 +67,14 @@ impl Outbox {
     pub(crate) fn remove_if(
         &mut self,
         recipient: &Address,
-        dead: impl Fn(usize, &QueuedMessage, bool) -> bool,
+        should_remove: impl Fn(usize, &QueuedMessage, bool) -> bool,
     ) -> Vec<Completed> {
         let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
         let mut ended = Vec::new();
         for index in 0..destination.streams.len() {
             let removed =
-                destination.streams[index].remove_if(|mail, in_flight| dead(index, mail, in_flight));
-            for mail in destination.take_out(removed) {
+                destination.streams[index].remove_if(|mail, in_flight| should_remove(index, mail, in_flight));
+            for mail in destination.remove_completed(removed) {
                 ended.push(Completed::new(&destination.streams[index], *recipient, mail, None));
             }
         }
@@ -80,9 +83,9 @@ impl Outbox {
     }
 
     pub(crate) fn forget(&mut self, recipient: &Address, ended: &[Completed]) {
-        self.held -= ended.iter().map(|ended| ended.mail.draft.size()).collect();
+        self.queued -= ended.iter().map(|ended| ended.mail.draft.size()).collect();
         if let Some(destination) = self.destinations.get_mut(recipient)
-            && destination.held.is_empty()
+            && destination.queued.is_empty()
         {
             destination.earliest_expiry = Instant::MAX;
         }

@@ -176,21 +176,21 @@ proptest! {
 #[test]
 fn probe_finds_messages_that_a_restarted_recipient_lost() {
     let (mut outbox, mut jitter) = (Outbox::new(testing::origin()), Jitter::new(1));
-    let launch = |outbox: &mut Outbox, token, now| {
+    let send_next_batch = |outbox: &mut Outbox, token, now| {
         let due = outbox.destination(&RECIPIENT)?.frame_due().filter(|due| *due <= now);
         due.and_then(|_| outbox.send_next_batch(RECIPIENT, token, Route::Direct, now))
     };
     for _ in 0..3 {
         outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, NOW).unwrap();
     }
-    let batch = launch(&mut outbox, 1, NOW).unwrap();
+    let batch = send_next_batch(&mut outbox, 1, NOW).unwrap();
     let held = |held| StreamAck { received: held, ..ack(&batch, 0) };
     outbox.apply_ack(&RECIPIENT, &held(4), NOW);
     outbox.answered(1, NOW, &mut jitter);
     // The first probe makes no progress, so the following pauses exceed those between attempts.
     let reminded = outbox.next_deadline().unwrap();
     outbox.expire(reminded, &mut jitter);
-    launch(&mut outbox, 2, reminded).unwrap();
+    send_next_batch(&mut outbox, 2, reminded).unwrap();
     outbox.apply_ack(&RECIPIENT, &held(4), reminded);
     outbox.answered(2, reminded, &mut jitter);
     outbox.accept(RECIPIENT, draft(Priority::Medium, 1), true, reminded).unwrap();
@@ -198,7 +198,7 @@ fn probe_finds_messages_that_a_restarted_recipient_lost() {
     for second in 0..600 {
         let now = reminded + Duration::from_secs(second);
         outbox.expire(now, &mut jitter);
-        if let Some(batch) = launch(&mut outbox, 100 + second, now) {
+        if let Some(batch) = send_next_batch(&mut outbox, 100 + second, now) {
             asked |= batch.messages.iter().any(|message| message.seq == 1);
             outbox.apply_ack(&RECIPIENT, &held(1), now);
             outbox.failed(100 + second, Duration::ZERO, now, &mut jitter);
