@@ -1,9 +1,5 @@
 //! JSON edge cases: those of `fixtures/protocol/json_cases.txt`, and cases too long for a table.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod rows;
-
 use std::collections::BTreeSet;
 
 use p2p_node_protocol::line::{
@@ -12,7 +8,7 @@ use p2p_node_protocol::line::{
 use p2p_node_protocol::{Command, ErrorCode, Event, Id, MAX_LINE_BYTES, Message, Priority, Route, Trust};
 use serde_json::value::RawValue;
 
-const CASES: &str = include_str!("../../../fixtures/protocol/json_cases.txt");
+const CASES: &str = include_str!("../../../../fixtures/protocol/json_cases.txt");
 
 fn send_of(data: &[u8]) -> Vec<u8> {
     [br#"{"type":"send","topic":"t","data":"#, data, br#","id":1}"#].concat()
@@ -73,7 +69,7 @@ fn assert_received(data: &RawValue) {
 #[test]
 fn json_cases_have_their_outcomes() {
     let mut names = BTreeSet::new();
-    for row in rows::rows(CASES, 4) {
+    for row in crate::rows::rows(CASES, 4) {
         let [name, place, expected, text] = row[..] else { panic!("{row:?} has not four columns") };
         assert!(names.insert(name), "{name} twice");
         match (&name[..2], expected) {
@@ -81,7 +77,7 @@ fn json_cases_have_their_outcomes() {
             ("n_", code) if code != "-" => {}
             other => panic!("{name}: {other:?}"),
         }
-        let text = rows::bytes(text);
+        let text = crate::rows::bytes(text);
         let line = if place == "data" { send_of(&text) } else { text.clone() };
         assert_eq!(outcome(&line), expected, "{name}");
         assert_eq!(outcome(&line), expected, "{name}, second time");

@@ -1,7 +1,5 @@
 //! Splitting bytes into lines.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use p2p_node_protocol::line::{Framed, Framer, HEAD_BYTES};
 use proptest::prelude::*;
 

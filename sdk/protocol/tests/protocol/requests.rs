@@ -1,9 +1,5 @@
 //! Decoding and encoding of commands.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod rows;
-
 use p2p_node_protocol::line::{
     LineError, MAX_DEPTH, MAX_ERROR_CHARS, check_data, decode_request, encode_request,
 };
@@ -29,11 +25,11 @@ fn decode_error(line: &str) -> LineError {
 
 #[test]
 fn bad_lines_have_their_code_and_id() {
-    let table = include_str!("../../../fixtures/protocol/bad_lines.txt");
+    let table = include_str!("../../../../fixtures/protocol/bad_lines.txt");
     let mut checked = 0;
-    for row in rows::rows(table, 3) {
+    for row in crate::rows::rows(table, 3) {
         let [code, id, line] = row[..] else { panic!("{row:?} has not three columns") };
-        let line = rows::bytes(line);
+        let line = crate::rows::bytes(line);
         let id: Option<Id> = (id != "-").then(|| serde_json::from_str(id).unwrap());
         match decode_request(&line) {
             Ok(request) => panic!("{row:?} was decoded as {request:?}"),

@@ -1,12 +1,8 @@
 //! Invalid arguments: the error names the argument, and the SDK writes nothing.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{Notes, child, next, refused};
+use crate::common::{Notes, child, next, refused};
 use p2p_node_sdk::{Builder, DiscoverOptions, Error, Event, SendOptions};
 
 /// The name of an option, and a function that sets an invalid value.

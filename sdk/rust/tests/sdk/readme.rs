@@ -1,7 +1,5 @@
 //! The README names every option and error, and its first program is a tested example.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
-
 use std::fs;
 
 fn read(path: &str) -> String {

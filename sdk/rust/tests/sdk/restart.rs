@@ -1,12 +1,8 @@
 //! The state and the calls of a node across restarts of its process.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     Notes, PATIENCE, child, closed, endless, exit_code, next, open, quick, refused, restarted, signal,
 };
 use p2p_node_sdk::{Event, Restart, SendOptions};

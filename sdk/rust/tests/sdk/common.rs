@@ -1,7 +1,5 @@
 //! Helpers for the tests against `sdk/testing/child.sh`.
 
-#![allow(dead_code, reason = "no test uses all of it")]
-
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,14 +1,10 @@
 //! The end of a node leaves no process and no open file.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
-
-mod common;
-
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use common::{Notes, PATIENCE, child, closed, endless, is_alive, open, refused, signal, until};
+use crate::common::{Notes, PATIENCE, child, closed, endless, is_alive, open, refused, signal, until};
 use p2p_node_sdk::{Builder, Node, Restart};
 use rustix::process::Signal;
 use tokio::runtime::{Builder as Runtimes, Runtime};
@@ -170,12 +166,13 @@ async fn closed_and_failed_nodes_leave_no_open_files() {
     if std::env::var_os("ALONE").is_none() {
         let mut alone = tokio::process::Command::new(std::env::current_exe().unwrap());
         let output = alone
-            .args(["--exact", "closed_and_failed_nodes_leave_no_open_files"])
+            .args(["--exact", "closing::closed_and_failed_nodes_leave_no_open_files"])
             .env("ALONE", "1")
             .output()
             .await
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
         return;
     }
     let open_files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
@@ -187,7 +184,7 @@ async fn closed_and_failed_nodes_leave_no_open_files() {
         for _ in 0..2 {
             let died = node.send("0xB", "1").await.is_err();
             if died {
-                common::restarted(&mut events).await;
+                crate::common::restarted(&mut events).await;
             }
         }
         node.close().await;

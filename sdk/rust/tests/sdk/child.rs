@@ -1,13 +1,9 @@
 //! Tests against a fake child that misbehaves, `sdk/testing/child.sh`.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
-
-mod common;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{CHILD, Notes, child, endless, exit_code, next, open, refused, until};
+use crate::common::{CHILD, Notes, child, endless, exit_code, next, open, refused, until};
 use p2p_node_sdk::{Bytes, DeliveryState, DiscoverOptions, Error, Event, Priority, SendOptions};
 use tokio::task::JoinSet;
 use tokio::time::timeout;

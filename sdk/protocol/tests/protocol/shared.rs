@@ -2,14 +2,12 @@
 //! either the `type` of its event (`null`: an event of a later version, which is ignored) with some
 //! `fields` that it must have, or `bad`.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeSet;
 
 use p2p_node_protocol::line::{decode_event, encode_event};
 use serde_json::{Map, Value};
 
-const ROWS: &str = include_str!("../../../fixtures/protocol/events.ndjson");
+const ROWS: &str = include_str!("../../../../fixtures/protocol/events.ndjson");
 
 fn rows() -> Vec<Value> {
     ROWS.lines().map(|row| serde_json::from_str(row).unwrap()).collect()
@@ -53,7 +51,7 @@ fn every_event_and_field_of_the_contract_has_a_row() {
         names.extend(row["fields"].as_object().into_iter().flat_map(|fields| fields.keys().cloned()));
     }
     let document: Value =
-        serde_json::from_str(include_str!("../../../fixtures/protocol/schema.json")).unwrap();
+        serde_json::from_str(include_str!("../../../../fixtures/protocol/schema.json")).unwrap();
     for variant in document["events"]["oneOf"].as_array().unwrap() {
         let kind = variant["properties"]["type"]["const"].as_str().unwrap();
         let reference = variant["$ref"].as_str().unwrap().trim_start_matches('#');

@@ -1,12 +1,8 @@
 //! `joined` and `caught_up`.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{PATIENCE, child, next, open, refused};
+use crate::common::{PATIENCE, child, next, open, refused};
 use p2p_node_sdk::{Error, Event, Restart};
 
 const SHORT: Duration = Duration::from_millis(50);

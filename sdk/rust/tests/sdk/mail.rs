@@ -1,12 +1,8 @@
 //! Mail, acks, buffers and credit, against `sdk/testing/child.sh`.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{Notes, child, endless, next, refused, restarted, signal, until};
+use crate::common::{Notes, child, endless, next, refused, restarted, signal, until};
 use p2p_node_sdk::{AckMode, Error, Event, Events, Message, Node};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
@@ -242,9 +238,9 @@ async fn unwritten_sends_at_crash_go_to_next_process_in_order() {
 #[tokio::test]
 async fn child_that_writes_but_does_not_read_is_not_killed() {
     let notes = Notes::new();
-    let pausing = "PAUSE_LINES=20 MAX_PAUSE_MS=20 $child pause";
+    let pausing = "PAUSE_LINES=60 MAX_PAUSE_MS=60 $child pause";
     let (node, _events) = notes.then(pausing, pausing).open().await.unwrap();
-    // More bytes than the pipe holds, for a second: ten times the timeout of a stuck child.
+    // More bytes than the pipe holds, for three seconds: ten times the timeout of a stuck child.
     node.publish("t", &"x".repeat(1 << 18)).await.unwrap();
     assert_eq!(notes.pids().len(), 1);
 }

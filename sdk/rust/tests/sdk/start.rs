@@ -1,16 +1,12 @@
 //! Failed starts and their errors.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking")]
-
-mod common;
-
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use common::{child, closed, exit_code, quick, refused};
+use crate::common::{child, closed, exit_code, quick, refused};
 use p2p_node_sdk::{BinaryReason, Error, Node};
 
 /// A temporary file. Dropping it removes the file.
@@ -87,7 +83,7 @@ async fn open_with_foreign_or_damaged_program_gives_the_reason() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn open_with_binary_on_noexec_mount_gives_the_reason() {
-    const NAME: &str = "open_with_binary_on_noexec_mount_gives_the_reason";
+    const NAME: &str = "start::open_with_binary_on_noexec_mount_gives_the_reason";
     if let Some(path) = std::env::var_os("ON_NOEXEC") {
         assert_eq!(reason(Path::new(&path)).await, BinaryReason::Noexec);
         return;

@@ -1,7 +1,5 @@
 //! Encoding and decoding of events.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use p2p_node_protocol::line::{decode_event, encode_event};
