@@ -8,7 +8,7 @@ const OTHERS: u64 = 64;
 
 /// Raises the soft limit of descriptors for `sockets` sockets, as far as the hard limit allows.
 /// Returns the number of sockets that the process can open.
-pub fn evict_for(sockets: u64) -> u64 {
+pub fn raise_limit(sockets: u64) -> u64 {
     let before = getrlimit(Resource::Nofile);
     let wanted = wanted(before, sockets + OTHERS);
     if let Some(limit) = wanted {

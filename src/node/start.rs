@@ -14,6 +14,7 @@ use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
 use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::peers::bootstrap::parse_bootstrap;
+use p2p_node_wire::identity::NodeKey;
 use p2p_node_wire::time::Now;
 
 /// Maximum number of connections of an agent's node. The CHORUS node package allows 50, which is
@@ -24,6 +25,9 @@ const MAX_BOOTSTRAP_CONNECTIONS: u32 = 1000;
 /// Minimum number of connections, even if the limit of file descriptors is lower: a node with a few
 /// connections still reaches the network through them.
 const LEAST_CONNECTIONS: u32 = 8;
+
+/// Version of this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Maximum time to wait for the drain of a previous process, which probably has our
 /// `--drain-timeout`. Supervisors usually wait no longer than 10 s for a start.
@@ -134,6 +138,30 @@ pub fn patience(config: &Config) -> Duration {
     config.drain_timeout.min(MAX_DRAIN_AWAITED) + LAST_LINES
 }
 
+/// Returns the configuration of the network. Calls `notice` with warnings for the user.
+fn swarm_config(
+    config: &Config,
+    node_key: &NodeKey,
+    notice: &mut dyn FnMut(String),
+) -> Result<SwarmConfig, StartError> {
+    if let Some(addr) = config.listen.iter().find(|addr| !can_listen_on(addr)) {
+        return Err(StartError::Listen(addr.clone()));
+    }
+    let is_bootstrap = config.role == p2p_node_protocol::Role::Bootstrap;
+    let wanted = if is_bootstrap { MAX_BOOTSTRAP_CONNECTIONS } else { MAX_CONNECTIONS };
+    let (max_connections, too_few) = connections(wanted, descriptors::raise_limit);
+    too_few.into_iter().for_each(notice);
+    Ok(SwarmConfig {
+        seed: node_key.seed(),
+        network: config.network.clone(),
+        scope: config.address_scope,
+        role: config.role,
+        listen: (!config.listen.is_empty()).then(|| config.listen.clone()),
+        max_connections,
+        agent_version: format!("p2p-node/{VERSION}"),
+    })
+}
+
 /// Builds the components of a node. Calls `notice` with warnings for the user.
 pub fn start(
     config: &Config,
@@ -142,29 +170,13 @@ pub fn start(
     notice: &mut dyn FnMut(String),
 ) -> Result<Components, StartError> {
     let Identity { node_key, agent, binding, key_source } = identity;
-    if let Some(addr) = config.listen.iter().find(|addr| !can_listen_on(addr)) {
-        return Err(StartError::Listen(addr.clone()));
-    }
     let bootstraps: Vec<(PeerId, Multiaddr)> = config
         .bootstrap
         .iter()
         .map(|addr| parse_bootstrap(&addr.to_string()))
         .collect::<Result<_, _>>()
         .map_err(StartError::Bootstrap)?;
-    let bootstrap_role = config.role == p2p_node_protocol::Role::Bootstrap;
-    let version = env!("CARGO_PKG_VERSION").to_owned();
-    let wanted = if bootstrap_role { MAX_BOOTSTRAP_CONNECTIONS } else { MAX_CONNECTIONS };
-    let (max_connections, too_few) = connections(wanted, descriptors::evict_for);
-    too_few.into_iter().for_each(&mut *notice);
-    let swarm = SwarmConfig {
-        seed: node_key.seed(),
-        network: config.network.clone(),
-        scope: config.address_scope,
-        role: config.role,
-        listen: (!config.listen.is_empty()).then(|| config.listen.clone()),
-        max_connections,
-        agent_version: format!("p2p-node/{version}"),
-    };
+    let swarm = swarm_config(config, &node_key, notice)?;
     let random = keystore::random_secret()?;
     let word = |at: usize| {
         let mut bytes = [0; 8];
@@ -188,7 +200,7 @@ pub fn start(
         binding,
         name: config.name.clone(),
         role: config.role,
-        version,
+        version: VERSION.to_owned(),
         port: config.port,
         bootstraps,
         stay_on_eof: config.on_eof == OnEof::Stay,

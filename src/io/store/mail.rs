@@ -55,20 +55,9 @@ pub fn encode(mail: &PersistedMessage) -> Vec<u8> {
         bytes.extend_from_slice(&key(stream, *seq));
     }
     bytes.extend_from_slice(recipient.as_slice());
-    bytes.push(match draft.priority {
-        Priority::Low => 0,
-        Priority::Medium => 1,
-        Priority::High => 2,
-    });
-    bytes.push(match draft.encoding {
-        Encoding::Json => 0,
-        Encoding::Bytes => 1,
-    });
-    bytes.push(match draft.route {
-        Route::Auto => 0,
-        Route::Direct => 1,
-        Route::Gossip => 2,
-    });
+    bytes.push(index_of(&PRIORITIES, draft.priority));
+    bytes.push(index_of(&ENCODINGS, draft.encoding));
+    bytes.push(index_of(&ROUTES, draft.route));
     bytes.extend_from_slice(&draft.sent_at_ms.to_be_bytes());
     bytes.extend_from_slice(&expires_at_ms.to_be_bytes());
     for text in [&draft.kind, &draft.reply_to, &draft.conversation] {
@@ -80,6 +69,18 @@ pub fn encode(mail: &PersistedMessage) -> Vec<u8> {
     let checksum = checksum(&key(&mail.stream, mail.seq), &bytes[1 + CHECKSUM_BYTES..]);
     bytes[1..=CHECKSUM_BYTES].copy_from_slice(&checksum);
     bytes
+}
+
+/// Priorities, in the order of their codes in a row.
+const PRIORITIES: [Priority; 3] = [Priority::Low, Priority::Medium, Priority::High];
+/// Encodings, in the order of their codes in a row.
+const ENCODINGS: [Encoding; 2] = [Encoding::Json, Encoding::Bytes];
+/// Routes, in the order of their codes in a row.
+const ROUTES: [Route; 3] = [Route::Auto, Route::Direct, Route::Gossip];
+
+/// Encodes a value by its index in a table, which has all values.
+fn index_of<T: PartialEq>(table: &[T], value: T) -> u8 {
+    table.iter().position(|one| *one == value).map_or(u8::MAX, |index| index as u8)
 }
 
 /// Returns the first bytes of the SHA-256 of a key and of what follows the checksum in the value.
@@ -114,23 +115,9 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
         [_] => return Err(RowError::Message),
     };
     let recipient = Address::from(take::<20>(&mut rest)?);
-    let priority = match take(&mut rest)? {
-        [0] => Priority::Low,
-        [1] => Priority::Medium,
-        [2] => Priority::High,
-        [_] => return Err(RowError::Message),
-    };
-    let encoding = match take(&mut rest)? {
-        [0] => Encoding::Json,
-        [1] => Encoding::Bytes,
-        [_] => return Err(RowError::Message),
-    };
-    let route = match take(&mut rest)? {
-        [0] => Route::Auto,
-        [1] => Route::Direct,
-        [2] => Route::Gossip,
-        [_] => return Err(RowError::Message),
-    };
+    let priority = one_of(&PRIORITIES, &mut rest)?;
+    let encoding = one_of(&ENCODINGS, &mut rest)?;
+    let route = one_of(&ROUTES, &mut rest)?;
     let sent_at_ms = u64::from_be_bytes(take(&mut rest)?);
     let expires_at_ms = u64::from_be_bytes(take(&mut rest)?);
     let mut text = || {
@@ -161,6 +148,12 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
         expires_at_ms,
         draft,
     })
+}
+
+/// Decodes the index of a value in a table.
+fn one_of<T: Copy>(table: &[T], rest: &mut &[u8]) -> Result<T, RowError> {
+    let [index] = take(rest)?;
+    table.get(usize::from(index)).copied().ok_or(RowError::Message)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], RowError> {

@@ -1,5 +1,7 @@
 //! Converts network commands of the core into calls of libp2p.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use libp2p::gossipsub::{IdentTopic, MessageAcceptance, PublishError};
 use libp2p::kad::store::RecordStore;
@@ -61,28 +63,11 @@ impl SwarmDriver {
                 self.inputs.push_back(Input::Published { token, outcome });
             }
             NetworkCommand::ReportValidation { token, verdict } => self.report_validation(token, verdict),
-            NetworkCommand::PutRecord { key, value, lifetime } => {
-                let record = dht_store::record(&key, value, lifetime);
-                if let Err(error) = self.swarm.behaviour_mut().kad.put_record(record, Quorum::One) {
-                    tracing::warn!(%error, "storing our own record for the DHT failed");
-                    self.inputs.push_back(Input::RecordPut { stored: false });
-                }
-            }
+            NetworkCommand::PutRecord { key, value, lifetime } => self.put_record(&key, value, lifetime),
             NetworkCommand::GetRecord { token, key } => self.get_record(token, &key),
-            NetworkCommand::StopQuery { token } => {
-                let query = self.queries.iter().find(|(_, asked)| **asked == token).map(|(query, _)| *query);
-                if let Some(mut query) =
-                    query.as_ref().and_then(|query| self.swarm.behaviour_mut().kad.query_mut(query))
-                {
-                    query.finish();
-                }
-            }
+            NetworkCommand::StopQuery { token } => self.stop_query(token),
             NetworkCommand::StoreDhtRecord { key, value, lifetime } => {
-                let record = dht_store::record(&key, value, lifetime);
-                if let Err(error) = self.swarm.behaviour_mut().kad.store_mut().put(record) {
-                    self.inputs.push_back(Input::Dropped { what: DropKind::DhtRecord, number: 1 });
-                    tracing::debug!(%error, "storing a record for the DHT failed");
-                }
+                self.store_dht_record(&key, value, lifetime);
             }
         }
     }
@@ -157,6 +142,31 @@ impl SwarmDriver {
             Verdict::Reject => MessageAcceptance::Reject,
         };
         self.swarm.behaviour_mut().gossip.report_message_validation_result(&id, &from, acceptance);
+    }
+
+    fn put_record(&mut self, key: &Bytes, value: Bytes, lifetime: Duration) {
+        let record = dht_store::record(key, value, lifetime);
+        if let Err(error) = self.swarm.behaviour_mut().kad.put_record(record, Quorum::One) {
+            tracing::warn!(%error, "storing our own record for the DHT failed");
+            self.inputs.push_back(Input::RecordPut { stored: false });
+        }
+    }
+
+    fn store_dht_record(&mut self, key: &Bytes, value: Bytes, lifetime: Duration) {
+        let record = dht_store::record(key, value, lifetime);
+        if let Err(error) = self.swarm.behaviour_mut().kad.store_mut().put(record) {
+            self.inputs.push_back(Input::Dropped { what: DropKind::DhtRecord, number: 1 });
+            tracing::debug!(%error, "storing a record for the DHT failed");
+        }
+    }
+
+    fn stop_query(&mut self, token: Token) {
+        let query = self.queries.iter().find(|(_, asked)| **asked == token).map(|(query, _)| *query);
+        if let Some(query) = query
+            && let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&query)
+        {
+            query.finish();
+        }
     }
 
     fn get_record(&mut self, token: Token, key: &Bytes) {
