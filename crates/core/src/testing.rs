@@ -54,24 +54,35 @@ pub(crate) fn core() -> Core {
     core_with(|_| {})
 }
 
-impl Core {
+/// What tests read of a core.
+pub(crate) trait TestCore {
     /// Takes the raised signals, without routing them.
-    pub(crate) fn signals(&mut self) -> Vec<Signal> {
+    fn signals(&mut self) -> Vec<Signal>;
+
+    /// Takes the effects.
+    fn effects(&mut self) -> Vec<Effect>;
+
+    /// Writes the queued lines and returns their events.
+    fn lines(&mut self) -> Vec<Event>;
+
+    /// Writes the queued lines and returns their events, each with its client.
+    fn lines_by_client(&mut self) -> Vec<(ClientId, Event)>;
+}
+
+impl TestCore for Core {
+    fn signals(&mut self) -> Vec<Signal> {
         self.cx.signals.drain(..).collect()
     }
 
-    /// Takes the effects.
-    pub(crate) fn effects(&mut self) -> Vec<Effect> {
+    fn effects(&mut self) -> Vec<Effect> {
         self.cx.effects.drain(..).collect()
     }
 
-    /// Writes the queued lines and returns their events.
-    pub(crate) fn lines(&mut self) -> Vec<Event> {
+    fn lines(&mut self) -> Vec<Event> {
         self.lines_by_client().into_iter().map(|(_, event)| event).collect()
     }
 
-    /// Writes the queued lines and returns their events, each with its client.
-    pub(crate) fn lines_by_client(&mut self) -> Vec<(ClientId, Event)> {
+    fn lines_by_client(&mut self) -> Vec<(ClientId, Event)> {
         self.cx.flush_output();
         let lines = |effect: Effect| match effect {
             Effect::Emit { client, event, .. } => Some((client, event)),

@@ -6,7 +6,7 @@ use p2p_node_wire::record::kad_key;
 use crate::Core;
 use crate::effect::{Effect, NetworkCommand};
 use crate::signal::Signal;
-use crate::testing::core;
+use crate::testing::{TestCore as _, core};
 
 const SOMEBODY: Address = Address::repeat_byte(7);
 

@@ -2,7 +2,7 @@ use p2p_node_protocol::{ErrorCode, Event};
 
 use crate::effect::{Effect, NetworkCommand};
 use crate::replies::reply_to::ReplyTo;
-use crate::testing::core;
+use crate::testing::{TestCore as _, core};
 use crate::topics::MESSAGES;
 use crate::{Core, MAX_SUBSCRIPTIONS};
 

@@ -8,7 +8,7 @@ use crate::client_id::ClientId;
 use crate::effect::{Effect, ExitCode, NetworkCommand};
 use crate::input::Input;
 use crate::signal::Signal;
-use crate::testing::{START, core, core_with};
+use crate::testing::{START, TestCore as _, core, core_with};
 use crate::{Core, Now, STATUS};
 
 fn addr(port: u16) -> Multiaddr {

@@ -9,7 +9,7 @@ use crate::effect::{Effect, ExitCode, NetworkCommand};
 use crate::outgoing::testing::draft;
 use crate::replies::reply_to::ReplyTo;
 use crate::signal::Signal;
-use crate::testing::{core, core_with};
+use crate::testing::{TestCore as _, core, core_with};
 
 const RECIPIENT: Address = Address::repeat_byte(9);
 

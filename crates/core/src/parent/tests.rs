@@ -5,7 +5,7 @@ use p2p_node_protocol::{Command, ErrorCode, Event, Id, Ping, Request, Status};
 use crate::effect::ExitCode;
 use crate::lifecycle::Phase;
 use crate::replies::reply_to::ReplyTo;
-use crate::testing::core;
+use crate::testing::{TestCore as _, core};
 use crate::{Core, MAX_INFLIGHT, MAX_PAUSE};
 
 fn request(id: &str, command: Command) -> Request {

@@ -6,7 +6,7 @@ use super::candidate::Candidate;
 use crate::Core;
 use crate::effect::{Effect, NetworkCommand};
 use crate::signal::Signal;
-use crate::testing::core;
+use crate::testing::{TestCore as _, core};
 
 fn candidate(peer: PeerId) -> Candidate {
     let addr: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");

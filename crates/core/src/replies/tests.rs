@@ -15,7 +15,7 @@ use crate::client_id::ClientId;
 use crate::input::{Input, Now};
 use crate::replies::clients::MAX_CLIENTS;
 use crate::replies::output_queue::{TOPIC_LINES, WRITER_LINES, WriteToken};
-use crate::testing::{START, core};
+use crate::testing::{START, TestCore as _, core};
 use crate::{Core, MAX_INFLIGHT};
 
 const PARENT: ClientId = ClientId::PARENT;
