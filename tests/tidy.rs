@@ -7,14 +7,13 @@ mod components;
 mod dependency_versions;
 #[path = "tidy/generated.rs"]
 mod generated;
+#[path = "tidy/lengths.rs"]
+mod lengths;
 #[path = "tidy/texts.rs"]
 mod texts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Maximum length of a Rust file, in lines. Longer files must be split.
-const MAX_LINES: usize = 400;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -41,18 +40,4 @@ fn rust_files(directory: &str) -> Vec<PathBuf> {
     }
     files.sort();
     files
-}
-
-fn too_long(text: &str) -> bool {
-    text.lines().count() > MAX_LINES
-}
-
-#[test]
-fn rust_files_have_at_most_400_lines() {
-    assert!(!too_long(&"line\n".repeat(MAX_LINES)) && too_long(&"line\n".repeat(MAX_LINES + 1)));
-    let files: Vec<_> =
-        ["src", "crates", "sdk", "tests", "benches", "fuzz/src"].into_iter().flat_map(rust_files).collect();
-    assert!(files.len() > 10, "only {} files found", files.len());
-    let long: Vec<_> = files.into_iter().filter(|file| too_long(&read(file))).collect();
-    assert!(long.is_empty(), "over {MAX_LINES} lines: {long:?}");
 }

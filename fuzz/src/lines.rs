@@ -195,30 +195,8 @@ fn any_event(source: &mut Source<'_>) -> Event {
     match source.below(11) {
         0 => Event::Message(Box::new(message(source))),
         1 => Event::Result(Box::new(answer(source))),
-        2 => Event::Ready(Box::new(Ready {
-            peer_id: source.text(),
-            address: source.text(),
-            name: source.text(),
-            role: source.pick(&[Role::Full, Role::Bootstrap]),
-            network: source.text(),
-            protocol: 1,
-            version: source.text(),
-            features: source.list(3, Source::text),
-            limits: Limits::STANDARD,
-            addrs: source.list(3, Source::text),
-            durable: source.flag(),
-        })),
-        3 => Event::PeerDiscovered(Box::new(PeerDiscovered {
-            peer_id: source.text(),
-            topics: source.list(3, Source::text),
-            address: source.text(),
-            name: source.optional(Source::text),
-            role: Role::Full,
-            addrs: source.list(3, Source::text),
-            capabilities: source.list(3, Source::text),
-            expires_at_ms: source.u64(),
-            request_id: source.optional(id),
-        })),
+        2 => any_ready(source),
+        3 => any_discovered(source),
         4 => Event::Error(Box::new(ErrorEvent {
             id: source.optional(id),
             request_id: source.optional(id),
@@ -232,17 +210,7 @@ fn any_event(source: &mut Source<'_>) -> Event {
             message: source.text(),
             meta: source.optional(Source::json),
         })),
-        6 => Event::Delivery(Box::new(Delivery {
-            message_id: source.text(),
-            request_id: source.optional(id),
-            state: source.pick(&[DeliveryState::Delivered, DeliveryState::Failed]),
-            code: source.optional(|source| source.pick(ErrorCode::ALL)),
-            message: source.optional(Source::text),
-            delivered_as: source.optional(Source::text),
-            attempts: source.u16().into(),
-            route: source.optional(|_| Route::Direct),
-            redelivered: source.byte() == 255,
-        })),
+        6 => any_delivery(source),
         7 => Event::PeerConnected(PeerConnected {
             peer_id: source.text(),
             address: source.optional(Source::text),
@@ -255,4 +223,48 @@ fn any_event(source: &mut Source<'_>) -> Event {
         9 => Event::Overflow(Overflow { dropped: dropped(source), total: dropped(source) }),
         _ => Event::Closing(Closing { reason: source.text() }),
     }
+}
+
+fn any_ready(source: &mut Source<'_>) -> Event {
+    Event::Ready(Box::new(Ready {
+        peer_id: source.text(),
+        address: source.text(),
+        name: source.text(),
+        role: source.pick(&[Role::Full, Role::Bootstrap]),
+        network: source.text(),
+        protocol: 1,
+        version: source.text(),
+        features: source.list(3, Source::text),
+        limits: Limits::STANDARD,
+        addrs: source.list(3, Source::text),
+        durable: source.flag(),
+    }))
+}
+
+fn any_discovered(source: &mut Source<'_>) -> Event {
+    Event::PeerDiscovered(Box::new(PeerDiscovered {
+        peer_id: source.text(),
+        topics: source.list(3, Source::text),
+        address: source.text(),
+        name: source.optional(Source::text),
+        role: Role::Full,
+        addrs: source.list(3, Source::text),
+        capabilities: source.list(3, Source::text),
+        expires_at_ms: source.u64(),
+        request_id: source.optional(id),
+    }))
+}
+
+fn any_delivery(source: &mut Source<'_>) -> Event {
+    Event::Delivery(Box::new(Delivery {
+        message_id: source.text(),
+        request_id: source.optional(id),
+        state: source.pick(&[DeliveryState::Delivered, DeliveryState::Failed]),
+        code: source.optional(|source| source.pick(ErrorCode::ALL)),
+        message: source.optional(Source::text),
+        delivered_as: source.optional(Source::text),
+        attempts: source.u16().into(),
+        route: source.optional(|_| Route::Direct),
+        redelivered: source.byte() == 255,
+    }))
 }

@@ -39,36 +39,23 @@ fn delivery(victim: &Real, message: &str) -> Value {
     victim.child.expect("delivery", |event| event["type"] == "delivery" && event["messageId"] == message)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn mail_is_acked_by_its_recipient_only() {
-    let mut fixture = Fixture::new("full");
+/// Returns frames with acks for the mail of the victim to the offline agent that must not count.
+fn wrong_ack_frames(forger: &Forger, stream_id: &Bytes) -> Vec<(&'static str, &'static str, Bytes)> {
     let (victim, offline) = (Forger::new(VICTIM), Forger::new(OFFLINE));
-    let mut hostile = Hostile::join(Forger::new(0x40), &fixture.victim).await;
-    let own_record = hostile.forger.record(|_| {});
-    hostile.hello(&fixture.victim, own_record).await;
-    // Any peer may publish a record.
-    hostile.publish("agent-announcements", offline.record(|_| {})).await;
-    fixture
-        .victim
-        .child
-        .expect("the offline agent's record", |event| event["address"] == offline.address().as_str());
-    let (mail, stream_id) = send_captured(&mut hostile, &mut fixture.victim, &offline).await;
-
     let honest = Forger::new(HONEST);
     let old_node = Forger::with_node(OFFLINE, NodeKey::from_seed([0x99; 32]));
-    let own = |hostile: &Hostile, acks| hostile.forger.ack_frame(victim.scope(), acks, |_| {});
-    let forger = &hostile.forger;
-    let other_scope = Scope::NodeKey(Bytes::copy_from_slice(&honest.node.public()));
-    let wrong: Vec<(&str, &str, Bytes)> = vec![
-        ("acks_misplaced", "the attacker's own ack", own(&hostile, vec![forger.ack(&victim, &stream_id)])),
-        ("acks_refused", "an ack in another's name", own(&hostile, vec![offline.ack(&honest, &stream_id)])),
+    let own = |acks| forger.ack_frame(victim.scope(), acks, |_| {});
+    let stream_id = stream_id.clone();
+    vec![
+        ("acks_misplaced", "the attacker's own ack", own(vec![forger.ack(&victim, &stream_id)])),
+        ("acks_refused", "an ack in another's name", own(vec![offline.ack(&honest, &stream_id)])),
         (
             "acks_refused",
             "the recipient's ack in the attacker's frame",
-            own(&hostile, vec![offline.ack(&victim, &stream_id)]),
+            own(vec![offline.ack(&victim, &stream_id)]),
         ),
-        ("acks_refused", "a corrupt ack", own(&hostile, vec![corrupt(&forger.ack(&victim, &stream_id), 3)])),
-        ("acks_refused", "no ack", own(&hostile, vec![Bytes::from(vec![9; 80])])),
+        ("acks_refused", "a corrupt ack", own(vec![corrupt(&forger.ack(&victim, &stream_id), 3)])),
+        ("acks_refused", "no ack", own(vec![Bytes::from(vec![9; 80])])),
         (
             "frames_forged",
             "the recipient's binding, the attacker's signature",
@@ -88,7 +75,27 @@ async fn mail_is_acked_by_its_recipient_only() {
             "a node that the recipient had before",
             old_node.ack_frame(victim.scope(), vec![old_node.ack(&victim, &stream_id)], |_| {}),
         ),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn mail_is_acked_by_its_recipient_only() {
+    let mut fixture = Fixture::new("full");
+    let (victim, offline) = (Forger::new(VICTIM), Forger::new(OFFLINE));
+    let mut hostile = Hostile::join(Forger::new(0x40), &fixture.victim).await;
+    let own_record = hostile.forger.record(|_| {});
+    hostile.hello(&fixture.victim, own_record).await;
+    // Any peer may publish a record.
+    hostile.publish("agent-announcements", offline.record(|_| {})).await;
+    fixture
+        .victim
+        .child
+        .expect("the offline agent's record", |event| event["address"] == offline.address().as_str());
+    let (mail, stream_id) = send_captured(&mut hostile, &mut fixture.victim, &offline).await;
+
+    let honest = Forger::new(HONEST);
+    let own = |hostile: &Hostile, acks| hostile.forger.ack_frame(victim.scope(), acks, |_| {});
+    let wrong = wrong_ack_frames(&hostile.forger, &stream_id);
     for (counter, what, frame) in &wrong {
         let before = fixture.victim.counter(counter);
         hostile.publish("agent-messages", frame.clone()).await;
@@ -103,6 +110,7 @@ async fn mail_is_acked_by_its_recipient_only() {
         hostile.sealed_mail(&fixture.victim, frame).await;
         assert_eq!(fixture.victim.counter(counter), before + 1, "{what}");
     }
+    let other_scope = Scope::NodeKey(Bytes::copy_from_slice(&honest.node.public()));
     let genuine = offline.ack_frame(other_scope, vec![offline.ack(&victim, &stream_id)], |_| {});
     hostile.publish("agent-messages", genuine).await;
     fixture.check_honest_traffic();
@@ -113,6 +121,43 @@ async fn mail_is_acked_by_its_recipient_only() {
     let ack = offline.ack_frame(victim.scope(), vec![offline.ack(&victim, &stream_id)], |_| {});
     hostile.publish("agent-messages", ack).await;
     assert_eq!(delivery(&fixture.victim, &mail)["state"], "delivered");
+}
+
+/// Returns responses to the mail of `own_stream` that must not count.
+fn wrong_responses(
+    forger: &Forger,
+    own_stream: &Bytes,
+    stream_id: &Bytes,
+) -> Vec<(&'static str, &'static str, Bytes)> {
+    let (victim, offline) = (Forger::new(VICTIM), Forger::new(OFFLINE));
+    let honest = Forger::new(HONEST);
+    let ack = |by: &Forger, to: &Forger, stream_id: &Bytes| Response::Ack(by.ack(to, stream_id));
+    let text = |code: &str, reason: &str| {
+        Response::Refused(Refused { code: code.to_owned(), reason: reason.to_owned(), time_ms: 0 })
+    };
+    let answers = vec![
+        ("acks_misplaced", "a stream of another recipient", ack(forger, &victim, stream_id)),
+        ("acks_misplaced", "an unknown stream", ack(forger, &victim, &stream(9))),
+        ("acks_refused", "another's key", ack(&offline, &victim, own_stream)),
+        ("acks_refused", "another's account", ack(forger, &honest, own_stream)),
+        ("mail_attempts_failed", "an invalid code", text("FAKE\",\"type\":\"ready", "")),
+        ("mail_attempts_failed", "a reason of two lines", text("BUSY", "a\n{\"type\":\"ready\"}")),
+        ("mail_deferred", "busy without end", Response::Busy(Busy { retry_after_ms: u64::MAX })),
+        (
+            "mail_kem_unknown",
+            "another's record as one's own",
+            Response::KemUnknown(KemUnknown { record: honest.record(|_| {}) }),
+        ),
+        ("mail_attempts_failed", "an ack without a signature", Response::Ack(Bytes::from_static(b"short"))),
+    ];
+    let mut bodies: Vec<_> = answers
+        .into_iter()
+        .map(|(counter, what, response)| {
+            (counter, what, Bytes::from(MailResponse { response: Some(response) }.encode_to_vec()))
+        })
+        .collect();
+    bodies.push(("mail_attempts_failed", "no response", Bytes::from_static(b"nonsense")));
+    bodies
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -131,33 +176,7 @@ async fn mail_response_completes_only_the_mail_of_its_request() {
     let own_stream = forger.stream_of_mail(&frame).unwrap();
     reconnect(&mut hostile, &fixture.victim).await;
 
-    let honest = Forger::new(HONEST);
-    let ack = |by: &Forger, to: &Forger, stream_id: &Bytes| Response::Ack(by.ack(to, stream_id));
-    let text = |code: &str, reason: &str| {
-        Response::Refused(Refused { code: code.to_owned(), reason: reason.to_owned(), time_ms: 0 })
-    };
-    let answers = vec![
-        ("acks_misplaced", "a stream of another recipient", ack(&forger, &victim, &stream_id)),
-        ("acks_misplaced", "an unknown stream", ack(&forger, &victim, &stream(9))),
-        ("acks_refused", "another's key", ack(&offline, &victim, &own_stream)),
-        ("acks_refused", "another's account", ack(&forger, &honest, &own_stream)),
-        ("mail_attempts_failed", "an invalid code", text("FAKE\",\"type\":\"ready", "")),
-        ("mail_attempts_failed", "a reason of two lines", text("BUSY", "a\n{\"type\":\"ready\"}")),
-        ("mail_deferred", "busy without end", Response::Busy(Busy { retry_after_ms: u64::MAX })),
-        (
-            "mail_kem_unknown",
-            "another's record as one's own",
-            Response::KemUnknown(KemUnknown { record: honest.record(|_| {}) }),
-        ),
-        ("mail_attempts_failed", "an ack without a signature", Response::Ack(Bytes::from_static(b"short"))),
-    ];
-    let mut bodies: Vec<_> = answers
-        .into_iter()
-        .map(|(counter, what, response)| {
-            (counter, what, Bytes::from(MailResponse { response: Some(response) }.encode_to_vec()))
-        })
-        .collect();
-    bodies.push(("mail_attempts_failed", "no response", Bytes::from_static(b"nonsense")));
+    let bodies = wrong_responses(&forger, &own_stream, &stream_id);
     for (counter, what, body) in bodies {
         let (token, from, _) = hostile.node.mail_request().await;
         assert_eq!(from, fixture.victim.peer());

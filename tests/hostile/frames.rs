@@ -73,6 +73,25 @@ fn wrong_frames(forger: &Forger, scope: &dyn Fn() -> Scope) -> Vec<Wrong> {
     ]
 }
 
+/// Checks that a valid frame of a peer is accepted, once for each counter.
+async fn check_counters_are_used_once(fixture: &mut Fixture, hostile: &mut Hostile) {
+    let victim = Forger::new(VICTIM);
+    let good = hostile.forger.frame(victim.scope(), "\"good\"", |_| {});
+    let good = hostile.seal(&fixture.victim, good).await;
+    let first = hostile.mail(&fixture.victim, good.clone()).await;
+    assert!(matches!(first, Some(Response::Ack(_))), "{first:?}");
+    let events = fixture.victim.take_events(&EVENTS);
+    assert_eq!((events.len(), &events[0]["data"]), (1, &"good".into()), "{events:#?}");
+    assert_eq!(events[0]["from"], hostile.forger.address());
+    assert_eq!(hostile.refused_mail(&fixture.victim, good.clone()).await, "REPLAYED");
+    let last = FrameBody::decode(&good[SIGNATURE..]).unwrap();
+    let reused = hostile.forger.frame(victim.scope(), "\"other\"", |body| {
+        (body.boot, body.counter) = (last.boot, last.counter);
+    });
+    let reused = hostile.seal(&fixture.victim, reused).await;
+    assert_eq!(hostile.refused_mail(&fixture.victim, reused).await, "REPLAYED");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn invalid_mail_frames_are_refused_with_their_code() {
     let mut fixture = Fixture::new("full");
@@ -123,21 +142,7 @@ async fn invalid_mail_frames_are_refused_with_their_code() {
     let answer = hostile.mail(&fixture.victim, unknown_key).await;
     assert!(matches!(answer, Some(Response::KemUnknown(_))), "{answer:?}");
 
-    // A valid frame of the same peer is accepted, once for each counter.
-    let good = hostile.forger.frame(victim.scope(), "\"good\"", |_| {});
-    let good = hostile.seal(&fixture.victim, good).await;
-    let first = hostile.mail(&fixture.victim, good.clone()).await;
-    assert!(matches!(first, Some(Response::Ack(_))), "{first:?}");
-    let events = fixture.victim.take_events(&EVENTS);
-    assert_eq!((events.len(), &events[0]["data"]), (1, &"good".into()), "{events:#?}");
-    assert_eq!(events[0]["from"], hostile.forger.address());
-    assert_eq!(hostile.refused_mail(&fixture.victim, good.clone()).await, "REPLAYED");
-    let last = FrameBody::decode(&good[SIGNATURE..]).unwrap();
-    let reused = hostile.forger.frame(victim.scope(), "\"other\"", |body| {
-        (body.boot, body.counter) = (last.boot, last.counter);
-    });
-    let reused = hostile.seal(&fixture.victim, reused).await;
-    assert_eq!(hostile.refused_mail(&fixture.victim, reused).await, "REPLAYED");
+    check_counters_are_used_once(&mut fixture, &mut hostile).await;
     assert_eq!(fixture.victim.counter("frames_replayed"), 2);
     fixture.assert_no_events(&EVENTS);
     assert_eq!(fixture.refused_by_honest(), clean);

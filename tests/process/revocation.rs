@@ -39,7 +39,26 @@ fn node_key(data_dir: &TempDir) -> NodeKey {
     NodeKey::from_seed(hex::decode(text.trim()).unwrap().try_into().unwrap())
 }
 
-/// Sends mail of `AGENT`, signed by this node key in generation 0, and returns the response of the
+/// Returns a hello of another network, to which the recipient answers all the same.
+fn strange_hello() -> Bytes {
+    let network = "other".to_owned();
+    let hello = Hello { version: WIRE_VERSION, network, record: "?".into(), ..Hello::default() };
+    hello.encode_to_vec().into()
+}
+
+fn swarm_config(key: &NodeKey) -> SwarmConfig {
+    SwarmConfig {
+        seed: key.seed(),
+        network: "dev".to_owned(),
+        scope: AddressScope::Loopback,
+        role: Role::Full,
+        listen: None,
+        max_connections: 10,
+        agent_version: "p2p-node/test".to_owned(),
+    }
+}
+
+/// Sends mail of `AGENT` from this node key in generation 0, and returns the response of the
 /// node. The peer is only a swarm, without a core.
 fn response_to_mail_of(key: &NodeKey, ready: &Value, number: u64) -> Response {
     let agent = AgentKey::from_hex(&test_key(AGENT)).unwrap();
@@ -70,28 +89,14 @@ fn response_to_mail_of(key: &NodeKey, ready: &Value, number: u64) -> Response {
     };
     let mut addr: Multiaddr = tcp_address(ready).parse().unwrap();
     addr.pop();
-    let config = SwarmConfig {
-        seed: key.seed(),
-        network: "dev".to_owned(),
-        scope: AddressScope::Loopback,
-        role: Role::Full,
-        listen: None,
-        max_connections: 10,
-        agent_version: "p2p-node/test".to_owned(),
-    };
+    let config = swarm_config(key);
     let exchange = async {
         let mut driver = SwarmDriver::new(config).unwrap();
         driver.apply(NetworkCommand::Dial { peer: recipient, addrs: vec![addr] });
         loop {
             match driver.next().await {
                 Input::Connected { .. } => {
-                    let network = "other".to_owned();
-                    let hello =
-                        Hello { version: WIRE_VERSION, network, record: "?".into(), ..Hello::default() };
-                    driver.apply(NetworkCommand::SendHello {
-                        peer: recipient,
-                        body: hello.encode_to_vec().into(),
-                    });
+                    driver.apply(NetworkCommand::SendHello { peer: recipient, body: strange_hello() });
                 }
                 // The record in the hello has the KEM key.
                 Input::HelloResponseReceived { body: hello, .. } => {

@@ -80,6 +80,40 @@ fn flood(mut publisher: Child, stop: Arc<AtomicBool>) -> JoinHandle<Child> {
     })
 }
 
+/// Sends mail to the stalled node, which delays no other command. Returns the numbers of sent and
+/// refused messages, and the largest memory of the stalled node, in MiB.
+fn send_while_stalled(sender: &mut Child, address: &Value, stalled: u32) -> (u64, u64, u64) {
+    let (since, text) = (Instant::now(), "x".repeat(1000));
+    let (mut sent, mut refused, mut max_mib) = (0_u64, 0, 0);
+    while since.elapsed() < stall_time() {
+        for _ in 0..100 {
+            sender.command(json!({"type":"send","peerId":address,"data":text,"ttlMs":600_000}));
+            sent += 1;
+        }
+        // The stalled recipient delays no other command and stays connected.
+        let id = format!("p{sent}");
+        sender.command(json!({"type":"peers","id":id}));
+        // The sender's stdin may pause while the recipient's node, which delays responses by 5 s,
+        // may still make progress: 15 s more.
+        let peers = sender.expect_within(3 * TIMEOUT, "the peers", |event| event["id"] == id.as_str());
+        assert_eq!(peers["count"], 2, "{peers}");
+        // Drops refused sends, which may be many and would slow down every search.
+        refused += sender.drop_seen("error");
+        sender.drop_seen("delivery");
+        max_mib = max_mib.max(resident_mib(stalled).unwrap_or_default());
+    }
+    (sent, refused, max_mib)
+}
+
+/// Ends the test if it waits for ever: a killed node closes the pipe.
+fn kill_later(stalled: &std::process::Child) {
+    let pid = rustix::process::Pid::from_child(stalled);
+    std::thread::spawn(move || {
+        std::thread::sleep(stall_time() + READ_TIMEOUT);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    });
+}
+
 #[test]
 fn stalled_parent_keeps_memory_bounded_and_peers_connected_and_learns_its_losses() {
     let (mut sender, sender_ready) = Child::join(0x90, 0, &[], &[]);
@@ -106,36 +140,13 @@ fn stalled_parent_keeps_memory_bounded_and_peers_connected_and_learns_its_losses
     let stop = Arc::new(AtomicBool::new(false));
     let publishing = flood(publisher, Arc::clone(&stop));
     sender.until("peers", |status| status["peers"] == 2);
-    let (since, text) = (Instant::now(), "x".repeat(1000));
-    let (mut sent, mut refused, mut max_mib) = (0_u64, 0, 0);
-    while since.elapsed() < stall_time() {
-        for _ in 0..100 {
-            sender.command(json!({"type":"send","peerId":address,"data":text,"ttlMs":600_000}));
-            sent += 1;
-        }
-        // The stalled recipient delays no other command and stays connected.
-        let id = format!("p{sent}");
-        sender.command(json!({"type":"peers","id":id}));
-        // The sender's stdin may pause while the recipient's node, which delays responses by 5 s,
-        // may still make progress: 15 s more.
-        let peers = sender.expect_within(3 * TIMEOUT, "the peers", |event| event["id"] == id.as_str());
-        assert_eq!(peers["count"], 2, "{peers}");
-        // Drops refused sends, which may be many and would slow down every search.
-        refused += sender.drop_seen("error");
-        sender.drop_seen("delivery");
-        max_mib = max_mib.max(resident_mib(stalled.id()).unwrap_or_default());
-    }
+    let (sent, refused, max_mib) = send_while_stalled(&mut sender, &address, stalled.id());
     stop.store(true, Ordering::Relaxed);
     let publisher = publishing.join().unwrap();
     assert!(max_mib < MAX_MIB, "{max_mib} MiB");
     assert!(!writer.is_finished(), "stdin is read although the answers are unread");
 
-    // The test does not wait for ever: a killed node closes the pipe.
-    let pid = rustix::process::Pid::from_child(&stalled);
-    std::thread::spawn(move || {
-        std::thread::sleep(stall_time() + READ_TIMEOUT);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    });
+    kill_later(&stalled);
     // The parent reads again: every answer, every accepted message, and the number of dropped
     // broadcasts.
     while read.answers < COMMANDS {

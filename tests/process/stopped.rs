@@ -61,6 +61,27 @@ fn stopped_recipient_loses_nothing_and_delays_no_other() {
 /// outbox, and overhead.
 const MAX_MIB: u64 = 96;
 
+/// Checks that this number of messages is delivered.
+fn expect_delivered(sender: &Child, count: usize) {
+    for _ in 0..count {
+        let delivery = sender.expect_within(3 * TIMEOUT, "a delivery", |event| event["type"] == "delivery");
+        assert_eq!(delivery["state"], "delivered", "{delivery}");
+    }
+}
+
+/// Checks that the accepted messages arrive in order, each once.
+fn check_messages(accepted: &[u64], mut next: impl FnMut() -> Value) {
+    for expected in accepted {
+        let message = loop {
+            let event = next();
+            if event["type"] == "message" {
+                break event;
+            }
+        };
+        assert_eq!(message["data"][0], *expected, "accepted messages in order, each once");
+    }
+}
+
 #[test]
 #[ignore = "takes more than a minute; CI runs it"]
 fn parent_that_stalls_under_load_receives_all_accepted_messages() {
@@ -116,20 +137,9 @@ fn parent_that_stalls_under_load_receives_all_accepted_messages() {
     assert!(max_mib < MAX_MIB, "{max_mib} MiB");
     assert!(refused > 0, "no send was refused of {sent}");
 
-    for expected in &accepted {
-        let message = loop {
-            let event = next();
-            if event["type"] == "message" {
-                break event;
-            }
-        };
-        assert_eq!(message["data"][0], *expected, "accepted messages in order, each once");
-    }
+    check_messages(&accepted, next);
     eprintln!("{} accepted, {refused} refused with BUSY, at most {max_mib} MiB", accepted.len());
-    for _ in &accepted {
-        let delivery = sender.expect_within(3 * TIMEOUT, "a delivery", |event| event["type"] == "delivery");
-        assert_eq!(delivery["state"], "delivered", "{delivery}");
-    }
+    expect_delivered(&sender, accepted.len());
     drop(stdin);
     assert_eq!(stalled.wait().unwrap().code(), Some(0));
 }

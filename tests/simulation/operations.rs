@@ -9,6 +9,7 @@ use p2p_node_testing::network::links::{close, close_all};
 use p2p_node_testing::network::{Delivery, Endpoint, GossipMessage, pair};
 use p2p_node_wire::time::Instant;
 
+use crate::node::Node;
 use crate::scenario::{Honesty, Links, Operation};
 use crate::world::{ScheduledEvent, World};
 
@@ -17,14 +18,9 @@ impl World {
         match operation {
             Operation::Traffic(rate) => self.traffic = rate,
             Operation::Burst { from, to, count, bytes, priority, route, ttl } => {
-                let (from, to) = (self.node(from), self.node(to));
-                if from == to || self.nodes[from].core.is_none() || self.nodes[from].parent.closes_stdin {
-                    return;
-                }
-                for _ in 0..count {
-                    self.mail(from, to, bytes, priority, route, ttl);
-                }
-                self.step(from);
+                self.send_burst(from, to, count, |world, from, to| {
+                    world.mail(from, to, bytes, priority, route, ttl);
+                });
             }
             Operation::Partition { first, last } => {
                 self.partition = Some((first, last));
@@ -45,24 +41,14 @@ impl World {
             }
             Operation::Rollback(node) => {
                 let node = self.node(node);
-                self.crash(node);
-                let lost = self.nodes[node].roll_back(&mut self.network.endpoints[node].store);
-                self.report.lost_in_crashes += lost as u64;
+                self.roll_back(node);
             }
             Operation::Start { node, same_store, new_addr } => {
                 let node = self.node(node);
                 self.start(node, same_store, new_addr);
             }
-            Operation::Eof(node) => {
-                let node = self.node(node);
-                self.nodes[node].parent.closes_stdin = true;
-                self.step(node);
-            }
-            Operation::Clock(node, by) => {
-                let node = self.node(node);
-                self.nodes[node].skew_ms += by;
-                self.step(node);
-            }
+            Operation::Eof(node) => self.step_after(node, |node| node.parent.closes_stdin = true),
+            Operation::Clock(node, by) => self.step_after(node, |node| node.skew_ms += by),
             Operation::Suspend(node, time) => {
                 let node = self.node(node);
                 self.suspend(node, self.now + time);
@@ -84,6 +70,38 @@ impl World {
             Operation::Churn(rate) => self.churn = rate,
             Operation::Links(links) => self.model = links,
         }
+    }
+
+    /// Changes a node, and lets it react.
+    fn step_after(&mut self, node: usize, change: impl FnOnce(&mut Node)) {
+        let node = self.node(node);
+        change(&mut self.nodes[node]);
+        self.step(node);
+    }
+
+    /// Calls `mail` for each message of a burst.
+    fn send_burst(
+        &mut self,
+        from: usize,
+        to: usize,
+        count: u32,
+        mut mail: impl FnMut(&mut Self, usize, usize),
+    ) {
+        let (from, to) = (self.node(from), self.node(to));
+        if from == to || self.nodes[from].core.is_none() || self.nodes[from].parent.closes_stdin {
+            return;
+        }
+        for _ in 0..count {
+            mail(self, from, to);
+        }
+        self.step(from);
+    }
+
+    /// Crashes a node and puts its store back to the snapshot.
+    fn roll_back(&mut self, node: usize) {
+        self.crash(node);
+        let lost = self.nodes[node].roll_back(&mut self.network.endpoints[node].store);
+        self.report.lost_in_crashes += lost as u64;
     }
 
     /// Maps a number to a node, because a shrunk scenario may have fewer nodes.

@@ -30,14 +30,8 @@ pub fn gossip(mesh: &mut Mesh, token: u64, topic: &str, data: Bytes) -> Verdict 
     *verdicts.last().unwrap()
 }
 
-#[test]
-fn gossip_frames_are_validated_without_decryption() {
-    let mut mesh = listener();
-    let good = frame(2, topic(), 1, |_| {});
-    assert_eq!(gossip(&mut mesh, 1000, "jobs", good.clone()), Verdict::Accept);
-    assert_eq!(mesh.received(0), [1]);
-    assert_eq!(gossip(&mut mesh, 1001, "jobs", good.clone()), Verdict::Ignore, "a replay");
-
+/// Returns frames of agent 2 that every relayer rejects.
+fn rejected_frames() -> Vec<Bytes> {
     let mut corrupted = frame(2, topic(), 20, |_| {}).to_vec();
     *corrupted.last_mut().unwrap() ^= 1;
     let forged = {
@@ -63,7 +57,7 @@ fn gossip_frames_are_validated_without_decryption() {
         let claim = Binding { network: "other".to_owned(), ..binding(2, 0, &node_key(2)) };
         body.binding = agent_key(2).bind(claim).unwrap().encode();
     };
-    let rejected = [
+    vec![
         Bytes::from(corrupted),
         forged,
         frame(2, other_topic, 3, |_| {}),
@@ -83,8 +77,18 @@ fn gossip_frames_are_validated_without_decryption() {
         frame(2, topic(), 10, other_network),
         Bytes::from_static(b"nonsense"),
         Bytes::from(vec![0; 70_000]),
-    ];
-    for (index, data) in rejected.into_iter().enumerate() {
+    ]
+}
+
+#[test]
+fn gossip_frames_are_validated_without_decryption() {
+    let mut mesh = listener();
+    let good = frame(2, topic(), 1, |_| {});
+    assert_eq!(gossip(&mut mesh, 1000, "jobs", good.clone()), Verdict::Accept);
+    assert_eq!(mesh.received(0), [1]);
+    assert_eq!(gossip(&mut mesh, 1001, "jobs", good.clone()), Verdict::Ignore, "a replay");
+
+    for (index, data) in rejected_frames().into_iter().enumerate() {
         assert_eq!(gossip(&mut mesh, 2000 + index as u64, "jobs", data), Verdict::Reject, "case {index}");
     }
     let ignored = [

@@ -44,49 +44,81 @@ fn message(data: &str) -> Event {
     }))
 }
 
+fn ready() -> Event {
+    Event::Ready(Box::new(Ready {
+        peer_id: "12D3".to_owned(),
+        address: "0xA".to_owned(),
+        name: "n".to_owned(),
+        role: Role::Bootstrap,
+        network: "dev".to_owned(),
+        protocol: 1,
+        version: "0.1.0".to_owned(),
+        features: vec!["f".to_owned()],
+        limits: Limits {
+            max_line_bytes: 1,
+            max_inflight: 2,
+            max_direct_bytes: 3,
+            max_topic_bytes: 4,
+            max_inflight_bytes: 5,
+            max_pause_ms: 6,
+            max_unacked: 7,
+        },
+        addrs: vec!["/ip4/127.0.0.1".to_owned()],
+        durable: true,
+    }))
+}
+
+fn peer_discovered() -> Event {
+    Event::PeerDiscovered(Box::new(PeerDiscovered {
+        peer_id: "12D3".to_owned(),
+        topics: vec!["t".to_owned()],
+        address: "0xA".to_owned(),
+        name: Some("x".to_owned()),
+        role: Role::Full,
+        addrs: vec![],
+        capabilities: vec!["c".to_owned()],
+        expires_at_ms: 9,
+        request_id: Some(1.into()),
+    }))
+}
+
+fn result() -> Event {
+    Event::Result(Box::new(Answer {
+        message_id: Some("x".to_owned()),
+        delivery: Some("x".to_owned()),
+        route: Some(Route::Auto),
+        peers: Some(1),
+        count: Some(2),
+        time_ms: Some(3),
+        status: Some(Box::new(StatusReport {
+            counters: BTreeMap::from([("c".to_owned(), 1)]),
+            ..StatusReport::default()
+        })),
+        ..Answer::new(1.into(), "send")
+    }))
+}
+
+fn delivery() -> Event {
+    Event::Delivery(Box::new(Delivery {
+        message_id: "m".to_owned(),
+        request_id: Some(1.into()),
+        state: DeliveryState::Expired,
+        code: Some(ErrorCode::Expired),
+        message: None,
+        delivered_as: Some("x".to_owned()),
+        attempts: 2,
+        redelivered: false,
+        route: Some(Route::Direct),
+    }))
+}
+
 /// Returns one event of every type with all its fields.
 fn one_of_each() -> Vec<(&'static str, Event)> {
     let some = || Some("x".to_owned());
     vec![
-        (
-            "ready",
-            Event::Ready(Box::new(Ready {
-                peer_id: "12D3".to_owned(),
-                address: "0xA".to_owned(),
-                name: "n".to_owned(),
-                role: Role::Bootstrap,
-                network: "dev".to_owned(),
-                protocol: 1,
-                version: "0.1.0".to_owned(),
-                features: vec!["f".to_owned()],
-                limits: Limits {
-                    max_line_bytes: 1,
-                    max_inflight: 2,
-                    max_direct_bytes: 3,
-                    max_topic_bytes: 4,
-                    max_inflight_bytes: 5,
-                    max_pause_ms: 6,
-                    max_unacked: 7,
-                },
-                addrs: vec!["/ip4/127.0.0.1".to_owned()],
-                durable: true,
-            })),
-        ),
+        ("ready", ready()),
         ("message", message(r#"{"a":1}"#)),
-        (
-            "peer_discovered",
-            Event::PeerDiscovered(Box::new(PeerDiscovered {
-                peer_id: "12D3".to_owned(),
-                topics: vec!["t".to_owned()],
-                address: "0xA".to_owned(),
-                name: some(),
-                role: Role::Full,
-                addrs: vec![],
-                capabilities: vec!["c".to_owned()],
-                expires_at_ms: 9,
-                request_id: Some(1.into()),
-            })),
-        ),
+        ("peer_discovered", peer_discovered()),
         (
             "error",
             Event::Error(Box::new(ErrorEvent {
@@ -106,36 +138,8 @@ fn one_of_each() -> Vec<(&'static str, Event)> {
                 meta: Some(json!([1])),
             })),
         ),
-        (
-            "result",
-            Event::Result(Box::new(Answer {
-                message_id: some(),
-                delivery: some(),
-                route: Some(Route::Auto),
-                peers: Some(1),
-                count: Some(2),
-                time_ms: Some(3),
-                status: Some(Box::new(StatusReport {
-                    counters: BTreeMap::from([("c".to_owned(), 1)]),
-                    ..StatusReport::default()
-                })),
-                ..Answer::new(1.into(), "send")
-            })),
-        ),
-        (
-            "delivery",
-            Event::Delivery(Box::new(Delivery {
-                message_id: "m".to_owned(),
-                request_id: Some(1.into()),
-                state: DeliveryState::Expired,
-                code: Some(ErrorCode::Expired),
-                message: None,
-                delivered_as: some(),
-                attempts: 2,
-                redelivered: false,
-                route: Some(Route::Direct),
-            })),
-        ),
+        ("result", result()),
+        ("delivery", delivery()),
         ("peer_connected", Event::PeerConnected(PeerConnected { peer_id: "p".to_owned(), address: some() })),
         (
             "peer_disconnected",
