@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node::io::swarm::{MAX_MAIL, MAX_MAIL_ASKED, MAX_MAIL_SENT, SwarmDriver};
+use p2p_node::io::swarm::{MAX_MAIL, MAX_MAIL_ASKED, MAX_MAIL_SENT, SwarmConfig, SwarmDriver};
 use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::{DropKind, Input, Token};
 use p2p_node_protocol::Role;
@@ -131,4 +131,37 @@ async fn responses_are_sent_before_the_node_closes() {
     for _ in 0..MESSAGES {
         assert_eq!(a.mail_response().await.1, Ok(Bytes::from_static(b"stored")));
     }
+}
+
+#[tokio::test]
+async fn mail_passes_over_quic_in_both_directions() {
+    let quic = "/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap();
+    let mut a = Node::listening(config(1, Role::Full)).await;
+    let mut b = Node::listening(SwarmConfig { listen: Some(vec![quic]), ..config(2, Role::Full) }).await;
+    a.dial(&b).await;
+    a.connected().await;
+    b.connected().await;
+    for size in [1, 20_000, MAX_MAIL] {
+        exchange(&mut a, &mut b, size).await;
+        exchange(&mut b, &mut a, size).await;
+    }
+}
+
+/// Sends a frame of this size and its response.
+async fn exchange(sender: &mut Node, recipient: &mut Node, size: usize) {
+    sender.apply(mail(3, recipient, vec![9; size])).await;
+    let (token, peer, frame) = recipient.mail_request().await;
+    assert_eq!((peer, frame.len()), (sender.peer, size));
+    recipient.apply(NetworkCommand::AnswerMail { token, body: Bytes::from_static(b"stored") }).await;
+    assert_eq!(sender.mail_response().await, (3, Ok(Bytes::from_static(b"stored"))));
+}
+
+#[tokio::test]
+async fn small_frame_arrives_before_large_ones_that_were_sent_earlier() {
+    const LARGE: u64 = 3;
+    let (a, mut b) = pair().await;
+    let large = (0..LARGE).map(|token| mail(token, &b, vec![9; MAX_MAIL]));
+    a.apply_all(large.chain([mail(LARGE, &b, "urgent")]).collect()).await;
+    let sizes = [b.mail_request().await.2.len(), b.mail_request().await.2.len()];
+    assert!(sizes.contains(&"urgent".len()), "{sizes:?}");
 }

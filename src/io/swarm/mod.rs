@@ -79,7 +79,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Measured: without it 9 of 60 closes on loopback lost a response. Our choice: longer than a busy peer
 /// takes to read.
 const RESPONSE_LINGER: Duration = Duration::from_millis(50);
-/// Maximum time of [`SwarmDriver::close`] for the last responses.
+/// Maximum time of [`SwarmDriver::close`]: half for the last responses, and half for the connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Network configuration of a node.
@@ -193,8 +193,8 @@ impl SwarmDriver {
         }
     }
 
-    /// Stops listening, sends pending responses for at most [`CLOSE_TIMEOUT`], and closes all
-    /// connections.
+    /// Stops listening, sends pending responses, and closes all connections. Takes at most
+    /// [`CLOSE_TIMEOUT`] and, after responses, [`RESPONSE_LINGER`].
     pub async fn close(mut self) {
         self.listeners.close(&mut self.swarm);
         // Without the response the sender would treat an accepted message as failed.
