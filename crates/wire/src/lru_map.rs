@@ -160,8 +160,10 @@ mod tests {
         assert_eq!(map.insert(1, 7), Some(0), "an insertion is a use");
         assert_eq!(by_use(&map), [(2, 0), (3, 0), (1, 7)]);
         assert_eq!(map.values().collect::<Vec<_>>(), [&7, &0, &0], "in the order of the keys");
+        map.values_mut().for_each(|value| *value += 1);
         map.shrink_to(1);
-        assert_eq!(by_use(&map), [(1, 7)]);
+        assert_eq!(by_use(&map), [(1, 8)]);
+        assert!(map.contains_key(&1) && !map.contains_key(&2));
         assert!(map.touch(&2).is_none() && map.remove(&2).is_none());
     }
 
