@@ -22,16 +22,23 @@ pub struct Delay {
 impl Delay {
     /// Returns a future that completes after `duration`.
     pub fn new(duration: Duration) -> Self {
-        Delay { deadline: Instant::now() + duration, sleep: None }
+        Delay { deadline: after(duration), sleep: None }
     }
 
     /// Makes the future complete after `duration` from now, also if it has completed.
     pub fn reset(&mut self, duration: Duration) {
-        self.deadline = Instant::now() + duration;
+        self.deadline = after(duration);
         if let Some(sleep) = &mut self.sleep {
             sleep.as_mut().reset(self.deadline);
         }
     }
+}
+
+/// Returns the time after `duration`, or in 30 years if the clock cannot represent it.
+fn after(duration: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    let now = Instant::now();
+    now.checked_add(duration).unwrap_or(now + FAR)
 }
 
 impl Future for Delay {
@@ -75,5 +82,6 @@ mod tests {
     fn a_delay_can_be_made_without_a_runtime() {
         let mut delay = Delay::new(Duration::from_secs(3));
         delay.reset(Duration::ZERO);
+        delay.reset(Duration::MAX);
     }
 }

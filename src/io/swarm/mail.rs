@@ -56,6 +56,11 @@ const LARGE_FRAME: usize = 16 << 10;
 /// most 1 MiB in flight to a peer, so 128 suffice up to a round trip of 250 ms.
 const MAX_IN_FLIGHT: usize = 128;
 
+/// Maximum number of requests of one connection that have no response, or whose response the peer has
+/// not read: as many as our sender has in flight on one stream. At the limit the node does not read
+/// further requests.
+const MAX_UNANSWERED: usize = 128;
+
 /// Maximum number of inbound streams of a connection: the two lanes of the peer, and as many that
 /// replace them after a failure. A further stream closes the oldest.
 const MAX_INBOUND_STREAMS: usize = 4;
@@ -113,7 +118,10 @@ impl Mail {
 
     fn handler(&mut self, connection: ConnectionId, peer: PeerId) -> Handler {
         let link = Arc::new(Link::new(Arc::clone(&self.inbox)));
-        self.links.entry(peer).or_default().push((connection, Arc::clone(&link)));
+        let links = self.links.entry(peer).or_default();
+        // A connection that another behaviour denied has no event that ends it.
+        links.retain(|(_, link)| link.is_open());
+        links.push((connection, Arc::clone(&link)));
         let budget = MemoryBudget::new(MAX_ARRIVING * MAX_MAIL, Arc::clone(&self.shared_budget));
         Handler::new(self.protocol.clone(), peer, link, Arc::clone(&self.inbox), budget)
     }

@@ -45,6 +45,10 @@ fn decode_all(bytes: &[u8]) {
         assert_canonical(&frame.body.encode_to_vec(), &bytes[64..]);
         let _ = (frame.check_times(NOW_MS, NOW_MS), frame.is_authentic());
     }
+    if let Ok(frame) = Frame::decode_direct(&bytes, &node().peer_id()) {
+        assert_canonical(&frame.body.encode_to_vec(), &bytes);
+        assert_eq!(frame.binding.binding.node_key, node().public());
+    }
     if let Ok(ack) = SignedAck::decode(bytes.clone()) {
         assert_canonical(&ack.ack.encode_to_vec(), &bytes[64..]);
     }

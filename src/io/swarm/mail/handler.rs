@@ -17,7 +17,7 @@ use super::inbound_stream::{Destination, InboundStream};
 use super::link::{Command, Inbox, Link, MailEvent};
 use super::memory_budget::MemoryBudget;
 use super::request_lane::RequestLane;
-use super::{LARGE_FRAME, MAIL_TIMEOUT, MAX_INBOUND_STREAMS};
+use super::{LARGE_FRAME, MAIL_TIMEOUT, MAX_INBOUND_STREAMS, MAX_UNANSWERED};
 
 /// Small frames, which never wait behind large ones.
 const SMALL: usize = 0;
@@ -81,6 +81,14 @@ impl Handler {
         }
     }
 
+    /// Sends responses, and then reads as many requests as the connection may have without a response.
+    fn poll_inbound(&mut self, cx: &mut Context<'_>) {
+        self.inbound.retain_mut(|inbound| inbound.write(cx));
+        let pending: usize = self.inbound.iter().map(InboundStream::pending).sum();
+        let (to, mut room) = (&self.to, MAX_UNANSWERED.saturating_sub(pending));
+        self.inbound.retain_mut(|inbound| inbound.read(to, &mut room, cx));
+    }
+
     fn poll_timer(&mut self, cx: &mut Context<'_>) {
         loop {
             let lanes = self.lanes.iter().filter_map(RequestLane::deadline);
@@ -97,6 +105,8 @@ impl Handler {
             self.timer = None;
             self.lanes.iter_mut().for_each(|lane| lane.expire(now));
             self.inbound.retain_mut(|inbound| inbound.expire(now));
+            // A lane may want another stream now, and a stream may be read again.
+            cx.waker().wake_by_ref();
         }
     }
 
@@ -142,8 +152,7 @@ impl ConnectionHandler for Handler {
                 return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
             }
         }
-        let to = &self.to;
-        self.inbound.retain_mut(|inbound| inbound.poll(to, cx));
+        self.poll_inbound(cx);
         self.poll_timer(cx);
         self.report_outcomes();
         Poll::Pending

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::framing::{FrameReader, FrameWriter, HEADER};
 use super::link::{Inbox, Link, MailEvent, Reply};
 use super::memory_budget::{MemoryBudget, Reservation};
-use super::{MAIL_TIMEOUT, MAX_IN_FLIGHT, MAX_MAIL};
+use super::{MAIL_TIMEOUT, MAX_MAIL};
 
 /// Number of bytes that one poll reads before other tasks run: the driver then takes the frames from
 /// the inbox.
@@ -42,6 +42,8 @@ pub(super) struct InboundStream<S> {
     unanswered: VecDeque<(u32, Instant)>,
     /// Number of responses in the writer.
     unsent: usize,
+    /// Time by which the peer must have read the responses in the writer.
+    leaves_by: Option<Instant>,
     /// The peer sends no more requests.
     has_ended: bool,
     inbox: Arc<Inbox>,
@@ -58,6 +60,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InboundStream<S> {
             arrives_by: None,
             unanswered: VecDeque::new(),
             unsent: 0,
+            leaves_by: None,
             has_ended: false,
             inbox,
         }
@@ -83,37 +86,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InboundStream<S> {
     /// Returns the time at which `expire` has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let unanswered = self.unanswered.front().map(|(_, deadline)| *deadline);
-        unanswered.into_iter().chain(self.arrives_by).min()
+        unanswered.into_iter().chain(self.arrives_by).chain(self.leaves_by).min()
+    }
+
+    /// Returns the number of requests that are not answered, or whose response has not left.
+    pub(super) fn pending(&self) -> usize {
+        self.unanswered.len() + self.unsent
     }
 
     /// Returns `true` if no request arrives or waits for its response.
     pub(super) fn is_idle(&self) -> bool {
-        self.unanswered.is_empty() && self.arrives_by.is_none() && self.unsent == 0
+        self.pending() == 0 && self.arrives_by.is_none()
     }
 
     /// Drops the requests that nobody answered in time. Returns `false` if a request arrives too
-    /// slowly, so that the stream must be dropped.
+    /// slowly, or if the peer does not read the responses, so that the stream must be dropped.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
         while self.unanswered.front().is_some_and(|(_, deadline)| *deadline <= now) {
             self.unanswered.pop_front();
         }
-        self.arrives_by.is_none_or(|deadline| deadline > now)
+        self.arrives_by.into_iter().chain(self.leaves_by).all(|deadline| deadline > now)
     }
 
-    /// Reads and writes as much as possible. Returns `false` once the stream must be dropped.
-    pub(super) fn poll(&mut self, to: &Destination, cx: &mut Context<'_>) -> bool {
-        let reads = self.read(to, cx);
+    /// Writes as much as possible. Returns `false` if the stream must be dropped.
+    pub(super) fn write(&mut self, cx: &mut Context<'_>) -> bool {
         match self.writer.poll(Pin::new(&mut self.stream), cx) {
-            Poll::Ready(Ok(())) => self.inbox.responses_done(std::mem::take(&mut self.unsent)),
-            Poll::Ready(Err(_)) => return false,
-            Poll::Pending => {}
+            Poll::Ready(Ok(())) => {
+                self.leaves_by = None;
+                self.inbox.responses_done(std::mem::take(&mut self.unsent));
+                true
+            }
+            Poll::Ready(Err(_)) => false,
+            Poll::Pending => {
+                self.leaves_by.get_or_insert_with(|| Instant::now() + MAIL_TIMEOUT);
+                true
+            }
         }
-        reads && !(self.has_ended && self.is_idle())
     }
 
-    fn read(&mut self, to: &Destination, cx: &mut Context<'_>) -> bool {
+    /// Reads as much as possible, and at most `room` more requests; reduces `room` by those that
+    /// arrived. Returns `false` if the stream must be dropped.
+    pub(super) fn read(&mut self, to: &Destination, room: &mut usize, cx: &mut Context<'_>) -> bool {
         let mut read = 0;
-        while !self.has_ended && self.unanswered.len() < MAX_IN_FLIGHT {
+        // A request that has begun to arrive may complete: its time is limited.
+        while !self.has_ended && (*room > 0 || self.reader.is_within_frame()) {
             if read >= READ_PER_POLL {
                 cx.waker().wake_by_ref();
                 break;
@@ -123,6 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InboundStream<S> {
                 Poll::Ready(Ok(Some((id, frame)))) => {
                     read += HEADER + frame.len();
                     self.arrives_by = None;
+                    *room = room.saturating_sub(1);
                     self.unanswered.push_back((id, Instant::now() + MAIL_TIMEOUT));
                     to.inbox.push(MailEvent::Request {
                         peer: to.peer,
@@ -141,7 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> InboundStream<S> {
                 }
             }
         }
-        true
+        !(self.has_ended && self.is_idle())
     }
 }
 

@@ -91,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestLane<S> {
 
     /// Ends every request with a failure, because the stream cannot be opened or the connection ends.
     pub(super) fn fail(&mut self, reason: &str) {
-        self.reset(reason);
+        self.stream = LaneStream::Closed;
         self.unsent.clear();
         self.reset(reason);
     }
@@ -179,9 +179,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestLane<S> {
         Ok(())
     }
 
-    /// Closes the stream and fails the requests that were sent. The others wait for another stream.
+    /// Closes an open stream and fails the requests that were sent. The others wait for the next
+    /// stream, which may be opening already.
     fn reset(&mut self, reason: &str) {
-        self.stream = LaneStream::Closed;
+        if let LaneStream::Open(_) = self.stream {
+            self.stream = LaneStream::Closed;
+            self.writer = FrameWriter::default();
+        }
         while self.requests.len() > self.unsent.len() {
             self.drop_oldest(reason);
         }

@@ -8,10 +8,17 @@ use std::task::{Context, Poll};
 
 use futures::{AsyncRead, AsyncWrite};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Half {
     bytes: VecDeque<u8>,
+    capacity: usize,
     is_closed: bool,
+}
+
+impl Half {
+    fn new() -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Half { bytes: VecDeque::new(), capacity: usize::MAX, is_closed: false }))
+    }
 }
 
 /// One end of a stream in memory. A test polls it by hand, so it wakes nobody.
@@ -23,8 +30,15 @@ pub(super) struct End {
 
 /// Returns both ends of a stream.
 pub(super) fn stream() -> (End, End) {
-    let (a, b) = (Arc::<Mutex<Half>>::default(), Arc::<Mutex<Half>>::default());
+    let (a, b) = (Half::new(), Half::new());
     (End { input: Arc::clone(&a), output: Arc::clone(&b) }, End { input: b, output: a })
+}
+
+impl End {
+    /// Limits the bytes that the other end can write before this end reads them.
+    pub(super) fn set_capacity(&self, bytes: usize) {
+        self.input.lock().unwrap().capacity = bytes;
+    }
 }
 
 impl AsyncRead for End {
@@ -45,8 +59,12 @@ impl AsyncWrite for End {
         if half.is_closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        half.bytes.extend(buffer);
-        Poll::Ready(Ok(buffer.len()))
+        let length = buffer.len().min(half.capacity.saturating_sub(half.bytes.len()));
+        if length == 0 && !buffer.is_empty() {
+            return Poll::Pending;
+        }
+        half.bytes.extend(&buffer[..length]);
+        Poll::Ready(Ok(length))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -46,7 +46,7 @@ fn messages_leave_by_priority_without_starving_low() {
     assert_eq!(
         order,
         [0, 30, 40, 11, 12, 13, 14, 1, 15, 16, 17, 18, 2, 19, 20, 3],
-        "a line keeps its place before those told later"
+        "a line keeps its place before later lines"
     );
 }
 
@@ -72,7 +72,7 @@ fn full_queue_drops_the_oldest_broadcast_of_lowest_priority_and_counts_it() {
     }
     queue.broadcast(Priority::Medium, mark(TOPIC_LINES + 1), 1);
     assert_eq!(queue.total_dropped().broadcasts, 2);
-    let Some(Event::Overflow(overflow)) = queue.pop() else { panic!("the gap is told first") };
+    let Some(Event::Overflow(overflow)) = queue.pop() else { panic!("the drops are reported first") };
     assert_eq!((overflow.dropped.broadcasts, overflow.total.broadcasts), (2, 2));
     let next: Vec<_> = std::iter::from_fn(|| queue.pop()).take(3).map(|event| number(&event)).collect();
     assert_eq!(next, [0, TOPIC_LINES + 1, 3]);
@@ -143,7 +143,7 @@ fn peer_events_of_one_peer_replace_each_other_and_are_bounded() {
         queue.push_peer_event(mark(index), |_| false);
     }
     queue.written(1);
-    let Some(Event::Overflow(overflow)) = queue.pop() else { panic!("the gap is told first") };
+    let Some(Event::Overflow(overflow)) = queue.pop() else { panic!("the drops are reported first") };
     assert_eq!(overflow.dropped.peer_events, PEER_EVENT_LINES as u64);
     assert_eq!(queue.pop().map(|event| number(&event)), Some(PEER_EVENT_LINES));
 }

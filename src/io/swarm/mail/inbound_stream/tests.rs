@@ -2,6 +2,7 @@ use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
 use std::time::Duration;
 
+use super::super::MAX_UNANSWERED;
 use super::super::link::Command;
 use super::super::testing::{End, stream};
 use super::*;
@@ -45,7 +46,10 @@ impl Fixture {
     }
 
     fn poll(&mut self) -> bool {
-        self.inbound.as_mut().unwrap().poll(&self.to, &mut cx())
+        let inbound = self.inbound.as_mut().unwrap();
+        let is_open = inbound.write(&mut cx());
+        let mut room = MAX_UNANSWERED.saturating_sub(inbound.pending());
+        is_open && inbound.read(&self.to, &mut room, &mut cx())
     }
 
     fn arrived(&mut self) -> Vec<Reply> {
@@ -93,14 +97,47 @@ fn each_request_gets_its_response_and_a_dropped_one_an_empty_response() {
 #[test]
 fn a_peer_with_too_many_unanswered_requests_is_not_read() {
     let mut fixture = Fixture::new(1 << 20);
-    assert!(fixture.send(0..MAX_IN_FLIGHT as u32 + 1, 1));
+    assert!(fixture.send(0..MAX_UNANSWERED as u32 + 1, 1));
     let mut replies = fixture.arrived();
-    assert_eq!(replies.len(), MAX_IN_FLIGHT);
+    assert_eq!(replies.len(), MAX_UNANSWERED);
     replies.remove(0).send(Bytes::from_static(b"stored"));
     fixture.respond();
     fixture.poll();
     assert_eq!(fixture.arrived().len(), 1);
     drop(replies);
+}
+
+#[test]
+fn a_peer_that_does_not_read_its_responses_is_not_read_and_loses_the_stream() {
+    let mut fixture = Fixture::new(1 << 20);
+    fixture.peer.as_ref().unwrap().set_capacity(0);
+    assert!(fixture.send(0..MAX_UNANSWERED as u32, 1));
+    fixture.arrived().into_iter().for_each(|reply| reply.send(Bytes::from_static(b"stored")));
+    fixture.respond();
+    assert!(fixture.send(1000..1001, 1));
+    assert!(fixture.arrived().is_empty(), "the responses have not left");
+    let inbound = fixture.inbound.as_mut().unwrap();
+    assert_eq!((inbound.pending(), inbound.unanswered.len()), (MAX_UNANSWERED, 0));
+    let deadline = inbound.deadline().unwrap();
+    assert!(inbound.expire(deadline - Duration::from_millis(1)) && !inbound.expire(deadline));
+    fixture.peer.as_ref().unwrap().set_capacity(1 << 20);
+    assert!(fixture.poll());
+    assert_eq!(fixture.arrived().len(), 1, "a peer that reads again is read again");
+    assert_eq!(fixture.responses().len(), MAX_UNANSWERED);
+}
+
+#[test]
+fn a_request_that_has_begun_to_arrive_completes_above_the_limit() {
+    let mut fixture = Fixture::new(1 << 20);
+    assert!(fixture.send(0..MAX_UNANSWERED as u32 - 1, 1));
+    assert!(fixture.send_raw(&[0, 0, 0, 2, 0, 0, 0, 1, 7]));
+    fixture.arrived().into_iter().for_each(std::mem::forget);
+    let (inbound, mut room) = (fixture.inbound.as_mut().unwrap(), 0);
+    let peer = fixture.peer.as_mut().unwrap();
+    assert!(Pin::new(peer).poll_write(&mut cx(), &[8, 0]).is_ready());
+    assert!(inbound.read(&fixture.to, &mut room, &mut cx()));
+    assert_eq!(fixture.arrived().len(), 1);
+    assert!(!fixture.inbound.as_ref().unwrap().reader.is_within_frame(), "the next does not begin");
 }
 
 #[test]

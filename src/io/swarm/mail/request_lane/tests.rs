@@ -149,6 +149,20 @@ fn a_request_without_an_answer_fails_at_its_deadline_and_closes_the_stream() {
 }
 
 #[test]
+fn a_request_that_expires_while_the_stream_opens_asks_for_no_second_stream() {
+    let (ours, _peer) = stream();
+    let mut lane = RequestLane::new();
+    lane.push(1, Bytes::new(), later(10));
+    assert!(lane.wants_stream());
+    lane.push(2, Bytes::new(), later(20));
+    lane.expire(later(15));
+    assert!(matches!(lane.pop_outcome(), Some((1, Err(_)))) && !lane.wants_stream());
+    lane.opened(ours);
+    lane.poll(&mut cx());
+    assert_eq!((lane.in_flight, lane.pop_outcome()), (1, None));
+}
+
+#[test]
 fn a_frame_that_is_too_long_fails_alone() {
     let mut fixture = Fixture::new();
     fixture.lane.push(1, vec![0; MAX_MAIL + 1].into(), later(10));
