@@ -56,6 +56,9 @@ impl Write for Waiting {
     }
 }
 
+/// Type of the file system of pipes without a name, `PIPEFS_MAGIC` of Linux.
+const PIPEFS: u64 = 0x5049_5045;
+
 /// Direction of a descriptor.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Direction {
@@ -75,9 +78,12 @@ pub(super) enum Polled {
 impl Polled {
     /// Returns a polled descriptor for a pipe or a socket. Returns `None` for files and terminals, for
     /// a pipe whose other end is closed, and for a pipe that the system does not open a second time.
+    ///
+    /// Returns `None` for a named pipe too: if its writers have closed it before this call, Linux
+    /// never reports the end to the new description.
     pub(super) fn new(fd: BorrowedFd<'_>, direction: Direction) -> Option<Polled> {
         match FileType::from_raw_mode(rustix::fs::fstat(fd).ok()?.st_mode) {
-            FileType::Fifo => {
+            FileType::Fifo if rustix::fs::fstatfs(fd).ok()?.f_type as u64 == PIPEFS => {
                 let access = match direction {
                     Direction::Read => OFlags::RDONLY,
                     Direction::Write => OFlags::WRONLY,

@@ -81,3 +81,47 @@ async fn a_file_is_read_and_written_by_threads() {
     assert!(pipe.output.finish(PATIENCE));
     assert!(std::fs::read_to_string(dir.path().join("output")).unwrap().contains("closing"));
 }
+
+async fn recv_within(pipe: &mut Pipe) -> Option<InputChunk> {
+    tokio::time::timeout(PATIENCE, pipe.input.recv()).await.expect("the end is reported")
+}
+
+#[tokio::test]
+async fn named_pipe_ends_when_its_writers_closed_it_before_the_start() {
+    for text in ["", "{\"type\":\"ping\"}\n"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("input");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let writer = thread::spawn({
+            let path = path.clone();
+            move || std::fs::write(path, text).unwrap()
+        });
+        let input = std::fs::File::open(&path).unwrap();
+        writer.join().unwrap();
+        let (_reader, output) = io::pipe().unwrap();
+        let mut pipe = Pipe::open(input.into(), output.into()).unwrap();
+        if !text.is_empty() {
+            assert!(
+                matches!(recv_within(&mut pipe).await, Some(InputChunk::Lines(lines)) if lines.len() == 1)
+            );
+        }
+        assert!(matches!(recv_within(&mut pipe).await, Some(InputChunk::Ended)), "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn polled_pipe_ends_when_its_writer_closed_it_before_the_start() {
+    for text in ["", "{\"type\":\"ping\"}\n"] {
+        let (input, mut writer) = io::pipe().unwrap();
+        writer.write_all(text.as_bytes()).unwrap();
+        drop(writer);
+        let (_reader, output) = io::pipe().unwrap();
+        let mut pipe = Pipe::open(input.into(), output.into()).unwrap();
+        if !text.is_empty() {
+            assert!(
+                matches!(recv_within(&mut pipe).await, Some(InputChunk::Lines(lines)) if lines.len() == 1)
+            );
+        }
+        assert!(matches!(recv_within(&mut pipe).await, Some(InputChunk::Ended)), "{text:?}");
+    }
+}
