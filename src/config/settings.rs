@@ -15,9 +15,10 @@ use tracing::level_filters::LevelFilter;
 use super::sources::{Given, Sources};
 use super::values::{
     ack, bootstrap_peers, capabilities, log_level, multiaddrs, network_name, on_eof, parse, parse_bool,
-    process_id, role, seconds, short_text, some,
+    place, process_id, role, seconds, short_text, some,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
+use crate::io::rendezvous::Place;
 
 /// A setting as the documents show it.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +153,11 @@ settings! {
         bootstrap: Vec<Multiaddr> = "bootstrap", "P2P_NODE_BOOTSTRAP",
             Vec<String> [value_name = "MULTIADDR", value_delimiter = ','], bootstrap_peers, or Vec::new(),
             notes "Example: /ip4/192.0.2.1/tcp/8000/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        /// Directory in which nodes of this user on this machine find each other, or off
+        rendezvous: Place = "rendezvous", "P2P_NODE_RENDEZVOUS", Option<String> [value_name = "PATH"],
+            place, or Place::default(),
+            shown "default: $XDG_RUNTIME_DIR/p2p-node, else p2p-node-<uid> in the directory for temporary files",
+            notes "Each network has its own directory in it.";
         /// Address to listen on, instead of the default of the scope; repeat or separate by commas
         listen: Vec<Multiaddr> = "listen", "P2P_NODE_LISTEN",
             Vec<String> [value_name = "MULTIADDR", value_delimiter = ','], multiaddrs, or Vec::new();

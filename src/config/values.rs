@@ -11,6 +11,7 @@ use p2p_node_protocol::Role;
 use tracing::level_filters::LevelFilter;
 
 use super::{Ack, MAX_END_TIME, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
+use crate::io::rendezvous::Place;
 
 pub(super) fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
@@ -61,6 +62,14 @@ pub(super) fn bootstrap_peers(text: &str) -> Result<Vec<Multiaddr>, String> {
             Err(format!("{addr} does not end in /p2p/<peer id>, as in /ip4/192.0.2.1/tcp/8000/p2p/12D3Koo…"))
         }
         None => Ok(addrs),
+    }
+}
+
+/// Parses the place of the rendezvous directory.
+pub(super) fn place(text: &str) -> Result<Place, String> {
+    match text {
+        "off" => Ok(Place::Off),
+        path => Ok(Place::At(path.into())),
     }
 }
 

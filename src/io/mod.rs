@@ -6,5 +6,7 @@ pub mod descriptors;
 pub mod disk;
 pub mod keystore;
 pub mod parent_watcher;
+pub mod rendezvous;
+pub mod sources;
 pub mod store;
 pub mod swarm;

@@ -9,6 +9,8 @@ use super::identity::Identity;
 use crate::config::{Ack, Config, ConfigError, OnEof};
 use crate::io::descriptors;
 use crate::io::keystore::{self, InUse, KeyFileError};
+use crate::io::rendezvous::{Place, Rendezvous};
+use crate::io::sources::Sources;
 use crate::io::store::{self, Snapshot, Store};
 use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
 use p2p_node_core::CoreConfig;
@@ -117,6 +119,8 @@ pub struct Components {
     pub swarm: SwarmConfig,
     /// Persistent store; `None` without a data directory.
     pub store: Option<Store>,
+    /// Sources of peers outside of libp2p.
+    pub sources: Sources,
 }
 
 /// Returns the maximum number of connections, and a warning if it is lower than `wanted`.
@@ -162,6 +166,23 @@ fn swarm_config(
     })
 }
 
+/// Opens the rendezvous directory. A node without it works, so a failure is an error for nobody; the
+/// user learns of it if the user chose the directory.
+fn open_rendezvous(config: &Config, notice: &mut dyn FnMut(String)) -> Option<Rendezvous> {
+    match Rendezvous::open(&config.rendezvous, &config.network, &config.lock_scope) {
+        Ok(rendezvous) => rendezvous,
+        Err(error) => {
+            let message =
+                format!("no local rendezvous, so nodes on this machine do not find each other: {error}");
+            match config.rendezvous {
+                Place::Default => tracing::info!("{message}"),
+                _ => notice(message),
+            }
+            None
+        }
+    }
+}
+
 /// Builds the components of a node. Calls `notice` with warnings for the user.
 pub fn start(
     config: &Config,
@@ -177,6 +198,7 @@ pub fn start(
         .collect::<Result<_, _>>()
         .map_err(StartError::Bootstrap)?;
     let swarm = swarm_config(config, &node_key, notice)?;
+    let sources = Sources { rendezvous: open_rendezvous(config, notice) };
     let random = keystore::random_secret()?;
     let word = |at: usize| {
         let mut bytes = [0; 8];
@@ -203,6 +225,7 @@ pub fn start(
         version: VERSION.to_owned(),
         port: config.port,
         bootstraps,
+        rendezvous: sources.rendezvous.is_some(),
         stay_on_eof: config.on_eof == OnEof::Stay,
         require_delivery: config.require_delivery,
         receive_after_eof: config.receive_after_eof,
@@ -220,7 +243,7 @@ pub fn start(
         highest_seen: snapshot.highest_seen,
         access_rules: snapshot.access_rules,
     };
-    Ok(Components { core_config, swarm, store })
+    Ok(Components { core_config, swarm, store, sources })
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod listening;
 mod network;
 mod numbers;
 mod pipeline;
+mod rendezvous;
 mod revocation;
 mod sdk;
 mod sdk_mail;

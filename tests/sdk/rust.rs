@@ -17,7 +17,11 @@ fn command(name: &str, home: &Path) -> Command {
     let example = binary.parent().unwrap().join("examples").join(name);
     assert!(example.exists(), "{} is missing: run `cargo build --workspace --examples`", example.display());
     let mut command = Command::new(example);
-    command.env("P2P_NODE_BIN", binary).env("P2P_NODE_LOCK_SCOPE", home).env("P2P_NODE_NETWORK", "dev");
+    command
+        .env("P2P_NODE_BIN", binary)
+        .env("P2P_NODE_LOCK_SCOPE", home)
+        .env("P2P_NODE_RENDEZVOUS", "off")
+        .env("P2P_NODE_NETWORK", "dev");
     command.env_remove("PRIVATE_KEY").current_dir(home);
     command
 }
@@ -56,7 +60,7 @@ fn launcher_example_supervises_twenty_agents() {
 
 fn node(home: &TempDir) -> Builder {
     let builder = Node::builder().binary(env!("CARGO_BIN_EXE_p2p-node")).network("dev").port(0);
-    builder.env("P2P_NODE_LOCK_SCOPE", home.path()).cwd(home.path())
+    builder.env("P2P_NODE_LOCK_SCOPE", home.path()).env("P2P_NODE_RENDEZVOUS", "off").cwd(home.path())
 }
 
 fn entry(node: &Node) -> String {

@@ -72,6 +72,9 @@ pub struct CoreConfig {
     pub port: u16,
     /// Bootstrap peers, in addition to those of `connect`.
     pub bootstraps: Vec<(PeerId, Multiaddr)>,
+    /// `true` if there is a rendezvous directory, in which nodes of this user on this machine find
+    /// each other.
+    pub rendezvous: bool,
     /// Keeps the node running after the end of stdin.
     pub stay_on_eof: bool,
     /// After the end of stdin, waits for every `delivery`; the exit code then states if every
@@ -134,6 +137,7 @@ pub(super) struct LocalIdentity {
     pub(super) role: Role,
     pub(super) version: String,
     pub(super) port: u16,
+    pub(super) rendezvous: bool,
     pub(super) stay_on_eof: bool,
     pub(super) one_of_several: bool,
     pub(super) receive_after_eof: Duration,
@@ -165,6 +169,7 @@ impl LocalIdentity {
             role: setup.role,
             version: setup.version,
             port: setup.port,
+            rendezvous: setup.rendezvous,
             stay_on_eof: setup.stay_on_eof,
             one_of_several: setup.one_of_several,
             receive_after_eof: setup.receive_after_eof,

@@ -27,6 +27,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         version: "test".to_owned(),
         port: 0,
         bootstraps: Vec::new(),
+        rendezvous: false,
         stay_on_eof: false,
         require_delivery: false,
         receive_after_eof: Duration::ZERO,

@@ -19,6 +19,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         version: "test".to_owned(),
         port: 0,
         bootstraps: Vec::new(),
+        rendezvous: false,
         stay_on_eof: false,
         require_delivery: false,
         receive_after_eof: Duration::ZERO,

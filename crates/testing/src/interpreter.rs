@@ -33,6 +33,8 @@ pub trait Interpreter {
             }
             Effect::Exit(code) => self.exit(node, code),
             Effect::Network(command) => self.execute_command(node, command),
+            // A test's network has no sources outside of libp2p.
+            Effect::Source(_) => {}
         }
     }
 

@@ -160,6 +160,7 @@ class Programs(TestCase):
                 "PYTHONPATH": os.pathsep.join((str(ROOT / "sdk/python/src"), str(ROOT / "sdk/python"))),
                 "P2P_NODE_BIN": binary(),
                 "P2P_NODE_LOCK_SCOPE": self.home,
+                "P2P_NODE_RENDEZVOUS": "off",
                 "P2P_NODE_NETWORK": "dev",
             },
             stdin=subprocess.DEVNULL,

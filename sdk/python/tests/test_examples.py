@@ -36,7 +36,7 @@ def first_example(open: Callable[..., OpenContext]) -> Callable[[], Coroutine[An
 
 class Examples(TestCase):
     def env(self) -> dict[str, str]:
-        return {**os.environ, "P2P_NODE_BIN": binary(), "PYTHONPATH": str(ROOT / "sdk/python/src"), "P2P_NODE_LOCK_SCOPE": self.home}
+        return {**os.environ, "P2P_NODE_BIN": binary(), "PYTHONPATH": str(ROOT / "sdk/python/src"), "P2P_NODE_LOCK_SCOPE": self.home, "P2P_NODE_RENDEZVOUS": "off"}
 
     def start(self, name: str, *args: str) -> subprocess.CompletedProcess[str]:
         script = ROOT / "examples/python" / name

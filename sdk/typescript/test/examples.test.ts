@@ -15,7 +15,7 @@ import { serve } from "../../../examples/typescript/request-reply.js";
 import type { Message, P2PNode } from "../src/index.js";
 import { binary, DEV, HOME, PATIENCE_MS, real, ROOT } from "./common.js";
 
-const env = (): NodeJS.ProcessEnv => ({ ...process.env, P2P_NODE_BIN: binary(), P2P_NODE_LOCK_SCOPE: HOME });
+const env = (): NodeJS.ProcessEnv => ({ ...process.env, P2P_NODE_BIN: binary(), P2P_NODE_LOCK_SCOPE: HOME, P2P_NODE_RENDEZVOUS: "off" });
 
 interface Ended {
   stdout: string;

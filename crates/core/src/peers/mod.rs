@@ -1,10 +1,11 @@
-//! Other nodes: connections, dials, bootstrap peers and DHT servers.
+//! Other nodes: connections, dials, sources of peers and DHT servers.
 
 pub mod bootstrap;
 pub(crate) mod candidate;
 pub(crate) mod dht_servers;
 pub(crate) mod dialer;
 pub(crate) mod on_network;
+pub(crate) mod sources;
 pub(crate) mod table;
 
 use crate::cx::Cx;
@@ -13,6 +14,7 @@ use crate::timers::TimerTable;
 use crate::usage::Usage;
 use dht_servers::DhtServers;
 use dialer::Dialer;
+use sources::rendezvous::Rendezvous;
 use table::PeerTable;
 
 /// The state of connections to other nodes.
@@ -24,6 +26,8 @@ pub(crate) struct Peers {
     pub(crate) dht_servers: DhtServers,
     /// The schedule of dials to agents' nodes.
     pub(crate) dialer: Dialer,
+    /// The schedule of samples of the rendezvous directory.
+    pub(crate) rendezvous: Rendezvous,
 }
 
 impl Peers {
@@ -33,6 +37,7 @@ impl Peers {
         timers.enter("DHT servers", self.dht_servers.next_deadline());
         timers.enter("dialer", self.selection_deadline(directory, cx));
         timers.enter("subscriptions of peers", self.subscriptions_deadline());
+        timers.enter("local nodes", self.next_sample(cx));
     }
 
     /// Returns the size of each collection, with its limit.

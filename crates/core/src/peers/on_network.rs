@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
 use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Event, Level, PeerConnected, PeerDisconnected};
 use p2p_node_wire::envelope::{Hello, strict_decode};
 
@@ -27,6 +28,13 @@ const SLOW_TWICE: Duration = Duration::from_secs(10);
 const SLOW_SHARE: usize = 4;
 
 impl Peers {
+    /// Adds the bootstrap peers of the configuration.
+    pub(crate) fn add_bootstraps(&mut self, bootstraps: Vec<(PeerId, Multiaddr)>, cx: &mut Cx) {
+        for (peer, addr) in bootstraps {
+            self.add_candidate(Candidate::bootstrap(peer, addr), cx);
+        }
+    }
+
     /// Adds a bootstrap peer to the table, so that the node dials the peer for ever. Ignores
     /// agents, because the directory contains them.
     pub(crate) fn add_candidate(&mut self, candidate: Candidate, cx: &mut Cx) {
@@ -123,6 +131,7 @@ impl Peers {
         } else {
             self.table.end_pause(peer);
         }
+        self.rendezvous.on_disconnected();
         let address = directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         cx.signal(Signal::PeerDisconnected { peer, address });
         let address = address.map(|address| address.to_string());

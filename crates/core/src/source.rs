@@ -1,0 +1,68 @@
+//! Sources of peers outside of libp2p: what the core asks of them, and what they report. Every
+//! source yields candidates, and the core decides which of them the node dials.
+
+use alloy_primitives::Address;
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+
+use crate::cx::Cx;
+use crate::effect::Effect;
+
+/// Largest number of nodes of one agent that a lookup reads from the rendezvous directory: our
+/// choice. An agent with several nodes has two or three of them.
+const MAX_NODES_PER_AGENT: usize = 4;
+
+/// A node that runs on this machine for the same user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalNode {
+    /// The agent of the node. Only a record of the agent proves it.
+    pub agent: Address,
+    /// The PeerId of the node.
+    pub peer: PeerId,
+    /// The addresses of the node, without `/p2p/`.
+    pub addrs: Vec<Multiaddr>,
+}
+
+/// A request to a source of peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceCommand {
+    /// Publishes this node in the rendezvous directory, or removes it if it has no addresses.
+    PublishLocalNode(LocalNode),
+    /// Reads the local nodes of an agent. Answered by `LocalNodes`.
+    FindLocalAgent {
+        /// The agent.
+        agent: Address,
+        /// Largest number of nodes in the answer.
+        max: usize,
+    },
+    /// Reads some local nodes, chosen at random. Answered by `LocalNodes`.
+    SampleLocalNodes {
+        /// Seed of the choice.
+        seed: u64,
+        /// Largest number of nodes in the answer.
+        max: usize,
+    },
+}
+
+/// A report of a source of peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceEvent {
+    /// Local nodes that were read from the rendezvous directory.
+    LocalNodes(Vec<LocalNode>),
+    /// Agents whose nodes appeared in the rendezvous directory.
+    LocalAgentsAdded(Vec<Address>),
+}
+
+impl Cx {
+    /// Sends a request to a source of peers.
+    pub(crate) fn source(&mut self, command: SourceCommand) {
+        self.effects.push_back(Effect::Source(command));
+    }
+
+    /// Looks for nodes of an agent in the rendezvous directory, if there is one.
+    pub(crate) fn find_local_agent(&mut self, agent: Address) {
+        if self.identity.rendezvous && agent != self.identity.address {
+            self.source(SourceCommand::FindLocalAgent { agent, max: MAX_NODES_PER_AGENT });
+        }
+    }
+}
