@@ -232,7 +232,7 @@ settings! {
             Option<String> [value_name = "SECS"], seconds, or Duration::ZERO, shown "default 0",
             notes "At most 3600.";
         /// Scope of the identity lock: processes with different scopes may use one key; for tests that
-        /// simulate several machines on one
+        /// simulate several machines on one, which do not meet by rendezvous
         lock_scope: String = "lock-scope", "P2P_NODE_LOCK_SCOPE", Option<String> [value_name = "TEXT"],
             parse, or String::new(), shown "default none";
         /// Exit when this process exits, even if another process keeps stdin open

@@ -166,6 +166,12 @@ fn swarm_config(
     })
 }
 
+/// Returns the bootstrap peers of the configuration.
+fn bootstraps(config: &Config) -> Result<Vec<(PeerId, Multiaddr)>, StartError> {
+    let parsed = config.bootstrap.iter().map(|addr| parse_bootstrap(&addr.to_string()));
+    parsed.collect::<Result<_, _>>().map_err(StartError::Bootstrap)
+}
+
 /// Opens the rendezvous directory. A node without it works, so a failure is an error for nobody; the
 /// user learns of it if the user chose the directory.
 fn open_rendezvous(config: &Config, notice: &mut dyn FnMut(String)) -> Option<Rendezvous> {
@@ -191,12 +197,7 @@ pub fn start(
     notice: &mut dyn FnMut(String),
 ) -> Result<Components, StartError> {
     let Identity { node_key, agent, binding, key_source } = identity;
-    let bootstraps: Vec<(PeerId, Multiaddr)> = config
-        .bootstrap
-        .iter()
-        .map(|addr| parse_bootstrap(&addr.to_string()))
-        .collect::<Result<_, _>>()
-        .map_err(StartError::Bootstrap)?;
+    let bootstraps = bootstraps(config)?;
     let swarm = swarm_config(config, &node_key, notice)?;
     let sources = Sources { rendezvous: open_rendezvous(config, notice) };
     let random = keystore::random_secret()?;

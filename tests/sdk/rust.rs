@@ -35,6 +35,18 @@ fn example(name: &str) -> String {
 }
 
 #[test]
+fn hello_example_of_readme_needs_no_option() {
+    let home = TempDir::new().unwrap();
+    // A runtime directory of its own stands for a user without other nodes.
+    let mut hello = command("hello", home.path());
+    hello.env_clear().env("P2P_NODE_BIN", env!("CARGO_BIN_EXE_p2p-node")).env("XDG_RUNTIME_DIR", home.path());
+    let output = hello.output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stdout.contains(" says \"hello bob\"\nalice knows that it is Delivered\n"), "{stdout}{stderr}");
+}
+
+#[test]
 fn chat_example_runs() {
     let output = example("chat");
     assert!(

@@ -14,7 +14,6 @@ use p2p_node_wire::seal;
 use p2p_node_wire::seal::kem::Keyring;
 
 use crate::cx::Cx;
-use crate::gate::address_scope::AddressScope;
 use crate::input::Now;
 use crate::source::{LocalNode, SourceCommand};
 use crate::timers::TimerTable;
@@ -63,7 +62,8 @@ impl Local {
         self.addrs = addrs.iter().cloned().map(with_peer).collect();
         let advertised: Vec<_> = addrs.into_iter().filter(|addr| cx.identity.scope.permits(addr)).collect();
         if cx.identity.rendezvous {
-            let addrs = local_addrs(&advertised);
+            let mut addrs = cx.identity.scope.local(&advertised);
+            addrs.truncate(MAX_LOCAL_ADDRS);
             let (agent, peer) = (cx.identity.address, cx.identity.peer);
             cx.source(SourceCommand::PublishLocalNode(LocalNode { agent, peer, addrs }));
         }
@@ -87,16 +87,6 @@ impl Local {
         .map(|(name, size, limit)| Usage { name, size, limit })
         .collect()
     }
-}
-
-/// Returns the addresses that nodes on this machine dial: those of the loopback interface, or all if
-/// there are none. Within the scope `public` only addresses of the internet remain.
-fn local_addrs(advertised: &[Multiaddr]) -> Vec<Multiaddr> {
-    let is_loopback = |addr: &&Multiaddr| AddressScope::Loopback.permits(addr);
-    let loopback: Vec<_> = advertised.iter().filter(is_loopback).cloned().collect();
-    let mut addrs = if loopback.is_empty() { advertised.to_vec() } else { loopback };
-    addrs.truncate(MAX_LOCAL_ADDRS);
-    addrs
 }
 
 #[cfg(test)]
