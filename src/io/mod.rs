@@ -6,6 +6,7 @@ pub mod descriptors;
 pub mod disk;
 pub mod keystore;
 pub mod parent_watcher;
+pub mod peer_book;
 pub mod rendezvous;
 pub mod sources;
 pub mod store;

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::peer_book::PeerBook;
 use super::rendezvous::Rendezvous;
 use p2p_node_core::input::Input;
 use p2p_node_core::source::SourceCommand;
 
-/// Maximum time of [`Sources::close`]: our choice. Reading a small directory takes milliseconds.
+/// Maximum time of [`Sources::close`]: our choice. Reading a small directory and writing a small file
+/// take milliseconds.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The sources of a node.
@@ -14,13 +16,24 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 pub struct Sources {
     /// The rendezvous directory, unless it is off or not available.
     pub rendezvous: Option<Rendezvous>,
+    /// The peer book, if there is a data directory.
+    pub peer_book: Option<PeerBook>,
 }
 
 impl Sources {
     /// Starts to execute a request. [`Sources::next`] returns its results.
     pub fn execute(&mut self, command: SourceCommand) {
-        if let Some(rendezvous) = &mut self.rendezvous {
-            rendezvous.execute(command);
+        match command {
+            SourceCommand::WritePeerBook(peers) => {
+                if let Some(book) = &mut self.peer_book {
+                    book.write(peers);
+                }
+            }
+            command => {
+                if let Some(rendezvous) = &mut self.rendezvous {
+                    rendezvous.execute(command);
+                }
+            }
         }
     }
 
@@ -32,10 +45,17 @@ impl Sources {
         }
     }
 
-    /// Removes what the node has published.
+    /// Removes what the node has published, and waits for the peer book.
     pub async fn close(self) {
-        if let Some(rendezvous) = self.rendezvous {
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, rendezvous.close()).await;
-        }
+        let Sources { rendezvous, peer_book } = self;
+        let ends = async {
+            if let Some(rendezvous) = rendezvous {
+                rendezvous.close().await;
+            }
+            if let Some(book) = peer_book {
+                book.close().await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, ends).await;
     }
 }

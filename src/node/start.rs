@@ -9,6 +9,7 @@ use super::identity::Identity;
 use crate::config::{Ack, Config, ConfigError, OnEof};
 use crate::io::descriptors;
 use crate::io::keystore::{self, InUse, KeyFileError};
+use crate::io::peer_book::PeerBook;
 use crate::io::rendezvous::{Place, Rendezvous};
 use crate::io::sources::Sources;
 use crate::io::store::{self, Snapshot, Store};
@@ -16,6 +17,7 @@ use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
 use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::peers::bootstrap::parse_bootstrap;
+use p2p_node_core::source::KnownPeer;
 use p2p_node_wire::identity::NodeKey;
 use p2p_node_wire::time::Now;
 
@@ -172,6 +174,14 @@ fn bootstraps(config: &Config) -> Result<Vec<(PeerId, Multiaddr)>, StartError> {
     parsed.collect::<Result<_, _>>().map_err(StartError::Bootstrap)
 }
 
+/// Opens the peer book in the data directory, and reads its peers. Both are absent without a data
+/// directory.
+fn open_peer_book(config: &Config) -> (Option<PeerBook>, Option<Vec<KnownPeer>>) {
+    let book = config.data_dir.as_ref().map(|dir| PeerBook::new(dir, &config.network));
+    let known = book.as_ref().map(PeerBook::read);
+    (book, known)
+}
+
 /// Opens the rendezvous directory. A node without it works, so a failure is an error for nobody; the
 /// user learns of it if the user chose the directory.
 fn open_rendezvous(config: &Config, notice: &mut dyn FnMut(String)) -> Option<Rendezvous> {
@@ -199,7 +209,8 @@ pub fn start(
     let Identity { node_key, agent, binding, key_source } = identity;
     let bootstraps = bootstraps(config)?;
     let swarm = swarm_config(config, &node_key, notice)?;
-    let sources = Sources { rendezvous: open_rendezvous(config, notice) };
+    let (peer_book, known_peers) = open_peer_book(config);
+    let sources = Sources { rendezvous: open_rendezvous(config, notice), peer_book };
     let random = keystore::random_secret()?;
     let word = |at: usize| {
         let mut bytes = [0; 8];
@@ -227,6 +238,7 @@ pub fn start(
         port: config.port,
         bootstraps,
         rendezvous: sources.rendezvous.is_some(),
+        peer_book: known_peers,
         stay_on_eof: config.on_eof == OnEof::Stay,
         require_delivery: config.require_delivery,
         receive_after_eof: config.receive_after_eof,

@@ -22,6 +22,7 @@ mod lifecycle;
 mod listening;
 mod network;
 mod numbers;
+mod peer_book;
 mod pipeline;
 mod rendezvous;
 mod revocation;

@@ -16,6 +16,7 @@ use crate::highest_seen::HighestSeen;
 use crate::input::Now;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::PersistedMessage;
+use crate::source::{KnownPeer, KnownPeers};
 
 /// The source of the agent's key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,6 +76,8 @@ pub struct CoreConfig {
     /// `true` if there is a rendezvous directory, in which nodes of this user on this machine find
     /// each other.
     pub rendezvous: bool,
+    /// The peer book of an earlier process. `None` without a data directory.
+    pub peer_book: Option<Vec<KnownPeer>>,
     /// Keeps the node running after the end of stdin.
     pub stay_on_eof: bool,
     /// After the end of stdin, waits for every `delivery`; the exit code then states if every
@@ -116,6 +119,11 @@ pub struct CoreConfig {
 }
 
 impl CoreConfig {
+    /// Returns the peers that the node knows when it starts.
+    pub(super) fn known_peers(&self) -> KnownPeers {
+        KnownPeers { bootstraps: self.bootstraps.clone(), book: self.peer_book.clone() }
+    }
+
     /// Returns the namespace of the streams that this process numbers.
     pub(super) fn origin(&self) -> StreamNamespace {
         StreamNamespace { account: self.binding.binding.account, database: self.database }

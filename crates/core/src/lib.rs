@@ -94,7 +94,7 @@ impl Core {
     /// Creates a core that has not started to listen.
     pub fn new(setup: CoreConfig, now: Now) -> Self {
         let (origin, boot, seed) = (setup.origin(), setup.boot, setup.seed);
-        let (key_source, bootstraps) = (setup.key_source.clone(), setup.bootstraps.clone());
+        let (key_source, known_peers) = (setup.key_source.clone(), setup.known_peers());
         let (mut highest_seen, access_rules) = (setup.highest_seen.clone(), setup.access_rules.clone());
         let mail = Mail::restore(&setup, now);
         let required = Required::new(setup.require_delivery, mail.outbox.len());
@@ -119,7 +119,7 @@ impl Core {
             core.route_signals();
             return core;
         }
-        core.peers.add_bootstraps(bootstraps, &mut core.cx);
+        core.peers.add_known(known_peers, &mut core.cx);
         if let Some((level, message)) = key_source.notice() {
             core.cx.log(level, "identity", message);
         }
@@ -210,7 +210,7 @@ impl Core {
         self.peers.on_new_dht_servers(&mut self.local, &mut self.directory, &mut self.cx);
         self.route_signals();
         let Core { local, directory, peers, gossip, cx, .. } = self;
-        peers.poll_sources(cx);
+        peers.poll_sources(directory, cx);
         peers.disconnect_unsubscribed_peers(cx);
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
         local.publish_local_record(directory.records.len(), cx);

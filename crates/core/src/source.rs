@@ -23,6 +23,28 @@ pub struct LocalNode {
     pub addrs: Vec<Multiaddr>,
 }
 
+/// A peer of the peer book.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPeer {
+    /// The peer.
+    pub peer: PeerId,
+    /// Its addresses, without `/p2p/`. Those that worked come first.
+    pub addrs: Vec<Multiaddr>,
+    /// When the node was last connected to the peer, in ms since 1970.
+    pub last_seen_ms: u64,
+    /// `true` if the peer served the DHT.
+    pub serves_dht: bool,
+}
+
+/// The peers that a node knows when it starts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KnownPeers {
+    /// The bootstrap peers of the configuration.
+    pub(crate) bootstraps: Vec<(PeerId, Multiaddr)>,
+    /// The peer book. `None` without a data directory.
+    pub(crate) book: Option<Vec<KnownPeer>>,
+}
+
 /// A request to a source of peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceCommand {
@@ -42,6 +64,8 @@ pub enum SourceCommand {
         /// Largest number of nodes in the answer.
         max: usize,
     },
+    /// Writes the peer book, replacing the earlier one.
+    WritePeerBook(Vec<KnownPeer>),
 }
 
 /// A report of a source of peers.
@@ -51,6 +75,13 @@ pub enum SourceEvent {
     LocalNodes(Vec<LocalNode>),
     /// Agents whose nodes appeared in the rendezvous directory.
     LocalAgentsAdded(Vec<Address>),
+    /// A dial of this node led to a connection.
+    Dialled {
+        /// The peer.
+        peer: PeerId,
+        /// The address, without `/p2p/`.
+        addr: Multiaddr,
+    },
 }
 
 impl Cx {

@@ -28,6 +28,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         port: 0,
         bootstraps: Vec::new(),
         rendezvous: false,
+        peer_book: None,
         stay_on_eof: false,
         require_delivery: false,
         receive_after_eof: Duration::ZERO,

@@ -20,6 +20,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         port: 0,
         bootstraps: Vec::new(),
         rendezvous: false,
+        peer_book: None,
         stay_on_eof: false,
         require_delivery: false,
         receive_after_eof: Duration::ZERO,

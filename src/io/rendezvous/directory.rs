@@ -62,6 +62,7 @@ impl Directory {
                         events.push(SourceEvent::LocalNodes(nodes));
                     }
                 }
+                SourceCommand::WritePeerBook(_) => {}
                 SourceCommand::SampleLocalNodes { seed, max } => {
                     self.restore();
                     let nodes = self.sample(seed, max);

@@ -46,7 +46,7 @@ fn node(agent: u8) -> LocalNode {
 fn nodes(events: Vec<SourceEvent>) -> Vec<LocalNode> {
     let nodes = |event| match event {
         SourceEvent::LocalNodes(nodes) => nodes,
-        SourceEvent::LocalAgentsAdded(_) => Vec::new(),
+        _ => Vec::new(),
     };
     events.into_iter().flat_map(nodes).collect()
 }

@@ -13,6 +13,8 @@ pub(crate) enum CandidateSource {
     Record,
     /// The rendezvous directory of this user on this machine. The node dials such a peer once.
     Rendezvous,
+    /// The peer book. The node dials such a peer while it has few connections.
+    PeerBook,
 }
 
 /// A node that this node may connect to.

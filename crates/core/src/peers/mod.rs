@@ -14,7 +14,8 @@ use crate::timers::TimerTable;
 use crate::usage::Usage;
 use dht_servers::DhtServers;
 use dialer::Dialer;
-use sources::rendezvous::Rendezvous;
+use sources::peer_book::PeerBook;
+use sources::schedule::Schedule;
 use table::PeerTable;
 
 /// The state of connections to other nodes.
@@ -27,7 +28,9 @@ pub(crate) struct Peers {
     /// The schedule of dials to agents' nodes.
     pub(crate) dialer: Dialer,
     /// The schedule of samples of the rendezvous directory.
-    pub(crate) rendezvous: Rendezvous,
+    pub(crate) samples: Schedule,
+    /// The peers of earlier connections.
+    pub(crate) book: PeerBook,
 }
 
 impl Peers {
@@ -38,6 +41,7 @@ impl Peers {
         timers.enter("dialer", self.selection_deadline(directory, cx));
         timers.enter("subscriptions of peers", self.subscriptions_deadline());
         timers.enter("local nodes", self.next_sample(cx));
+        timers.enter("peer book", self.next_book_deadline());
     }
 
     /// Returns the size of each collection, with its limit.
@@ -50,6 +54,7 @@ impl Peers {
                 self.dialer.awaiting_subscriptions(),
                 dialer::MAX_AWAITING_SUBSCRIPTIONS,
             ),
+            ("peer book", self.book.len(), sources::peer_book::MAX_BOOK_PEERS),
             ("peers with a dial pause", self.table.pauses_len(), dialer::MAX_BACKOFFS),
         ]
         .into_iter()

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use multiaddr::Multiaddr;
 use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Event, Level, PeerConnected, PeerDisconnected};
 use p2p_node_wire::envelope::{Hello, strict_decode};
 
@@ -28,13 +27,6 @@ const SLOW_TWICE: Duration = Duration::from_secs(10);
 const SLOW_SHARE: usize = 4;
 
 impl Peers {
-    /// Adds the bootstrap peers of the configuration.
-    pub(crate) fn add_bootstraps(&mut self, bootstraps: Vec<(PeerId, Multiaddr)>, cx: &mut Cx) {
-        for (peer, addr) in bootstraps {
-            self.add_candidate(Candidate::bootstrap(peer, addr), cx);
-        }
-    }
-
     /// Adds a bootstrap peer to the table, so that the node dials the peer for ever. Ignores
     /// agents, because the directory contains them.
     pub(crate) fn add_candidate(&mut self, candidate: Candidate, cx: &mut Cx) {
@@ -53,6 +45,7 @@ impl Peers {
     /// Handles a peer of another network. The node stops dialling such a bootstrap peer.
     pub(crate) fn on_network_mismatch(&mut self, peer: PeerId, network: &str, cx: &mut Cx) {
         cx.stats.count(Counter::PeersOfOtherNetworks);
+        self.book.remove(&peer, cx.now.mono);
         if !self.table.remove_bootstrap(peer) {
             return;
         }
@@ -93,6 +86,7 @@ impl Peers {
     ) {
         let now = cx.now;
         self.table.connected(peer, now.mono);
+        self.book.changed(now.mono);
         let address = directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         let address_text = address.map(|address| address.to_string());
         cx.emit_peer_event(Event::PeerConnected(PeerConnected {
@@ -131,7 +125,8 @@ impl Peers {
         } else {
             self.table.end_pause(peer);
         }
-        self.rendezvous.on_disconnected();
+        self.hasten_sources();
+        self.book.changed(now.mono);
         let address = directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         cx.signal(Signal::PeerDisconnected { peer, address });
         let address = address.map(|address| address.to_string());
