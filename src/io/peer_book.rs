@@ -63,14 +63,12 @@ pub struct PeerBook {
     path: PathBuf,
     /// The write that runs.
     write: Option<JoinHandle<()>>,
-    /// The latest content that waits for the write.
-    waiting: Option<Vec<KnownPeer>>,
 }
 
 impl PeerBook {
     /// Names the file of a network. Opens nothing.
     pub fn new(data_dir: &Path, network: &str) -> Self {
-        PeerBook { path: data_dir.join(file_name(network)), write: None, waiting: None }
+        PeerBook { path: data_dir.join(file_name(network)), write: None }
     }
 
     /// Reads the peers. A missing or damaged file has none.
@@ -88,19 +86,18 @@ impl PeerBook {
         }
     }
 
-    /// Writes the peers in the background, replacing the earlier ones.
+    /// Writes the peers in the background, replacing the earlier ones. Writes nothing while an
+    /// earlier write runs: the core writes once a minute, so the disk hangs.
     pub fn write(&mut self, peers: Vec<KnownPeer>) {
-        self.waiting = Some(peers);
-        if self.write.as_ref().is_none_or(JoinHandle::is_finished)
-            && let Some(peers) = self.waiting.take()
-        {
-            let path = self.path.clone();
-            self.write = Some(tokio::task::spawn_blocking(move || {
-                if let Err(error) = write(&path, &peers) {
-                    tracing::warn!("the peer book {} cannot be written: {error}", path.display());
-                }
-            }));
+        if !self.write.as_ref().is_none_or(JoinHandle::is_finished) {
+            return;
         }
+        let path = self.path.clone();
+        self.write = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = write(&path, &peers) {
+                tracing::warn!("the peer book {} cannot be written: {error}", path.display());
+            }
+        }));
     }
 
     /// Waits for the write that runs.

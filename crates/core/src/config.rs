@@ -16,7 +16,7 @@ use crate::highest_seen::HighestSeen;
 use crate::input::Now;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::PersistedMessage;
-use crate::source::{KnownPeer, KnownPeers};
+use crate::source::{KnownPeer, KnownPeers, Regions};
 
 /// The source of the agent's key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,6 +78,10 @@ pub struct CoreConfig {
     pub rendezvous: bool,
     /// The peer book of an earlier process. `None` without a data directory.
     pub peer_book: Option<Vec<KnownPeer>>,
+    /// The regions of the region file, with at most `MAX_BOOTSTRAPS` peers.
+    pub regions: Regions,
+    /// Names of the preferred regions.
+    pub preferred_regions: Vec<String>,
     /// Keeps the node running after the end of stdin.
     pub stay_on_eof: bool,
     /// After the end of stdin, waits for every `delivery`; the exit code then states if every
@@ -121,7 +125,12 @@ pub struct CoreConfig {
 impl CoreConfig {
     /// Returns the peers that the node knows when it starts.
     pub(super) fn known_peers(&self) -> KnownPeers {
-        KnownPeers { bootstraps: self.bootstraps.clone(), book: self.peer_book.clone() }
+        KnownPeers {
+            bootstraps: self.bootstraps.clone(),
+            book: self.peer_book.clone(),
+            regions: self.regions.clone(),
+            preferred_regions: self.preferred_regions.clone(),
+        }
     }
 
     /// Returns the namespace of the streams that this process numbers.

@@ -1,6 +1,8 @@
 //! Sources of peers outside of libp2p: what the core asks of them, and what they report. Every
 //! source yields candidates, and the core decides which of them the node dials.
 
+use std::collections::BTreeMap;
+
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
@@ -36,6 +38,9 @@ pub struct KnownPeer {
     pub serves_dht: bool,
 }
 
+/// Bootstrap peers by the name of their region.
+pub type Regions = BTreeMap<String, Vec<(PeerId, Multiaddr)>>;
+
 /// The peers that a node knows when it starts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KnownPeers {
@@ -43,6 +48,10 @@ pub(crate) struct KnownPeers {
     pub(crate) bootstraps: Vec<(PeerId, Multiaddr)>,
     /// The peer book. `None` without a data directory.
     pub(crate) book: Option<Vec<KnownPeer>>,
+    /// The regions of the region file.
+    pub(crate) regions: Regions,
+    /// Names of the preferred regions.
+    pub(crate) preferred_regions: Vec<String>,
 }
 
 /// A request to a source of peers.
@@ -75,6 +84,13 @@ pub enum SourceEvent {
     LocalNodes(Vec<LocalNode>),
     /// Agents whose nodes appeared in the rendezvous directory.
     LocalAgentsAdded(Vec<Address>),
+    /// The region file has new content.
+    Regions(Regions),
+    /// A source cannot be used at present.
+    Failed {
+        /// What failed and why, for people.
+        reason: String,
+    },
     /// A dial of this node led to a connection.
     Dialled {
         /// The peer.

@@ -1,5 +1,6 @@
 //! A fresh core for the tests of single components. The keys are for tests.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use p2p_node_protocol::{Event, Role};
@@ -29,6 +30,8 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         bootstraps: Vec::new(),
         rendezvous: false,
         peer_book: None,
+        regions: BTreeMap::new(),
+        preferred_regions: Vec::new(),
         stay_on_eof: false,
         require_delivery: false,
         receive_after_eof: Duration::ZERO,

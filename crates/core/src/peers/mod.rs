@@ -15,6 +15,7 @@ use crate::usage::Usage;
 use dht_servers::DhtServers;
 use dialer::Dialer;
 use sources::peer_book::PeerBook;
+use sources::regions::RegionPeers;
 use sources::schedule::Schedule;
 use table::PeerTable;
 
@@ -31,6 +32,8 @@ pub(crate) struct Peers {
     pub(crate) samples: Schedule,
     /// The peers of earlier connections.
     pub(crate) book: PeerBook,
+    /// The peers of the region file.
+    pub(crate) regions: RegionPeers,
 }
 
 impl Peers {
@@ -41,6 +44,7 @@ impl Peers {
         timers.enter("dialer", self.selection_deadline(directory, cx));
         timers.enter("subscriptions of peers", self.subscriptions_deadline());
         timers.enter("local nodes", self.next_sample(cx));
+        timers.enter("regions", self.region_deadline());
         timers.enter("peer book", self.next_book_deadline());
     }
 
@@ -54,6 +58,7 @@ impl Peers {
                 self.dialer.awaiting_subscriptions(),
                 dialer::MAX_AWAITING_SUBSCRIPTIONS,
             ),
+            ("region peers", self.regions.len(), bootstrap::MAX_BOOTSTRAPS),
             ("peer book", self.book.len(), sources::peer_book::MAX_BOOK_PEERS),
             ("peers with a dial pause", self.table.pauses_len(), dialer::MAX_BACKOFFS),
         ]

@@ -2,8 +2,11 @@
 //! node dials, and when.
 
 pub(crate) mod peer_book;
+pub(crate) mod regions;
 pub(crate) mod rendezvous;
 pub(crate) mod schedule;
+
+use p2p_node_protocol::Level;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -17,8 +20,12 @@ impl Peers {
     /// Takes over the peers that the node knows when it starts.
     pub(crate) fn add_known(&mut self, known: KnownPeers, cx: &mut Cx) {
         self.book = PeerBook::new(known.book);
+        self.prefer_regions(known.preferred_regions);
         for (peer, addr) in known.bootstraps {
             self.add_candidate(Candidate::bootstrap(peer, addr), cx);
+        }
+        if !known.regions.is_empty() {
+            self.on_regions(known.regions, cx);
         }
     }
 
@@ -38,12 +45,15 @@ impl Peers {
         match event {
             SourceEvent::LocalNodes(nodes) => self.on_local_nodes(nodes, cx),
             SourceEvent::LocalAgentsAdded(agents) => rendezvous::on_agents_added(agents, cx),
+            SourceEvent::Regions(regions) => self.on_regions(regions, cx),
+            SourceEvent::Failed { reason } => cx.log(Level::Warn, "discovery", reason),
             SourceEvent::Dialled { peer, addr } => self.on_dialled(peer, addr, cx),
         }
     }
 
     /// Asks each source whose time has come.
     pub(crate) fn poll_sources(&mut self, directory: &Directory, cx: &mut Cx) {
+        self.poll_regions(cx);
         self.dial_bootstrap_peers(cx);
         self.sample_local_nodes(cx);
         self.poll_book(directory, cx);

@@ -10,6 +10,7 @@ use p2p_node_wire::time::Instant;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
+use crate::lifecycle::Phase;
 use crate::peers::Peers;
 use crate::peers::candidate::{Candidate, CandidateSource};
 use crate::peers::sources::schedule::Schedule;
@@ -39,6 +40,8 @@ pub(crate) struct PeerBook {
     dials: Schedule,
     write_at: Option<Instant>,
     written_at: Option<Instant>,
+    /// `true` if the node ends and has written the book for the last time.
+    is_final: bool,
 }
 
 impl PeerBook {
@@ -137,7 +140,10 @@ impl Peers {
         if self.has_few() && self.book.len() > 0 && self.book.dials.poll(cx.now.mono, &mut cx.jitter) {
             self.dial_book(cx);
         }
-        if self.book.write_at.is_some_and(|at| at <= cx.now.mono) {
+        // A node that ends does not wait for the interval.
+        let ends = !self.book.is_final && matches!(cx.phase, Phase::Closing { .. });
+        if self.book.write_at.is_some_and(|at| ends || at <= cx.now.mono) {
+            self.book.is_final |= ends;
             self.write_book(directory, cx);
         }
     }

@@ -72,6 +72,24 @@ fn dialled_address_is_written_once_a_minute_and_only_with_data_directory() {
 }
 
 #[test]
+fn node_that_ends_writes_changes_of_the_last_minute_once() {
+    let mut core = serving(Some(Vec::new()));
+    let dialled = |core: &mut Core| {
+        let peer = known(1);
+        let event = SourceEvent::Dialled { peer: peer.peer, addr: peer.addrs[0].clone() };
+        core.peers.on_source(event, &mut core.cx);
+    };
+    dialled(&mut core);
+    assert!(written(poll(&mut core, 1)).is_some());
+    dialled(&mut core);
+    assert!(written(poll(&mut core, 3)).is_none());
+    core.cx.phase = Phase::Closing { reason: "signal", shutdown: None, deadline: Instant::from_millis(9000) };
+    assert_eq!(written(poll(&mut core, 4)).map(|peers| peers.len()), Some(2));
+    dialled(&mut core);
+    assert!(written(poll(&mut core, 5)).is_none());
+}
+
+#[test]
 fn address_that_worked_comes_first_and_older_ones_stay() {
     let mut book = PeerBook::new(Some(Vec::new()));
     let peer = PeerId::random();
