@@ -15,7 +15,7 @@ use tracing::level_filters::LevelFilter;
 use super::sources::{Given, Sources};
 use super::values::{
     ack, bootstrap_peers, capabilities, log_level, multiaddrs, network_name, on_eof, parse, parse_bool,
-    place, process_id, role, seconds, short_text, some,
+    place, process_id, regions, role, seconds, short_text, some,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
 use crate::io::rendezvous::Place;
@@ -153,6 +153,14 @@ settings! {
         bootstrap: Vec<Multiaddr> = "bootstrap", "P2P_NODE_BOOTSTRAP",
             Vec<String> [value_name = "MULTIADDR", value_delimiter = ','], bootstrap_peers, or Vec::new(),
             notes "Example: /ip4/192.0.2.1/tcp/8000/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        /// Region file: bootstrap nodes by region, as JSON; read again when it changes
+        region_file: Option<PathBuf> = "region-file", "P2P_NODE_REGION_FILE",
+            Option<String> [value_name = "PATH"], some(parse), or None,
+            notes "docs/operations.md shows its format.";
+        /// Region through which the node prefers to join; repeat or separate by commas
+        preferred_regions: Vec<String> = "region", "P2P_NODE_REGIONS",
+            Vec<String> [value_name = "NAME", value_delimiter = ','], regions, or Vec::new(),
+            shown "default: all regions", notes "Example: us-east,us-west";
         /// Directory in which nodes of this user on this machine find each other, or off
         rendezvous: Place = "rendezvous", "P2P_NODE_RENDEZVOUS", Option<String> [value_name = "PATH"],
             place, or Place::default(),

@@ -11,6 +11,7 @@ use p2p_node_protocol::Role;
 use tracing::level_filters::LevelFilter;
 
 use super::{Ack, MAX_END_TIME, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
+use crate::io::regions::region_name;
 use crate::io::rendezvous::Place;
 
 pub(super) fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
@@ -63,6 +64,11 @@ pub(super) fn bootstrap_peers(text: &str) -> Result<Vec<Multiaddr>, String> {
         }
         None => Ok(addrs),
     }
+}
+
+/// Parses the names of regions, separated by commas.
+pub(super) fn regions(text: &str) -> Result<Vec<String>, String> {
+    text.split(',').map(|name| region_name(name.trim())).collect()
 }
 
 /// Parses the place of the rendezvous directory.

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod keystore;
 pub mod parent_watcher;
 pub mod peer_book;
+pub mod regions;
 pub mod rendezvous;
 pub mod sources;
 pub mod store;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::peer_book::PeerBook;
+use super::regions::RegionFile;
 use super::rendezvous::Rendezvous;
 use p2p_node_core::input::Input;
-use p2p_node_core::source::SourceCommand;
+use p2p_node_core::source::{SourceCommand, SourceEvent};
 
 /// Maximum time of [`Sources::close`]: our choice. Reading a small directory and writing a small file
 /// take milliseconds.
@@ -18,6 +19,8 @@ pub struct Sources {
     pub rendezvous: Option<Rendezvous>,
     /// The peer book, if there is a data directory.
     pub peer_book: Option<PeerBook>,
+    /// The region file, if the configuration names one.
+    pub regions: Option<RegionFile>,
 }
 
 impl Sources {
@@ -39,15 +42,15 @@ impl Sources {
 
     /// Waits for the next report. Cancel-safe.
     pub async fn next(&mut self) -> Input {
-        match &mut self.rendezvous {
-            Some(rendezvous) => Input::Source(rendezvous.next().await),
-            None => std::future::pending().await,
-        }
+        Input::Source(tokio::select! {
+            event = next_local(&mut self.rendezvous) => event,
+            event = next_regions(&mut self.regions) => event,
+        })
     }
 
     /// Removes what the node has published, and waits for the peer book.
     pub async fn close(self) {
-        let Sources { rendezvous, peer_book } = self;
+        let Sources { rendezvous, peer_book, .. } = self;
         let ends = async {
             if let Some(rendezvous) = rendezvous {
                 rendezvous.close().await;
@@ -57,5 +60,21 @@ impl Sources {
             }
         };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, ends).await;
+    }
+}
+
+/// Waits for a report of the rendezvous directory; never completes without one.
+async fn next_local(rendezvous: &mut Option<Rendezvous>) -> SourceEvent {
+    match rendezvous {
+        Some(rendezvous) => rendezvous.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a change of the region file; never completes without one.
+async fn next_regions(regions: &mut Option<RegionFile>) -> SourceEvent {
+    match regions {
+        Some(regions) => regions.changed().await,
+        None => std::future::pending().await,
     }
 }

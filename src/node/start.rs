@@ -10,6 +10,7 @@ use crate::config::{Ack, Config, ConfigError, OnEof};
 use crate::io::descriptors;
 use crate::io::keystore::{self, InUse, KeyFileError};
 use crate::io::peer_book::PeerBook;
+use crate::io::regions::RegionFile;
 use crate::io::rendezvous::{Place, Rendezvous};
 use crate::io::sources::Sources;
 use crate::io::store::{self, Snapshot, Store};
@@ -17,7 +18,7 @@ use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
 use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::peers::bootstrap::parse_bootstrap;
-use p2p_node_core::source::KnownPeer;
+use p2p_node_core::source::{KnownPeer, Regions};
 use p2p_node_wire::identity::NodeKey;
 use p2p_node_wire::time::Now;
 
@@ -54,7 +55,7 @@ pub enum StartError {
     /// Opening the data directory failed.
     #[error(transparent)]
     DataDir(#[from] store::OpenError),
-    /// A bootstrap address is invalid.
+    /// A bootstrap address or the region file is invalid.
     #[error("{0}")]
     Bootstrap(String),
     /// The node does not support the transport of a listen address.
@@ -182,6 +183,13 @@ fn open_peer_book(config: &Config) -> (Option<PeerBook>, Option<Vec<KnownPeer>>)
     (book, known)
 }
 
+/// Opens the region file, if the configuration names one, and returns its regions.
+fn open_regions(config: &Config) -> Result<(Option<RegionFile>, Regions), StartError> {
+    let Some(path) = &config.region_file else { return Ok((None, Regions::new())) };
+    let (file, regions) = RegionFile::open(path, &config.network).map_err(StartError::Bootstrap)?;
+    Ok((Some(file), regions))
+}
+
 /// Opens the rendezvous directory. A node without it works, so a failure is an error for nobody; the
 /// user learns of it if the user chose the directory.
 fn open_rendezvous(config: &Config, notice: &mut dyn FnMut(String)) -> Option<Rendezvous> {
@@ -210,7 +218,8 @@ pub fn start(
     let bootstraps = bootstraps(config)?;
     let swarm = swarm_config(config, &node_key, notice)?;
     let (peer_book, known_peers) = open_peer_book(config);
-    let sources = Sources { rendezvous: open_rendezvous(config, notice), peer_book };
+    let (regions, known_regions) = open_regions(config)?;
+    let sources = Sources { rendezvous: open_rendezvous(config, notice), peer_book, regions };
     let random = keystore::random_secret()?;
     let word = |at: usize| {
         let mut bytes = [0; 8];
@@ -239,6 +248,8 @@ pub fn start(
         bootstraps,
         rendezvous: sources.rendezvous.is_some(),
         peer_book: known_peers,
+        regions: known_regions,
+        preferred_regions: config.preferred_regions.clone(),
         stay_on_eof: config.on_eof == OnEof::Stay,
         require_delivery: config.require_delivery,
         receive_after_eof: config.receive_after_eof,

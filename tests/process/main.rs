@@ -24,6 +24,7 @@ mod network;
 mod numbers;
 mod peer_book;
 mod pipeline;
+mod regions;
 mod rendezvous;
 mod revocation;
 mod sdk;
