@@ -82,6 +82,8 @@ pub struct CoreConfig {
     pub regions: Regions,
     /// Names of the preferred regions.
     pub preferred_regions: Vec<String>,
+    /// `true` if the configuration names DNS seeds.
+    pub dns_seeds: bool,
     /// Keeps the node running after the end of stdin.
     pub stay_on_eof: bool,
     /// After the end of stdin, waits for every `delivery`; the exit code then states if every
@@ -155,6 +157,7 @@ pub(super) struct LocalIdentity {
     pub(super) version: String,
     pub(super) port: u16,
     pub(super) rendezvous: bool,
+    pub(super) dns_seeds: bool,
     pub(super) stay_on_eof: bool,
     pub(super) one_of_several: bool,
     pub(super) receive_after_eof: Duration,
@@ -187,6 +190,7 @@ impl LocalIdentity {
             version: setup.version,
             port: setup.port,
             rendezvous: setup.rendezvous,
+            dns_seeds: setup.dns_seeds,
             stay_on_eof: setup.stay_on_eof,
             one_of_several: setup.one_of_several,
             receive_after_eof: setup.receive_after_eof,

@@ -99,6 +99,11 @@ pub enum NetworkCommand {
         /// Candidate addresses. The driver never dials addresses outside of the address scope.
         addrs: Vec<Multiaddr>,
     },
+    /// Dials an address without knowing its peer. `Connected` follows if a peer answers.
+    DialAddr {
+        /// The address. The driver never dials addresses outside of the address scope.
+        addr: Multiaddr,
+    },
     /// Closes every connection to a peer.
     Disconnect {
         /// The peer.

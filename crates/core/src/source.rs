@@ -38,6 +38,17 @@ pub struct KnownPeer {
     pub serves_dht: bool,
 }
 
+/// A peer that a DNS seed names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// The peer, if the seed says which.
+    pub peer: Option<PeerId>,
+    /// Its address, without `/p2p/`.
+    pub addr: Multiaddr,
+    /// `true` if the seed says that the peer is a bootstrap node.
+    pub is_bootstrap: bool,
+}
+
 /// Bootstrap peers by the name of their region.
 pub type Regions = BTreeMap<String, Vec<(PeerId, Multiaddr)>>;
 
@@ -75,6 +86,8 @@ pub enum SourceCommand {
     },
     /// Writes the peer book, replacing the earlier one.
     WritePeerBook(Vec<KnownPeer>),
+    /// Resolves the DNS seeds. Answered by `Seeds` or `SeedsFailed`.
+    QueryDnsSeeds,
 }
 
 /// A report of a source of peers.
@@ -86,6 +99,13 @@ pub enum SourceEvent {
     LocalAgentsAdded(Vec<Address>),
     /// The region file has new content.
     Regions(Regions),
+    /// The peers of the DNS seeds.
+    Seeds(Vec<Seed>),
+    /// No DNS seed could be resolved.
+    SeedsFailed {
+        /// Why, for people.
+        reason: String,
+    },
     /// A source cannot be used at present.
     Failed {
         /// What failed and why, for people.

@@ -32,6 +32,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         peer_book: None,
         regions: BTreeMap::new(),
         preferred_regions: Vec::new(),
+        dns_seeds: false,
         stay_on_eof: false,
         require_delivery: false,
         receive_after_eof: Duration::ZERO,

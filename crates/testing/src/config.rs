@@ -24,6 +24,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         peer_book: None,
         regions: BTreeMap::new(),
         preferred_regions: Vec::new(),
+        dns_seeds: false,
         stay_on_eof: false,
         require_delivery: false,
         receive_after_eof: Duration::ZERO,

@@ -44,6 +44,8 @@ pub trait Interpreter {
             NetworkCommand::Listen { .. } => self.listen(node),
             NetworkCommand::ReportListening => self.report_listening(node),
             NetworkCommand::Dial { peer, addrs } => self.dial(node, peer, &addrs),
+            // No core of a test knows an address without its peer.
+            NetworkCommand::DialAddr { .. } => {}
             NetworkCommand::Disconnect { peer } => self.disconnect(node, peer),
             // A test's network connects only whom a core dials.
             NetworkCommand::Block { .. } | NetworkCommand::Unblock { .. } => {}

@@ -62,7 +62,7 @@ impl Directory {
                         events.push(SourceEvent::LocalNodes(nodes));
                     }
                 }
-                SourceCommand::WritePeerBook(_) => {}
+                SourceCommand::WritePeerBook(_) | SourceCommand::QueryDnsSeeds => {}
                 SourceCommand::SampleLocalNodes { seed, max } => {
                     self.restore();
                     let nodes = self.sample(seed, max);

@@ -15,6 +15,8 @@ pub(crate) enum CandidateSource {
     Rendezvous,
     /// The peer book. The node dials such a peer while it has few connections.
     PeerBook,
+    /// A DNS seed. The node dials such a peer while it has few connections.
+    DnsSeed,
 }
 
 /// A node that this node may connect to.

@@ -14,6 +14,7 @@ use crate::timers::TimerTable;
 use crate::usage::Usage;
 use dht_servers::DhtServers;
 use dialer::Dialer;
+use sources::dns_seeds::DnsSeeds;
 use sources::peer_book::PeerBook;
 use sources::regions::RegionPeers;
 use sources::schedule::Schedule;
@@ -32,6 +33,8 @@ pub(crate) struct Peers {
     pub(crate) samples: Schedule,
     /// The peers of earlier connections.
     pub(crate) book: PeerBook,
+    /// The queries for DNS seeds.
+    pub(crate) seeds: DnsSeeds,
     /// The peers of the region file.
     pub(crate) regions: RegionPeers,
 }
@@ -45,6 +48,7 @@ impl Peers {
         timers.enter("subscriptions of peers", self.subscriptions_deadline());
         timers.enter("local nodes", self.next_sample(cx));
         timers.enter("regions", self.region_deadline());
+        timers.enter("DNS seeds", self.next_seed_query(cx));
         timers.enter("peer book", self.next_book_deadline());
     }
 
@@ -58,6 +62,7 @@ impl Peers {
                 self.dialer.awaiting_subscriptions(),
                 dialer::MAX_AWAITING_SUBSCRIPTIONS,
             ),
+            ("peers of DNS seeds", self.seeds.len(), sources::dns_seeds::MAX_SEED_PEERS),
             ("region peers", self.regions.len(), bootstrap::MAX_BOOTSTRAPS),
             ("peer book", self.book.len(), sources::peer_book::MAX_BOOK_PEERS),
             ("peers with a dial pause", self.table.pauses_len(), dialer::MAX_BACKOFFS),

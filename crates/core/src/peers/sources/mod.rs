@@ -1,6 +1,7 @@
 //! Sources of peers. Each source yields candidates, and this component decides which of them the
 //! node dials, and when.
 
+pub(crate) mod dns_seeds;
 pub(crate) mod peer_book;
 pub(crate) mod regions;
 pub(crate) mod rendezvous;
@@ -38,6 +39,7 @@ impl Peers {
     pub(crate) fn hasten_sources(&mut self) {
         self.samples.hasten();
         self.book.hasten();
+        self.seeds.hasten();
     }
 
     /// Handles a report of a source.
@@ -47,7 +49,12 @@ impl Peers {
             SourceEvent::LocalAgentsAdded(agents) => rendezvous::on_agents_added(agents, cx),
             SourceEvent::Regions(regions) => self.on_regions(regions, cx),
             SourceEvent::Failed { reason } => cx.log(Level::Warn, "discovery", reason),
-            SourceEvent::Dialled { peer, addr } => self.on_dialled(peer, addr, cx),
+            SourceEvent::Seeds(seeds) => self.on_seeds(seeds, cx),
+            SourceEvent::SeedsFailed { reason } => self.on_seeds_failed(reason, cx),
+            SourceEvent::Dialled { peer, addr } => {
+                self.seeds.on_dialled(peer, &addr);
+                self.on_dialled(peer, addr, cx);
+            }
         }
     }
 
@@ -56,6 +63,7 @@ impl Peers {
         self.poll_regions(cx);
         self.dial_bootstrap_peers(cx);
         self.sample_local_nodes(cx);
+        self.query_seeds(cx);
         self.poll_book(directory, cx);
     }
 }
