@@ -4,9 +4,11 @@
 //!
 //! To add a setting, add an entry and run `UPDATE_FILES=1 cargo test --test tidy`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hickory_resolver::proto::rr::Name;
 use libp2p::Multiaddr;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_protocol::{Capabilities, Command, Connect, PROTOCOL_VERSION, Role};
@@ -14,8 +16,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::sources::{Given, Sources};
 use super::values::{
-    ack, bootstrap_peers, capabilities, log_level, multiaddrs, network_name, on_eof, parse, parse_bool,
-    place, process_id, regions, role, seconds, short_text, some,
+    ack, bootstrap_peers, capabilities, dns_seeds, log_level, multiaddrs, network_name, on_eof, parse,
+    parse_bool, place, process_id, regions, role, seconds, short_text, some,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
 use crate::io::rendezvous::Place;
@@ -161,6 +163,14 @@ settings! {
         preferred_regions: Vec<String> = "region", "P2P_NODE_REGIONS",
             Vec<String> [value_name = "NAME", value_delimiter = ','], regions, or Vec::new(),
             shown "default: all regions", notes "Example: us-east,us-west";
+        /// Domain name whose TXT records list peers; repeat or separate by commas
+        dns_seeds: Vec<Name> = "dns-seed", "P2P_NODE_DNS_SEEDS",
+            Vec<String> [value_name = "NAME", value_delimiter = ','], dns_seeds, or Vec::new(),
+            notes "Example: peers.example.org. At most 16. docs/operations.md shows the records.";
+        /// DNS server for seeds and for host names in addresses, as <ip>:<port>
+        dns_server: Option<SocketAddr> = "dns-server", "P2P_NODE_DNS_SERVER",
+            Option<String> [value_name = "ADDR"], some(parse), or None,
+            shown "default: those of the system";
         /// Directory in which nodes of this user on this machine find each other, or off
         rendezvous: Place = "rendezvous", "P2P_NODE_RENDEZVOUS", Option<String> [value_name = "PATH"],
             place, or Place::default(),

@@ -4,6 +4,8 @@
 pub mod crypto;
 pub mod descriptors;
 pub mod disk;
+pub mod dns;
+pub mod dns_seeds;
 pub mod keystore;
 pub mod parent_watcher;
 pub mod peer_book;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::dns_seeds::DnsSeeds;
 use super::peer_book::PeerBook;
 use super::regions::RegionFile;
 use super::rendezvous::Rendezvous;
@@ -21,6 +22,8 @@ pub struct Sources {
     pub peer_book: Option<PeerBook>,
     /// The region file, if the configuration names one.
     pub regions: Option<RegionFile>,
+    /// The DNS seeds, if the configuration names any.
+    pub dns_seeds: Option<DnsSeeds>,
 }
 
 impl Sources {
@@ -30,6 +33,11 @@ impl Sources {
             SourceCommand::WritePeerBook(peers) => {
                 if let Some(book) = &mut self.peer_book {
                     book.write(peers);
+                }
+            }
+            SourceCommand::QueryDnsSeeds => {
+                if let Some(seeds) = &mut self.dns_seeds {
+                    seeds.start_query();
                 }
             }
             command => {
@@ -45,6 +53,7 @@ impl Sources {
         Input::Source(tokio::select! {
             event = next_local(&mut self.rendezvous) => event,
             event = next_regions(&mut self.regions) => event,
+            event = next_seeds(&mut self.dns_seeds) => event,
         })
     }
 
@@ -75,6 +84,14 @@ async fn next_local(rendezvous: &mut Option<Rendezvous>) -> SourceEvent {
 async fn next_regions(regions: &mut Option<RegionFile>) -> SourceEvent {
     match regions {
         Some(regions) => regions.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the answers of DNS seeds; never completes without seeds.
+async fn next_seeds(seeds: &mut Option<DnsSeeds>) -> SourceEvent {
+    match seeds {
+        Some(seeds) => seeds.next().await,
         None => std::future::pending().await,
     }
 }

@@ -8,6 +8,7 @@ use p2p_node_protocol::ErrorCode;
 use super::identity::Identity;
 use crate::config::{Ack, Config, ConfigError, OnEof};
 use crate::io::descriptors;
+use crate::io::dns_seeds::DnsSeeds;
 use crate::io::keystore::{self, InUse, KeyFileError};
 use crate::io::peer_book::PeerBook;
 use crate::io::regions::RegionFile;
@@ -163,6 +164,7 @@ fn swarm_config(
         network: config.network.clone(),
         scope: config.address_scope,
         role: config.role,
+        dns_server: config.dns_server,
         listen: (!config.listen.is_empty()).then(|| config.listen.clone()),
         max_connections,
         agent_version: format!("p2p-node/{VERSION}"),
@@ -219,7 +221,9 @@ pub fn start(
     let swarm = swarm_config(config, &node_key, notice)?;
     let (peer_book, known_peers) = open_peer_book(config);
     let (regions, known_regions) = open_regions(config)?;
-    let sources = Sources { rendezvous: open_rendezvous(config, notice), peer_book, regions };
+    let dns_seeds =
+        (!config.dns_seeds.is_empty()).then(|| DnsSeeds::new(&config.dns_seeds, config.dns_server));
+    let sources = Sources { rendezvous: open_rendezvous(config, notice), peer_book, regions, dns_seeds };
     let random = keystore::random_secret()?;
     let word = |at: usize| {
         let mut bytes = [0; 8];
@@ -250,6 +254,7 @@ pub fn start(
         peer_book: known_peers,
         regions: known_regions,
         preferred_regions: config.preferred_regions.clone(),
+        dns_seeds: sources.dns_seeds.is_some(),
         stay_on_eof: config.on_eof == OnEof::Stay,
         require_delivery: config.require_delivery,
         receive_after_eof: config.receive_after_eof,

@@ -12,6 +12,7 @@ mod child;
 mod contract;
 mod data_dir;
 mod descriptors;
+mod dns_seeds;
 mod durable;
 mod examples;
 mod far;
