@@ -215,8 +215,8 @@ settings! {
         data_dir: Option<PathBuf> = "data-dir", "P2P_NODE_DATA_DIR",
             Option<String> [value_name = "PATH"], some(parse), or None,
             shown "default: nothing is persisted",
-            notes "Contains node.key; agent.key without PRIVATE_KEY; node.redb, the store; and node.reserve, \
-                   2 MiB that the node needs to survive a full disk. One process at a time, and one agent: \
+            notes "Contains node.key; agent.key without PRIVATE_KEY; node.redb, the store; node.peers-<network>, \
+                   the peer book; and node.reserve, 2 MiB that the node needs to survive a full disk. One process at a time, and one agent: \
                    the node refuses another PRIVATE_KEY.";
         /// Distinguishes several nodes with one key; the node that announced itself last receives the
         /// messages
