@@ -6,6 +6,7 @@
 
 mod identity;
 mod opening;
+mod sources;
 mod start;
 
 use std::time::{Duration, SystemTime};

@@ -2,24 +2,19 @@
 
 use std::time::Duration;
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::Multiaddr;
 use p2p_node_protocol::ErrorCode;
 
 use super::identity::Identity;
+use super::sources::{self, OpenSources};
 use crate::config::{Ack, Config, ConfigError, OnEof};
 use crate::io::descriptors;
-use crate::io::dns_seeds::DnsSeeds;
 use crate::io::keystore::{self, InUse, KeyFileError};
-use crate::io::peer_book::PeerBook;
-use crate::io::regions::RegionFile;
-use crate::io::rendezvous::{Place, Rendezvous};
 use crate::io::sources::Sources;
 use crate::io::store::{self, Snapshot, Store};
 use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
 use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
-use p2p_node_core::peers::bootstrap::parse_bootstrap;
-use p2p_node_core::source::{KnownPeer, Regions};
 use p2p_node_wire::identity::NodeKey;
 use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Now;
@@ -172,44 +167,6 @@ fn swarm_config(
     })
 }
 
-/// Returns the bootstrap peers of the configuration.
-fn bootstraps(config: &Config) -> Result<Vec<(PeerId, Multiaddr)>, StartError> {
-    let parsed = config.bootstrap.iter().map(|addr| parse_bootstrap(&addr.to_string()));
-    parsed.collect::<Result<_, _>>().map_err(StartError::Bootstrap)
-}
-
-/// Opens the peer book in the data directory, and reads its peers. Both are absent without a data
-/// directory.
-fn open_peer_book(config: &Config) -> (Option<PeerBook>, Option<Vec<KnownPeer>>) {
-    let book = config.data_dir.as_ref().map(|dir| PeerBook::new(dir, &config.network));
-    let known = book.as_ref().map(PeerBook::read);
-    (book, known)
-}
-
-/// Opens the region file, if the configuration names one, and returns its regions.
-fn open_regions(config: &Config) -> Result<(Option<RegionFile>, Regions), StartError> {
-    let Some(path) = &config.region_file else { return Ok((None, Regions::new())) };
-    let (file, regions) = RegionFile::open(path, &config.network).map_err(StartError::Bootstrap)?;
-    Ok((Some(file), regions))
-}
-
-/// Opens the rendezvous directory. A node without it works, so a failure is an error for nobody; the
-/// user learns of it if the user chose the directory.
-fn open_rendezvous(config: &Config, notice: &mut dyn FnMut(String)) -> Option<Rendezvous> {
-    match Rendezvous::open(&config.rendezvous, &config.network, &config.lock_scope) {
-        Ok(rendezvous) => rendezvous,
-        Err(error) => {
-            let message =
-                format!("no local rendezvous, so nodes on this machine do not find each other: {error}");
-            match config.rendezvous {
-                Place::Default => tracing::info!("{message}"),
-                _ => notice(message),
-            }
-            None
-        }
-    }
-}
-
 /// Builds the components of a node. Calls `notice` with warnings for the user.
 pub fn start(
     config: &Config,
@@ -218,13 +175,8 @@ pub fn start(
     notice: &mut dyn FnMut(String),
 ) -> Result<Components, StartError> {
     let Identity { node_key, agent, binding, key_source } = identity;
-    let bootstraps = bootstraps(config)?;
+    let OpenSources { sources, bootstraps, peer_book, regions } = sources::open(config, notice)?;
     let swarm = swarm_config(config, &node_key, notice)?;
-    let (peer_book, known_peers) = open_peer_book(config);
-    let (regions, known_regions) = open_regions(config)?;
-    let dns_seeds =
-        (!config.dns_seeds.is_empty()).then(|| DnsSeeds::new(&config.dns_seeds, config.dns_server));
-    let sources = Sources { rendezvous: open_rendezvous(config, notice), peer_book, regions, dns_seeds };
     let random = keystore::random_secret()?;
     let word = |at: usize| {
         let mut bytes = [0; 8];
@@ -252,8 +204,8 @@ pub fn start(
         port: config.port,
         bootstraps,
         rendezvous: sources.rendezvous.is_some(),
-        peer_book: known_peers,
-        regions: known_regions,
+        peer_book,
+        regions,
         preferred_regions: config.preferred_regions.clone(),
         dns_seeds: sources.dns_seeds.is_some(),
         stay_on_eof: config.on_eof == OnEof::Stay,

@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::child::{Child, command, test_key};
+use crate::child::{Child, command, tcp_address, test_key};
 
 fn set_nonblocking(fd: &OwnedFd) {
     let flags = rustix::fs::fcntl_getfl(fd).unwrap();
