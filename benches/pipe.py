@@ -151,9 +151,11 @@ class Pair:
 
 
 def environment() -> dict[str, str]:
-    """The environment without the settings of a node, which would make the two alike."""
+    """The environment without the settings of a node, which would make the two alike. The nodes meet no
+    other nodes of this user."""
     ours = "P2P_NODE_", "PRIVATE_KEY"
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**others, "P2P_NODE_RENDEZVOUS": "off"}
 
 
 def latency(pair: Pair, number: int = 500, rate: int = 100) -> Figures:

@@ -19,7 +19,7 @@ TIMEOUT = 120
 
 class Node:
     def __init__(self, binary: str, home: str) -> None:
-        env = {"P2P_NODE_NETWORK": "dev", "P2P_NODE_LOCK_SCOPE": home, "PATH": os.environ["PATH"]}
+        env = {"P2P_NODE_NETWORK": "dev", "P2P_NODE_LOCK_SCOPE": home, "P2P_NODE_RENDEZVOUS": "off", "PATH": os.environ["PATH"]}
         self.process = subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
 
     def command(self, **fields: object) -> None:

@@ -6,6 +6,7 @@
 
 mod identity;
 mod opening;
+mod sources;
 mod start;
 
 use std::time::{Duration, SystemTime};
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::io::crypto::Pool;
 use crate::io::keystore::IdentityLock;
 use crate::io::parent_watcher::ParentWatcher;
+use crate::io::sources::Sources;
 use crate::io::store::Store;
 use crate::io::swarm::SwarmDriver;
 use crate::panic_hook;
@@ -79,6 +81,7 @@ struct Prepared {
     store: Option<Store>,
     lock: Option<IdentityLock>,
     net: SwarmDriver,
+    sources: Sources,
     signals: Signals,
     parent: Option<ParentWatcher>,
     /// Lines that the parent wrote during the start.
@@ -177,6 +180,7 @@ async fn next_store_event(store: &mut Option<Store>) -> Input {
 struct Node {
     core: Core,
     net: SwarmDriver,
+    sources: Sources,
     crypto: Pool,
     store: Option<Store>,
     pipe: Pipe,
@@ -196,11 +200,12 @@ struct Node {
 
 impl Node {
     fn new(prepared: Prepared, pipe: Pipe, clock: Clock, written: u64) -> Self {
-        let Prepared { core_config, commands, store, lock, net, signals, parent, early } = prepared;
+        let Prepared { core_config, commands, store, lock, net, sources, signals, parent, early } = prepared;
         let configured = commands.into_iter().map(|command| Ok(Request { id: None, command }));
         Node {
             core: Core::new(core_config, clock.now()),
             net,
+            sources,
             crypto: Pool::new(1, 256),
             store,
             pipe,
@@ -235,6 +240,7 @@ impl Node {
             };
             if let Some(code) = end {
                 self.pipe.output.finish(FINISH_TIMEOUT);
+                self.sources.close().await;
                 self.net.close().await;
                 if let Some(store) = self.store {
                     store.close().await;
@@ -341,6 +347,7 @@ impl Node {
                     }
                 }
                 Effect::Network(effect) => self.net.apply(effect),
+                Effect::Source(command) => self.sources.execute(command),
                 Effect::Crypto(task) => self.crypto.submit(task),
                 Effect::Exit(code) => end = Some(code),
             }
@@ -370,6 +377,7 @@ impl Node {
             input = self.crypto.next() => Some(input),
             input = next_store_event(&mut self.store) => Some(input),
             input = self.net.next() => Some(input),
+            input = self.sources.next() => Some(input),
             batch = self.pipe.input.recv(), if reads => {
                 let now = self.clock.now();
                 self.accept_chunk(batch.unwrap_or(InputChunk::Ended), now);

@@ -22,6 +22,7 @@ fn debug_of_swarm_config_shows_no_key() {
             network: "dev".to_owned(),
             scope: AddressScope::Loopback,
             role: Role::Full,
+            dns_server: None,
             listen: None,
             max_connections: 1,
             agent_version: String::new(),

@@ -40,6 +40,7 @@ impl Party {
             name: Some(name.to_owned()),
             instance: Some(session.to_owned()),
             drain_timeout: Some("1".to_owned()),
+            rendezvous: Some("off".to_owned()),
             lock_scope: Some(format!("session test {}", std::process::id())),
             ..RunArgs::default()
         };

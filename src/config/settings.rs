@@ -4,9 +4,11 @@
 //!
 //! To add a setting, add an entry and run `UPDATE_FILES=1 cargo test --test tidy`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hickory_resolver::proto::rr::Name;
 use libp2p::Multiaddr;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_protocol::{Capabilities, Command, Connect, PROTOCOL_VERSION, Role};
@@ -14,10 +16,11 @@ use tracing::level_filters::LevelFilter;
 
 use super::sources::{Given, Sources};
 use super::values::{
-    ack, bootstrap_peers, capabilities, log_level, multiaddrs, network_name, on_eof, parse, parse_bool,
-    process_id, role, seconds, short_text, some,
+    ack, bootstrap_peers, capabilities, dns_seeds, log_level, multiaddrs, network_name, on_eof, parse,
+    parse_bool, place, process_id, regions, role, seconds, short_text, some,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
+use crate::io::rendezvous::Place;
 
 /// A setting as the documents show it.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +155,27 @@ settings! {
         bootstrap: Vec<Multiaddr> = "bootstrap", "P2P_NODE_BOOTSTRAP",
             Vec<String> [value_name = "MULTIADDR", value_delimiter = ','], bootstrap_peers, or Vec::new(),
             notes "Example: /ip4/192.0.2.1/tcp/8000/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        /// Region file: bootstrap nodes by region, as JSON; read again when it changes
+        region_file: Option<PathBuf> = "region-file", "P2P_NODE_REGION_FILE",
+            Option<String> [value_name = "PATH"], some(parse), or None,
+            notes "docs/operations.md shows its format.";
+        /// Region through which the node prefers to join; repeat or separate by commas
+        preferred_regions: Vec<String> = "region", "P2P_NODE_REGIONS",
+            Vec<String> [value_name = "NAME", value_delimiter = ','], regions, or Vec::new(),
+            shown "default: all regions", notes "Example: us-east,us-west";
+        /// Domain name whose TXT records list peers; repeat or separate by commas
+        dns_seeds: Vec<Name> = "dns-seed", "P2P_NODE_DNS_SEEDS",
+            Vec<String> [value_name = "NAME", value_delimiter = ','], dns_seeds, or Vec::new(),
+            notes "Example: peers.example.org. At most 16. docs/operations.md shows the records.";
+        /// DNS server for seeds and for host names in addresses, as <ip>:<port>
+        dns_server: Option<SocketAddr> = "dns-server", "P2P_NODE_DNS_SERVER",
+            Option<String> [value_name = "ADDR"], some(parse), or None,
+            shown "default: those of the system";
+        /// Directory in which nodes of this user on this machine find each other, or off
+        rendezvous: Place = "rendezvous", "P2P_NODE_RENDEZVOUS", Option<String> [value_name = "PATH"],
+            place, or Place::default(),
+            shown "default: $XDG_RUNTIME_DIR/p2p-node, else p2p-node-<uid> in the directory for temporary files",
+            notes "Each network has its own directory in it.";
         /// Address to listen on, instead of the default of the scope; repeat or separate by commas
         listen: Vec<Multiaddr> = "listen", "P2P_NODE_LISTEN",
             Vec<String> [value_name = "MULTIADDR", value_delimiter = ','], multiaddrs, or Vec::new();
@@ -191,8 +215,8 @@ settings! {
         data_dir: Option<PathBuf> = "data-dir", "P2P_NODE_DATA_DIR",
             Option<String> [value_name = "PATH"], some(parse), or None,
             shown "default: nothing is persisted",
-            notes "Contains node.key; agent.key without PRIVATE_KEY; node.redb, the store; and node.reserve, \
-                   2 MiB that the node needs to survive a full disk. One process at a time, and one agent: \
+            notes "Contains node.key; agent.key without PRIVATE_KEY; node.redb, the store; node.peers-<network>, \
+                   the peer book; and node.reserve, 2 MiB that the node needs to survive a full disk. One process at a time, and one agent: \
                    the node refuses another PRIVATE_KEY.";
         /// Distinguishes several nodes with one key; the node that announced itself last receives the
         /// messages
@@ -226,7 +250,7 @@ settings! {
             Option<String> [value_name = "SECS"], seconds, or Duration::ZERO, shown "default 0",
             notes "At most 3600.";
         /// Scope of the identity lock: processes with different scopes may use one key; for tests that
-        /// simulate several machines on one
+        /// simulate several machines on one, which do not meet by rendezvous
         lock_scope: String = "lock-scope", "P2P_NODE_LOCK_SCOPE", Option<String> [value_name = "TEXT"],
             parse, or String::new(), shown "default none";
         /// Exit when this process exits, even if another process keeps stdin open

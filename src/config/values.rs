@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use hickory_resolver::proto::rr::Name;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use p2p_node_core::local::publishing::check_capabilities;
@@ -11,6 +12,9 @@ use p2p_node_protocol::Role;
 use tracing::level_filters::LevelFilter;
 
 use super::{Ack, MAX_END_TIME, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
+use crate::io::dns_seeds::{MAX_NAMES, seed_name};
+use crate::io::regions::region_name;
+use crate::io::rendezvous::Place;
 
 pub(super) fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
@@ -61,6 +65,28 @@ pub(super) fn bootstrap_peers(text: &str) -> Result<Vec<Multiaddr>, String> {
             Err(format!("{addr} does not end in /p2p/<peer id>, as in /ip4/192.0.2.1/tcp/8000/p2p/12D3Koo…"))
         }
         None => Ok(addrs),
+    }
+}
+
+/// Parses the names of DNS seeds, separated by commas.
+pub(super) fn dns_seeds(text: &str) -> Result<Vec<Name>, String> {
+    let names: Vec<Name> = text.split(',').map(|name| seed_name(name.trim())).collect::<Result<_, _>>()?;
+    match names.len() {
+        0..=MAX_NAMES => Ok(names),
+        _ => Err(format!("at most {MAX_NAMES} DNS seeds are possible")),
+    }
+}
+
+/// Parses the names of regions, separated by commas.
+pub(super) fn regions(text: &str) -> Result<Vec<String>, String> {
+    text.split(',').map(|name| region_name(name.trim())).collect()
+}
+
+/// Parses the place of the rendezvous directory.
+pub(super) fn place(text: &str) -> Result<Place, String> {
+    match text {
+        "off" => Ok(Place::Off),
+        path => Ok(Place::At(path.into())),
     }
 }
 

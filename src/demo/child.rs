@@ -85,6 +85,8 @@ impl Child {
         let mut command = Command::new(binary);
         command.args(arguments).current_dir(directory).env_clear();
         command.envs(KEPT_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        // The three nodes meet by their bootstrap node, and no other node of this user.
+        command.env("P2P_NODE_RENDEZVOUS", "off");
         command.env("PRIVATE_KEY", format!("0x{}", hex::encode(key)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // With its own process group the child does not get Ctrl-C; the demo stops its children.

@@ -4,7 +4,13 @@
 pub mod crypto;
 pub mod descriptors;
 pub mod disk;
+pub mod dns;
+pub mod dns_seeds;
 pub mod keystore;
 pub mod parent_watcher;
+pub mod peer_book;
+pub mod regions;
+pub mod rendezvous;
+pub mod sources;
 pub mod store;
 pub mod swarm;

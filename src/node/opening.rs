@@ -15,6 +15,7 @@ use super::{Clock, Node, Prepared, Signals, refuse_on};
 use crate::config::{Config, OnEof};
 use crate::io::keystore::IdentityLock;
 use crate::io::parent_watcher::ParentWatcher;
+use crate::io::sources::Sources;
 use crate::io::store::Store;
 use crate::io::swarm::SwarmDriver;
 use crate::pipe::{InputChunk, Line, Pipe};
@@ -151,10 +152,11 @@ pub async fn serve(config: Config, pipe: Pipe) -> ExitCode {
     let (clock, early, reported) = (Clock::start(), Early::default(), Vec::new());
     let mut opening = Opening { config: &config, pipe, clock, signals, parent: None, early, reported };
     match opening.prepare().await {
-        Ok((core_config, store, lock, net)) => {
+        Ok((core_config, store, lock, net, sources)) => {
             let Opening { pipe, clock, signals, parent, early, reported, .. } = opening;
             let commands = config.commands();
-            let prepared = Prepared { core_config, commands, store, lock, net, signals, parent, early };
+            let prepared =
+                Prepared { core_config, commands, store, lock, net, sources, signals, parent, early };
             Node::new(prepared, pipe, clock, reported.len() as u64).run().await
         }
         Err(Stop::Failed(error)) => refuse_on(opening.pipe, &error),
@@ -165,7 +167,7 @@ pub async fn serve(config: Config, pipe: Pipe) -> ExitCode {
 impl Opening<'_> {
     async fn prepare(
         &mut self,
-    ) -> Result<(CoreConfig, Option<Store>, Option<IdentityLock>, SwarmDriver), Stop> {
+    ) -> Result<(CoreConfig, Option<Store>, Option<IdentityLock>, SwarmDriver, Sources), Stop> {
         // Must come first: if the parent exits during the remaining steps, a later watch could not
         // distinguish it from a process that never existed.
         if let Some(pid) = self.config.parent_pid {
@@ -179,10 +181,10 @@ impl Opening<'_> {
         let lock = self.lock(&identity).await?;
         let start =
             |notice: &mut dyn FnMut(String)| start::start(config, identity.clone(), clock.now(), notice);
-        let Components { core_config, swarm, store } = self.with_retries(start).await?;
+        let Components { core_config, swarm, store, sources } = self.with_retries(start).await?;
         let net = SwarmDriver::new(swarm)
             .map_err(|error| StartError::system("setting up libp2p failed", &error))?;
-        Ok((core_config, store, lock, net))
+        Ok((core_config, store, lock, net, sources))
     }
 
     /// Calls `attempt` until it succeeds, or fails for a permanent reason, at most

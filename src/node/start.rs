@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::Multiaddr;
 use p2p_node_protocol::ErrorCode;
 
 use super::identity::Identity;
+use super::sources::{self, OpenSources};
 use crate::config::{Ack, Config, ConfigError, OnEof};
 use crate::io::descriptors;
 use crate::io::keystore::{self, InUse, KeyFileError};
+use crate::io::sources::Sources;
 use crate::io::store::{self, Snapshot, Store};
 use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
 use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
-use p2p_node_core::peers::bootstrap::parse_bootstrap;
 use p2p_node_wire::identity::NodeKey;
 use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Now;
@@ -51,7 +52,7 @@ pub enum StartError {
     /// Opening the data directory failed.
     #[error(transparent)]
     DataDir(#[from] store::OpenError),
-    /// A bootstrap address is invalid.
+    /// A bootstrap address or the region file is invalid.
     #[error("{0}")]
     Bootstrap(String),
     /// The node does not support the transport of a listen address.
@@ -118,6 +119,8 @@ pub struct Components {
     pub swarm: SwarmConfig,
     /// Persistent store; `None` without a data directory.
     pub store: Option<Store>,
+    /// Sources of peers outside of libp2p.
+    pub sources: Sources,
 }
 
 /// Returns the maximum number of connections, and a warning if it is lower than `wanted`.
@@ -157,6 +160,7 @@ fn swarm_config(
         network: config.network.clone(),
         scope: config.address_scope,
         role: config.role,
+        dns_server: config.dns_server,
         listen: (!config.listen.is_empty()).then(|| config.listen.clone()),
         max_connections,
         agent_version: format!("p2p-node/{VERSION}"),
@@ -171,12 +175,7 @@ pub fn start(
     notice: &mut dyn FnMut(String),
 ) -> Result<Components, StartError> {
     let Identity { node_key, agent, binding, key_source } = identity;
-    let bootstraps: Vec<(PeerId, Multiaddr)> = config
-        .bootstrap
-        .iter()
-        .map(|addr| parse_bootstrap(&addr.to_string()))
-        .collect::<Result<_, _>>()
-        .map_err(StartError::Bootstrap)?;
+    let OpenSources { sources, bootstraps, peer_book, regions } = sources::open(config, notice)?;
     let swarm = swarm_config(config, &node_key, notice)?;
     let random = keystore::random_secret()?;
     let word = |at: usize| {
@@ -204,6 +203,11 @@ pub fn start(
         version: VERSION.to_owned(),
         port: config.port,
         bootstraps,
+        rendezvous: sources.rendezvous.is_some(),
+        peer_book,
+        regions,
+        preferred_regions: config.preferred_regions.clone(),
+        dns_seeds: sources.dns_seeds.is_some(),
         stay_on_eof: config.on_eof == OnEof::Stay,
         require_delivery: config.require_delivery,
         receive_after_eof: config.receive_after_eof,
@@ -222,7 +226,7 @@ pub fn start(
         highest_seen: snapshot.highest_seen,
         access_rules: snapshot.access_rules,
     };
-    Ok(Components { core_config, swarm, store })
+    Ok(Components { core_config, swarm, store, sources })
 }
 
 #[cfg(test)]

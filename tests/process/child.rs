@@ -54,6 +54,7 @@ pub fn command(home: &Path) -> Command {
         .env_clear()
         .env("P2P_NODE_NETWORK", "dev")
         .env("P2P_NODE_LOCK_SCOPE", home)
+        .env("P2P_NODE_RENDEZVOUS", "off")
         .current_dir(home)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -46,6 +46,7 @@ fn start_by_shell(program: &str, script: &str, key: u8, data_dir: &Path) -> Chil
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("P2P_NODE_NETWORK", "dev")
         .env("XDG_RUNTIME_DIR", home.path())
+        .env("P2P_NODE_RENDEZVOUS", "off")
         .env("PRIVATE_KEY", test_key(key))
         .current_dir(home.path())
         .stdin(Stdio::piped())

@@ -32,6 +32,7 @@ fn in_clean_environment(command: &mut Command, home: &TempDir, key: u8) {
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("P2P_NODE_NETWORK", "dev")
         .env("P2P_NODE_LOCK_SCOPE", home.path())
+        .env("P2P_NODE_RENDEZVOUS", "off")
         .env("PRIVATE_KEY", test_key(key))
         .current_dir(home.path())
         .stdin(std::process::Stdio::piped())

@@ -145,6 +145,7 @@ fn reader_that_closes_stdout_ends_the_node_with_0() {
         .env("P2P_NODE_NETWORK", "dev")
         .env("PRIVATE_KEY", test_key(0x51))
         .env("P2P_NODE_LOCK_SCOPE", home.path())
+        .env("P2P_NODE_RENDEZVOUS", "off")
         .current_dir(home.path())
         .output()
         .unwrap();
@@ -184,6 +185,7 @@ fn start_family(home: &Path, flags: &str) -> (std::process::Child, i32, i32) {
         .env("PATH", "/usr/bin:/bin")
         .env("P2P_NODE_NETWORK", "dev")
         .env("P2P_NODE_LOCK_SCOPE", home)
+        .env("P2P_NODE_RENDEZVOUS", "off")
         .current_dir(home)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -53,6 +53,7 @@ fn swarm_config(key: &NodeKey) -> SwarmConfig {
         network: "dev".to_owned(),
         scope: AddressScope::Loopback,
         role: Role::Full,
+        dns_server: None,
         listen: None,
         max_connections: 10,
         agent_version: "p2p-node/test".to_owned(),

@@ -18,6 +18,7 @@ pub fn node(home: &TempDir) -> Builder {
         .binary(env!("CARGO_BIN_EXE_p2p-node"))
         .env("P2P_NODE_NETWORK", "dev")
         .env("P2P_NODE_LOCK_SCOPE", home.path())
+        .env("P2P_NODE_RENDEZVOUS", "off")
         .cwd(home.path())
         .port(0)
         .restart(Some(fast_restart))

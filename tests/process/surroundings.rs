@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::child::{Child, command, test_key};
+use crate::child::{Child, command, tcp_address, test_key};
 
 fn set_nonblocking(fd: &OwnedFd) {
     let flags = rustix::fs::fcntl_getfl(fd).unwrap();
@@ -93,6 +93,7 @@ pub fn unshared(flags: &[&str], script: &str, args: &[&str], env: &[(&str, &str)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("P2P_NODE_NETWORK", "dev")
         .env("P2P_NODE_LOCK_SCOPE", home.path())
+        .env("P2P_NODE_RENDEZVOUS", "off")
         .envs(env.iter().copied())
         .current_dir(home.path())
         .stdin(Stdio::piped())
@@ -125,13 +126,31 @@ fn node_without_dns_starts_with_a_warning() {
 }
 
 #[test]
+fn node_without_dns_joins_by_its_other_sources_and_reports_its_dns_seeds() {
+    let (_entry, entry) = Child::join(0x91, 0, &[], &[]);
+    let args = ["--connect", "--dns-seed", "peers.example.org", "--bootstrap", &tcp_address(&entry)];
+    let Some(child) = unshared(&["-rm"], "mount -t tmpfs none /etc", &args, &[]) else { return };
+    child.expect("a connection", |event| {
+        event["type"] == "peer_connected" && event["peerId"] == entry["peerId"]
+    });
+    child.expect("a warning", |event| {
+        let message = event["message"].as_str().unwrap_or_default();
+        event["type"] == "log" && message.contains("the DNS seeds peers.example.org. cannot be resolved")
+    });
+}
+
+#[test]
 fn node_without_temporary_directory_starts() {
     let script =
         "for dir in /tmp /run /var/tmp /home; do test ! -d $dir || mount -t tmpfs -o ro none $dir; done";
     let key = test_key(0x90);
-    let Some(child) = unshared(&["-rm"], script, &[], &[("PRIVATE_KEY", &key)]) else { return };
-    let lines = connect_and_finish(child);
-    assert!(lines.iter().all(|line| line["type"] != "log"), "{lines:#?}");
+    // An empty value counts as unset: the rendezvous directory cannot be created either.
+    for rendezvous in ["off", ""] {
+        let env = [("PRIVATE_KEY", key.as_str()), ("P2P_NODE_RENDEZVOUS", rendezvous)];
+        let Some(child) = unshared(&["-rm"], script, &[], &env) else { return };
+        let lines = connect_and_finish(child);
+        assert!(lines.iter().all(|line| line["type"] != "log"), "{lines:#?}");
+    }
 }
 
 #[test]

@@ -98,6 +98,7 @@ impl Containers {
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("P2P_NODE_NETWORK", "dev")
             .env("P2P_NODE_BIN", "/app/bin/p2p-node")
+            .env("P2P_NODE_RENDEZVOUS", "off")
             .env("PYTHONPATH", "/app/sdk/python/src")
             .env("CONTAINER_BIN", node.parent().unwrap())
             .env("CONTAINER_PREFIXES", prefixes.join(":"))

@@ -37,6 +37,7 @@ impl Agent {
             .env("PYTHONUTF8", "1")
             .env("P2P_NODE_NETWORK", "dev")
             .env("P2P_NODE_LOCK_SCOPE", home.path())
+            .env("P2P_NODE_RENDEZVOUS", "off")
             .env_remove("PRIVATE_KEY")
             .current_dir(home.path())
             .stdin(Stdio::piped())
@@ -86,8 +87,10 @@ async fn agents_in_all_languages_exchange_messages() {
     let tools = [has("python3", "--version", (3, 10)), has("jq", "--version", (1, 6))];
     let Some(_built) = typescript().filter(|_| !tools.contains(&false)) else { return };
     let home = TempDir::new().unwrap();
-    let builder =
-        Node::builder().binary(env!("CARGO_BIN_EXE_p2p-node")).env("P2P_NODE_LOCK_SCOPE", home.path());
+    let builder = Node::builder()
+        .binary(env!("CARGO_BIN_EXE_p2p-node"))
+        .env("P2P_NODE_LOCK_SCOPE", home.path())
+        .env("P2P_NODE_RENDEZVOUS", "off");
     let (node, mut events) = builder.network("dev").cwd(home.path()).open().await.unwrap();
     let entry = node.ready().addrs.swap_remove(0);
     let mut agents = [

@@ -59,6 +59,7 @@ fn check(sdk: &str, arguments: &[&str]) {
     let output = Command::new(&script)
         .args(arguments)
         .env("P2P_NODE_BIN", env!("CARGO_BIN_EXE_p2p-node"))
+        .env("P2P_NODE_RENDEZVOUS", "off")
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}", Path::new(&script).display()));

@@ -17,7 +17,11 @@ fn command(name: &str, home: &Path) -> Command {
     let example = binary.parent().unwrap().join("examples").join(name);
     assert!(example.exists(), "{} is missing: run `cargo build --workspace --examples`", example.display());
     let mut command = Command::new(example);
-    command.env("P2P_NODE_BIN", binary).env("P2P_NODE_LOCK_SCOPE", home).env("P2P_NODE_NETWORK", "dev");
+    command
+        .env("P2P_NODE_BIN", binary)
+        .env("P2P_NODE_LOCK_SCOPE", home)
+        .env("P2P_NODE_RENDEZVOUS", "off")
+        .env("P2P_NODE_NETWORK", "dev");
     command.env_remove("PRIVATE_KEY").current_dir(home);
     command
 }
@@ -28,6 +32,18 @@ fn example(name: &str) -> String {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
     stdout.into_owned()
+}
+
+#[test]
+fn hello_example_of_readme_needs_no_option() {
+    let home = TempDir::new().unwrap();
+    // A runtime directory of its own stands for a user without other nodes.
+    let mut hello = command("hello", home.path());
+    hello.env_clear().env("P2P_NODE_BIN", env!("CARGO_BIN_EXE_p2p-node")).env("XDG_RUNTIME_DIR", home.path());
+    let output = hello.output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stdout.contains(" says \"hello bob\"\nalice knows that it is Delivered\n"), "{stdout}{stderr}");
 }
 
 #[test]
@@ -56,7 +72,7 @@ fn launcher_example_supervises_twenty_agents() {
 
 fn node(home: &TempDir) -> Builder {
     let builder = Node::builder().binary(env!("CARGO_BIN_EXE_p2p-node")).network("dev").port(0);
-    builder.env("P2P_NODE_LOCK_SCOPE", home.path()).cwd(home.path())
+    builder.env("P2P_NODE_LOCK_SCOPE", home.path()).env("P2P_NODE_RENDEZVOUS", "off").cwd(home.path())
 }
 
 fn entry(node: &Node) -> String {

@@ -32,6 +32,7 @@ pub fn config(number: u8, role: Role) -> SwarmConfig {
         network: "dev".to_owned(),
         scope: AddressScope::Loopback,
         role,
+        dns_server: None,
         listen: None,
         max_connections: 50,
         agent_version: "p2p-node/test".to_owned(),

@@ -42,6 +42,11 @@ impl Jitter {
         ceiling.mul_f64(fraction)
     }
 
+    /// Returns a seed for another random sequence.
+    pub fn seed(&mut self) -> u64 {
+        self.next()
+    }
+
     /// Returns a random index below `length`, which must not be 0.
     pub fn index(&mut self, length: usize) -> usize {
         (self.next() % length.max(1) as u64) as usize

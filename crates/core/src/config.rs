@@ -17,6 +17,7 @@ use crate::highest_seen::HighestSeen;
 use crate::input::Now;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::PersistedMessage;
+use crate::source::{KnownPeer, KnownPeers, Regions};
 
 /// The source of the agent's key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +74,17 @@ pub struct CoreConfig {
     pub port: u16,
     /// Bootstrap peers, in addition to those of `connect`.
     pub bootstraps: Vec<(PeerId, Multiaddr)>,
+    /// `true` if there is a rendezvous directory, in which nodes of this user on this machine find
+    /// each other.
+    pub rendezvous: bool,
+    /// The peer book of an earlier process. `None` without a data directory.
+    pub peer_book: Option<Vec<KnownPeer>>,
+    /// The regions of the region file, with at most `MAX_BOOTSTRAPS` peers.
+    pub regions: Regions,
+    /// Names of the preferred regions.
+    pub preferred_regions: Vec<String>,
+    /// `true` if the configuration names DNS seeds.
+    pub dns_seeds: bool,
     /// Keeps the node running after the end of stdin.
     pub stay_on_eof: bool,
     /// After the end of stdin, waits for every `delivery`; the exit code then states if every
@@ -116,6 +128,16 @@ pub struct CoreConfig {
 }
 
 impl CoreConfig {
+    /// Returns the peers that the node knows when it starts.
+    pub(super) fn known_peers(&self) -> KnownPeers {
+        KnownPeers {
+            bootstraps: self.bootstraps.clone(),
+            book: self.peer_book.clone(),
+            regions: self.regions.clone(),
+            preferred_regions: self.preferred_regions.clone(),
+        }
+    }
+
     /// Returns the namespace of the streams that this process numbers.
     pub(super) fn origin(&self) -> StreamNamespace {
         StreamNamespace { account: self.binding.binding.account, database: self.database }
@@ -138,6 +160,8 @@ pub(super) struct LocalIdentity {
     pub(super) role: Role,
     pub(super) version: String,
     pub(super) port: u16,
+    pub(super) rendezvous: bool,
+    pub(super) dns_seeds: bool,
     pub(super) stay_on_eof: bool,
     pub(super) one_of_several: bool,
     pub(super) receive_after_eof: Duration,
@@ -170,6 +194,8 @@ impl LocalIdentity {
             role: setup.role,
             version: setup.version,
             port: setup.port,
+            rendezvous: setup.rendezvous,
+            dns_seeds: setup.dns_seeds,
             stay_on_eof: setup.stay_on_eof,
             one_of_several: setup.one_of_several,
             receive_after_eof: setup.receive_after_eof,

@@ -17,6 +17,7 @@ use crate::highest_seen::HighestSeen;
 use crate::input::Token;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::PersistedMessage;
+use crate::source::SourceCommand;
 
 /// An action that the driver executes for the core, in the order in which the core requests it.
 #[derive(Clone, Debug)]
@@ -75,6 +76,8 @@ pub enum Effect {
     },
     /// Performs a network operation.
     Network(NetworkCommand),
+    /// Asks a source of peers.
+    Source(SourceCommand),
     /// Flushes the output and ends the process.
     Exit(ExitCode),
 }
@@ -95,6 +98,11 @@ pub enum NetworkCommand {
         peer: PeerId,
         /// Candidate addresses. The driver never dials addresses outside of the address scope.
         addrs: Vec<Multiaddr>,
+    },
+    /// Dials an address without knowing its peer. `Connected` follows if a peer answers.
+    DialAddr {
+        /// The address. The driver never dials addresses outside of the address scope.
+        addr: Multiaddr,
     },
     /// Closes every connection to a peer.
     Disconnect {

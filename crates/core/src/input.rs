@@ -11,6 +11,7 @@ pub use p2p_node_wire::time::{Instant, Now};
 
 use crate::client_id::ClientId;
 use crate::crypto_task::{Opened, TaskOutcome};
+use crate::source::SourceEvent;
 
 /// Identifies an object for which the core and the driver owe each other an answer: a request, a
 /// gossip message to validate, a query. The driver holds the handle itself, which never enters
@@ -109,6 +110,9 @@ pub enum Input {
         /// The peer.
         peer: PeerId,
     },
+
+    /// A source of peers outside of libp2p reports something.
+    Source(SourceEvent),
 
     /// A peer sent its `Hello` and waits for ours.
     HelloRequestReceived {

@@ -29,6 +29,7 @@ mod priority_scheduler;
 pub mod replies;
 mod signal;
 pub mod snapshot;
+pub mod source;
 pub mod stats;
 #[cfg(test)]
 mod testing;
@@ -53,15 +54,14 @@ pub use config::{CoreConfig, KeySource};
 use cx::Cx;
 use directory::Directory;
 use effect::{Effect, NetworkCommand, Verdict};
-use gate::Gate;
-use gate::access_list::{AccessList, AccessRule};
+use gate::{Gate, access_list::AccessList, access_list::AccessRule};
 use gossip::Gossip;
 use input::{Input, Now};
 use lifecycle::Phase;
 use local::{Local, local_record::LocalRecord};
 use mail::{Mail, demand::Wants};
 use parent::Parent;
-use peers::{Peers, candidate::Candidate};
+use peers::Peers;
 use replies::{Replies, required::Required};
 use snapshot::Snapshot;
 use stats::Stats;
@@ -94,7 +94,7 @@ impl Core {
     /// Creates a core that has not started to listen.
     pub fn new(setup: CoreConfig, now: Now) -> Self {
         let (origin, boot, seed) = (setup.origin(), setup.boot, setup.seed);
-        let (key_source, bootstraps) = (setup.key_source.clone(), setup.bootstraps.clone());
+        let (key_source, known_peers) = (setup.key_source.clone(), setup.known_peers());
         let (mut highest_seen, access_rules) = (setup.highest_seen.clone(), setup.access_rules.clone());
         let mail = Mail::restore(&setup, now);
         let required = Required::new(setup.require_delivery, mail.outbox.len());
@@ -119,9 +119,7 @@ impl Core {
             core.route_signals();
             return core;
         }
-        for (peer, addr) in bootstraps {
-            core.peers.add_candidate(Candidate::bootstrap(peer, addr), &mut core.cx);
-        }
+        core.peers.add_known(known_peers, &mut core.cx);
         if let Some((level, message)) = key_source.notice() {
             core.cx.log(level, "identity", message);
         }
@@ -152,6 +150,7 @@ impl Core {
             Input::DialFailed { peer, reason } => peers.on_dial_failed(peer, &reason, directory, cx),
             Input::NetworkMismatch { peer, network } => peers.on_network_mismatch(peer, &network, cx),
             Input::DhtServerSeen { peer } => peers.on_dht_server_seen(peer, cx),
+            Input::Source(event) => peers.on_source(event, cx),
             Input::HelloRequestReceived { token, peer, body } => {
                 peers.on_hello_request(token, peer, body, local, cx);
             }
@@ -211,7 +210,7 @@ impl Core {
         self.peers.on_new_dht_servers(&mut self.local, &mut self.directory, &mut self.cx);
         self.route_signals();
         let Core { local, directory, peers, gossip, cx, .. } = self;
-        peers.dial_bootstrap_peers(cx);
+        peers.poll_sources(directory, cx);
         peers.disconnect_unsubscribed_peers(cx);
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
         local.publish_local_record(directory.records.len(), cx);
@@ -315,6 +314,7 @@ impl Core {
                 }
             }
             Signal::AgentConnected(address) => mail.wake(&address),
+            Signal::AgentSighted(address) => mail.on_agent_sighted(address, cx),
             Signal::PeerDisconnected { peer, address } => mail.on_peer_disconnected(&peer, address),
             Signal::Unreachable(address) => mail.on_unreachable(address, cx),
             Signal::Subscribed { peer, topic, first_mail_subscription } => {

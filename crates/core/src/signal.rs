@@ -36,6 +36,8 @@ pub(crate) enum Signal {
     RecordFromFuture { record: Box<SignedRecord>, genuine: bool },
     /// A node of this agent connected.
     AgentConnected(Address),
+    /// A node of this agent appeared on this machine.
+    AgentSighted(Address),
     /// A peer disconnected. The address is that of its agent, if the node has its record.
     PeerDisconnected { peer: PeerId, address: Option<Address> },
     /// The node of this agent cannot be dialled.

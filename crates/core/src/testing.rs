@@ -1,5 +1,6 @@
 //! A fresh core for the tests of single components. The keys are for tests.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use p2p_node_protocol::{Event, Role};
@@ -28,6 +29,11 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         version: "test".to_owned(),
         port: 0,
         bootstraps: Vec::new(),
+        rendezvous: false,
+        peer_book: None,
+        regions: BTreeMap::new(),
+        preferred_regions: Vec::new(),
+        dns_seeds: false,
         stay_on_eof: false,
         require_delivery: false,
         receive_after_eof: Duration::ZERO,

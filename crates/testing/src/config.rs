@@ -1,5 +1,6 @@
 //! The configuration of a core for tests.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use p2p_node_core::gate::address_scope::AddressScope;
@@ -20,6 +21,11 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         version: "test".to_owned(),
         port: 0,
         bootstraps: Vec::new(),
+        rendezvous: false,
+        peer_book: None,
+        regions: BTreeMap::new(),
+        preferred_regions: Vec::new(),
+        dns_seeds: false,
         stay_on_eof: false,
         require_delivery: false,
         receive_after_eof: Duration::ZERO,

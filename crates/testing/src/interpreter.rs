@@ -33,6 +33,8 @@ pub trait Interpreter {
             }
             Effect::Exit(code) => self.exit(node, code),
             Effect::Network(command) => self.execute_command(node, command),
+            // A test's network has no sources outside of libp2p.
+            Effect::Source(_) => {}
         }
     }
 
@@ -42,6 +44,8 @@ pub trait Interpreter {
             NetworkCommand::Listen { .. } => self.listen(node),
             NetworkCommand::ReportListening => self.report_listening(node),
             NetworkCommand::Dial { peer, addrs } => self.dial(node, peer, &addrs),
+            // No core of a test knows an address without its peer.
+            NetworkCommand::DialAddr { .. } => {}
             NetworkCommand::Disconnect { peer } => self.disconnect(node, peer),
             // A test's network connects only whom a core dials.
             NetworkCommand::Block { .. } | NetworkCommand::Unblock { .. } => {}

@@ -120,6 +120,8 @@ counters! {
     "highest_seen_writes_dropped" => HighestSeenWritesDropped,
     /// Lines on stdin that are not valid commands.
     "lines_invalid" => LinesInvalid,
+    /// Nodes of the rendezvous directory that the node dialled.
+    "local_nodes_dialled" => LocalNodesDialled,
     /// Messages to agents that the node accepted from the parent.
     "mail_accepted" => MailAccepted,
     /// Messages that the parent acknowledged with `ack`.

@@ -57,7 +57,7 @@ class Standing(OpenContext):
 
 def real(home: str, **options: Any) -> OpenContext:
     """Opens a real node on the `dev` network of this machine."""
-    env = {"P2P_NODE_NETWORK": "dev", "P2P_NODE_LOCK_SCOPE": home, **options.pop("env", {})}
+    env = {"P2P_NODE_NETWORK": "dev", "P2P_NODE_LOCK_SCOPE": home, "P2P_NODE_RENDEZVOUS": "off", **options.pop("env", {})}
     return p2p_node.open(**{"binary": binary(), "env": env, "cwd": home, "port": 0, "restart": QUICK, **options})
 
 

@@ -24,11 +24,11 @@ from p2p_node.client import OpenContext
 from .common import PATIENCE, ROOT, TestCase, binary, real, until
 
 
-def first_example(open: Callable[..., OpenContext]) -> Callable[[], Coroutine[Any, Any, None]]:
-    """Returns `main` of the first program in the README, with `open` replaced."""
+def readme_agent(open: Callable[..., OpenContext]) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Returns `main` of the second program in the README, with `open` replaced."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "sdk/python/README.md").read_text(), re.DOTALL)
     found: dict[str, Any] = {}
-    exec(blocks[0].replace("asyncio.run(main())", ""), found)
+    exec(blocks[1].replace("asyncio.run(main())", ""), found)
     found["p2p_node"] = SimpleNamespace(**{**vars(p2p_node), "open": open})
     main: Callable[[], Coroutine[Any, Any, None]] = found["main"]
     return main
@@ -36,7 +36,7 @@ def first_example(open: Callable[..., OpenContext]) -> Callable[[], Coroutine[An
 
 class Examples(TestCase):
     def env(self) -> dict[str, str]:
-        return {**os.environ, "P2P_NODE_BIN": binary(), "PYTHONPATH": str(ROOT / "sdk/python/src"), "P2P_NODE_LOCK_SCOPE": self.home}
+        return {**os.environ, "P2P_NODE_BIN": binary(), "PYTHONPATH": str(ROOT / "sdk/python/src"), "P2P_NODE_LOCK_SCOPE": self.home, "P2P_NODE_RENDEZVOUS": "off"}
 
     def start(self, name: str, *args: str) -> subprocess.CompletedProcess[str]:
         script = ROOT / "examples/python" / name
@@ -48,6 +48,17 @@ class Examples(TestCase):
         run = self.start(name)
         self.assertEqual((run.returncode, run.stderr), (0, ""))
         return run.stdout
+
+    async def test_hello_example_of_readme_needs_no_option(self) -> None:
+        program = (ROOT / "examples/python/hello.py").read_text().split('"""\n\n', 1)[1]
+        self.assertIn(f"```python\n{program}```", (ROOT / "sdk/python/README.md").read_text())
+        # A runtime directory of its own stands for a user without other nodes.
+        without = {name: value for name, value in self.env().items() if not name.startswith("P2P_NODE_")}
+        env = {**without, "P2P_NODE_BIN": binary(), "XDG_RUNTIME_DIR": self.home}
+        script = str(ROOT / "examples/python/hello.py")
+        run = subprocess.run([sys.executable, script], env=env, cwd=self.home, capture_output=True, text=True, timeout=PATIENCE)
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+        self.assertRegex(run.stdout, r"\A0x\w{40} says hello bob\nalice knows that it is delivered\n\Z")
 
     async def test_chat_example_prints_all_lines(self) -> None:
         lines = self.run_example("chat.py").splitlines()
@@ -152,8 +163,8 @@ class Examples(TestCase):
                 await mail.delivered(PATIENCE)
 
 
-class FirstExample(TestCase):
-    """The first program of the README, unchanged except for `open`."""
+class ReadmeAgent(TestCase):
+    """The second program of the README, unchanged except for `open`."""
 
     @contextlib.asynccontextmanager
     async def run_agents(self, count: int) -> AsyncIterator[tuple[list[p2p_node.Node], io.StringIO]]:
@@ -170,7 +181,7 @@ class FirstExample(TestCase):
             entries = [node.ready.addrs[0] for node in nodes]
             return Kept(real(home, bootstrap_peers=entries, **options)._options)
 
-        main, tasks, out = first_example(open), [], io.StringIO()
+        main, tasks, out = readme_agent(open), [], io.StringIO()
         with contextlib.redirect_stdout(out):
             for number in range(count):
                 tasks.append(asyncio.create_task(main()))

@@ -1,4 +1,4 @@
-//! An agent that thanks the sender of each message: the first example of the README.
+//! An agent that thanks the sender of each message: the second example of the README.
 //!
 //! `P2P_NODE_BIN=target/release/p2p-node cargo run -p p2p-node-sdk --example agent`
 

@@ -45,7 +45,7 @@ process.on("exit", () => rmSync(HOME, { recursive: true, force: true }));
 
 /** Opens a real node on the `dev` network of this machine. */
 export function real(options: Options = {}): Promise<P2PNode> {
-  const env = { P2P_NODE_NETWORK: "dev", P2P_NODE_LOCK_SCOPE: HOME };
+  const env = { P2P_NODE_NETWORK: "dev", P2P_NODE_LOCK_SCOPE: HOME, P2P_NODE_RENDEZVOUS: "off" };
   return P2PNode.open({ binary: binary(), env, cwd: HOME, port: 0, restart: QUICK, ...options });
 }
 

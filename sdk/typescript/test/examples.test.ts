@@ -15,7 +15,7 @@ import { serve } from "../../../examples/typescript/request-reply.js";
 import type { Message, P2PNode } from "../src/index.js";
 import { binary, DEV, HOME, PATIENCE_MS, real, ROOT } from "./common.js";
 
-const env = (): NodeJS.ProcessEnv => ({ ...process.env, P2P_NODE_BIN: binary(), P2P_NODE_LOCK_SCOPE: HOME });
+const env = (): NodeJS.ProcessEnv => ({ ...process.env, P2P_NODE_BIN: binary(), P2P_NODE_LOCK_SCOPE: HOME, P2P_NODE_RENDEZVOUS: "off" });
 
 interface Ended {
   stdout: string;
@@ -38,6 +38,18 @@ test("the chat example prints all lines", async () => {
   const lines = stdout.trimEnd().split("\n");
   assert.equal(lines.length, 6);
   assert.ok(lines.includes("alice hears: Not a packet lost.") && lines.includes("bob hears: Goodbye!"), lines.join("\n"));
+});
+
+test("the hello example of the README needs no option", async () => {
+  const program = readFileSync(join(ROOT, "examples/typescript/hello.ts"), "utf8").split(" */\n\n")[1] ?? "";
+  assert.ok(readFileSync(join(ROOT, "sdk/typescript/README.md"), "utf8").includes(`\`\`\`ts\n${program}\`\`\``));
+  // A runtime directory of its own stands for a user without other nodes.
+  const without = Object.fromEntries(Object.entries(env()).filter(([name]) => !name.startsWith("P2P_NODE_")));
+  const script = fileURLToPath(new URL("../../../examples/typescript/hello.js", import.meta.url));
+  const options = { cwd: HOME, env: { ...without, P2P_NODE_BIN: binary(), XDG_RUNTIME_DIR: HOME }, timeout: PATIENCE_MS };
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, [script], options);
+  assert.equal(stderr, "");
+  assert.match(stdout, /^0x\w{40} says hello bob\nalice knows that it is delivered\n$/);
 });
 
 test("the request_reply example prints all answers", async () => {
@@ -131,9 +143,9 @@ test("the collect example reads pending mail once, and send-once reports the del
   await entry.close();
 });
 
-test("the first example of the README with an unreachable peer continues and never answers replies", async () => {
+test("the second example of the README with an unreachable peer continues and never answers replies", async () => {
   const readme = readFileSync(join(ROOT, "sdk/typescript/README.md"), "utf8");
-  const source = /```ts\n(.*?)```/s.exec(readme)?.[1] ?? "";
+  const source = [...readme.matchAll(/```ts\n(.*?)```/gs)][1]?.[1] ?? "";
   const entry = await real();
   const index = fileURLToPath(new URL("../src/index.js", import.meta.url));
   const local = source

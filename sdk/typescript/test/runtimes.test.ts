@@ -32,7 +32,7 @@ const program = (imported: string): string => `
   main();`;
 
 async function mails(command: string, args: string[], env: NodeJS.ProcessEnv = { P2P_NODE_BIN: binary() }): Promise<void> {
-  const all = { ...process.env, P2P_NODE_LOCK_SCOPE: HOME, ...env };
+  const all = { ...process.env, P2P_NODE_LOCK_SCOPE: HOME, P2P_NODE_RENDEZVOUS: "off", ...env };
   const { stdout, stderr } = await run(command, args, { cwd: HOME, env: all, timeout: PATIENCE_MS });
   assert.equal(stdout, "from afar delivered\n0 0 0\n", stderr);
 }

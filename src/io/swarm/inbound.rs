@@ -3,15 +3,22 @@
 use bytes::Bytes;
 use libp2p::gossipsub::{self, MessageAcceptance, TopicHash};
 use libp2p::kad::{self, GetRecordOk, InboundRequest, PutRecordError, QueryResult, RoutingUpdate};
+use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, Message};
 use libp2p::swarm::{DialError, SwarmEvent};
-use libp2p::{PeerId, identify, ping};
+use libp2p::{Multiaddr, PeerId, identify, ping};
 
 use super::behaviour::BehaviourEvent;
 use super::listen::whole_reason;
 use super::mail::{MailEvent, Reply};
 use super::{MAX_ADDRS_PER_SERVER, SwarmDriver};
 use p2p_node_core::input::{DropKind, Input};
+use p2p_node_core::source::SourceEvent;
+
+/// Returns an address without its `/p2p/` parts.
+fn without_peer(addr: &Multiaddr) -> Multiaddr {
+    addr.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
+}
 
 /// Event of the hello protocol.
 type HelloEvent = request_response::Event<Bytes, Bytes>;
@@ -25,6 +32,10 @@ impl SwarmDriver {
                 self.dials.remove(&peer);
                 if num_established.get() == 1 {
                     self.inputs.push_back(Input::Connected { peer, dialer: endpoint.is_dialer() });
+                    if endpoint.is_dialer() {
+                        let addr = without_peer(endpoint.get_remote_address());
+                        self.inputs.push_back(Input::Source(SourceEvent::Dialled { peer, addr }));
+                    }
                 }
             }
             SwarmEvent::ConnectionClosed { peer_id: peer, num_established: 0, cause, .. } => {

@@ -17,6 +17,7 @@ mod transport;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -91,6 +92,8 @@ pub struct SwarmConfig {
     pub network: String,
     /// Limits the addresses that the node listens on and dials.
     pub scope: AddressScope,
+    /// DNS server for host names, instead of those of the system.
+    pub dns_server: Option<SocketAddr>,
     /// Role of the node. A bootstrap node is a DHT server, the others are clients.
     pub role: Role,
     /// Addresses to listen on; they override the port from the core. `None` selects TCP and QUIC on
@@ -147,7 +150,7 @@ impl SwarmDriver {
     pub fn new(config: SwarmConfig) -> Result<Self, SetupError> {
         let keypair = Keypair::ed25519_from_bytes(*config.seed)?;
         let names = ProtocolNames::new(&config.network)?;
-        let (transport, degraded) = transport::build(&keypair, config.scope)?;
+        let (transport, degraded) = transport::build(&keypair, config.scope, config.dns_server)?;
         let failed_hello_reads = FailedReads::default();
         let behaviour = Behaviour::new(&keypair, &config, &names, failed_hello_reads.clone())?;
         let swarm_config = swarm::Config::with_tokio_executor()

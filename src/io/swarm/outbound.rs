@@ -21,6 +21,7 @@ impl SwarmDriver {
             NetworkCommand::Listen { port } => self.listen(port),
             NetworkCommand::ReportListening => self.inputs.extend(self.listeners.report()),
             NetworkCommand::Dial { peer, addrs } => self.dial(peer, addrs),
+            NetworkCommand::DialAddr { addr } => self.dial_addr(addr),
             NetworkCommand::Disconnect { peer } => {
                 // Fails only if there is no connection.
                 let _ = self.swarm.disconnect_peer_id(peer);
@@ -104,6 +105,17 @@ impl SwarmDriver {
             }
             Err(DialError::DialPeerConditionFalse(_)) => {}
             Err(error) => self.inputs.push_back(Input::DialFailed { peer, reason: error.to_string() }),
+        }
+    }
+
+    /// Dials an address of an unknown peer. The core learns of the connection only.
+    fn dial_addr(&mut self, addr: Multiaddr) {
+        if !self.scope.permits(&addr) {
+            return;
+        }
+        let opts = DialOpts::unknown_peer_id().address(addr).allocate_new_port().build();
+        if let Err(error) = self.swarm.dial(opts) {
+            tracing::debug!(%error, "dialling an address of a DNS seed failed");
         }
     }
 

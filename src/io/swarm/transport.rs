@@ -2,6 +2,7 @@
 //! address outside the address scope.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, tcp, yamux};
 
 use super::SetupError;
+use crate::io::dns::server_config;
 use p2p_node_core::gate::address_scope::AddressScope;
 
 /// Maximum time to establish a connection, including handshakes. The CHORUS node package uses 30 s,
@@ -35,15 +37,20 @@ const QUIC_IDLE_TIMEOUT_MS: u32 = 30_000;
 
 type Connection = (PeerId, StreamMuxerBox);
 
-/// Creates the transport for a scope. Also returns a warning if DNS is not available; the node runs
+/// Creates the transport for a scope. `dns_server` replaces the DNS servers of the system. Also returns a warning if DNS is not available; the node runs
 /// without DNS, because most addresses contain no host name.
 pub(super) fn build(
     keypair: &Keypair,
     scope: AddressScope,
+    dns_server: Option<SocketAddr>,
 ) -> Result<(Boxed<Connection>, Option<String>), SetupError> {
     let scoped = sockets(keypair, scope)?;
     if scope == AddressScope::Loopback {
         return Ok((scoped.boxed(), None));
+    }
+    if let Some(server) = dns_server {
+        let (config, options) = server_config(server);
+        return Ok((dns::tokio::Transport::custom(scoped, config, options).boxed(), None));
     }
     match dns::tokio::Transport::system(scoped) {
         Ok(named) => Ok((named.boxed(), None)),
@@ -125,7 +132,7 @@ mod tests {
     #[tokio::test]
     async fn address_outside_scope_is_not_dialed() {
         let keypair = Keypair::generate_ed25519();
-        let mut transport = build(&keypair, AddressScope::Loopback).unwrap().0;
+        let mut transport = build(&keypair, AddressScope::Loopback, None).unwrap().0;
         let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
         for outside in ["/ip4/192.0.2.1/tcp/9", "/ip4/192.0.2.1/udp/9/quic-v1", "/dns4/localhost/tcp/9"] {
             let refused = transport.dial(outside.parse().unwrap(), opts);

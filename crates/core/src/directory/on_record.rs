@@ -146,7 +146,7 @@ impl Directory {
         cx.signal(Signal::RecordChanged { record: Box::new(signed), update });
     }
 
-    /// Looks up an agent in the DHT. When the record of the agent arrives from any source, the node
+    /// Looks up an agent in the DHT and in the rendezvous directory. When the record of the agent arrives from any source, the node
     /// sends the messages to the agent. Returns `false` if the queue of lookups is full.
     pub(crate) fn resolve(&mut self, address: Address, cx: &mut Cx) -> bool {
         let token = cx.token();
@@ -161,6 +161,7 @@ impl Directory {
         cx.stats.count(Counter::DhtLookups);
         let key = Bytes::copy_from_slice(&kad_key(&cx.identity.network, address));
         cx.network(NetworkCommand::GetRecord { token, key });
+        cx.find_local_agent(*address);
     }
 
     pub(crate) fn on_query_ended(&mut self, token: Token, local: &mut Local, cx: &mut Cx) {

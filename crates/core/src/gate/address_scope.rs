@@ -69,6 +69,15 @@ impl AddressScope {
         permitted
     }
 
+    /// Returns those of a node's addresses that other nodes on its machine dial: the addresses of
+    /// the loopback interface, or all within the scope if there are none.
+    pub fn local(self, addrs: &[Multiaddr]) -> Vec<Multiaddr> {
+        let permitted: Vec<_> = addrs.iter().filter(|addr| self.permits(addr)).cloned().collect();
+        let is_loopback = |addr: &&Multiaddr| Self::Loopback.permits(addr);
+        let loopback: Vec<_> = permitted.iter().filter(is_loopback).cloned().collect();
+        if loopback.is_empty() { permitted } else { loopback }
+    }
+
     /// Returns the interfaces to listen on. The first must exist; the others are optional.
     pub fn listen_ips(self) -> &'static [IpAddr] {
         match self {

@@ -9,11 +9,13 @@ pub(crate) mod own_record;
 pub mod publishing;
 
 use multiaddr::{Multiaddr, Protocol};
+use p2p_node_wire::record::MAX_RECORD_ADDRS;
 use p2p_node_wire::seal;
 use p2p_node_wire::seal::kem::Keyring;
 
 use crate::cx::Cx;
 use crate::input::Now;
+use crate::source::{LocalNode, SourceCommand};
 use crate::timers::TimerTable;
 use crate::usage::Usage;
 use binding_renewal::BindingWatch;
@@ -38,6 +40,9 @@ pub(crate) struct Local {
     pub(crate) clock_skew: ClockSkewDetector,
 }
 
+/// Largest number of addresses in the rendezvous directory: as many as a record has.
+const MAX_LOCAL_ADDRS: usize = MAX_RECORD_ADDRS;
+
 impl Local {
     pub(crate) fn new(record: LocalRecord, keyring: Keyring, now: Now) -> Self {
         Local {
@@ -50,11 +55,18 @@ impl Local {
         }
     }
 
-    /// Replaces the addresses on which the node listens. The record advertises those in its scope.
-    pub(crate) fn set_addrs(&mut self, addrs: Vec<Multiaddr>, cx: &Cx) {
+    /// Replaces the addresses on which the node listens. The record advertises those in its scope,
+    /// and the rendezvous directory those that other nodes on this machine can dial.
+    pub(crate) fn set_addrs(&mut self, addrs: Vec<Multiaddr>, cx: &mut Cx) {
         let with_peer = |addr: Multiaddr| addr.with(Protocol::P2p(cx.identity.peer));
         self.addrs = addrs.iter().cloned().map(with_peer).collect();
-        let advertised = addrs.into_iter().filter(|addr| cx.identity.scope.permits(addr)).collect();
+        let advertised: Vec<_> = addrs.into_iter().filter(|addr| cx.identity.scope.permits(addr)).collect();
+        if cx.identity.rendezvous {
+            let mut addrs = cx.identity.scope.local(&advertised);
+            addrs.truncate(MAX_LOCAL_ADDRS);
+            let (agent, peer) = (cx.identity.address, cx.identity.peer);
+            cx.source(SourceCommand::PublishLocalNode(LocalNode { agent, peer, addrs }));
+        }
         self.record.set_addrs(advertised, cx.now);
     }
 

@@ -11,6 +11,12 @@ pub(crate) enum CandidateSource {
     Bootstrap,
     /// A verified record of an agent. The node dials such a peer when it needs the connection.
     Record,
+    /// The rendezvous directory of this user on this machine. The node dials such a peer once.
+    Rendezvous,
+    /// The peer book. The node dials such a peer while it has few connections.
+    PeerBook,
+    /// A DNS seed. The node dials such a peer while it has few connections.
+    DnsSeed,
 }
 
 /// A node that this node may connect to.

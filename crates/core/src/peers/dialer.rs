@@ -20,7 +20,7 @@ use crate::peers::table::Connection;
 
 /// Number of connections that an agent's node seeks, from the TOS document (minimum number of
 /// peers).
-const MIN_PEERS: usize = 8;
+pub(crate) const MIN_PEERS: usize = 8;
 /// Number of connected subscribers that each of our topics should have: the lower bound of a
 /// gossipsub mesh, and two more.
 const TOPIC_PEERS: usize = 6;

@@ -1,10 +1,11 @@
-//! Other nodes: connections, dials, bootstrap peers and DHT servers.
+//! Other nodes: connections, dials, sources of peers and DHT servers.
 
 pub mod bootstrap;
 pub(crate) mod candidate;
 pub(crate) mod dht_servers;
 pub(crate) mod dialer;
 pub(crate) mod on_network;
+pub(crate) mod sources;
 pub(crate) mod table;
 
 use crate::cx::Cx;
@@ -13,6 +14,10 @@ use crate::timers::TimerTable;
 use crate::usage::Usage;
 use dht_servers::DhtServers;
 use dialer::Dialer;
+use sources::dns_seeds::DnsSeeds;
+use sources::peer_book::PeerBook;
+use sources::regions::RegionPeers;
+use sources::schedule::Schedule;
 use table::PeerTable;
 
 /// The state of connections to other nodes.
@@ -24,6 +29,14 @@ pub(crate) struct Peers {
     pub(crate) dht_servers: DhtServers,
     /// The schedule of dials to agents' nodes.
     pub(crate) dialer: Dialer,
+    /// The schedule of samples of the rendezvous directory.
+    pub(crate) samples: Schedule,
+    /// The peers of earlier connections.
+    pub(crate) book: PeerBook,
+    /// The queries for DNS seeds.
+    pub(crate) seeds: DnsSeeds,
+    /// The peers of the region file.
+    pub(crate) regions: RegionPeers,
 }
 
 impl Peers {
@@ -33,6 +46,10 @@ impl Peers {
         timers.enter("DHT servers", self.dht_servers.next_deadline());
         timers.enter("dialer", self.selection_deadline(directory, cx));
         timers.enter("subscriptions of peers", self.subscriptions_deadline());
+        timers.enter("local nodes", self.next_sample(cx));
+        timers.enter("regions", self.region_deadline());
+        timers.enter("DNS seeds", self.next_seed_query(cx));
+        timers.enter("peer book", self.next_book_deadline());
     }
 
     /// Returns the size of each collection, with its limit.
@@ -45,6 +62,9 @@ impl Peers {
                 self.dialer.awaiting_subscriptions(),
                 dialer::MAX_AWAITING_SUBSCRIPTIONS,
             ),
+            ("peers of DNS seeds", self.seeds.len(), sources::dns_seeds::MAX_SEED_PEERS),
+            ("region peers", self.regions.len(), bootstrap::MAX_BOOTSTRAPS),
+            ("peer book", self.book.len(), sources::peer_book::MAX_BOOK_PEERS),
             ("peers with a dial pause", self.table.pauses_len(), dialer::MAX_BACKOFFS),
         ]
         .into_iter()

@@ -45,6 +45,7 @@ impl Peers {
     /// Handles a peer of another network. The node stops dialling such a bootstrap peer.
     pub(crate) fn on_network_mismatch(&mut self, peer: PeerId, network: &str, cx: &mut Cx) {
         cx.stats.count(Counter::PeersOfOtherNetworks);
+        self.book.remove(&peer, cx.now.mono);
         if !self.table.remove_bootstrap(peer) {
             return;
         }
@@ -85,6 +86,7 @@ impl Peers {
     ) {
         let now = cx.now;
         self.table.connected(peer, now.mono);
+        self.book.changed(now.mono);
         let address = directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         let address_text = address.map(|address| address.to_string());
         cx.emit_peer_event(Event::PeerConnected(PeerConnected {
@@ -123,6 +125,8 @@ impl Peers {
         } else {
             self.table.end_pause(peer);
         }
+        self.hasten_sources();
+        self.book.changed(now.mono);
         let address = directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         cx.signal(Signal::PeerDisconnected { peer, address });
         let address = address.map(|address| address.to_string());

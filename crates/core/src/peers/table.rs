@@ -214,6 +214,16 @@ impl PeerTable {
         self.update(peer, |entry| !std::mem::replace(&mut entry.serves_dht, true))
     }
 
+    /// Returns `true` if the peer is a bootstrap peer.
+    pub(crate) fn is_bootstrap(&self, peer: &PeerId) -> bool {
+        self.entries.get(peer).is_some_and(|entry| entry.bootstrap.is_some())
+    }
+
+    /// Returns `true` if the peer serves the DHT.
+    pub(crate) fn is_dht_server(&self, peer: &PeerId) -> bool {
+        self.entries.get(peer).is_some_and(|entry| entry.serves_dht)
+    }
+
     /// Returns the connection to a peer.
     pub(crate) fn connection(&self, peer: &PeerId) -> Option<&Connection> {
         match &self.entries.get(peer)?.link {

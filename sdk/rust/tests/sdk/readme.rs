@@ -1,4 +1,4 @@
-//! The README names every option and error, and its first program is a tested example.
+//! The README names every option and error, and its programs are tested examples.
 
 use std::fs;
 
@@ -51,8 +51,11 @@ fn builder_docs_give_the_default_of_every_option() {
 }
 
 #[test]
-fn readme_first_program_is_the_agent_example() {
-    let (readme, example) = (read("README.md"), read("examples/agent.rs"));
-    let program = &example[example.find("use std::time").unwrap()..];
-    assert!(readme.contains(&format!("```rust,no_run\n{program}```")), "examples/agent.rs differs");
+fn readme_programs_are_the_hello_and_agent_examples() {
+    let readme = read("README.md");
+    for (name, start) in [("hello", "use p2p_node_sdk"), ("agent", "use std::time")] {
+        let example = read(&format!("examples/{name}.rs"));
+        let program = &example[example.find(start).unwrap()..];
+        assert!(readme.contains(&format!("```rust,no_run\n{program}```")), "examples/{name}.rs differs");
+    }
 }

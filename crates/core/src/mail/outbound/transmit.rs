@@ -159,6 +159,13 @@ impl Mail {
         }
     }
 
+    /// Looks for the node of an agent that appeared on this machine, if messages wait for the agent.
+    pub(crate) fn on_agent_sighted(&mut self, recipient: Address, cx: &mut Cx) {
+        if self.outbox.destination(&recipient).is_some() {
+            cx.find_local_agent(recipient);
+        }
+    }
+
     /// Postpones the messages to an agent whose record the DHT does not have.
     pub(crate) fn on_lookup_failed(&mut self, recipient: &Address, cx: &mut Cx) {
         let now = cx.now;

@@ -1,0 +1,193 @@
+//! The peer book: peers to which this node was connected, in the data directory. A node that starts
+//! again joins the network through them, also without bootstrap peers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+use p2p_node_wire::time::Instant;
+
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::lifecycle::Phase;
+use crate::peers::Peers;
+use crate::peers::candidate::{Candidate, CandidateSource};
+use crate::peers::sources::schedule::Schedule;
+use crate::source::{KnownPeer, SourceCommand};
+
+/// Largest number of peers in the book: our choice, 16 times the number of connections that a node
+/// seeks.
+pub(crate) const MAX_BOOK_PEERS: usize = 128;
+/// Largest number of addresses of a peer in the book: our choice. A node has one or two addresses
+/// for each of TCP and QUIC.
+const MAX_ADDRS: usize = 4;
+/// Largest number of peers of the book that the node dials at once, from the CHORUS node package (5
+/// dials a second).
+const DIALS: usize = 5;
+/// Delay before the book is written, so that one write covers several connections: our choice.
+const DEBOUNCE: Duration = Duration::from_secs(1);
+/// Shortest interval between two writes: our choice. The book changes slowly, and a flood of
+/// connections costs no more.
+const MIN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The peers of the book, and when it is written.
+#[derive(Debug, Default)]
+pub(crate) struct PeerBook {
+    peers: BTreeMap<PeerId, KnownPeer>,
+    /// Set if there is a data directory.
+    enabled: bool,
+    dials: Schedule,
+    write_at: Option<Instant>,
+    written_at: Option<Instant>,
+    /// `true` if the node ends and has written the book for the last time.
+    is_final: bool,
+}
+
+impl PeerBook {
+    /// Creates the book from its file. `None` means that there is no data directory.
+    pub(crate) fn new(stored: Option<Vec<KnownPeer>>) -> Self {
+        let enabled = stored.is_some();
+        let mut book = PeerBook { enabled, ..PeerBook::default() };
+        for peer in stored.unwrap_or_default() {
+            book.peers.insert(peer.peer, peer);
+        }
+        book.trim();
+        book
+    }
+
+    /// Returns the number of peers in the book.
+    pub(crate) fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Schedules a dial soon, because a connection ended.
+    pub(crate) fn hasten(&mut self) {
+        self.dials.hasten();
+    }
+
+    /// Removes a peer, because it belongs to another network.
+    pub(crate) fn remove(&mut self, peer: &PeerId, now: Instant) {
+        if self.peers.remove(peer).is_some() {
+            self.changed(now);
+        }
+    }
+
+    /// Schedules a write, because a peer connected or disconnected.
+    pub(crate) fn changed(&mut self, now: Instant) {
+        if !self.enabled {
+            return;
+        }
+        let earliest = self.written_at.map_or(Instant::ZERO, |at| at + MIN_INTERVAL);
+        self.write_at.get_or_insert((now + DEBOUNCE).max(earliest));
+    }
+
+    /// Records that a peer is or was connected. An address that worked comes first; without one, the
+    /// book keeps those that it has.
+    fn record(&mut self, peer: PeerId, worked: Option<Multiaddr>, addrs: &[Multiaddr], now_ms: u64) {
+        let known = self.peers.entry(peer).or_insert_with(|| KnownPeer {
+            peer,
+            addrs: Vec::new(),
+            last_seen_ms: now_ms,
+            serves_dht: false,
+        });
+        known.last_seen_ms = now_ms;
+        let mut all: Vec<Multiaddr> = worked.into_iter().collect();
+        let older = if all.is_empty() && known.addrs.is_empty() { addrs } else { &known.addrs };
+        for addr in older {
+            if !all.contains(addr) {
+                all.push(addr.clone());
+            }
+        }
+        all.truncate(MAX_ADDRS);
+        known.addrs = all;
+        if known.addrs.is_empty() {
+            self.peers.remove(&peer);
+        }
+        self.trim();
+    }
+
+    /// Removes the peers that were seen least recently, above the limit.
+    fn trim(&mut self) {
+        while self.peers.len() > MAX_BOOK_PEERS {
+            let oldest = self.peers.values().min_by_key(|peer| peer.last_seen_ms).map(|peer| peer.peer);
+            self.peers.retain(|peer, _| Some(*peer) != oldest);
+        }
+    }
+}
+
+impl Peers {
+    /// Records a peer that this node dialled with success.
+    pub(crate) fn on_dialled(&mut self, peer: PeerId, addr: Multiaddr, cx: &Cx) {
+        if self.book.enabled {
+            self.book.record(peer, Some(addr), &[], cx.now.unix_ms);
+            self.book.changed(cx.now.mono);
+        }
+    }
+
+    /// Returns the time of the next dial or write.
+    pub(crate) fn next_book_deadline(&self) -> Option<Instant> {
+        let dial = (self.has_few() && self.book.len() > 0).then(|| self.book.dials.next());
+        self.book.write_at.into_iter().chain(dial).min()
+    }
+
+    /// Dials peers of the book while the node has few connections, and writes the book when that is
+    /// due.
+    pub(crate) fn poll_book(&mut self, directory: &Directory, cx: &mut Cx) {
+        if !self.book.enabled {
+            return;
+        }
+        if self.has_few() && self.book.len() > 0 && self.book.dials.poll(cx.now.mono, &mut cx.jitter) {
+            self.dial_book(cx);
+        }
+        // A node that ends does not wait for the interval.
+        let ends = !self.book.is_final && matches!(cx.phase, Phase::Closing { .. });
+        if self.book.write_at.is_some_and(|at| ends || at <= cx.now.mono) {
+            self.book.is_final |= ends;
+            self.write_book(directory, cx);
+        }
+    }
+
+    /// Dials peers of the book: DHT servers first, then those that were seen last. Peers that could
+    /// not be dialled come after all others.
+    fn dial_book(&mut self, cx: &mut Cx) {
+        let now = cx.now.mono;
+        let may_be_dialled = |peer: &&KnownPeer| {
+            peer.peer != cx.identity.peer
+                && self.table.is_down(&peer.peer)
+                && !self.is_unreachable(&peer.peer, now)
+        };
+        let mut peers: Vec<&KnownPeer> = self.book.peers.values().filter(may_be_dialled).collect();
+        let has_failed = |peer: &KnownPeer| self.table.pause(&peer.peer).is_some();
+        peers.sort_by_key(|peer| (has_failed(peer), !peer.serves_dht, u64::MAX - peer.last_seen_ms));
+        let chosen = peers.into_iter().take(DIALS).map(|known| Candidate {
+            peer: known.peer,
+            addrs: known.addrs.clone(),
+            source: CandidateSource::PeerBook,
+        });
+        for candidate in chosen.collect::<Vec<_>>() {
+            self.dial(candidate, cx);
+        }
+    }
+
+    /// Records the connected peers and writes the book. A peer that connected to this node is
+    /// recorded with the addresses of its record.
+    fn write_book(&mut self, directory: &Directory, cx: &mut Cx) {
+        let connected: Vec<PeerId> = self.table.connections().map(|(peer, _)| *peer).collect();
+        for peer in connected {
+            let record = directory.records.by_peer(&peer, cx.now.unix_ms);
+            let addrs = record.map_or(&[][..], |record| &record.record.addrs);
+            self.book.record(peer, None, addrs, cx.now.unix_ms);
+            let serves_dht = self.table.is_dht_server(&peer);
+            if let Some(known) = self.book.peers.get_mut(&peer) {
+                known.serves_dht = serves_dht;
+            }
+        }
+        self.book.write_at = None;
+        self.book.written_at = Some(cx.now.mono);
+        cx.source(SourceCommand::WritePeerBook(self.book.peers.values().cloned().collect()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

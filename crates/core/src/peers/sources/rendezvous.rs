@@ -1,0 +1,52 @@
+//! Local rendezvous: nodes of one user on one machine find each other through a directory. Each
+//! node publishes itself there. A new node dials some of the others, and a lookup also asks the
+//! directory, so that mail between any two of them needs no bootstrap node.
+
+use alloy_primitives::Address;
+use p2p_node_protocol::Counter;
+use p2p_node_wire::time::Instant;
+
+use crate::cx::Cx;
+use crate::peers::Peers;
+use crate::peers::candidate::{Candidate, CandidateSource};
+use crate::peers::dialer::MIN_PEERS;
+use crate::signal::Signal;
+use crate::source::{LocalNode, SourceCommand};
+
+impl Peers {
+    /// Returns the time of the next sample.
+    pub(crate) fn next_sample(&self, cx: &Cx) -> Option<Instant> {
+        (cx.identity.rendezvous && self.has_few()).then(|| self.samples.next())
+    }
+
+    /// Takes a sample of the rendezvous directory, if one is due.
+    pub(crate) fn sample_local_nodes(&mut self, cx: &mut Cx) {
+        if self.next_sample(cx).is_some() && self.samples.poll(cx.now.mono, &mut cx.jitter) {
+            let seed = cx.jitter.seed();
+            cx.source(SourceCommand::SampleLocalNodes { seed, max: MIN_PEERS });
+        }
+    }
+
+    /// Dials local nodes, even those to which a dial failed: their addresses may be new.
+    pub(crate) fn on_local_nodes(&mut self, nodes: Vec<LocalNode>, cx: &mut Cx) {
+        if !cx.is_serving() {
+            return;
+        }
+        for LocalNode { peer, addrs, .. } in nodes {
+            if peer != cx.identity.peer && self.table.is_down(&peer) {
+                cx.stats.count(Counter::LocalNodesDialled);
+                self.dial(Candidate { peer, addrs, source: CandidateSource::Rendezvous }, cx);
+            }
+        }
+    }
+}
+
+/// Reports agents whose nodes appeared, for messages that wait for them.
+pub(crate) fn on_agents_added(agents: Vec<Address>, cx: &mut Cx) {
+    for agent in agents {
+        cx.signal(Signal::AgentSighted(agent));
+    }
+}
+
+#[cfg(test)]
+mod tests;
