@@ -11,7 +11,7 @@ pub const STATUS: &str = "node-status";
 /// Topics on which only nodes publish.
 pub const RESERVED_TOPICS: [&str; 2] = [ANNOUNCEMENTS, STATUS];
 /// Topics to which every node subscribes.
-pub(crate) const NODE_TOPICS: [&str; 3] = [ANNOUNCEMENTS, MESSAGES, STATUS];
+pub const NODE_TOPICS: [&str; 3] = [ANNOUNCEMENTS, MESSAGES, STATUS];
 
 /// Returns `true` if every node subscribes to the topic, with or without a `subscribe` of its
 /// agent.

@@ -220,6 +220,8 @@ counters! {
     "store_failures" => StoreFailures,
     /// Subscriptions of peers to names that are no valid topics.
     "topics_malformed" => TopicsMalformed,
+    /// Subscriptions of peers above the limit of 512 topics for each peer.
+    "topics_over_limit" => TopicsOverLimit,
     /// Subscribed topics that this node's record has no room for.
     "topics_not_in_record" => TopicsNotInRecord,
 }

@@ -18,7 +18,7 @@ use crate::peers::Peers;
 use crate::peers::candidate::{Candidate, CandidateSource};
 use crate::peers::table::Connection;
 use crate::signal::Signal;
-use crate::topics::{ANNOUNCEMENTS, check_topic};
+use crate::topics::{ANNOUNCEMENTS, check_topic, is_node_topic};
 
 /// The node disconnects a peer whose gossip queue is full twice within this time: one full queue
 /// may be a burst, two in a row mean that the peer does not read.
@@ -213,7 +213,11 @@ impl Peers {
             return cx.stats.count(Counter::TopicsMalformed);
         }
         let Some(known) = self.table.connection_mut(&peer) else { return };
-        if known.topics.len() >= MAX_PEER_TOPICS || !known.topics.insert(topic.clone()) {
+        // Mail depends on the topics of the nodes, so they do not count.
+        if known.topics.len() >= MAX_PEER_TOPICS && !is_node_topic(&topic) && !known.topics.contains(&topic) {
+            return warn_of_refused_topic(cx);
+        }
+        if !known.topics.insert(topic.clone()) {
             return;
         }
         // Only the first subscription of a connection counts, because a peer that subscribes again
@@ -249,5 +253,16 @@ impl Peers {
             cx.log(Level::Warn, "network", format!("disconnected {peer}: it does not read gossip"));
             cx.network(NetworkCommand::Disconnect { peer });
         }
+    }
+}
+
+/// Counts a subscription of a peer above the limit. Warns of the first one, because the node does
+/// not know the peer as a subscriber of this topic.
+fn warn_of_refused_topic(cx: &mut Cx) {
+    let first = cx.stats.get(Counter::TopicsOverLimit) == 0;
+    cx.stats.count(Counter::TopicsOverLimit);
+    if first {
+        let message = format!("a peer subscribes to more than {MAX_PEER_TOPICS} topics: the node ignores the rest");
+        cx.log(Level::Warn, "gossip", message);
     }
 }
