@@ -12,6 +12,7 @@ mod child;
 mod contract;
 mod data_dir;
 mod descriptors;
+mod discover;
 mod durable;
 mod examples;
 mod far;

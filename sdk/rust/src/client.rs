@@ -3,12 +3,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_node_protocol::{
-    Allow, Answer, Block, Command, ConnectedPeer, Message, PeerDiscovered, Peers, Ping, Ready, Send, Status,
+    Allow, Answer, Block, Command, ConnectedPeer, Message, Peers, Ping, Ready, Send, Status,
     StatusReport, Subscribe, Unblock, Unsubscribe,
 };
 use tokio::time::{Instant, timeout_at};
 
 use crate::builder::Settings;
+use crate::discovery::FoundAgents;
 use crate::events::Events;
 use crate::inbox::Sink;
 use crate::joining;
@@ -176,10 +177,10 @@ impl Node {
     ///
     /// # Errors
     /// As [`request`](Node::request).
-    pub async fn discover(&self, options: DiscoverOptions) -> Result<Vec<PeerDiscovered>, Error> {
+    pub async fn discover(&self, options: DiscoverOptions) -> Result<FoundAgents, Error> {
         let call_timeout = self.0.launcher.settings.call_timeout;
         let patience = call_timeout.saturating_add(options.look_for.unwrap_or_default());
-        Ok(self.ask(Command::Discover(options.command()?), patience).await?.found)
+        Ok(self.ask(Command::Discover(options.command()?), patience).await?.into())
     }
 
     /// Subscribes to a topic, also after a restart. Its broadcasts arrive as events.

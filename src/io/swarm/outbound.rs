@@ -44,6 +44,13 @@ impl SwarmDriver {
                     let _ = self.swarm.behaviour_mut().hello.send_response(channel, body);
                 }
             }
+            NetworkCommand::SendFind { token, peer, body } => self.send_find(token, &peer, body),
+            NetworkCommand::AnswerFind { token, body } => {
+                if let Some(channel) = self.find_requests.take(token) {
+                    // Fails only if the peer has disconnected.
+                    let _ = self.swarm.behaviour_mut().find.send_response(channel, body);
+                }
+            }
             NetworkCommand::SendMail { token, peer, frame } => self.send_mail(token, peer, frame),
             NetworkCommand::AnswerMail { token, body } => {
                 if let Some(reply) = self.mail_requests.take(token) {
@@ -104,6 +111,17 @@ impl SwarmDriver {
             }
             Err(DialError::DialPeerConditionFalse(_)) => {}
             Err(error) => self.inputs.push_back(Input::DialFailed { peer, reason: error.to_string() }),
+        }
+    }
+
+    fn send_find(&mut self, token: Token, peer: &PeerId, body: Bytes) {
+        // Checks the connection first: libp2p would dial a peer that is not connected.
+        let find = &mut self.swarm.behaviour_mut().find;
+        if find.is_connected(peer) {
+            self.finds.insert(find.send_request(peer, body), token);
+        } else {
+            let outcome = Err("not connected".to_owned());
+            self.inputs.push_back(Input::FindResponseReceived { token, outcome });
         }
     }
 

@@ -33,6 +33,7 @@ impl Gossip {
         if self.subscribed.insert(topic.clone()) && !crate::topics::is_node_topic(&topic) {
             cx.network(NetworkCommand::Subscribe { topic });
             peers.connect_soon(cx);
+            peers.find_soon(cx);
             let topics = self.subscribed.clone();
             local.advertise_topics(&topics, cx);
         }

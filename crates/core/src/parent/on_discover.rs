@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{Discover, ErrorCode, Id, MAX_DISCOVER_MS};
+use libp2p_identity::PeerId;
+use p2p_node_protocol::{Discover, ErrorCode, Id, MAX_DISCOVER_MS, Role};
+use p2p_node_wire::envelope::limits::MAX_FOUND_RECORDS;
 use p2p_node_wire::identity::parse_address;
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Instant;
@@ -17,6 +19,7 @@ use crate::gate::Gate;
 use crate::parent::Parent;
 use crate::parent::peer_discovered::emit_peer_discovered;
 use crate::peers::Peers;
+use crate::peers::finder::{Answer, Purpose, Query, REPLICATION};
 use crate::replies::reply_to::ReplyTo;
 
 /// Longest run of a `discover` without `timeoutMs`. Our choice: longer than a lookup in the DHT
@@ -42,6 +45,24 @@ pub(crate) struct Discovery {
     /// For an address: time of the next lookup. Otherwise: time of the next check for an early end.
     retry: Instant,
     seen: BTreeSet<Address>,
+    /// Distinguishes this `discover` in the answers of peers.
+    number: u64,
+    /// Number of questions to peers without an answer.
+    open_questions: usize,
+    /// `true` if a peer has listed all matching agents that it knows.
+    answered: bool,
+    /// `true` if matching agents may be missing: a peer failed to answer, or no peer can know all.
+    incomplete: bool,
+}
+
+impl Discovery {
+    /// Returns `true` if the results are complete as far as the network knows.
+    fn is_complete(&self) -> bool {
+        match self.filter {
+            DiscoverFilter::Address(_) => !self.seen.is_empty(),
+            _ => self.answered && self.open_questions == 0 && !self.incomplete,
+        }
+    }
 }
 
 /// The agents that a `discover` searches for.
@@ -54,6 +75,24 @@ enum DiscoverFilter {
 }
 
 impl DiscoverFilter {
+    /// Returns the question to other nodes. An address is looked up in the DHT instead.
+    fn query(&self) -> Option<Query> {
+        match self {
+            DiscoverFilter::All => Some(Query::default()),
+            DiscoverFilter::Topic(topic) => Some(Query::topics([topic])),
+            DiscoverFilter::Capability(capability) => Some(Query::capability(capability)),
+            DiscoverFilter::Address(_) => None,
+        }
+    }
+
+    /// Returns the topic that the parent searches for.
+    fn topic(&self) -> Option<&str> {
+        match self {
+            DiscoverFilter::Topic(topic) => Some(topic),
+            _ => None,
+        }
+    }
+
     /// Returns `true` if the record matches. `peers` has the topics of connected peers.
     fn matches(&self, record: &SignedRecord, peers: &Peers) -> bool {
         match self {
@@ -62,7 +101,7 @@ impl DiscoverFilter {
             DiscoverFilter::Capability(wanted) => record.record.capabilities.contains(wanted),
             DiscoverFilter::Topic(wanted) => {
                 let peer = peers.table.connection(&record.peer_id());
-                record.record.topics.contains(wanted) || peer.is_some_and(|peer| peer.topics.contains(wanted))
+                record.record.has_topic(wanted) || peer.is_some_and(|peer| peer.topics.contains(wanted))
             }
         }
     }
@@ -75,7 +114,7 @@ impl Parent {
         discover: Discover,
         gate: &Gate,
         directory: &mut Directory,
-        peers: &Peers,
+        peers: &mut Peers,
         cx: &mut Cx,
     ) {
         let now = cx.now;
@@ -110,9 +149,12 @@ impl Parent {
         let deadline = now.mono + timeout;
         let (ends_when_quiet, retry) = match (&filter, discover.timeout_ms) {
             (DiscoverFilter::Address(_), _) => (false, now.mono),
-            (_, None) => (true, now.mono + QUIET_PERIOD),
-            (_, Some(_)) => (false, deadline),
+            (_, timeout_ms) => (timeout_ms.is_none(), now.mono + QUIET_PERIOD),
         };
+        let number = cx.token();
+        let open_questions = filter
+            .query()
+            .map_or(0, |query| peers.ask_for_discovery(number, &query, directory, cx));
         self.discoveries.push(Discovery {
             command,
             filter,
@@ -120,6 +162,11 @@ impl Parent {
             ends_when_quiet,
             retry,
             seen: BTreeSet::new(),
+            number,
+            open_questions,
+            // The only bootstrap node has the records of all agents itself.
+            answered: open_questions == 0 && cx.identity.role == Role::Bootstrap,
+            incomplete: false,
         });
         let known: Vec<SignedRecord> = directory.records.iter(now.unix_ms).cloned().collect();
         for record in known {
@@ -139,9 +186,23 @@ impl Parent {
         cx: &mut Cx,
     ) {
         if has_new_content {
-            emit_peer_discovered(record, None, gate, peers, cx);
+            emit_peer_discovered(record, None, None, gate, peers, cx);
         }
         self.report_agent(record, false, gate, peers, cx);
+    }
+
+    /// Reports the agent of a peer that subscribed to a topic.
+    pub(crate) fn on_subscribed(
+        &mut self,
+        peer: &PeerId,
+        gate: &Gate,
+        directory: &Directory,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) {
+        if let Some(record) = directory.records.by_peer(peer, cx.now.unix_ms) {
+            self.report_agent(record, false, gate, peers, cx);
+        }
     }
 
     /// Reports a found agent to all running `discover` commands, or with `by_latest` to the latest
@@ -166,11 +227,42 @@ impl Parent {
                 if discovery.ends_when_quiet {
                     discovery.retry = now.mono + QUIET_PERIOD;
                 }
-                commands.push(discovery.command.clone());
+                commands.push((discovery.command.clone(), discovery.filter.topic().map(str::to_owned)));
             }
         }
-        for command in commands {
-            emit_peer_discovered(record, Some(command), gate, peers, cx);
+        for (command, topic) in commands {
+            emit_peer_discovered(record, Some(command), topic.as_deref(), gate, peers, cx);
+        }
+    }
+
+    /// Handles the answer of a peer to the question of a `discover`. The records in the answer are
+    /// on their way to the directory.
+    pub(crate) fn on_find_answered(
+        &mut self,
+        number: u64,
+        peer: PeerId,
+        answer: Answer,
+        peers: &mut Peers,
+        cx: &mut Cx,
+    ) {
+        let Some(discovery) = self.discoveries.iter_mut().find(|discovery| discovery.number == number) else {
+            return;
+        };
+        if discovery.ends_when_quiet {
+            discovery.retry = cx.now.mono + QUIET_PERIOD;
+        }
+        if let (Answer::More(after), Some(query)) = (answer, discovery.filter.query())
+            && peers.ask(peer, Purpose::Discovery(number), &query, Some(after), MAX_FOUND_RECORDS as u32, cx)
+        {
+            return;
+        }
+        discovery.open_questions -= 1;
+        match answer {
+            Answer::Last { servers } => {
+                discovery.answered = true;
+                discovery.incomplete |= servers > REPLICATION;
+            }
+            Answer::Failed | Answer::More(_) => discovery.incomplete = true,
         }
     }
 
@@ -180,20 +272,24 @@ impl Parent {
         &mut self,
         gate: &Gate,
         directory: &mut Directory,
-        peers: &Peers,
+        peers: &mut Peers,
         cx: &mut Cx,
     ) {
         let now = cx.now;
         if self.discoveries.is_empty() {
             return;
         }
-        let knows_all = knows_all_peers(directory, peers, cx);
+        let knows_all = knows_all_peers(gate, directory, peers, cx);
         let is_done = |discovery: &Discovery, cx: &Cx| {
             let enough = match discovery.filter {
                 DiscoverFilter::Address(_) => true,
-                _ => discovery.ends_when_quiet && knows_all && discovery.retry <= now.mono,
+                _ => {
+                    let quiet = discovery.retry <= now.mono && discovery.open_questions == 0;
+                    discovery.ends_when_quiet && knows_all && quiet
+                }
             };
-            is_read(discovery, cx) && (enough && !discovery.seen.is_empty() || discovery.deadline <= now.mono)
+            let found = !discovery.seen.is_empty();
+            is_read(discovery, cx) && (enough && found || discovery.deadline <= now.mono)
         };
         // One at a time, because each may write as many lines as there are agents.
         while let Some(index) = self.discoveries.iter().position(|discovery| is_done(discovery, cx)) {
@@ -210,7 +306,18 @@ impl Parent {
                     discovery.retry = now.mono + LOOKUP_PERIOD;
                     lookups.push(address);
                 }
-                _ => discovery.retry = now.mono + QUIET_PERIOD,
+                _ => {
+                    let is_settled = discovery.answered && !discovery.ends_when_quiet;
+                    discovery.retry = if is_settled { discovery.deadline } else { now.mono + QUIET_PERIOD };
+                }
+            }
+            // No peer was connected, or none could answer.
+            if let Some(query) = discovery.filter.query()
+                && !discovery.answered
+                && discovery.open_questions == 0
+            {
+                discovery.open_questions = peers.ask_for_discovery(discovery.number, &query, directory, cx);
+                discovery.incomplete = false;
             }
         }
         for address in lookups {
@@ -257,11 +364,12 @@ fn is_read(discovery: &Discovery, cx: &Cx) -> bool {
     client.is_none_or(|client| client.output.can_accept_command())
 }
 
-/// Returns `true` if no lookup or dial is running and the node has the records of all connected
-/// peers.
-fn knows_all_peers(directory: &Directory, peers: &Peers, cx: &Cx) -> bool {
+/// Returns `true` if no lookup, dial or check of a binding is running and the node has the records
+/// of all connected peers.
+fn knows_all_peers(gate: &Gate, directory: &Directory, peers: &Peers, cx: &Cx) -> bool {
     let now = cx.now;
-    directory.lookups.running() + directory.lookups.queued() == 0
+    gate.pending_verification.len() == 0
+        && directory.lookups.running() + directory.lookups.queued() == 0
         && peers.table.dialing_len() == 0
         && peers.table.connections().all(|(peer, _)| directory.records.by_peer(peer, now.unix_ms).is_some())
 }
@@ -277,7 +385,12 @@ fn end_discovery(mut discovery: Discovery, gate: &Gate, directory: &Directory, p
         .cloned()
         .collect();
     for record in unseen {
-        emit_peer_discovered(&record, Some(discovery.command.clone()), gate, peers, cx);
+        let topic = discovery.filter.topic();
+        emit_peer_discovered(&record, Some(discovery.command.clone()), topic, gate, peers, cx);
     }
-    cx.answer(discovery.command, "discover", |answer| answer.count = Some(discovery.seen.len()));
+    let complete = discovery.is_complete();
+    cx.answer(discovery.command, "discover", |answer| {
+        answer.count = Some(discovery.seen.len());
+        answer.complete = Some(complete);
+    });
 }

@@ -20,10 +20,10 @@ use crate::peers::table::Connection;
 
 /// Number of connections that an agent's node seeks, from the TOS document (minimum number of
 /// peers).
-const MIN_PEERS: usize = 8;
+pub(super) const MIN_PEERS: usize = 8;
 /// Number of connected subscribers that each of our topics should have: the lower bound of a
 /// gossipsub mesh, and two more.
-const TOPIC_PEERS: usize = 6;
+pub(super) const TOPIC_PEERS: usize = 6;
 /// Largest number of dials in one period, from the CHORUS node package (5 dials a second).
 const DIALS_PER_PERIOD: usize = 5;
 /// Interval between two selections.
@@ -173,7 +173,7 @@ impl Peers {
         let is_missing = |record: &&SignedRecord| {
             let peer = record.peer_id();
             let reachable = !record.record.addrs.is_empty() && !self.is_unreachable(&peer, now.mono);
-            record.record.topics.iter().any(|theirs| theirs == topic) && reachable && !subscribes(&peer)
+            record.record.has_topic(topic) && reachable && !subscribes(&peer)
         };
         self.subscribers(topic) < TOPIC_PEERS
             && directory.records.iter(now.unix_ms).any(|record| is_missing(&record))
@@ -205,8 +205,11 @@ impl Peers {
             let ready = self.table.is_down(&peer) && !self.is_unreachable(&peer, now.mono);
             ready && !record.record.addrs.is_empty()
         };
-        let is_wanted =
-            |record: &SignedRecord| few || record.record.topics.iter().any(|topic| lacking.contains(topic));
+        let is_wanted = |record: &SignedRecord| {
+            few || record.record.topics.iter().any(|topic| lacking.contains(topic))
+                || !record.record.topic_hashes.is_empty()
+                    && lacking.iter().any(|topic| record.record.has_topic(topic))
+        };
         let agents =
             directory.records.iter(now.unix_ms).filter(|record| may_be_dialled(record) && is_wanted(record));
         let mut agents: Vec<&SignedRecord> = agents.collect();

@@ -4,6 +4,7 @@ pub mod bootstrap;
 pub(crate) mod candidate;
 pub(crate) mod dht_servers;
 pub(crate) mod dialer;
+pub(crate) mod finder;
 pub(crate) mod on_network;
 pub(crate) mod table;
 
@@ -13,6 +14,7 @@ use crate::timers::TimerTable;
 use crate::usage::Usage;
 use dht_servers::DhtServers;
 use dialer::Dialer;
+use finder::Finder;
 use table::PeerTable;
 
 /// The state of connections to other nodes.
@@ -24,6 +26,8 @@ pub(crate) struct Peers {
     pub(crate) dht_servers: DhtServers,
     /// The schedule of dials to agents' nodes.
     pub(crate) dialer: Dialer,
+    /// The questions which agents other nodes know.
+    pub(crate) finder: Finder,
 }
 
 impl Peers {
@@ -33,6 +37,7 @@ impl Peers {
         timers.enter("DHT servers", self.dht_servers.next_deadline());
         timers.enter("dialer", self.selection_deadline(directory, cx));
         timers.enter("subscriptions of peers", self.subscriptions_deadline());
+        timers.enter("finder", self.find_deadline(cx));
     }
 
     /// Returns the size of each collection, with its limit.
@@ -46,6 +51,8 @@ impl Peers {
                 dialer::MAX_AWAITING_SUBSCRIPTIONS,
             ),
             ("peers with a dial pause", self.table.pauses_len(), dialer::MAX_BACKOFFS),
+            ("questions for agents", self.finder.questions(), finder::MAX_QUESTIONS),
+            ("peers that ask for agents", self.finder.peers_answered(), dialer::MAX_CONNECTIONS),
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })

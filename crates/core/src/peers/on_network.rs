@@ -123,6 +123,7 @@ impl Peers {
         } else {
             self.table.end_pause(peer);
         }
+        self.find_soon(cx);
         let address = directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         cx.signal(Signal::PeerDisconnected { peer, address });
         let address = address.map(|address| address.to_string());
@@ -162,6 +163,7 @@ impl Peers {
             return;
         }
         local.record.on_dht_server(now);
+        self.find_soon(cx);
         for address in directory.lookups.drain_failed() {
             directory.resolve(address, cx);
         }

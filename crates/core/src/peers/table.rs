@@ -235,6 +235,12 @@ impl PeerTable {
         self.connected.iter().filter_map(|peer| Some((peer, self.connection(peer)?)))
     }
 
+    /// Returns the DHT servers to which the node is connected, in the order of PeerIds.
+    pub(crate) fn connected_servers(&self) -> impl Iterator<Item = PeerId> {
+        let serves = |peer: &&PeerId| self.entries.get(peer).is_some_and(|entry| entry.serves_dht);
+        self.connected.iter().filter(serves).copied()
+    }
+
     /// Returns `true` if the node neither is connected to the peer nor dials it.
     pub(crate) fn is_down(&self, peer: &PeerId) -> bool {
         self.entries.get(peer).is_none_or(|entry| matches!(entry.link, Link::Down))

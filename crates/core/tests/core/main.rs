@@ -13,6 +13,7 @@ mod dialer;
 mod discover;
 mod durable;
 mod encryption;
+mod finder;
 mod first_broadcasts;
 mod forged;
 mod local_record;

@@ -206,11 +206,13 @@ prop_compose! {
         role in prop::sample::select(vec![Role::Full, Role::Bootstrap]),
         name in "\\PC{0,16}",
         (capabilities, topics) in (vec("\\PC{1,8}", 0..6), vec("\\PC{1,8}", 0..6)),
+        hashes in prop::collection::btree_set(any::<u32>(), 0..6),
     ) -> Record {
         let addrs = ports.iter().map(|port| format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()).collect();
         let kem = kem.map(|(id, suite, public_key, not_after_ms)| Kem { id, suite, public_key, not_after_ms });
         Record {
             network, binding, seq, issued_at_ms, expires_at_ms, addrs, kem, role, name, capabilities, topics,
+            topic_hashes: hashes.into_iter().collect(),
         }
     }
 }
