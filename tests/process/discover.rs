@@ -20,8 +20,7 @@ fn discover(node: &mut Child, id: &str, filter: Value) -> (Vec<Value>, Value) {
     node.command(command);
     let result = node.expect("result", |event| event["type"] == "result" && event["id"] == id);
     let mut found = Vec::new();
-    while let Some(event) =
-        node.take(|event| event["type"] == "peer_discovered" && event["requestId"] == id)
+    while let Some(event) = node.take(|event| event["type"] == "peer_discovered" && event["requestId"] == id)
     {
         found.push(event);
     }
@@ -61,8 +60,7 @@ fn agent_with_300_topics_is_found_by_each_and_by_capability() {
     discover_until(&mut searcher, &json!({"topic": topic(TOPICS - 1)}), 1);
     for number in 0..TOPICS {
         let id = format!("topic-{number}");
-        let (found, result) =
-            discover(&mut searcher, &id, json!({"topic": topic(number), "timeoutMs": 20}));
+        let (found, result) = discover(&mut searcher, &id, json!({"topic": topic(number), "timeoutMs": 20}));
         assert_eq!(found.len(), 1, "{number}: {result}");
         assert_eq!(found[0]["address"], agent_ready["address"]);
         let topics = found[0]["topics"].as_array().unwrap();
@@ -77,14 +75,11 @@ fn agent_with_300_topics_is_found_by_each_and_by_capability() {
 fn newcomer_finds_agents_that_it_never_met() {
     let (_hub, ready) = Child::join(0xB4, 0, &["--role", "bootstrap"], &[]);
     let entry = [tcp_address(&ready)];
-    let mut agents: Vec<Child> =
-        (0..3).map(|number| Child::join(0xB5 + number, 0, &[], &entry).0).collect();
+    let mut agents: Vec<Child> = (0..3).map(|number| Child::join(0xB5 + number, 0, &[], &entry).0).collect();
     for agent in &mut agents {
         agent.command(json!({"type":"subscribe","topic":"news","id":"subscribe"}));
         assert_eq!(agent.answer("subscribe")["type"], "result");
-        agent.until("a stored record", |status| {
-            status["counters"]["records_published"].as_u64() >= Some(2)
-        });
+        agent.until("a stored record", |status| status["counters"]["records_published"].as_u64() >= Some(2));
     }
     let (mut newcomer, _) = Child::join(0xB8, 0, &[], &entry);
     let found = discover_until(&mut newcomer, &json!({"topic": "news"}), 3);
@@ -104,7 +99,8 @@ fn discover_answers_in_time_and_as_incomplete_while_a_server_is_silent() {
 
     silent.signal(rustix::process::Signal::STOP);
     let start = Instant::now();
-    let (found, result) = discover(&mut searcher, "silent", json!({"capability": "review", "timeoutMs": 1000}));
+    let (found, result) =
+        discover(&mut searcher, "silent", json!({"capability": "review", "timeoutMs": 1000}));
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!((found.len(), &result["complete"]), (1, &json!(false)), "{result}");
     silent.signal(rustix::process::Signal::CONT);

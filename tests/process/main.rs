@@ -24,6 +24,7 @@ mod listening;
 mod network;
 mod numbers;
 mod pipeline;
+mod restarted_servers;
 mod revocation;
 mod sdk;
 mod sdk_mail;

@@ -25,7 +25,9 @@ impl Trace {
             | Input::FindRequestReceived { body: bytes, .. }
             | Input::RecordOffered { value: bytes, .. }
             | Input::RecordFound { value: bytes, .. } => bytes.hash(&mut self.hash),
-            Input::MailResponseReceived { outcome, .. } | Input::FindResponseReceived { outcome, .. } => outcome.hash(&mut self.hash),
+            Input::MailResponseReceived { outcome, .. } | Input::FindResponseReceived { outcome, .. } => {
+                outcome.hash(&mut self.hash)
+            }
             _ => {}
         }
     }

@@ -219,7 +219,8 @@ impl Core {
         peers.disconnect_unsubscribed_peers(cx);
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
         peers.find_peers_to_dial(|| gossip.topics(), directory, cx);
-        local.publish_local_record(directory.records.len(), cx);
+        gossip.follow_announcements(directory, peers, cx);
+        local.publish_local_record(peers.network_size(directory), cx);
         self.route_signals();
         if !self.cx.is_serving() {
             return;
@@ -313,9 +314,10 @@ impl Core {
                     mail.record_clocks(&record.address(), local.min_clock_lead(&record, cx));
                 }
             }
+            Signal::Heard(address) => directory.on_heard(address, cx),
             Signal::AgentConnected(address) => mail.wake(&address),
             Signal::PeerDisconnected { peer, address } => mail.on_peer_disconnected(&peer, address),
-            Signal::Unreachable(address) => mail.on_unreachable(address, cx),
+            Signal::Unreachable(address) => mail.on_unreachable(address, directory, cx),
             Signal::Subscribed { peer, topic, first_mail_subscription } => {
                 gossip.broadcasts.on_subscriber(&topic);
                 if first_mail_subscription {
@@ -323,9 +325,7 @@ impl Core {
                 }
                 parent.on_subscribed(&peer, gate, directory, peers, cx);
             }
-            Signal::FindAnswered { number, peer, answer } => {
-                parent.on_find_answered(number, peer, answer, peers, cx);
-            }
+            Signal::FindAnswered { number, peer, answer } => parent.on_found(number, peer, answer, peers, cx),
             Signal::DhtServersChanged => mail.wake_unresolved(directory, cx),
             Signal::GossipTooFast => gossip.pacer.slow_down(cx.now.mono),
             Signal::MailByGossip { token, frame } => {

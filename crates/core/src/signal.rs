@@ -35,6 +35,8 @@ pub(crate) enum Signal {
     /// A record from the future shows that the clock of its node is ahead of ours. `genuine` states
     /// that the agent signed the binding in it.
     RecordFromFuture { record: Box<SignedRecord>, genuine: bool },
+    /// The node accepted a frame of this agent.
+    Heard(Address),
     /// A node of this agent connected.
     AgentConnected(Address),
     /// A peer disconnected. The address is that of its agent, if the node has its record.

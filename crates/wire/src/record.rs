@@ -13,7 +13,9 @@ use crate::identity::keys::{keccak_fields, signed_body, verify_signed};
 use crate::identity::{BindingError, NodeKey, SignedBinding, hash_fields};
 use crate::newtype::fixed_bytes;
 use crate::strict::{DecodeError, Shape, WIRE_VERSION, Wire, ensure, known_version, listed, strict_decode};
-pub use crate::topic_hash::{TOPIC_HASH_BYTES, TopicHash, decode_topic_hashes, encode_topic_hashes, topic_hash};
+pub use crate::topic_hash::{
+    TOPIC_HASH_BYTES, TopicHash, decode_topic_hashes, encode_topic_hashes, topic_hash,
+};
 
 /// Domain of the signature over a record.
 pub const RECORD_DOMAIN: &str = "p2p-node/record/v1";

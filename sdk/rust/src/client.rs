@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_node_protocol::{
-    Allow, Answer, Block, Command, ConnectedPeer, Message, Peers, Ping, Ready, Send, Status,
-    StatusReport, Subscribe, Unblock, Unsubscribe,
+    Allow, Answer, Block, Command, ConnectedPeer, Message, Peers, Ping, Ready, Send, Status, StatusReport,
+    Subscribe, Unblock, Unsubscribe,
 };
 use tokio::time::{Instant, timeout_at};
 

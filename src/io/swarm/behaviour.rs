@@ -184,5 +184,9 @@ fn find(protocol: &StreamProtocol) -> request_response::Behaviour<Codec> {
     let config = request_response::Config::default()
         .with_request_timeout(FIND_TIMEOUT)
         .with_max_concurrent_streams(FIND_STREAMS);
-    request_response::Behaviour::with_codec(Codec::find(), [(protocol.clone(), ProtocolSupport::Full)], config)
+    request_response::Behaviour::with_codec(
+        Codec::find(),
+        [(protocol.clone(), ProtocolSupport::Full)],
+        config,
+    )
 }

@@ -152,9 +152,8 @@ impl Parent {
             (_, timeout_ms) => (timeout_ms.is_none(), now.mono + QUIET_PERIOD),
         };
         let number = cx.token();
-        let open_questions = filter
-            .query()
-            .map_or(0, |query| peers.ask_for_discovery(number, &query, directory, cx));
+        let open_questions =
+            filter.query().map_or(0, |query| peers.ask_for_discovery(number, &query, directory, cx));
         self.discoveries.push(Discovery {
             command,
             filter,
@@ -237,7 +236,7 @@ impl Parent {
 
     /// Handles the answer of a peer to the question of a `discover`. The records in the answer are
     /// on their way to the directory.
-    pub(crate) fn on_find_answered(
+    pub(crate) fn on_found(
         &mut self,
         number: u64,
         peer: PeerId,

@@ -28,6 +28,9 @@ pub(super) const TOPIC_PEERS: usize = 6;
 const DIALS_PER_PERIOD: usize = 5;
 /// Interval between two selections.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Interval between two selections while the node has enough connections. What may change that
+/// begins a selection soon. Our choice.
+const QUIET_PERIOD: Duration = Duration::from_secs(10);
 /// Delay of the selection after a new agent or a new subscription, so that one selection serves a
 /// group of them. Our choice: not noticeable for a person.
 const DIAL_DEBOUNCE: Duration = Duration::from_millis(20);
@@ -195,10 +198,16 @@ impl Peers {
         self.dialer.last = now.mono;
         let mut lacking = topics();
         lacking.retain(|topic| self.subscribers(topic) < TOPIC_PEERS);
-        let few = self.table.connections_len() < MIN_PEERS;
-        let budget = self.dialer.budget(now.mono);
-        if !few && lacking.is_empty() || budget == 0 {
+        let missing = MIN_PEERS.saturating_sub(self.table.connections_len());
+        let few = missing > 0;
+        if !few && lacking.is_empty() {
+            self.dialer.next = now.mono + QUIET_PERIOD;
             return;
+        }
+        let mut budget = self.dialer.budget(now.mono);
+        if lacking.is_empty() {
+            // The others dial as well, so each dial saves another node one.
+            budget = budget.min(missing.div_ceil(2).saturating_sub(self.table.dialing_len()).max(1));
         }
         let may_be_dialled = |record: &SignedRecord| {
             let peer = record.peer_id();

@@ -12,14 +12,13 @@ use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::limits::{MAX_FIND_TOPICS, MAX_FOUND_BYTES, MAX_FOUND_RECORDS};
 use p2p_node_wire::envelope::{FindAgents, FoundAgents, WIRE_VERSION, strict_decode};
-use p2p_node_wire::record::{
-    SignedRecord, TopicHash, decode_topic_hashes, encode_topic_hashes, topic_hash,
-};
+use p2p_node_wire::record::{SignedRecord, TopicHash, decode_topic_hashes, encode_topic_hashes, topic_hash};
 use p2p_node_wire::time::Instant;
 use prost::Message as _;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
+use crate::directory::record_table::MAX_AGENTS;
 use crate::effect::NetworkCommand;
 use crate::gate::pending_verification::{OfferedRecord, RecordSource};
 use crate::gate::rate_limiter::{Quota, RateLimiter};
@@ -27,6 +26,7 @@ use crate::input::Token;
 use crate::peers::Peers;
 use crate::peers::dialer::{MAX_CONNECTIONS, MIN_PEERS, TOPIC_PEERS};
 use crate::signal::Signal;
+use crate::topics::is_node_topic;
 
 /// Number of servers that store a record, from Kademlia.
 pub(crate) const REPLICATION: u32 = 20;
@@ -72,8 +72,8 @@ impl Query {
 
     /// Returns `true` if the query selects this record. `hashes` are those of its topics.
     fn selects(&self, record: &SignedRecord, hashes: &[TopicHash]) -> bool {
-        let topics = self.topics.is_empty()
-            || self.topics.iter().any(|topic| hashes.binary_search(topic).is_ok());
+        let topics =
+            self.topics.is_empty() || self.topics.iter().any(|topic| hashes.binary_search(topic).is_ok());
         topics && (self.capability.is_empty() || record.record.capabilities.contains(&self.capability))
     }
 }
@@ -117,6 +117,8 @@ pub(crate) struct Finder {
     due: Instant,
     last: Instant,
     interval: Duration,
+    /// The number of agents that a DHT server last claimed.
+    claimed_agents: usize,
 }
 
 impl Default for Finder {
@@ -127,6 +129,7 @@ impl Default for Finder {
             due: Instant::ZERO,
             last: Instant::ZERO,
             interval: SHORTEST,
+            claimed_agents: 0,
         }
     }
 }
@@ -214,6 +217,12 @@ impl Peers {
                 .filter(|last| after.is_none_or(|after| *last > after))
                 .map_or(Answer::Failed, Answer::More),
         };
+        // A wrong claim costs announcements or adds some, and no record.
+        if let Some(found) = &found
+            && self.table.serves(&peer)
+        {
+            self.finder.claimed_agents = (found.agents as usize).min(MAX_AGENTS);
+        }
         for bytes in found.map(|found| found.records).unwrap_or_default() {
             let (source, expected_address) = (RecordSource::Found, None);
             cx.signal(Signal::RecordReceived(OfferedRecord { bytes, source, expected_address }));
@@ -277,6 +286,11 @@ impl Peers {
         found
     }
 
+    /// Returns the number of agents in the network, as far as the node knows.
+    pub(crate) fn network_size(&self, directory: &Directory) -> usize {
+        directory.records.len().max(self.finder.claimed_agents)
+    }
+
     /// Schedules a question for more connections soon: the node has a new subscription, a new
     /// server, or lost a connection.
     pub(crate) fn find_soon(&mut self, cx: &Cx) {
@@ -303,7 +317,7 @@ impl Peers {
             return;
         }
         let mut lacking = topics();
-        lacking.retain(|topic| self.subscribers(topic) < TOPIC_PEERS);
+        lacking.retain(|topic| !is_node_topic(topic) && self.subscribers(topic) < TOPIC_PEERS);
         let lacking: Vec<String> = lacking.into_iter().collect();
         let few = self.table.connections_len() < MIN_PEERS;
         self.finder.last = now;
@@ -328,4 +342,3 @@ impl Peers {
         }
     }
 }
-

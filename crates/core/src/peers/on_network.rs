@@ -123,6 +123,7 @@ impl Peers {
         } else {
             self.table.end_pause(peer);
         }
+        self.connect_soon(cx);
         self.find_soon(cx);
         let address = directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         cx.signal(Signal::PeerDisconnected { peer, address });
@@ -227,7 +228,8 @@ impl Peers {
         let first_mail_subscription =
             topic == crate::MESSAGES && !std::mem::replace(&mut known.saw_mail_subscription, true);
         if topic == ANNOUNCEMENTS {
-            local.record.announcements_subscribed(now, directory.records.len());
+            let agents = self.network_size(directory);
+            local.record.announcements_subscribed(now, agents);
         }
         cx.signal(Signal::Subscribed { peer, topic, first_mail_subscription });
     }
@@ -264,7 +266,8 @@ fn warn_of_refused_topic(cx: &mut Cx) {
     let first = cx.stats.get(Counter::TopicsOverLimit) == 0;
     cx.stats.count(Counter::TopicsOverLimit);
     if first {
-        let message = format!("a peer subscribes to more than {MAX_PEER_TOPICS} topics: the node ignores the rest");
+        let message =
+            format!("a peer subscribes to more than {MAX_PEER_TOPICS} topics: the node ignores the rest");
         cx.log(Level::Warn, "gossip", message);
     }
 }

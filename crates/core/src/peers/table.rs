@@ -237,8 +237,12 @@ impl PeerTable {
 
     /// Returns the DHT servers to which the node is connected, in the order of PeerIds.
     pub(crate) fn connected_servers(&self) -> impl Iterator<Item = PeerId> {
-        let serves = |peer: &&PeerId| self.entries.get(peer).is_some_and(|entry| entry.serves_dht);
-        self.connected.iter().filter(serves).copied()
+        self.connected.iter().filter(|peer| self.serves(peer)).copied()
+    }
+
+    /// Returns `true` if the peer is a known DHT server.
+    pub(crate) fn serves(&self, peer: &PeerId) -> bool {
+        self.entries.get(peer).is_some_and(|entry| entry.serves_dht)
     }
 
     /// Returns `true` if the node neither is connected to the peer nor dials it.

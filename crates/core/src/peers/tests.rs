@@ -3,10 +3,10 @@ use multiaddr::Multiaddr;
 use p2p_node_protocol::{Counter, Event, PROTOCOL_VERSION};
 
 use super::candidate::Candidate;
-use crate::{Core, MAX_PEER_TOPICS};
 use crate::effect::{Effect, NetworkCommand};
 use crate::signal::Signal;
 use crate::testing::{TestCore as _, core};
+use crate::{Core, MAX_PEER_TOPICS};
 
 fn candidate(peer: PeerId) -> Candidate {
     let addr: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");

@@ -139,12 +139,13 @@ fn peer_that_always_has_more_is_not_asked_for_ever() {
         servers: 1,
     };
     // Each answer of the bootstrap node is replaced: it has the same record and promises more.
+    let before = mesh.nodes[0].core.stats().get(Counter::FindsAnswered);
     mesh.command(1, r#"{"type":"discover","timeoutMs":2000,"id":"d"}"#);
     for token in 0..10_000 {
         let outcome = Ok(same.encode_to_vec().into());
         mesh.input(1, Input::FindResponseReceived { token, outcome });
     }
-    let asked = mesh.nodes[0].core.stats().get(Counter::FindsAnswered);
+    let asked = mesh.nodes[0].core.stats().get(Counter::FindsAnswered) - before;
     assert!(asked < 10, "{asked} questions");
     mesh.advance(Duration::from_secs(3));
     let result = mesh.lines(1, "result").into_iter().find(|line| line["id"] == "d").expect("a result");

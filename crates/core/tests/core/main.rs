@@ -16,6 +16,7 @@ mod encryption;
 mod finder;
 mod first_broadcasts;
 mod forged;
+mod large_network;
 mod local_record;
 mod mail;
 mod mesh;

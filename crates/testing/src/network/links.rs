@@ -275,7 +275,9 @@ pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, kind: Requ
         RequestKind::Find(_) => {
             Input::FindRequestReceived { token: asked, peer: from_peer, body: body.clone() }
         }
-        RequestKind::Mail(_) => Input::MailRequestReceived { token: asked, peer: from_peer, frame: body.clone() },
+        RequestKind::Mail(_) => {
+            Input::MailRequestReceived { token: asked, peer: from_peer, frame: body.clone() }
+        }
     };
     let (life, over) = (world.life(to), Some(over));
     if kind.is_mail() {

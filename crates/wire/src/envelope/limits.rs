@@ -1,8 +1,8 @@
 //! Size limits of all wire messages, and the checks of every field.
 
 use super::codec::{
-    Ack, Batch, Encoding, FindAgents, FoundAgents, FrameBody, Hello, MailResponse, Message, Payload, Priority, Response, Scope,
-    StreamAck,
+    Ack, Batch, Encoding, FindAgents, FoundAgents, FrameBody, Hello, MailResponse, Message, Payload,
+    Priority, Response, Scope, StreamAck,
 };
 use crate::identity::binding::{MAX_BINDING_BYTES, is_network_name};
 use crate::identity::keys::SIGNATURE_BYTES;

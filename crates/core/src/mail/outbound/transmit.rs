@@ -143,7 +143,8 @@ impl Mail {
 
     /// Handles a failed dial to the agent's node: lets `auto` messages use gossip, and postpones
     /// messages that only a connection can carry.
-    pub(crate) fn on_unreachable(&mut self, recipient: Address, cx: &mut Cx) {
+    /// A node that does not follow the announcements also looks up the agent: it may have moved.
+    pub(crate) fn on_unreachable(&mut self, recipient: Address, directory: &mut Directory, cx: &mut Cx) {
         let now = cx.now;
         let Some(destination) = self.outbox.destination(&recipient) else { return };
         if destination.dialing_until.take().is_some() {
@@ -155,6 +156,9 @@ impl Mail {
                 destination.backoff.fail(now.mono, Duration::ZERO, &mut cx.jitter);
             }
             self.recipients_to_flush.insert(recipient);
+        }
+        if directory.is_partial {
+            directory.resolve(recipient, cx);
         }
     }
 
