@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Discover, ErrorCode, Id, MAX_DISCOVER_MS, Role};
 use p2p_node_wire::envelope::limits::MAX_FOUND_RECORDS;
@@ -17,9 +16,10 @@ use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gate::Gate;
 use crate::parent::Parent;
+use crate::parent::discovery::{DiscoverFilter, Discovery, MAX_QUESTIONS};
 use crate::parent::peer_discovered::emit_peer_discovered;
 use crate::peers::Peers;
-use crate::peers::finder::{Answer, Purpose, Query, REPLICATION};
+use crate::peers::finder::{Answer, Purpose, REPLICATION};
 use crate::replies::reply_to::ReplyTo;
 
 /// Longest run of a `discover` without `timeoutMs`. Our choice: longer than a lookup in the DHT
@@ -32,80 +32,6 @@ const LOOKUP_PERIOD: Duration = Duration::from_millis(500);
 /// or dial is running. Our choice: long enough for the arrival of a subscription or record that a
 /// peer announces at this moment.
 const QUIET_PERIOD: Duration = Duration::from_millis(250);
-
-/// A `discover` that is running.
-#[derive(Debug)]
-pub(crate) struct Discovery {
-    /// The command, to which the node answers.
-    command: ReplyTo,
-    filter: DiscoverFilter,
-    deadline: Instant,
-    /// `true` if the `discover` ends early when no more results are likely (no `timeoutMs`).
-    ends_when_quiet: bool,
-    /// For an address: time of the next lookup. Otherwise: time of the next check for an early end.
-    retry: Instant,
-    seen: BTreeSet<Address>,
-    /// Distinguishes this `discover` in the answers of peers.
-    number: u64,
-    /// Number of questions to peers without an answer.
-    open_questions: usize,
-    /// `true` if a peer has listed all matching agents that it knows.
-    answered: bool,
-    /// `true` if matching agents may be missing: a peer failed to answer, or no peer can know all.
-    incomplete: bool,
-}
-
-impl Discovery {
-    /// Returns `true` if the results are complete as far as the network knows.
-    fn is_complete(&self) -> bool {
-        match self.filter {
-            DiscoverFilter::Address(_) => !self.seen.is_empty(),
-            _ => self.answered && self.open_questions == 0 && !self.incomplete,
-        }
-    }
-}
-
-/// The agents that a `discover` searches for.
-#[derive(Debug)]
-enum DiscoverFilter {
-    All,
-    Topic(String),
-    Capability(String),
-    Address(Address),
-}
-
-impl DiscoverFilter {
-    /// Returns the question to other nodes. An address is looked up in the DHT instead.
-    fn query(&self) -> Option<Query> {
-        match self {
-            DiscoverFilter::All => Some(Query::default()),
-            DiscoverFilter::Topic(topic) => Some(Query::topics([topic])),
-            DiscoverFilter::Capability(capability) => Some(Query::capability(capability)),
-            DiscoverFilter::Address(_) => None,
-        }
-    }
-
-    /// Returns the topic that the parent searches for.
-    fn topic(&self) -> Option<&str> {
-        match self {
-            DiscoverFilter::Topic(topic) => Some(topic),
-            _ => None,
-        }
-    }
-
-    /// Returns `true` if the record matches. `peers` has the topics of connected peers.
-    fn matches(&self, record: &SignedRecord, peers: &Peers) -> bool {
-        match self {
-            DiscoverFilter::All => true,
-            DiscoverFilter::Address(wanted) => *wanted == record.address(),
-            DiscoverFilter::Capability(wanted) => record.record.capabilities.contains(wanted),
-            DiscoverFilter::Topic(wanted) => {
-                let peer = peers.table.connection(&record.peer_id());
-                record.record.has_topic(wanted) || peer.is_some_and(|peer| peer.topics.contains(wanted))
-            }
-        }
-    }
-}
 
 impl Parent {
     pub(crate) fn discover(
@@ -163,6 +89,7 @@ impl Parent {
             seen: BTreeSet::new(),
             number,
             open_questions,
+            questions: open_questions,
             // The only bootstrap node has the records of all agents itself.
             answered: open_questions == 0 && cx.identity.role == Role::Bootstrap,
             incomplete: false,
@@ -251,8 +178,10 @@ impl Parent {
             discovery.retry = cx.now.mono + QUIET_PERIOD;
         }
         if let (Answer::More(after), Some(query)) = (answer, discovery.filter.query())
+            && discovery.questions < MAX_QUESTIONS
             && peers.ask(peer, Purpose::Discovery(number), &query, Some(after), MAX_FOUND_RECORDS as u32, cx)
         {
+            discovery.questions += 1;
             return;
         }
         discovery.open_questions -= 1;
