@@ -98,7 +98,7 @@ impl Core {
         let (mut highest_seen, access_rules) = (setup.highest_seen.clone(), setup.access_rules.clone());
         let mail = Mail::restore(&setup, now);
         let required = Required::new(setup.require_delivery, mail.outbox.len());
-        let keyring = Keyring::new(*setup.kem_seed, now);
+        let keyring = Keyring::new(*setup.kem_seed, setup.suite, now);
         let me = LocalIdentity::new(setup, now);
         let own_highest = own_highest_seen(&mut highest_seen, &me.address, now);
         let record = LocalRecord::new(me.binding.clone(), me.name.clone(), me.role, own_highest.as_ref());
@@ -157,7 +157,7 @@ impl Core {
             }
             Input::HelloResponseReceived { peer, body } => peers.on_hello(peer, body, local, cx),
             Input::FindRequestReceived { token, peer, body } => {
-                peers.on_find_request(token, peer, &body, directory, cx);
+                peers.on_find(token, peer, &body, directory, cx)
             }
             Input::FindResponseReceived { token, outcome } => peers.on_find_response(token, outcome, cx),
             Input::PeerSubscribed { peer, topic } => {

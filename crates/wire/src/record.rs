@@ -43,8 +43,7 @@ pub const MAX_RECORD_NAME_BYTES: usize = 64;
 /// enough to announce every few minutes.
 pub const MAX_RECORD_TAG_BYTES: usize = 512;
 
-/// Largest number of capabilities and topics together: our choice, 8 bytes for each at the largest
-/// total length.
+/// Largest number of capabilities and topics together: our choice, 8 bytes for each.
 pub const MAX_RECORD_TAGS: usize = 64;
 
 /// Largest number of topics that a record has as hashes: as many as a peer accepts.

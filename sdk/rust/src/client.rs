@@ -9,7 +9,6 @@ use p2p_node_protocol::{
 use tokio::time::{Instant, timeout_at};
 
 use crate::builder::Settings;
-use crate::discovery::FoundAgents;
 use crate::events::Events;
 use crate::inbox::Sink;
 use crate::joining;
@@ -18,7 +17,7 @@ use crate::mail::{Payload, Published, SendOptions, SentMessage, message_id};
 use crate::process::lock;
 use crate::shared::Answered;
 use crate::supervised_node::{Inner, State};
-use crate::{Builder, DiscoverOptions, Error};
+use crate::{Builder, DiscoverOptions, Error, FoundAgents};
 
 /// The longest wait of a call: 30 years, as in tokio.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);

@@ -45,12 +45,7 @@ impl SwarmDriver {
                 }
             }
             NetworkCommand::SendFind { token, peer, body } => self.send_find(token, &peer, body),
-            NetworkCommand::AnswerFind { token, body } => {
-                if let Some(channel) = self.find_requests.take(token) {
-                    // Fails only if the peer has disconnected.
-                    let _ = self.swarm.behaviour_mut().find.send_response(channel, body);
-                }
-            }
+            NetworkCommand::AnswerFind { token, body } => self.answer_find(token, body),
             NetworkCommand::SendMail { token, peer, frame } => self.send_mail(token, peer, frame),
             NetworkCommand::AnswerMail { token, body } => {
                 if let Some(reply) = self.mail_requests.take(token) {
@@ -122,6 +117,13 @@ impl SwarmDriver {
         } else {
             let outcome = Err("not connected".to_owned());
             self.inputs.push_back(Input::FindResponseReceived { token, outcome });
+        }
+    }
+
+    fn answer_find(&mut self, token: Token, body: Bytes) {
+        if let Some(channel) = self.find_requests.take(token) {
+            // Fails only if the peer has disconnected.
+            let _ = self.swarm.behaviour_mut().find.send_response(channel, body);
         }
     }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use alloy_primitives::Address;
+use p2p_node_protocol::Discover;
+use p2p_node_wire::identity::parse_address;
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Instant;
 
@@ -58,6 +60,22 @@ pub(super) enum DiscoverFilter {
 }
 
 impl DiscoverFilter {
+    /// Returns what a command searches for.
+    ///
+    /// # Errors
+    /// Returns an explanation for people if the command selects in two ways or has no valid address.
+    pub(super) fn of(discover: Discover) -> Result<Self, String> {
+        match (discover.topic, discover.address, discover.capability) {
+            (None, None, None) => Ok(DiscoverFilter::All),
+            (Some(topic), None, None) => Ok(DiscoverFilter::Topic(topic)),
+            (None, None, Some(capability)) => Ok(DiscoverFilter::Capability(capability)),
+            (None, Some(address), None) => parse_address(&address)
+                .map(DiscoverFilter::Address)
+                .map_err(|error| format!("`address`: {error}")),
+            _ => Err("`discover` takes at most one of `topic`, `address` and `capability`".to_owned()),
+        }
+    }
+
     /// Returns the question to other nodes. An address is looked up in the DHT instead.
     pub(super) fn query(&self) -> Option<Query> {
         match self {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Discover, ErrorCode, Id, MAX_DISCOVER_MS, Role};
 use p2p_node_wire::envelope::limits::MAX_FOUND_RECORDS;
-use p2p_node_wire::identity::parse_address;
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Instant;
 
@@ -56,26 +55,16 @@ impl Parent {
                 "too many `discover` commands are running; wait for one or cancel it",
             );
         }
-        let filter = match (discover.topic, discover.address, discover.capability) {
-            (None, None, None) => DiscoverFilter::All,
-            (Some(topic), None, None) => DiscoverFilter::Topic(topic),
-            (None, None, Some(capability)) => DiscoverFilter::Capability(capability),
-            (None, Some(address), None) => match parse_address(&address) {
-                Ok(address) => DiscoverFilter::Address(address),
-                Err(error) => {
-                    return cx.refuse(command, ErrorCode::InvalidArgument, format!("`address`: {error}"));
-                }
-            },
-            _ => {
-                let message = "`discover` takes at most one of `topic`, `address` and `capability`";
-                return cx.refuse(command, ErrorCode::InvalidArgument, message);
-            }
+        let has_timeout = discover.timeout_ms.is_some();
+        let filter = match DiscoverFilter::of(discover) {
+            Ok(filter) => filter,
+            Err(message) => return cx.refuse(command, ErrorCode::InvalidArgument, message),
         };
         cx.replies.clients.open_request(&command);
         let deadline = now.mono + timeout;
-        let (ends_when_quiet, retry) = match (&filter, discover.timeout_ms) {
-            (DiscoverFilter::Address(_), _) => (false, now.mono),
-            (_, timeout_ms) => (timeout_ms.is_none(), now.mono + QUIET_PERIOD),
+        let (ends_when_quiet, retry) = match filter {
+            DiscoverFilter::Address(_) => (false, now.mono),
+            _ => (!has_timeout, now.mono + QUIET_PERIOD),
         };
         let number = cx.token();
         let open_questions =

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use p2p_node_protocol::{Encoding, ErrorCode, MAX_TTL_MS, MessageKind, Route, Send};
 use p2p_node_wire::envelope::{self, limits};
+use serde_json::value::RawValue;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -29,17 +30,18 @@ impl Parent {
         cx: &mut Cx,
     ) -> Option<(To, WaitingSend)> {
         let now = cx.now;
-        let (data, encoding) = match payload(&send) {
+        let length = send.data.get().len();
+        if let Err(message) = check_lengths(&send) {
+            cx.refuse_send(command, ErrorCode::InvalidArgument, message);
+            return None;
+        }
+        let (data, encoding) = match payload(send.data, send.encoding) {
             Ok(payload) => payload,
             Err(message) => {
                 cx.refuse_send(command, ErrorCode::InvalidArgument, message);
                 return None;
             }
         };
-        if let Err(message) = check_lengths(&send) {
-            cx.refuse_send(command, ErrorCode::InvalidArgument, message);
-            return None;
-        }
         let kind = send.kind.unwrap_or_default();
         let draft = OutgoingMessage {
             data,
@@ -53,7 +55,6 @@ impl Parent {
             route: send.route.unwrap_or_default(),
             command,
         };
-        let length = send.data.get().len();
         let checked = match (send.peer_id, send.topic) {
             (Some(peer), None) => self.check_mail(&peer, &draft, length, directory, cx),
             (None, Some(topic)) => check_broadcast(topic, length),
@@ -135,12 +136,11 @@ fn check_broadcast(topic: String, length: usize) -> Result<To, (ErrorCode, Strin
     Ok(To::Topic(topic))
 }
 
-fn payload(send: &Send) -> Result<(Bytes, envelope::Encoding), String> {
-    let raw = send.data.get();
-    match send.encoding {
-        None => Ok((Bytes::copy_from_slice(raw.as_bytes()), envelope::Encoding::Json)),
+fn payload(data: Box<RawValue>, encoding: Option<Encoding>) -> Result<(Bytes, envelope::Encoding), String> {
+    match encoding {
+        None => Ok((Box::<str>::from(data).into_boxed_bytes().into(), envelope::Encoding::Json)),
         Some(Encoding::Base64) => {
-            let text: String = serde_json::from_str(raw)
+            let text: String = serde_json::from_str(data.get())
                 .map_err(|_| "with `encoding` `base64`, `data` must be a string".to_owned())?;
             let bytes = BASE64.decode(text).map_err(|error| format!("`data` is not base64: {error}"))?;
             Ok((bytes.into(), envelope::Encoding::Bytes))

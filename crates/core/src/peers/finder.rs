@@ -234,7 +234,7 @@ impl Peers {
 
     /// Answers the question of a peer from the directory. The answer to a peer that asks too often
     /// or improperly is empty.
-    pub(crate) fn on_find_request(
+    pub(crate) fn on_find(
         &mut self,
         token: Token,
         peer: PeerId,
