@@ -175,9 +175,9 @@ impl Parent {
         }
         discovery.open_questions -= 1;
         match answer {
-            Answer::Last { servers } => {
+            Answer::Last { servers, partial } => {
                 discovery.answered = true;
-                discovery.incomplete |= servers > REPLICATION;
+                discovery.incomplete |= partial || servers > REPLICATION;
             }
             Answer::Failed | Answer::More(_) => discovery.incomplete = true,
         }

@@ -45,8 +45,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// each server of a network of 64 nodes for each server.
 const LONGEST: Duration = Duration::from_secs(64);
 /// Rate at which the node answers each peer. Our choice: a `discover` in a network of 1,000 agents
-/// asks about 30 times at once.
-const ANSWERS: Quota = Quota { burst: 256, interval: Duration::from_millis(20), max_keys: MAX_CONNECTIONS };
+/// asks about 30 times at once, and the search of a full directory for 64 topics takes 20 ms.
+const ANSWERS: Quota = Quota { burst: 256, interval: Duration::from_millis(100), max_keys: MAX_CONNECTIONS };
 /// Reserve in an answer for the fields beside the records, in bytes.
 const RESERVE: usize = 64;
 
@@ -98,6 +98,8 @@ pub(crate) enum Answer {
     Last {
         /// Number of DHT servers that the peer knows.
         servers: u32,
+        /// `true` if the peer learns of some agents only.
+        partial: bool,
     },
 }
 
@@ -207,7 +209,9 @@ impl Peers {
         let found = response.ok().and_then(|body| strict_decode::<FoundAgents>(&body).ok());
         let answer = match &found {
             None => Answer::Failed,
-            Some(FoundAgents { more: false, servers, .. }) => Answer::Last { servers: *servers },
+            Some(FoundAgents { more: false, servers, partial, .. }) => {
+                Answer::Last { servers: *servers, partial: *partial }
+            }
             // A peer that does not advance would be asked for ever.
             Some(found) => found
                 .records
@@ -271,6 +275,7 @@ impl Peers {
             more: false,
             agents: directory.records.len() as u32,
             servers: self.table.servers_len() as u32,
+            partial: directory.is_partial,
         };
         let mut bytes = RESERVE;
         let behind = directory.records.behind(after, cx.now.unix_ms);

@@ -137,6 +137,7 @@ fn peer_that_always_has_more_is_not_asked_for_ever() {
         more: true,
         agents: 1,
         servers: 1,
+        partial: false,
     };
     // Each answer of the bootstrap node is replaced: it has the same record and promises more.
     let before = mesh.nodes[0].core.stats().get(Counter::FindsAnswered);

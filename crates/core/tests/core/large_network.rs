@@ -118,3 +118,15 @@ fn revoked_key_is_refused_in_a_large_network_after_its_first_mail() {
     }
     assert!(!mesh.received(recipient).contains(&1), "{:?}", mesh.received(recipient));
 }
+
+#[test]
+fn discover_among_nodes_that_know_some_agents_only_is_incomplete() {
+    let mut mesh = network(60);
+    mesh.kill(0);
+    mesh.advance(Duration::from_secs(60));
+    mesh.command(9, r#"{"type":"discover","timeoutMs":1000,"id":"some"}"#);
+    mesh.advance(Duration::from_secs(2));
+    let result = mesh.lines(9, "result").into_iter().find(|line| line["id"] == "some").unwrap();
+    assert!(result["count"].as_u64() > Some(MAX_FOLLOWED_AGENTS as u64), "{result}");
+    assert_eq!(result["complete"], false);
+}

@@ -377,4 +377,7 @@ pub struct FoundAgents {
     /// Number of DHT servers that the answering node knows.
     #[prost(uint32, tag = 5)]
     pub servers: u32,
+    /// `true` if the answering node learns of some agents only.
+    #[prost(bool, tag = 6)]
+    pub partial: bool,
 }

@@ -268,7 +268,7 @@ impl Wire for FindAgents {
 
 impl Wire for FoundAgents {
     const MAX_BYTES: usize = MAX_FOUND_BYTES;
-    const SHAPE: Shape = Shape::flat(5);
+    const SHAPE: Shape = Shape::flat(6);
     const HAS_VERSION: bool = true;
 
     fn check(&self) -> Result<(), DecodeError> {
