@@ -156,9 +156,7 @@ impl Core {
                 peers.on_hello_request(token, peer, body, local, cx);
             }
             Input::HelloResponseReceived { peer, body } => peers.on_hello(peer, body, local, cx),
-            Input::FindRequestReceived { token, peer, body } => {
-                peers.on_find(token, peer, &body, directory, cx)
-            }
+            Input::FindRequestReceived { token, peer, body } => peers.find(token, peer, body, directory, cx),
             Input::FindResponseReceived { token, outcome } => peers.on_find_response(token, outcome, cx),
             Input::PeerSubscribed { peer, topic } => {
                 peers.on_peer_subscribed(peer, topic, local, directory, cx);

@@ -700,7 +700,7 @@ export interface StatusReport {
 
 /** `subscribe`. */
 export interface Subscribe {
-  /** The topic, 1 to 128 bytes. A parent may subscribe to at most 250 topics. */
+  /** The topic, 1 to 128 bytes. A parent may subscribe to at most 500 topics. */
   topic: string;
 }
 

@@ -238,15 +238,15 @@ impl Peers {
 
     /// Answers the question of a peer from the directory. The answer to a peer that asks too often
     /// or improperly is empty.
-    pub(crate) fn on_find(
+    pub(crate) fn find(
         &mut self,
         token: Token,
         peer: PeerId,
-        body: &Bytes,
+        body: Bytes,
         directory: &Directory,
         cx: &mut Cx,
     ) {
-        let question = strict_decode::<FindAgents>(body)
+        let question = strict_decode::<FindAgents>(&body)
             .ok()
             .filter(|question| question.network == cx.identity.network)
             .filter(|_| self.finder.answers.admit(peer, cx.now.mono));
