@@ -46,7 +46,7 @@ const TYPES = {
     text("name", 0, 64, plain),
     text("capabilities", 1, 512, { many: 512, ...plain }),
     text("topics", 1, 512, { many: 512, ...plain }),
-    bytes("topic_hashes", 1, 2048),
+    bytes("topic_hashes", 0, 2048),
   ],
   Kem: [bytes("id", 1, 32), int("suite", 0n, 2n ** 32n - 1n), bytes("public_key", 1, 5632), int("not_after_ms")],
   FrameBody: [
