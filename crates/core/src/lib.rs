@@ -228,7 +228,7 @@ impl Core {
         parent.finish_expired_discoveries(gate, directory, peers, cx);
         mail.persist_checkpoints(cx);
         mail.flush_deferred_responses(cx);
-        parent.admit_waiting(peers, gossip, mail, cx);
+        parent.admit_waiting(peers, gossip, mail, directory, cx);
         mail.send_mail_due(local, directory, peers, gossip, cx);
         self.route_signals();
         let Core { directory, peers, mail, gossip, cx, .. } = self;

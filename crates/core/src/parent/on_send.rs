@@ -79,19 +79,19 @@ impl Parent {
     ) -> Result<To, (ErrorCode, String)> {
         let now = cx.now;
         let invalid = |message| (ErrorCode::InvalidArgument, message);
-        let recipient = match self.parse_same_recipient(to).map_err(invalid)? {
-            Recipient::Address(address) => address,
-            Recipient::Peer(peer) if peer == cx.identity.peer => cx.identity.address,
+        let to = match self.parse_same_recipient(to).map_err(invalid)? {
+            Recipient::Address(address) => To::Agent(address),
+            Recipient::Peer(peer) if peer == cx.identity.peer => To::Agent(cx.identity.address),
+            // The `send` must not overtake others that still wait for the record.
+            Recipient::Peer(peer) if self.send_lane.has_line(&To::Node(peer), draft.priority) => {
+                To::Node(peer)
+            }
             Recipient::Peer(peer) => match directory.records.by_peer(&peer, now.unix_ms) {
-                Some(record) => record.address(),
-                None => {
-                    let message =
-                        "no verified record names this PeerId; send to the agent's `0x` address instead";
-                    return Err((ErrorCode::PeerNotFound, message.to_owned()));
-                }
+                Some(record) => To::Agent(record.address()),
+                None => To::Node(peer),
             },
         };
-        if recipient == cx.identity.address {
+        if to == To::Agent(cx.identity.address) {
             return Err(invalid("`peerId` is this agent itself; name another agent".to_owned()));
         }
         if length > MAX_DIRECT_BYTES {
@@ -106,7 +106,7 @@ impl Parent {
             );
             return Err((ErrorCode::MessageTooLarge, message));
         }
-        Ok(To::Agent(recipient))
+        Ok(to)
     }
 
     /// Parses a recipient as [`parse_recipient`] does, and caches the last one. Parsing costs more

@@ -20,6 +20,7 @@ mod large_network;
 mod local_record;
 mod mail;
 mod mesh;
+mod newcomers;
 mod pipeline;
 mod priorities;
 mod restored_store;
