@@ -10,7 +10,7 @@ use p2p_node_wire::envelope::{
 };
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
-use p2p_node_wire::record::{Kem, Record};
+use p2p_node_wire::record::{Kem, Record, topic_hash};
 use p2p_node_wire::seal::hpke::{Info, SealedFrame, seal};
 use p2p_node_wire::seal::kem::{Keyring, Secret, kem_id};
 use p2p_node_wire::seal::padding;
@@ -128,6 +128,7 @@ pub fn record(source: &mut Source<'_>, from: usize, now_ms: u64) -> Bytes {
         name: printable(source),
         capabilities: source.list(2, |_| "review".to_owned()),
         topics: source.list(2, |source| source.pick(&TOPICS).to_owned()),
+        topic_hashes: source.list(2, |source| topic_hash(source.pick(&TOPICS))),
     };
     record.sign(&party.node).unwrap_or_default()
 }

@@ -1,11 +1,13 @@
 //! Floods of limited size: memory stays within the limits in the code, and honest messages arrive.
 
 use bytes::Bytes;
+use p2p_node_core::MAX_PEER_TOPICS;
 use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::inbound::inbox::inbox_limits::REORDER_BYTES;
+use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::Message;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, Real, TOPIC, VICTIM};
 use crate::forge::{Forger, SIGNATURE, corrupt, messages, stream, topic};
@@ -164,4 +166,21 @@ async fn flood_of_fake_agents_and_topics_hides_no_honest_agent() {
     let honest = fixture.honest.address();
     let answer = fixture.victim.request(json!({"type":"discover","address":honest}));
     assert_eq!(answer["count"], 1, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn peer_with_too_many_topics_is_reported_and_harms_nobody() {
+    // Above the limit of the core, and below that of gossipsub.
+    const TOPICS: usize = 700;
+    let mut fixture = Fixture::new("full");
+    let mut hostile = Hostile::start(Forger::new(0x40), Role::Full).await;
+    for number in 0..TOPICS {
+        hostile.node.apply(NetworkCommand::Subscribe { topic: format!("many-{number}") }).await;
+    }
+    hostile.connect(&fixture.victim).await;
+    let over = (TOPICS - MAX_PEER_TOPICS) as u64;
+    fixture.victim.until_counted("topics_over_limit", over);
+    let warning = |event: &Value| event["type"] == "log" && event["message"].to_string().contains("topics");
+    fixture.victim.child.expect("a warning", warning);
+    fixture.check_honest_traffic();
 }

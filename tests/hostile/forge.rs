@@ -106,6 +106,7 @@ impl Forger {
             name: String::new(),
             capabilities: Vec::new(),
             topics: Vec::new(),
+            topic_hashes: Vec::new(),
         }
     }
 

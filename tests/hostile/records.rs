@@ -20,8 +20,8 @@ fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
     let ms = now_ms();
     let unknown = {
         let mut body = good[SIGNATURE..].to_vec();
-        // Number 13 is no extension.
-        body.extend_from_slice(b"\x6a\x01x");
+        // Number 14 is no extension.
+        body.extend_from_slice(b"\x72\x01x");
         forger.sign_record(&body)
     };
     let explicit_default = {

@@ -203,9 +203,20 @@ impl Child {
         self.expect(&format!("answer to {id}"), |event| event["id"] == id)
     }
 
+    /// Waits for the result of the `discover` with this id. Drops the agents that it found.
+    pub fn answer_of_discover(&self, id: &str) -> Value {
+        let result = self.expect("result", |event| event["type"] == "result" && event["id"] == id);
+        while self.take(|event| event["requestId"] == id).is_some() {}
+        result
+    }
+
     /// Waits until a condition on the node's `status` holds, and returns the status.
     pub fn until(&mut self, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + TIMEOUT;
+        self.until_within(TIMEOUT, what, matches)
+    }
+
+    pub fn until_within(&mut self, time: Duration, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + time;
         for attempt in 0.. {
             let id = format!("status-{what}-{attempt}");
             self.command(json!({"type":"status","id":id}));

@@ -70,7 +70,8 @@ async fn sdk_agents_exchange_messages() {
         look_for: Some(Duration::from_secs(20)),
         ..DiscoverOptions::default()
     };
-    assert_eq!(bob.discover(look).await.unwrap()[0].peer_id, alice.ready().peer_id);
+    let found = bob.discover(look).await.unwrap();
+    assert_eq!((found[0].peer_id.as_str(), found.complete), (alice.ready().peer_id.as_str(), true));
     let mail = bob.send(alice.address(), "hello").await.unwrap();
     let message_id = mail.message_id.clone();
     let received = take_and_ack(&alice, &mut to_alice).await;

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::child::Child;
 
 /// Most subscriptions of a node.
-const TOPICS: usize = 250;
+const TOPICS: usize = 500;
 /// Longest topic.
 const TOPIC_BYTES: usize = 128;
 

@@ -22,9 +22,12 @@ impl Trace {
             | Input::Gossip { data: bytes, .. }
             | Input::HelloRequestReceived { body: bytes, .. }
             | Input::HelloResponseReceived { body: bytes, .. }
+            | Input::FindRequestReceived { body: bytes, .. }
             | Input::RecordOffered { value: bytes, .. }
             | Input::RecordFound { value: bytes, .. } => bytes.hash(&mut self.hash),
-            Input::MailResponseReceived { outcome, .. } => outcome.hash(&mut self.hash),
+            Input::MailResponseReceived { outcome, .. } | Input::FindResponseReceived { outcome, .. } => {
+                outcome.hash(&mut self.hash)
+            }
             _ => {}
         }
     }

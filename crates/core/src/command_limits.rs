@@ -17,9 +17,11 @@ pub const MAX_INFLIGHT_BYTES: usize = Limits::STANDARD.max_inflight_bytes;
 /// Longest time for which the node leaves stdin unread, and for which a `send` waits for a
 /// recipient or queue that makes no progress.
 pub const MAX_PAUSE: Duration = Duration::from_millis(Limits::STANDARD.max_pause_ms);
-/// Largest number of topics that the node remembers of a peer: as many as its subscription filter
-/// accepts.
-pub(crate) const MAX_PEER_TOPICS: usize = 256;
+/// Largest number of topics of a peer, in all. The swarm ignores the rest. Our choice: the
+/// subscriptions of a parent, the node topics, and some for those of later versions.
+pub const MAX_PEER_TOPICS: usize = 512;
+// A node never subscribes to more topics than its peers accept.
+const _: () = assert!(MAX_SUBSCRIPTIONS + crate::topics::NODE_TOPICS.len() < MAX_PEER_TOPICS);
 
 /// Both limits of unanswered `send` commands.
 pub(crate) const INFLIGHT: Limit = Limit { count: MAX_INFLIGHT, bytes: MAX_INFLIGHT_BYTES };

@@ -134,6 +134,22 @@ pub enum NetworkCommand {
         /// An encoded `Hello`.
         body: Bytes,
     },
+    /// Asks a connected peer which agents it knows. Answered by `FindResponseReceived`.
+    SendFind {
+        /// Token of the answer.
+        token: Token,
+        /// The peer.
+        peer: PeerId,
+        /// An encoded `FindAgents`.
+        body: Bytes,
+    },
+    /// Answers a `FindRequestReceived`.
+    AnswerFind {
+        /// Token of the `FindRequestReceived`.
+        token: Token,
+        /// An encoded `FoundAgents`, or nothing to refuse.
+        body: Bytes,
+    },
     /// Sends a frame of mail to a connected peer. Answered by `MailResponseReceived` within
     /// `MAIL_TIMEOUT`.
     SendMail {

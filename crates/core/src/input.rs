@@ -131,6 +131,23 @@ pub enum Input {
         body: Bytes,
     },
 
+    /// A peer asks which agents this node knows, and waits for the answer.
+    FindRequestReceived {
+        /// Token for `AnswerFind`.
+        token: Token,
+        /// The peer.
+        peer: PeerId,
+        /// An encoded `FindAgents`.
+        body: Bytes,
+    },
+    /// A peer answered our question, or the request failed.
+    FindResponseReceived {
+        /// Token of the `SendFind`.
+        token: Token,
+        /// An encoded `FoundAgents`, or the reason of the failure.
+        outcome: Result<Bytes, String>,
+    },
+
     /// A peer sent a frame of mail and waits for the response.
     MailRequestReceived {
         /// Token for `AnswerMail`.

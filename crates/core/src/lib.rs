@@ -37,7 +37,7 @@ mod timers;
 pub mod topics;
 pub mod usage;
 
-use p2p_node_protocol::{Command, ErrorCode, Level, Request};
+use p2p_node_protocol::{Command, Level, Request};
 use p2p_node_wire::seal::kem::Keyring;
 use p2p_node_wire::time::Instant;
 
@@ -45,7 +45,7 @@ use crate::directory::record_table::Update;
 use crate::gate::pending_verification::{GossipMessage, MailRequest};
 use crate::local::own_record::{own_highest_seen, superseded};
 use crate::parent::on_access::{list_peers, set_access_rule};
-use crate::parent::on_command::on_bad_line;
+use crate::parent::on_command::{on_bad_line, on_ping, refuse_unknown};
 use crate::signal::Signal;
 use client_id::ClientId;
 pub use command_limits::*;
@@ -155,6 +155,8 @@ impl Core {
                 peers.on_hello_request(token, peer, body, local, cx);
             }
             Input::HelloResponseReceived { peer, body } => peers.on_hello(peer, body, local, cx),
+            Input::FindRequestReceived { token, peer, body } => peers.find(token, peer, body, directory, cx),
+            Input::FindResponseReceived { token, outcome } => peers.on_find_response(token, outcome, cx),
             Input::PeerSubscribed { peer, topic } => {
                 peers.on_peer_subscribed(peer, topic, local, directory, cx);
             }
@@ -213,7 +215,9 @@ impl Core {
         peers.poll_sources(directory, cx);
         peers.disconnect_unsubscribed_peers(cx);
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
-        local.publish_local_record(directory.records.len(), cx);
+        peers.find_peers_to_dial(|| gossip.topics(), directory, cx);
+        gossip.follow_announcements(directory, peers, cx);
+        local.publish_local_record(peers.network_size(directory), cx);
         self.route_signals();
         if !self.cx.is_serving() {
             return;
@@ -271,15 +275,9 @@ impl Core {
             Command::Unblock(unblock) => set_access_rule(to, "unblock", &unblock.peer_id, None, gate, cx),
             Command::Ack(ack) => mail.on_ack_command(to, ack, cx),
             Command::Cancel(cancel) => parent.cancel(to, &cancel.target, gossip, mail, cx),
-            Command::Ping(_) => {
-                let time_ms = cx.now.unix_ms;
-                cx.answer(to, "ping", |answer| answer.time_ms = Some(time_ms));
-            }
+            Command::Ping(_) => on_ping(to, cx),
             Command::Shutdown(_) => parent.close("shutdown", Some(to), cx),
-            other => {
-                let message = format!("this node does not support `{}`", other.name());
-                cx.refuse(to, ErrorCode::UnknownCommand, message);
-            }
+            other => refuse_unknown(to, &other, cx),
         }
     }
 
@@ -313,19 +311,19 @@ impl Core {
                     mail.record_clocks(&record.address(), local.min_clock_lead(&record, cx));
                 }
             }
+            Signal::Heard(address) => directory.on_heard(address, cx),
             Signal::AgentConnected(address) => mail.wake(&address),
             Signal::AgentSighted(address) => mail.on_agent_sighted(address, cx),
             Signal::PeerDisconnected { peer, address } => mail.on_peer_disconnected(&peer, address),
-            Signal::Unreachable(address) => mail.on_unreachable(address, cx),
+            Signal::Unreachable(address) => mail.on_unreachable(address, directory, cx),
             Signal::Subscribed { peer, topic, first_mail_subscription } => {
                 gossip.broadcasts.on_subscriber(&topic);
                 if first_mail_subscription {
                     mail.retry_all_gossip();
                 }
-                if let Some(record) = directory.records.by_peer(&peer, cx.now.unix_ms) {
-                    parent.report_agent(record, false, gate, peers, cx);
-                }
+                parent.on_subscribed(&peer, gate, directory, peers, cx);
             }
+            Signal::FindAnswered { number, peer, answer } => parent.on_found(number, peer, answer, peers, cx),
             Signal::DhtServersChanged => mail.wake_unresolved(directory, cx),
             Signal::GossipTooFast => gossip.pacer.slow_down(cx.now.mono),
             Signal::MailByGossip { token, frame } => {

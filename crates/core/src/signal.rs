@@ -16,6 +16,7 @@ use crate::directory::record_table::Update;
 use crate::effect::ExitCode;
 use crate::gate::pending_verification::{GossipMessage, MailRequest, OfferedRecord};
 use crate::input::Token;
+use crate::peers::finder::Answer;
 use crate::replies::reply_to::ReplyTo;
 
 /// An event for the components above the one that raises the signal.
@@ -34,6 +35,8 @@ pub(crate) enum Signal {
     /// A record from the future shows that the clock of its node is ahead of ours. `genuine` states
     /// that the agent signed the binding in it.
     RecordFromFuture { record: Box<SignedRecord>, genuine: bool },
+    /// The node accepted a frame of this agent.
+    Heard(Address),
     /// A node of this agent connected.
     AgentConnected(Address),
     /// A node of this agent appeared on this machine.
@@ -45,6 +48,8 @@ pub(crate) enum Signal {
     /// A peer subscribed to a topic. `first_mail_subscription` states that this is the
     /// first subscription to mail by gossip on the connection.
     Subscribed { peer: PeerId, topic: String, first_mail_subscription: bool },
+    /// A peer answered the question of the `discover` with this number, or did not.
+    FindAnswered { number: u64, peer: PeerId, answer: Answer },
     /// New DHT servers are connected, so failed lookups may succeed now.
     DhtServersChanged,
     /// Many peers read gossip too slowly.

@@ -10,11 +10,11 @@ pub const MESSAGES: &str = "agent-messages";
 pub const STATUS: &str = "node-status";
 /// Topics on which only nodes publish.
 pub const RESERVED_TOPICS: [&str; 2] = [ANNOUNCEMENTS, STATUS];
-/// Topics to which every node subscribes.
-pub(crate) const NODE_TOPICS: [&str; 3] = [ANNOUNCEMENTS, MESSAGES, STATUS];
+/// Topics of the nodes. Each node subscribes to those that it needs, with or without a `subscribe`
+/// of its agent.
+pub const NODE_TOPICS: [&str; 3] = [ANNOUNCEMENTS, MESSAGES, STATUS];
 
-/// Returns `true` if every node subscribes to the topic, with or without a `subscribe` of its
-/// agent.
+/// Returns `true` for a topic of the nodes.
 pub(crate) fn is_node_topic(topic: &str) -> bool {
     NODE_TOPICS.contains(&topic)
 }

@@ -51,6 +51,8 @@ pub trait Interpreter {
             NetworkCommand::Block { .. } | NetworkCommand::Unblock { .. } => {}
             NetworkCommand::SendHello { peer, body } => self.send_hello(node, peer, body),
             NetworkCommand::AnswerHello { token, body } => self.answer_hello(node, token, body),
+            NetworkCommand::SendFind { token, peer, body } => self.send_find(node, token, peer, body),
+            NetworkCommand::AnswerFind { token, body } => self.answer_find(node, token, body),
             NetworkCommand::SendMail { token, peer, frame } => self.send_mail(node, token, peer, frame),
             NetworkCommand::AnswerMail { token, body } => self.answer_mail(node, token, body),
             NetworkCommand::Subscribe { topic } => self.subscribe(node, topic),
@@ -86,6 +88,10 @@ pub trait Interpreter {
     fn send_hello(&mut self, _node: usize, _peer: PeerId, _body: Bytes) {}
     /// `NetworkCommand::AnswerHello`.
     fn answer_hello(&mut self, _node: usize, _token: Token, _body: Bytes) {}
+    /// `NetworkCommand::SendFind`.
+    fn send_find(&mut self, _node: usize, _token: Token, _peer: PeerId, _body: Bytes) {}
+    /// `NetworkCommand::AnswerFind`.
+    fn answer_find(&mut self, _node: usize, _token: Token, _body: Bytes) {}
     /// `NetworkCommand::SendMail`.
     fn send_mail(&mut self, _node: usize, _token: Token, _peer: PeerId, _frame: Bytes) {}
     /// `NetworkCommand::AnswerMail`.

@@ -12,3 +12,4 @@ pub mod record;
 pub mod seal;
 pub mod strict;
 pub mod time;
+pub mod topic_hash;

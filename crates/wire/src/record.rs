@@ -13,13 +13,16 @@ use crate::identity::keys::{keccak_fields, signed_body, verify_signed};
 use crate::identity::{BindingError, NodeKey, SignedBinding, hash_fields};
 use crate::newtype::fixed_bytes;
 use crate::strict::{DecodeError, Shape, WIRE_VERSION, Wire, ensure, known_version, listed, strict_decode};
+pub use crate::topic_hash::{
+    TOPIC_HASH_BYTES, TopicHash, decode_topic_hashes, encode_topic_hashes, topic_hash,
+};
 
 /// Domain of the signature over a record.
 pub const RECORD_DOMAIN: &str = "p2p-node/record/v1";
 
 /// Longest record with its signature, in bytes. All parts may have their longest form at once; the
-/// KEM key alone takes 1.2 KiB.
-pub const MAX_RECORD_BYTES: usize = 3584;
+/// KEM key alone takes 1.2 KiB, and the hashes of topics 2 KiB.
+pub const MAX_RECORD_BYTES: usize = 5632;
 
 /// Longest life of a record, in ms: 24 hours. Records of a node that is gone leave the DHT within a
 /// day.
@@ -40,9 +43,11 @@ pub const MAX_RECORD_NAME_BYTES: usize = 64;
 /// enough to announce every few minutes.
 pub const MAX_RECORD_TAG_BYTES: usize = 512;
 
-/// Largest number of capabilities and topics together: our choice, 8 bytes for each at the largest
-/// total length.
+/// Largest number of capabilities and topics together: our choice, 8 bytes for each.
 pub const MAX_RECORD_TAGS: usize = 64;
+
+/// Largest number of topics that a record has as hashes: as many as a peer accepts.
+pub const MAX_RECORD_TOPIC_HASHES: usize = 512;
 
 /// Longest id of a KEM key, in bytes: a SHA-256. Ours has 16.
 pub const MAX_RECORD_KEM_ID_BYTES: usize = 32;
@@ -122,6 +127,8 @@ pub struct Record {
     pub capabilities: Vec<String>,
     /// Topics to which the node subscribes.
     pub topics: Vec<String>,
+    /// The other topics to which the node subscribes, as [`topic_hash`], in ascending order.
+    pub topic_hashes: Vec<TopicHash>,
 }
 
 /// A public key to which senders encrypt mail.
@@ -142,6 +149,20 @@ pub struct Kem {
 }
 
 impl Record {
+    /// Returns `true` if the record says that the node subscribes to this topic.
+    pub fn has_topic(&self, topic: &str) -> bool {
+        self.topics.iter().any(|own| own == topic)
+            || !self.topic_hashes.is_empty() && self.topic_hashes.binary_search(&topic_hash(topic)).is_ok()
+    }
+
+    /// Returns the hashes of all topics of the record, in ascending order.
+    pub fn all_topic_hashes(&self) -> Vec<TopicHash> {
+        let mut hashes: Vec<TopicHash> = self.topics.iter().map(|topic| topic_hash(topic)).collect();
+        hashes.extend(&self.topic_hashes);
+        hashes.sort_unstable();
+        hashes
+    }
+
     /// Signs the record with the node key of its binding and returns signature ‖ body.
     ///
     /// # Errors
@@ -282,6 +303,8 @@ struct WireRecord {
     capabilities: Vec<String>,
     #[prost(string, repeated, tag = 12)]
     topics: Vec<String>,
+    #[prost(bytes = "bytes", tag = 13)]
+    topic_hashes: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
@@ -293,7 +316,7 @@ enum WireRole {
 
 impl Wire for WireRecord {
     const MAX_BYTES: usize = MAX_RECORD_BYTES;
-    const SHAPE: Shape = Shape { fields: 12, messages: &[(8, &Shape::flat(4))] };
+    const SHAPE: Shape = Shape { fields: 13, messages: &[(8, &Shape::flat(4))] };
     const HAS_VERSION: bool = true;
 
     fn check(&self) -> Result<(), DecodeError> {
@@ -312,7 +335,9 @@ impl Wire for WireRecord {
         let tags = || self.capabilities.iter().chain(&self.topics);
         ensure(tags().count() <= MAX_RECORD_TAGS, "capabilities")?;
         ensure(tags().map(String::len).sum::<usize>() <= MAX_RECORD_TAG_BYTES, "capabilities")?;
-        ensure(tags().all(|tag| !tag.is_empty() && is_printable(tag)), "capabilities")
+        ensure(tags().all(|tag| !tag.is_empty() && is_printable(tag)), "capabilities")?;
+        ensure(self.topic_hashes.len() <= MAX_RECORD_TOPIC_HASHES * TOPIC_HASH_BYTES, "topic_hashes")?;
+        ensure(decode_topic_hashes(&self.topic_hashes).is_some(), "topic_hashes")
     }
 }
 
@@ -340,6 +365,7 @@ impl From<&Record> for WireRecord {
             name: record.name.clone(),
             capabilities: record.capabilities.clone(),
             topics: record.topics.clone(),
+            topic_hashes: encode_topic_hashes(&record.topic_hashes),
         }
     }
 }
@@ -365,6 +391,7 @@ impl TryFrom<WireRecord> for Record {
             name: wire.name,
             capabilities: wire.capabilities,
             topics: wire.topics,
+            topic_hashes: decode_topic_hashes(&wire.topic_hashes).unwrap_or_default(),
         })
     }
 }

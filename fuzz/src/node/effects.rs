@@ -10,7 +10,9 @@ use p2p_node_core::input::Token;
 use p2p_node_protocol::Event;
 use p2p_node_testing::interpreter::Interpreter;
 use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
-use p2p_node_wire::envelope::{Batch, Frame, Hello, MailResponse, Payload, Scope, strict_decode};
+use p2p_node_wire::envelope::{
+    Batch, FindAgents, FoundAgents, Frame, Hello, MailResponse, Payload, Scope, strict_decode,
+};
 use p2p_node_wire::seal::hpke::{Info, open};
 use p2p_node_wire::seal::kem::kem_id;
 use p2p_node_wire::seal::padding;
@@ -44,6 +46,16 @@ impl Interpreter for World {
     fn answer_hello(&mut self, _node: usize, token: Token, body: Bytes) {
         self.ledger.hello_answered(token);
         strict_decode::<Hello>(&body).expect("a valid hello");
+    }
+
+    fn send_find(&mut self, _node: usize, token: Token, _peer: PeerId, body: Bytes) {
+        self.ledger.token_chosen(token);
+        strict_decode::<FindAgents>(&body).expect("a valid question");
+        self.finds.push(token);
+    }
+
+    fn answer_find(&mut self, _node: usize, _token: Token, body: Bytes) {
+        assert!(body.is_empty() || strict_decode::<FoundAgents>(&body).is_ok(), "an invalid answer");
     }
 
     fn send_mail(&mut self, _node: usize, token: Token, peer: PeerId, frame: Bytes) {

@@ -67,6 +67,7 @@ struct World {
     /// Sessions of the node to peers, as the peers have them.
     peer_sessions: Vec<SessionKey>,
     mail_requests: Vec<(Token, PeerId)>,
+    finds: Vec<Token>,
     published: Vec<Token>,
     queries: Vec<Token>,
     /// Received frames and records, for replays.
@@ -110,6 +111,7 @@ impl World {
             sessions: Vec::new(),
             peer_sessions: Vec::new(),
             mail_requests: Vec::new(),
+            finds: Vec::new(),
             published: Vec::new(),
             queries: Vec::new(),
             received: Vec::new(),

@@ -1,5 +1,7 @@
 //! Input from the network: of honest peers, and of hostile ones.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_core::input::{Input, PublishOutcome};
@@ -7,11 +9,12 @@ use p2p_node_core::{ANNOUNCEMENTS, MESSAGES};
 use p2p_node_wire::envelope::ack::ACK_DOMAIN;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::{
-    Batch, Busy, Hello, KemUnknown, MailResponse, Payload, Refused, Response, Scope, Session, WIRE_VERSION,
+    Batch, Busy, FindAgents, FoundAgents, Hello, KemUnknown, MailResponse, Payload, Refused, Response, Scope,
+    Session, WIRE_VERSION,
 };
 use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::identity::keys::SIGNATURE_BYTES;
-use p2p_node_wire::record::{RECORD_DOMAIN, kad_key};
+use p2p_node_wire::record::{RECORD_DOMAIN, encode_topic_hashes, kad_key, topic_hash};
 use p2p_node_wire::seal::kem::KemId;
 use p2p_node_wire::seal::padding;
 use p2p_node_wire::seal::session::OutboundSession;
@@ -70,7 +73,40 @@ impl World {
         (from, corrupted(source, record, from, RECORD_DOMAIN))
     }
 
+    /// A question for agents, or the answer to one.
+    fn find(&mut self, source: &mut Source<'_>) {
+        let peer = peer(source);
+        if let Some(token) = chosen(source, &mut self.finds) {
+            let records = source.list(3, |source| source.byte()).into_iter().map(|_| self.record(source).1);
+            let found = FoundAgents {
+                version: WIRE_VERSION,
+                records: records.collect(),
+                more: source.flag(),
+                agents: source.number() as u32,
+                servers: source.byte().into(),
+                partial: source.flag(),
+            };
+            let outcome =
+                if source.byte() < 240 { Ok(found.encode_to_vec().into()) } else { Err(source.text()) };
+            return self.handle(Input::FindResponseReceived { token, outcome });
+        }
+        let hashes = BTreeSet::from_iter(source.list(3, |source| topic_hash(source.pick(&TOPICS))));
+        let question = FindAgents {
+            version: WIRE_VERSION,
+            network: NETWORK.to_owned(),
+            topic_hashes: encode_topic_hashes(&hashes.into_iter().collect::<Vec<_>>()),
+            capability: String::new(),
+            after: Bytes::new(),
+            limit: source.byte().into(),
+        };
+        let (token, body) = (self.token(), question.encode_to_vec().into());
+        self.handle(Input::FindRequestReceived { token, peer, body });
+    }
+
     pub(super) fn hello(&mut self, source: &mut Source<'_>) {
+        if source.byte() > 250 {
+            return self.find(source);
+        }
         let (from, record) = self.record(source);
         let peer = if source.byte() < 240 { party(from).node.peer_id() } else { peer(source) };
         let hello = Hello {

@@ -34,6 +34,10 @@ pub struct Answer {
     /// `connected` omits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
+    /// `discover`: `true` if the agents found are all that match, as far as the network knows;
+    /// `false` if some may be missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
     /// `peers`: the connected peers, as many as fit in a line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connected: Option<Vec<ConnectedPeer>>,
@@ -65,6 +69,7 @@ impl Answer {
             route: None,
             peers: None,
             count: None,
+            complete: None,
             connected: None,
             blocked: None,
             allowed: None,

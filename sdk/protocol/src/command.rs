@@ -210,7 +210,7 @@ pub struct Discover {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Subscribe {
-    /// The topic, 1 to 128 bytes. A parent may subscribe to at most 250 topics.
+    /// The topic, 1 to 128 bytes. A parent may subscribe to at most 500 topics.
     pub topic: String,
 }
 

@@ -53,9 +53,9 @@ field_limits! {
     MAX_TTL_MS: u64 = "maxTtlMs", 604_800_000, "ms", ["send.ttlMs"];
     /// Longest `timeoutMs` of a search.
     MAX_DISCOVER_MS: u64 = "maxDiscoverMs", 60_000, "ms", ["discover.timeoutMs"];
-    /// Topics to which a parent may subscribe. A peer accepts 256, some of which the nodes use
+    /// Topics to which a parent may subscribe. A peer accepts 512, some of which the nodes use
     /// themselves.
-    MAX_SUBSCRIPTIONS: usize = "maxSubscriptions", 250, "topics", ["subscribe.topic"];
+    MAX_SUBSCRIPTIONS: usize = "maxSubscriptions", 500, "topics", ["subscribe.topic"];
     /// Capabilities of an agent.
     MAX_CAPABILITIES: usize = "maxCapabilities", 16, "capabilities", ["capabilities.capabilities"];
     /// Total length of the capabilities of an agent.

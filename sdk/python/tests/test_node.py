@@ -23,7 +23,7 @@ class Real(TestCase):
             self.home, name="bob", bootstrap_peers=[alice.ready.addrs[0]]
         ) as bob:
             found = await bob.discover(address=alice.address, look_for=20)
-            self.assertEqual(found[0].name, "alice")
+            self.assertEqual((found[0].name, found.complete), ("alice", True))
             to_alice, to_bob = alice.messages(), bob.messages()
             mail = await bob.send(alice.address, {"n": [1, 2.5, None]}, kind="greeting", conversation_id="c", ttl=60)
             message = await anext(to_alice)

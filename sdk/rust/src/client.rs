@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_node_protocol::{
-    Allow, Answer, Block, Command, ConnectedPeer, Message, PeerDiscovered, Peers, Ping, Ready, Send, Status,
-    StatusReport, Subscribe, Unblock, Unsubscribe,
+    Allow, Answer, Block, Command, ConnectedPeer, Message, Peers, Ping, Ready, Send, Status, StatusReport,
+    Subscribe, Unblock, Unsubscribe,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -17,7 +17,7 @@ use crate::mail::{Payload, Published, SendOptions, SentMessage, message_id};
 use crate::process::lock;
 use crate::shared::Answered;
 use crate::supervised_node::{Inner, State};
-use crate::{Builder, DiscoverOptions, Error};
+use crate::{Builder, DiscoverOptions, Error, FoundAgents};
 
 /// The longest wait of a call: 30 years, as in tokio.
 const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
@@ -176,10 +176,10 @@ impl Node {
     ///
     /// # Errors
     /// As [`request`](Node::request).
-    pub async fn discover(&self, options: DiscoverOptions) -> Result<Vec<PeerDiscovered>, Error> {
+    pub async fn discover(&self, options: DiscoverOptions) -> Result<FoundAgents, Error> {
         let call_timeout = self.0.launcher.settings.call_timeout;
         let patience = call_timeout.saturating_add(options.look_for.unwrap_or_default());
-        Ok(self.ask(Command::Discover(options.command()?), patience).await?.found)
+        Ok(self.ask(Command::Discover(options.command()?), patience).await?.into())
     }
 
     /// Subscribes to a topic, also after a restart. Its broadcasts arrive as events.

@@ -2,9 +2,44 @@
 
 use std::time::Duration;
 
-use p2p_node_protocol::{Discover, MAX_DISCOVER_MS};
+use p2p_node_protocol::{Discover, MAX_DISCOVER_MS, PeerDiscovered};
 
 use crate::Error;
+use crate::shared::Answered;
+
+/// The result of [`discover`](crate::Node::discover): a slice of the agents found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundAgents {
+    /// The agents found.
+    pub agents: Vec<PeerDiscovered>,
+    /// `true` if these are all matching agents, as far as the network knows; `false` if some may be
+    /// missing.
+    pub complete: bool,
+}
+
+impl From<Answered> for FoundAgents {
+    fn from(Answered { answer, found, .. }: Answered) -> Self {
+        let complete = answer.complete == Some(true) && answer.count.is_none_or(|count| count == found.len());
+        FoundAgents { agents: found, complete }
+    }
+}
+
+impl std::ops::Deref for FoundAgents {
+    type Target = [PeerDiscovered];
+
+    fn deref(&self) -> &Self::Target {
+        &self.agents
+    }
+}
+
+impl IntoIterator for FoundAgents {
+    type Item = PeerDiscovered;
+    type IntoIter = std::vec::IntoIter<PeerDiscovered>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.agents.into_iter()
+    }
+}
 
 /// The options of [`discover`](crate::Node::discover). At most one of `topic`, `address` and
 /// `capability` selects agents; without one the search finds every agent that the node knows.

@@ -28,7 +28,7 @@ mod supervisor;
 pub use binary::BinaryReason;
 pub use builder::{AckMode, Builder};
 pub use client::Node;
-pub use discovery::DiscoverOptions;
+pub use discovery::{DiscoverOptions, FoundAgents};
 pub use error::Error;
 pub use events::{Event, Events};
 pub use joining::{JOIN_TIMEOUT, QUIET};

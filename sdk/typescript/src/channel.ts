@@ -9,6 +9,12 @@ export interface Reply {
   found: PeerDiscovered[];
 }
 
+/**
+ * The agents that `discover` found. `complete` is `true` if these are all matching agents, as far as
+ * the network knows, and `false` if some may be missing.
+ */
+export type FoundAgents = PeerDiscovered[] & { complete: boolean };
+
 /** Gets one value or one error. */
 export interface Waiter<T> {
   resolve(value: T): void;

@@ -4,6 +4,7 @@ import { EventEmitter } from "node:events";
 import { inspect } from "node:util";
 
 import { CALL, check, checkData, checkMessage, checkOptions, checkPeer, DISCOVER, flag, integer, milliseconds, name, object, PUBLISH, SEND, type Rule } from "./arguments.js";
+import type { FoundAgents } from "./channel.js";
 import { deferred } from "./deferred.js";
 import { CallTimeout, NotJoined, SidecarError, Undelivered, type Exit, type P2PError } from "./errors.js";
 import { Inbox } from "./inbox.js";
@@ -20,7 +21,6 @@ import {
   type Event,
   type Message,
   type Overflow,
-  type PeerDiscovered,
   type Ready,
   type StatusReport,
 } from "./types.js";
@@ -223,20 +223,22 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
 
   /**
    * Finds agents. At most one of `topic`, `address` and `capability` selects agents; without one,
-   * finds all agents that the node knows. Resolves with at most 4,096 agents; further agents arrive
-   * as events. The node searches for `lookForMs`, 0 to 60,000; without it the search ends when the
+   * finds all agents that the node knows. Resolves with at most 4,096 agents, and with `complete`, which
+   * says if these are all; further agents arrive as events. The node searches for `lookForMs`, 0 to 60,000; without it the search ends when the
    * node expects no further agents, after 2,000 ms at most. `timeoutMs` defaults to `callTimeoutMs`
    * plus `lookForMs`. An abort or a timeout ends the search.
    */
   async discover(
     options: CallOptions & { topic?: string; address?: string; capability?: string; lookForMs?: number } = {},
-  ): Promise<PeerDiscovered[]> {
+  ): Promise<FoundAgents> {
     checkOptions(options, DISCOVER);
     const { signal: _signal, timeoutMs, lookForMs, ...what } = options;
     const patience = timeoutMs ?? this.#callTimeoutMs + (lookForMs ?? 0);
     const look = lookForMs === undefined ? {} : { timeoutMs: lookForMs };
     const command: Command = { type: "discover", ...what, ...look };
-    return (await this.#supervised.ask(command, { ...options, timeoutMs: patience })).found;
+    const { answer, found } = await this.#supervised.ask(command, { ...options, timeoutMs: patience });
+    const complete = answer.complete === true && (answer.count ?? found.length) === found.length;
+    return Object.assign(found, { complete });
   }
 
   /** Returns the connected peers. */

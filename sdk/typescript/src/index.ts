@@ -19,6 +19,7 @@ export {
   type BinaryReason,
   type Exit,
 } from "./errors.js";
+export { type FoundAgents } from "./channel.js";
 export { P2PNode, type SentMessage, type NodeEvents } from "./client.js";
 export { type CallOptions, type Options, type PublishOptions, type SendOptions } from "./options.js";
 export { type Lifecycle } from "./supervised_node.js";

@@ -25,10 +25,10 @@ export const FIELD_LIMITS = {
   /** Longest `timeoutMs` of a search. */
   maxDiscoverMs: 60000,
   /**
-   * Topics to which a parent may subscribe. A peer accepts 256, some of which the nodes use
+   * Topics to which a parent may subscribe. A peer accepts 512, some of which the nodes use
    * themselves.
    */
-  maxSubscriptions: 250,
+  maxSubscriptions: 500,
   /** Capabilities of an agent. */
   maxCapabilities: 16,
   /** Total length of the capabilities of an agent. */
@@ -274,6 +274,11 @@ export interface Answer {
   cancelled?: boolean;
   /** Type of the command. */
   command: string;
+  /**
+   * `discover`: `true` if the agents found are all that match, as far as the network knows;
+   * `false` if some may be missing.
+   */
+  complete?: boolean;
   /** `peers`: the connected peers, as many as fit in a line. */
   connected?: ConnectedPeer[];
   /**
@@ -695,7 +700,7 @@ export interface StatusReport {
 
 /** `subscribe`. */
 export interface Subscribe {
-  /** The topic, 1 to 128 bytes. A parent may subscribe to at most 250 topics. */
+  /** The topic, 1 to 128 bytes. A parent may subscribe to at most 500 topics. */
   topic: string;
 }
 

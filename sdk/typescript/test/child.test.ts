@@ -18,7 +18,8 @@ test("calls to a good child return its answers", async () => {
   assert.equal((await mail.delivered()).attempts, 1, "`delivered` may be called twice");
   assert.deepEqual((await messages.next()).value?.data, { text: "hé" });
   assert.equal((await node.publish("t", 1)).peers, 3);
-  assert.deepEqual((await node.discover()).map((peer) => peer.address), ["0xB"]);
+  const found = await node.discover();
+  assert.deepEqual([found.map((peer) => peer.address), found.complete], [["0xB"], false]);
   await node.subscribe("t");
   const late = await node.send("0xB", 1, { priority: "low" });
   await assert.rejects(late.delivered(), (error: P2PNode & { code: string; retryable: boolean }) => error.code === "EXPIRED" && error.retryable);

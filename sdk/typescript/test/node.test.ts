@@ -11,7 +11,8 @@ import { drain, HOME, isAlive, once, openFiles, PATIENCE_MS, real, until } from 
 test("two nodes exchange mail, broadcasts and access rules", async () => {
   const alice = await real({ name: "alice" });
   const bob = await real({ name: "bob", bootstrapPeers: alice.ready.addrs.slice(0, 1) });
-  assert.equal((await bob.discover({ address: alice.address, lookForMs: 20_000 }))[0]?.name, "alice");
+  const found = await bob.discover({ address: alice.address, lookForMs: 20_000 });
+  assert.deepEqual([found[0]?.name, found.complete], ["alice", true]);
   const [toAlice, toBob] = [alice.messages(), bob.messages()];
   const mail = await bob.send(alice.address, { n: [1, 2.5, null] }, { kind: "greeting", conversationId: "c", ttlMs: 60_000 });
   const message = (await toAlice.next()).value;

@@ -23,6 +23,14 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// while the first completes.
 const HELLO_STREAMS: usize = 4;
 
+/// Maximum time from opening the stream of a question for agents to its answer. Our choice: a
+/// `discover` without a timeout ends after 2 s, others after up to 60 s.
+const FIND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Maximum number of questions for agents in flight on one connection: as many as the core allows in
+/// all.
+const FIND_STREAMS: usize = 64;
+
 /// Maximum number of connections to one peer. With a limit of 1, two peers that dial each other at
 /// the same time may close both connections.
 const CONNECTIONS_PER_PEER: u32 = 3;
@@ -58,6 +66,7 @@ pub(super) struct Behaviour {
     pub ping: ping::Behaviour,
     pub kad: kad::Behaviour<DhtStore>,
     pub hello: request_response::Behaviour<Codec>,
+    pub find: request_response::Behaviour<Codec>,
     pub mail: Mail,
     pub gossip: Gossipsub,
 }
@@ -71,6 +80,8 @@ pub(super) struct ProtocolNames {
     pub kad: StreamProtocol,
     /// Protocol name of the exchange of records.
     pub hello: StreamProtocol,
+    /// Protocol name of questions for agents.
+    pub find: StreamProtocol,
     /// Protocol name of direct messages.
     pub mail: StreamProtocol,
     /// Prefix of topic names on the network.
@@ -85,6 +96,7 @@ impl ProtocolNames {
             version: format!("/p2p-node/{network}/id/1"),
             kad: protocol("kad")?,
             hello: protocol("hello")?,
+            find: protocol("find")?,
             mail: protocol("mail")?,
             topic_prefix: format!("/p2p-node/{network}/topic/1/"),
         })
@@ -120,7 +132,8 @@ impl Behaviour {
                 ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT),
             ),
             kad: kademlia(keypair, config.role, names.kad.clone()),
-            hello: hello(&names.hello, Codec::new(failed_hello_reads)),
+            hello: hello(&names.hello, Codec::hello(failed_hello_reads)),
+            find: find(&names.find),
             mail: Mail::new(names.mail.clone()),
             gossip: gossip::build(&names.topic_prefix, config.scope)?,
         })
@@ -165,4 +178,15 @@ fn hello(protocol: &StreamProtocol, codec: Codec) -> request_response::Behaviour
         .with_request_timeout(HELLO_TIMEOUT)
         .with_max_concurrent_streams(HELLO_STREAMS);
     request_response::Behaviour::with_codec(codec, [(protocol.clone(), ProtocolSupport::Full)], config)
+}
+
+fn find(protocol: &StreamProtocol) -> request_response::Behaviour<Codec> {
+    let config = request_response::Config::default()
+        .with_request_timeout(FIND_TIMEOUT)
+        .with_max_concurrent_streams(FIND_STREAMS);
+    request_response::Behaviour::with_codec(
+        Codec::find(),
+        [(protocol.clone(), ProtocolSupport::Full)],
+        config,
+    )
 }

@@ -14,8 +14,8 @@ use libp2p::kad::{ProviderRecord, Record, RecordKey};
 /// Length of a key, in bytes: a Keccak-256 hash.
 pub const KEY_BYTES: usize = 32;
 
-/// Maximum size of a value, in bytes. A record has at most 2.5 KiB; the rest is reserve.
-pub const MAX_VALUE_BYTES: usize = 4 << 10;
+/// Maximum size of a value, in bytes. A record has at most 5.5 KiB; the rest is reserve.
+pub const MAX_VALUE_BYTES: usize = 6 << 10;
 
 /// Maximum number of records. With few servers each stores the records of all agents. 4,096 is four
 /// times the largest planned network of 1,000 agents.

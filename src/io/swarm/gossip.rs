@@ -11,6 +11,7 @@ use libp2p::gossipsub::{
 use sha2::{Digest, Sha256};
 
 use super::SetupError;
+use p2p_node_core::MAX_PEER_TOPICS;
 use p2p_node_core::gate::address_scope::AddressScope;
 
 /// Maximum size of an RPC, in bytes. A topic message has at most 60 KiB, but libp2p compares the
@@ -18,8 +19,10 @@ use p2p_node_core::gate::address_scope::AddressScope;
 /// well above twice the message size.
 pub const MAX_TRANSMIT: usize = 256 << 10;
 
-/// Maximum number of topics that a peer may subscribe to, in all and in one RPC.
-pub const MAX_TOPICS_PER_PEER: usize = 256;
+/// Maximum number of topics that a peer may subscribe to, in all and in one RPC. Gossipsub ignores
+/// the whole RPC above it, so it is twice what a node may subscribe to: the core ignores what is
+/// above its own limit, and the other topics of such a peer still work.
+pub const MAX_TOPICS_PER_PEER: usize = 2 * MAX_PEER_TOPICS;
 
 /// Maximum length of a topic with its prefix, in bytes. Limits the memory for a peer's
 /// subscriptions.
@@ -28,8 +31,9 @@ pub const MAX_TOPIC_BYTES: usize = 256;
 /// Maximum size of control data and subscriptions in one RPC, in bytes. A new peer announces all
 /// its topics at once, so the limit covers the maximum number of topics of maximum length, each
 /// with 16 bytes of tags, lengths and flags.
-const MAX_CONTROL: usize = MAX_TOPICS_PER_PEER * (MAX_TOPIC_BYTES + 16);
-const _: () = assert!(MAX_CONTROL < MAX_TRANSMIT);
+const MAX_CONTROL: usize = MAX_PEER_TOPICS * (MAX_TOPIC_BYTES + 16);
+// The read buffer may also contain a message of 64 KiB.
+const _: () = assert!(MAX_CONTROL + (64 << 10) < MAX_TRANSMIT);
 
 /// Maximum number of messages queued for one peer. Each entry is a copy of up to 60 KiB, so the
 /// queue of a slow peer takes at most 4 MiB.

@@ -1,4 +1,5 @@
-//! Codec of `hello/1`: each stream carries one request and one response, each with a length prefix.
+//! Codec of `hello/1` and `find/1`: each stream carries one request and one response, each with a
+//! length prefix.
 
 use std::io;
 use std::sync::Arc;
@@ -8,10 +9,11 @@ use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::request_response;
+use p2p_node_wire::envelope::limits::{MAX_FIND_BYTES, MAX_FOUND_BYTES, MAX_HELLO_BYTES};
 
-/// Maximum size of a `Hello` in either direction, in bytes: a record of at most 2.5 KiB, and
+/// Maximum size of a `Hello` in either direction, in bytes: a record of at most 5.5 KiB, and
 /// reserve for future fields.
-pub const MAX_HELLO: usize = 4 << 10;
+pub const MAX_HELLO: usize = MAX_HELLO_BYTES;
 
 /// Size of the length prefix, in bytes: a big-endian `u32`.
 const LENGTH: usize = 4;
@@ -42,16 +44,24 @@ impl Drop for InboundRead<'_> {
     }
 }
 
-/// Codec for one hello in each direction.
+/// Codec for one request and one response. libp2p clones the codec for each stream.
 #[derive(Clone, Debug)]
 pub(super) struct Codec {
     failed_reads: FailedReads,
+    max_request: usize,
+    max_response: usize,
 }
 
 impl Codec {
-    /// Creates the codec, which libp2p clones for each stream.
-    pub(super) fn new(failed_reads: FailedReads) -> Self {
-        Self { failed_reads }
+    /// Creates the codec of hellos.
+    pub(super) fn hello(failed_reads: FailedReads) -> Self {
+        Self { failed_reads, max_request: MAX_HELLO, max_response: MAX_HELLO }
+    }
+
+    /// Creates the codec of questions for agents.
+    pub(super) fn find() -> Self {
+        let failed_reads = FailedReads::default();
+        Self { failed_reads, max_request: MAX_FIND_BYTES, max_response: MAX_FOUND_BYTES }
     }
 }
 
@@ -65,7 +75,7 @@ impl request_response::Codec for Codec {
         T: AsyncRead + Unpin + Send,
     {
         let mut arriving = InboundRead { failed_reads: &self.failed_reads, arrived: false };
-        let request = read(io).await;
+        let request = read(io, self.max_request).await;
         arriving.arrived = request.is_ok();
         request
     }
@@ -74,40 +84,40 @@ impl request_response::Codec for Codec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io).await
+        read(io, self.max_response).await
     }
 
     async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Bytes) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(io, &request).await
+        write(io, &request, self.max_request).await
     }
 
     async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, response: Bytes) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(io, &response).await
+        write(io, &response, self.max_response).await
     }
 }
 
-async fn read(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Bytes> {
+async fn read(io: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<Bytes> {
     let mut length = [0; LENGTH];
     io.read_exact(&mut length).await?;
-    let mut message = vec![0; check_length(u32::from_be_bytes(length) as usize)?];
+    let mut message = vec![0; check_length(u32::from_be_bytes(length) as usize, max)?];
     io.read_exact(&mut message).await?;
     Ok(message.into())
 }
 
-async fn write(io: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {
-    let length = check_length(message.len())? as u32;
+async fn write(io: &mut (impl AsyncWrite + Unpin), message: &[u8], max: usize) -> io::Result<()> {
+    let length = check_length(message.len(), max)? as u32;
     io.write_all(&[&length.to_be_bytes(), message].concat()).await
 }
 
-fn check_length(length: usize) -> io::Result<usize> {
-    if length > MAX_HELLO {
-        let reason = format!("the hello has {length} bytes, but at most {MAX_HELLO} are allowed");
+fn check_length(length: usize, max: usize) -> io::Result<usize> {
+    if length > max {
+        let reason = format!("the message has {length} bytes, but at most {max} are allowed");
         return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     }
     Ok(length)
@@ -125,25 +135,25 @@ mod tests {
 
     fn written(message: &[u8]) -> Vec<u8> {
         let mut out = Cursor::new(Vec::new());
-        block_on(write(&mut out, message)).unwrap();
+        block_on(write(&mut out, message, MAX_HELLO)).unwrap();
         out.into_inner()
     }
 
     #[test]
     fn a_hello_of_the_largest_size_passes_and_one_byte_more_fails() {
         let message = vec![7; MAX_HELLO];
-        assert_eq!(block_on(read(&mut written(&message).as_slice())).unwrap(), message);
+        assert_eq!(block_on(read(&mut written(&message).as_slice(), MAX_HELLO)).unwrap(), message);
         let too_long = vec![7; MAX_HELLO + 1];
-        let kind = block_on(write(&mut Cursor::new(Vec::new()), &too_long)).unwrap_err().kind();
+        let kind = block_on(write(&mut Cursor::new(Vec::new()), &too_long, MAX_HELLO)).unwrap_err().kind();
         assert_eq!(kind, io::ErrorKind::InvalidData);
         let announced = (MAX_HELLO as u32 + 1).to_be_bytes();
-        let kind = block_on(read(&mut announced.as_slice())).unwrap_err().kind();
+        let kind = block_on(read(&mut announced.as_slice(), MAX_HELLO)).unwrap_err().kind();
         assert_eq!(kind, io::ErrorKind::InvalidData);
     }
 
     #[test]
     fn a_hello_that_does_not_arrive_whole_counts() {
-        let mut codec = Codec::new(FailedReads::default());
+        let mut codec = Codec::hello(FailedReads::default());
         let protocol = StreamProtocol::new("/hello");
         let whole = written(&[1, 2, 3]);
         for end in 0..whole.len() {
@@ -163,14 +173,14 @@ mod tests {
         fn arbitrary_bytes_never_panic_nor_yield_more_than_allowed(
             wire in proptest::collection::vec(any::<u8>(), 0..256),
         ) {
-            if let Ok(message) = block_on(read(&mut wire.as_slice())) {
+            if let Ok(message) = block_on(read(&mut wire.as_slice(), MAX_HELLO)) {
                 prop_assert_eq!(&message[..], &wire[LENGTH..LENGTH + message.len()]);
             }
         }
 
         #[test]
         fn a_written_hello_is_read(message in proptest::collection::vec(any::<u8>(), 0..MAX_HELLO)) {
-            prop_assert_eq!(block_on(read(&mut written(&message).as_slice())).unwrap(), message);
+            prop_assert_eq!(block_on(read(&mut written(&message).as_slice(), MAX_HELLO)).unwrap(), message);
         }
     }
 }

@@ -20,7 +20,7 @@ fn without_peer(addr: &Multiaddr) -> Multiaddr {
     addr.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
 }
 
-/// Event of the hello protocol.
+/// Event of the protocols of hellos and of questions for agents.
 type HelloEvent = request_response::Event<Bytes, Bytes>;
 
 impl SwarmDriver {
@@ -90,6 +90,7 @@ impl SwarmDriver {
             BehaviourEvent::Ping(_) => {}
             BehaviourEvent::Kad(event) => self.on_kademlia_event(event),
             BehaviourEvent::Hello(event) => self.on_hello_event(event),
+            BehaviourEvent::Find(event) => self.on_find_event(event),
             BehaviourEvent::Gossip(event) => self.on_gossip_event(event),
         }
     }
@@ -170,6 +171,28 @@ impl SwarmDriver {
             HelloEvent::InboundFailure { .. }
             | HelloEvent::OutboundFailure { .. }
             | HelloEvent::ResponseSent { .. } => {}
+        }
+    }
+
+    fn on_find_event(&mut self, event: HelloEvent) {
+        let (request_id, outcome) = match event {
+            HelloEvent::Message {
+                peer, message: Message::Request { request: body, channel, .. }, ..
+            } => {
+                self.find_requests.evict_if_full();
+                if let Some(token) = self.find_requests.insert(channel) {
+                    self.inputs.push_back(Input::FindRequestReceived { token, peer, body });
+                }
+                return;
+            }
+            HelloEvent::Message { message: Message::Response { request_id, response }, .. } => {
+                (request_id, Ok(response))
+            }
+            HelloEvent::OutboundFailure { request_id, error, .. } => (request_id, Err(error.to_string())),
+            HelloEvent::InboundFailure { .. } | HelloEvent::ResponseSent { .. } => return,
+        };
+        if let Some(token) = self.finds.remove(&request_id) {
+            self.inputs.push_back(Input::FindResponseReceived { token, outcome });
         }
     }
 

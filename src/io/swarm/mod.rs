@@ -27,7 +27,7 @@ use libp2p::core::upgrade::Version;
 use libp2p::gossipsub::MessageId;
 use libp2p::identity::Keypair;
 use libp2p::kad::QueryId;
-use libp2p::request_response::ResponseChannel;
+use libp2p::request_response::{OutboundRequestId, ResponseChannel};
 use libp2p::{Multiaddr, PeerId, Swarm, swarm};
 use p2p_node_protocol::Role;
 
@@ -56,6 +56,10 @@ pub const MAX_MAIL_ASKED: usize = 1024;
 /// Maximum number of received hellos without a response: one for each of the 1,000 connections of a
 /// bootstrap node. A new hello replaces the oldest.
 pub const MAX_HELLOS_ASKED: usize = 1024;
+
+/// Maximum number of received questions for agents without an answer. The core answers in the same
+/// turn; a new question replaces the oldest.
+const MAX_FINDS_ASKED: usize = 1024;
 
 /// Maximum number of sent mail frames without a response: as many as 32 connections carry, with 128
 /// frames each.
@@ -137,6 +141,9 @@ pub struct SwarmDriver {
     /// connections bounds the set.
     dials: HashSet<PeerId>,
     hello_requests: HandleTable<ResponseChannel<Bytes>>,
+    find_requests: HandleTable<ResponseChannel<Bytes>>,
+    /// Questions for agents without an answer. The core limits their number.
+    finds: HashMap<OutboundRequestId, Token>,
     mail_requests: HandleTable<Reply>,
     /// Number of sent mail frames without a response.
     mail_sent: usize,
@@ -169,6 +176,8 @@ impl SwarmDriver {
             inputs: degraded.into_iter().map(|reason| Input::Degraded { reason }).collect(),
             dials: HashSet::new(),
             hello_requests: HandleTable::new(MAX_HELLOS_ASKED),
+            find_requests: HandleTable::new(MAX_FINDS_ASKED),
+            finds: HashMap::new(),
             mail_requests: HandleTable::new(MAX_MAIL_ASKED),
             mail_sent: 0,
             gossip_unvalidated: HandleTable::new(MAX_GOSSIP_UNVALIDATED),

@@ -45,6 +45,8 @@ impl SwarmDriver {
                     let _ = self.swarm.behaviour_mut().hello.send_response(channel, body);
                 }
             }
+            NetworkCommand::SendFind { token, peer, body } => self.send_find(token, &peer, body),
+            NetworkCommand::AnswerFind { token, body } => self.answer_find(token, body),
             NetworkCommand::SendMail { token, peer, frame } => self.send_mail(token, peer, frame),
             NetworkCommand::AnswerMail { token, body } => {
                 if let Some(reply) = self.mail_requests.take(token) {
@@ -116,6 +118,24 @@ impl SwarmDriver {
         let opts = DialOpts::unknown_peer_id().address(addr).allocate_new_port().build();
         if let Err(error) = self.swarm.dial(opts) {
             tracing::debug!(%error, "dialling an address of a DNS seed failed");
+        }
+    }
+
+    fn send_find(&mut self, token: Token, peer: &PeerId, body: Bytes) {
+        // Checks the connection first: libp2p would dial a peer that is not connected.
+        let find = &mut self.swarm.behaviour_mut().find;
+        if find.is_connected(peer) {
+            self.finds.insert(find.send_request(peer, body), token);
+        } else {
+            let outcome = Err("not connected".to_owned());
+            self.inputs.push_back(Input::FindResponseReceived { token, outcome });
+        }
+    }
+
+    fn answer_find(&mut self, token: Token, body: Bytes) {
+        if let Some(channel) = self.find_requests.take(token) {
+            // Fails only if the peer has disconnected.
+            let _ = self.swarm.behaviour_mut().find.send_response(channel, body);
         }
     }
 

@@ -96,12 +96,20 @@ export function readBinding(bytes, { network, nowMs }) {
 // ---- §6 Records, §7 Frames, §10 Acks
 const sum = (list) => list.reduce((total, item) => total + item.length, 0);
 
+const chunks = (bytes, size) =>
+  Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) => bytes.subarray(i * size, (i + 1) * size));
+
 export function readRecord(bytes, { network, address, nowMs }) {
-  must(bytes.length >= 64 && bytes.length <= 3584, "record: size");
+  must(bytes.length >= 64 && bytes.length <= 5632, "record: size");
   const [record, now] = [decode("Record", bytes.subarray(64)), BigInt(nowMs)];
   must(
     sum(record.addrs) <= 600 && sum([...record.capabilities, ...record.topics].map(utf8ToBytes)) <= 512,
     "record: limits",
+  );
+  const hashes = chunks(record.topic_hashes, 4);
+  must(
+    record.topic_hashes.length % 4 === 0 && hashes.every((hash, i) => i === 0 || toInt(hashes[i - 1]) < toInt(hash)),
+    "record: topic_hashes",
   );
   const binding = decode("SignedBinding", record.binding);
   const from = addressText(binding.account);

@@ -46,8 +46,9 @@ const TYPES = {
     text("name", 0, 64, plain),
     text("capabilities", 1, 512, { many: 512, ...plain }),
     text("topics", 1, 512, { many: 512, ...plain }),
+    bytes("topic_hashes", 0, 2048),
   ],
-  Kem: [bytes("id", 1, 32), int("suite", 0n, 2n ** 32n - 1n), bytes("public_key", 1, 3584), int("not_after_ms")],
+  Kem: [bytes("id", 1, 32), int("suite", 0n, 2n ** 32n - 1n), bytes("public_key", 1, 5632), int("not_after_ms")],
   FrameBody: [
     version,
     network,
@@ -110,9 +111,9 @@ const TYPES = {
     one("response", message("refused", "Refused")),
   ],
   Busy: [int("retry_after_ms")],
-  KemUnknown: [bytes("record", 1, 3584)],
+  KemUnknown: [bytes("record", 1, 5632)],
   Refused: [code, text("reason", 0, 256, plain), int("time_ms")],
-  Hello: [version, network, bytes("record", 1, 3584), text("agent_version", 0, 256, plain), int("time_ms")],
+  Hello: [version, network, bytes("record", 1, 5632), text("agent_version", 0, 256, plain), int("time_ms")],
 };
 
 function reader(input) {

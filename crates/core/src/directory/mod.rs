@@ -1,5 +1,6 @@
 //! The directory: verified records of agents by address.
 
+pub(crate) mod confirmation;
 pub mod lookups;
 pub(crate) mod on_record;
 pub(crate) mod record_rejection;
@@ -17,6 +18,8 @@ use crate::local::Local;
 use crate::usage::Usage;
 use lookups::Lookups;
 use p2p_node_wire::identity::NodePublicKey;
+use p2p_node_wire::lru_map::LruMap;
+use p2p_node_wire::time::Instant;
 use record_table::RecordTable;
 
 /// The state of the directory.
@@ -28,6 +31,10 @@ pub(crate) struct Directory {
     pub(crate) lookups: Lookups,
     /// Agents with two records of the same order that the node has reported to the parent.
     pub(crate) reported_conflicts: BTreeSet<Address>,
+    /// `true` if the node does not follow the announcements, so that it knows some agents only.
+    pub(crate) is_partial: bool,
+    /// The last lookup of each agent that the node heard from.
+    confirmed: LruMap<Address, Instant>,
 }
 
 impl Directory {
@@ -36,6 +43,8 @@ impl Directory {
             records: RecordTable::new(highest_seen),
             lookups: Lookups::default(),
             reported_conflicts: BTreeSet::new(),
+            is_partial: false,
+            confirmed: LruMap::default(),
         }
     }
 
@@ -50,6 +59,7 @@ impl Directory {
             ),
             ("running lookups", self.lookups.running(), lookups::MAX_LOOKUPS),
             ("queued lookups", self.lookups.queued(), lookups::MAX_QUEUED_LOOKUPS),
+            ("confirmed agents", self.confirmed.len(), confirmation::MAX_CONFIRMED),
             ("reported conflicts", self.reported_conflicts.len(), on_record::MAX_REPORTED_CONFLICTS),
         ]
         .into_iter()

@@ -2,19 +2,20 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_wire::identity::binding::{MAX_SKEW_SECS, is_future_generation};
 use p2p_node_wire::lru_map::LruMap;
-use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::record::{SignedRecord, TopicHash};
 use p2p_node_wire::time::Now;
 
 use crate::directory::rollback_guard::RollbackGuard;
 use crate::highest_seen::HighestSeen;
 
 /// Largest number of agents in the table: our choice, 20 times our largest test. Each takes up to
-/// 3.5 KiB.
+/// 5.5 KiB, and 2 KiB for the hashes of its topics.
 pub const MAX_AGENTS: usize = 10_000;
 /// Largest number of evicted agents whose order the node remembers while the table is full: our
 /// choice, as many again, at 150 bytes each. Unused capacity of the table adds to it, so that all
@@ -67,6 +68,8 @@ pub struct RecordTable {
     entries: LruMap<Address, SignedRecord>,
     by_peer: BTreeMap<PeerId, Address>,
     by_expiry: BTreeSet<(u64, Address)>,
+    /// The hashes of the topics of each agent that has topics, in ascending order.
+    topic_hashes: BTreeMap<Address, Vec<TopicHash>>,
     rollback_guard: RollbackGuard,
 }
 
@@ -147,6 +150,10 @@ impl RecordTable {
         }
         self.by_peer.insert(peer, address);
         self.by_expiry.insert((record.record.expires_at_ms, address));
+        let hashes = record.record.all_topic_hashes();
+        if !hashes.is_empty() {
+            self.topic_hashes.insert(address, hashes);
+        }
         self.entries.insert(address, record);
         self.trim();
         update
@@ -191,6 +198,7 @@ impl RecordTable {
     fn remove(&mut self, address: &Address) -> Option<SignedRecord> {
         let record = self.entries.remove(address)?;
         self.by_expiry.remove(&(record.record.expires_at_ms, *address));
+        self.topic_hashes.remove(address);
         // A node may speak for several agents; the table finds the latest of them by PeerId.
         if self.by_peer.get(&record.peer_id()) == Some(address) {
             self.by_peer.remove(&record.peer_id());
@@ -212,6 +220,21 @@ impl RecordTable {
     /// Returns every record that has not expired.
     pub fn iter(&self, now_ms: u64) -> impl Iterator<Item = &SignedRecord> {
         self.entries.values().filter(move |record| record.record.expires_at_ms > now_ms)
+    }
+
+    /// Returns every record that has not expired, behind an address and in the order of addresses,
+    /// with the hashes of its topics.
+    pub fn behind(
+        &self,
+        address: Option<Address>,
+        now_ms: u64,
+    ) -> impl Iterator<Item = (&SignedRecord, &[TopicHash])> {
+        let start = address.map_or(Bound::Unbounded, Bound::Excluded);
+        let records = self.entries.range((start, Bound::Unbounded)).map(|(_, record)| record);
+        let hashes = |record: &SignedRecord| self.topic_hashes.get(&record.address());
+        records
+            .filter(move |record| record.record.expires_at_ms > now_ms)
+            .map(move |record| (record, hashes(record).map(Vec::as_slice).unwrap_or_default()))
     }
 
     /// Returns the number of agents. Expired records count until the next insertion.

@@ -39,6 +39,8 @@ pub(crate) enum RecordSource {
     Offer,
     /// The answer of a DHT server.
     Answer,
+    /// The answer of a peer to the question which agents it knows.
+    Found,
 }
 
 /// A record that arrived and is not checked yet.

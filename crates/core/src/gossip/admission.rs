@@ -29,6 +29,7 @@ impl Gossip {
         let number = peers.subscribers(topic);
         if number == 0 {
             peers.connect_soon(cx);
+            peers.find_soon(cx);
         }
         cx.stats.count(Counter::BroadcastsAccepted);
         cx.answer(command, "send", |answer| {

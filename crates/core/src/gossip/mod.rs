@@ -1,6 +1,7 @@
 //! Gossip: broadcasts on topics, and the rate and memory limits of gossip.
 
 pub(crate) mod admission;
+pub mod announcements;
 pub mod broadcast_queue;
 pub(crate) mod broadcasting;
 pub mod gossip_budget;
@@ -33,6 +34,8 @@ pub(crate) struct Gossip {
     pub(crate) pacer: Pacer,
     /// Limits the memory of forwarded gossip.
     pub(crate) budget: GossipBudget,
+    /// `true` if the node subscribes to announcements.
+    pub(crate) follows_announcements: bool,
     /// Time of the next `node-status`.
     pub(crate) status_due: Instant,
 }
@@ -44,6 +47,7 @@ impl Gossip {
             broadcasts: BroadcastQueue::new(origin),
             pacer: Pacer::default(),
             budget: GossipBudget::default(),
+            follows_announcements: false,
             status_due: Instant::MAX,
         }
     }

@@ -104,6 +104,7 @@ impl Gossip {
         if gate.commit_replay(&frame, cx).is_some() {
             return Some(reject_frame(Counter::FramesReplayed, Verdict::Ignore, cx));
         }
+        cx.signal(Signal::Heard(frame.binding.binding.account));
         self.accept_frame(token, frame, topic, gate, cx)
     }
 

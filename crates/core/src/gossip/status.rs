@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node_protocol::Counter;
+use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::{self, Batch, Payload, Scope};
 
 use crate::cx::Cx;
@@ -20,10 +20,13 @@ const STATUS_PERIOD: Duration = Duration::from_secs(60);
 const STATUS_PER_NODE: Duration = Duration::from_millis(500);
 
 impl Gossip {
-    /// Subscribes to the topics of the nodes, and schedules the first status.
+    /// Subscribes to the topics of this node, and schedules the first status. A status interests
+    /// observers alone: bootstrap nodes forward it, and those whose parent subscribes.
     pub(crate) fn on_ready(&mut self, cx: &mut Cx) {
         self.status_due = cx.now.mono + cx.jitter.spread(STATUS_PERIOD);
-        for topic in NODE_TOPICS {
+        self.follows_announcements = true;
+        let relays = cx.identity.role == Role::Bootstrap;
+        for topic in NODE_TOPICS.into_iter().filter(|topic| *topic != STATUS || relays) {
             cx.network(NetworkCommand::Subscribe { topic: topic.to_owned() });
         }
     }
@@ -35,7 +38,7 @@ impl Gossip {
         if now.mono < self.status_due {
             return;
         }
-        let period = STATUS_PERIOD.max(STATUS_PER_NODE * directory.records.len() as u32);
+        let period = STATUS_PERIOD.max(STATUS_PER_NODE * peers.network_size(directory) as u32);
         self.status_due = now.mono + cx.jitter.spread(period);
         if peers.subscribers(STATUS) == 0 {
             return;

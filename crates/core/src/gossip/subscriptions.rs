@@ -1,6 +1,6 @@
 //! The commands `subscribe` and `unsubscribe`.
 
-use p2p_node_protocol::ErrorCode;
+use p2p_node_protocol::{ErrorCode, Role};
 
 use crate::cx::Cx;
 use crate::effect::NetworkCommand;
@@ -8,7 +8,7 @@ use crate::gossip::Gossip;
 use crate::local::Local;
 use crate::peers::Peers;
 use crate::replies::reply_to::ReplyTo;
-use crate::topics::check_topic;
+use crate::topics::{STATUS, check_topic, is_node_topic};
 
 impl Gossip {
     pub(crate) fn subscribe(
@@ -30,20 +30,26 @@ impl Gossip {
             return cx.refuse(command, ErrorCode::Busy, message);
         }
         cx.answer(command, "subscribe", |_| {});
-        if self.subscribed.insert(topic.clone()) && !crate::topics::is_node_topic(&topic) {
+        if self.subscribed.insert(topic.clone()) && !is_subscribed_anyway(&topic, cx) {
             cx.network(NetworkCommand::Subscribe { topic });
             peers.connect_soon(cx);
+            peers.find_soon(cx);
             let topics = self.subscribed.clone();
             local.advertise_topics(&topics, cx);
         }
     }
 
     pub(crate) fn unsubscribe(&mut self, command: ReplyTo, topic: &str, local: &mut Local, cx: &mut Cx) {
-        if self.subscribed.remove(topic) && !crate::topics::is_node_topic(topic) {
+        if self.subscribed.remove(topic) && !is_subscribed_anyway(topic, cx) {
             cx.network(NetworkCommand::Unsubscribe { topic: topic.to_owned() });
             let topics = self.subscribed.clone();
             local.advertise_topics(&topics, cx);
         }
         cx.answer(command, "unsubscribe", |_| {});
     }
+}
+
+/// Returns `true` if the node decides itself whether it subscribes to the topic.
+fn is_subscribed_anyway(topic: &str, cx: &Cx) -> bool {
+    is_node_topic(topic) && (topic != STATUS || cx.identity.role == Role::Bootstrap)
 }

@@ -10,7 +10,7 @@ use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::identity::{BindingError, NodeKey, SignedBinding};
 use p2p_node_wire::record::{
     Kem, MAX_RECORD_ADDR_BYTES, MAX_RECORD_ADDRS, MAX_RECORD_LIFE_MS, MAX_RECORD_TAG_BYTES, MAX_RECORD_TAGS,
-    Record, RecordError, RecordHash, SignedRecord,
+    MAX_RECORD_TOPIC_HASHES, Record, RecordError, RecordHash, SignedRecord, TopicHash, topic_hash,
 };
 use p2p_node_wire::time::Instant;
 
@@ -40,6 +40,8 @@ const MAX_SKEW_MS: u64 = MAX_SKEW_SECS * 1000;
 const MAX_ISSUED: usize = 64;
 /// Largest number of nodes whose conflicting records the node reports: our choice.
 const MAX_CONFLICTS: usize = 64;
+// A record has every topic to which a parent may subscribe.
+const _: () = assert!(crate::MAX_SUBSCRIPTIONS <= MAX_RECORD_TOPIC_HASHES);
 
 /// The actions that are due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,8 +144,8 @@ impl LocalRecord {
         }
     }
 
-    /// Sets the subscribed topics, in order. Returns the number of topics that do not fit into the
-    /// record.
+    /// Sets the subscribed topics, in order. Returns the number of topics that the record names only
+    /// by their hashes.
     pub fn set_topics(&mut self, topics: &BTreeSet<String>, now: Now) -> usize {
         let public = topics.iter().filter(|topic| !crate::topics::is_node_topic(topic));
         let topics: Vec<String> = public.cloned().collect();
@@ -154,8 +156,8 @@ impl LocalRecord {
         self.topics.len() - self.fitting_topics().len()
     }
 
-    /// Sets the capabilities of the agent. Returns the number of topics that do not fit into the
-    /// record beside them.
+    /// Sets the capabilities of the agent. Returns the number of topics that the record names only by
+    /// their hashes, because their names do not fit beside the capabilities.
     pub fn set_capabilities(&mut self, capabilities: Vec<String>, now: Now) -> usize {
         if self.capabilities != capabilities {
             self.capabilities = capabilities;
@@ -177,6 +179,16 @@ impl LocalRecord {
             room
         };
         self.topics.iter().filter(fits).cloned().collect()
+    }
+
+    /// Returns the hashes of the topics whose names do not fit into the record.
+    fn hashed_topics(&self) -> Vec<TopicHash> {
+        let named: BTreeSet<String> = self.fitting_topics().into_iter().collect();
+        let hashed = self.topics.iter().filter(|topic| !named.contains(*topic));
+        let mut hashes: Vec<TopicHash> = hashed.map(|topic| topic_hash(topic)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes
     }
 
     /// Issues the record again, because the clock that dated it jumped.
@@ -258,6 +270,7 @@ impl LocalRecord {
             name: self.name.clone(),
             capabilities: self.capabilities.clone(),
             topics: self.fitting_topics(),
+            topic_hashes: self.hashed_topics(),
         };
         let signed = SignedRecord::decode(record.sign(key)?)?;
         self.last = signed.order();

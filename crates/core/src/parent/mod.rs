@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod client_load;
+pub(crate) mod discovery;
 pub(crate) mod on_access;
 pub(crate) mod on_cancel;
 pub(crate) mod on_command;
@@ -22,8 +23,8 @@ use crate::lifecycle::Phase;
 use crate::timers::TimerTable;
 use crate::usage::Usage;
 use crate::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES};
+use discovery::Discovery;
 use on_command::Recipient;
-use on_discover::Discovery;
 use send_lane::SendLane;
 use starting::DeferredCommands;
 

@@ -89,6 +89,18 @@ pub(crate) fn on_bad_line(client: ClientId, bad: LineError, cx: &mut Cx) {
     cx.refuse_with(ReplyTo::new(client, bad.id), error);
 }
 
+/// Answers a `ping` with our time.
+pub(crate) fn on_ping(command: ReplyTo, cx: &mut Cx) {
+    let time_ms = cx.now.unix_ms;
+    cx.answer(command, "ping", |answer| answer.time_ms = Some(time_ms));
+}
+
+/// Refuses a command that the protocol knows and this node does not support.
+pub(crate) fn refuse_unknown(to: ReplyTo, command: &Command, cx: &mut Cx) {
+    let message = format!("this node does not support `{}`", command.name());
+    cx.refuse(to, ErrorCode::UnknownCommand, message);
+}
+
 /// Reports an error and returns `true` if a command of the client with this id is unanswered. The
 /// error has the id in its `details` only, because the client would take an error with that `id`
 /// for the answer to the earlier command.

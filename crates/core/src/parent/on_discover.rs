@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use alloy_primitives::Address;
-use p2p_node_protocol::{Discover, ErrorCode, Id, MAX_DISCOVER_MS};
-use p2p_node_wire::identity::parse_address;
+use libp2p_identity::PeerId;
+use p2p_node_protocol::{Discover, ErrorCode, Id, MAX_DISCOVER_MS, Role};
+use p2p_node_wire::envelope::limits::MAX_FOUND_RECORDS;
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Instant;
 
@@ -15,8 +15,10 @@ use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gate::Gate;
 use crate::parent::Parent;
+use crate::parent::discovery::{DiscoverFilter, Discovery, MAX_QUESTIONS};
 use crate::parent::peer_discovered::emit_peer_discovered;
 use crate::peers::Peers;
+use crate::peers::finder::{Answer, Purpose, REPLICATION};
 use crate::replies::reply_to::ReplyTo;
 
 /// Longest run of a `discover` without `timeoutMs`. Our choice: longer than a lookup in the DHT
@@ -30,44 +32,6 @@ const LOOKUP_PERIOD: Duration = Duration::from_millis(500);
 /// peer announces at this moment.
 const QUIET_PERIOD: Duration = Duration::from_millis(250);
 
-/// A `discover` that is running.
-#[derive(Debug)]
-pub(crate) struct Discovery {
-    /// The command, to which the node answers.
-    command: ReplyTo,
-    filter: DiscoverFilter,
-    deadline: Instant,
-    /// `true` if the `discover` ends early when no more results are likely (no `timeoutMs`).
-    ends_when_quiet: bool,
-    /// For an address: time of the next lookup. Otherwise: time of the next check for an early end.
-    retry: Instant,
-    seen: BTreeSet<Address>,
-}
-
-/// The agents that a `discover` searches for.
-#[derive(Debug)]
-enum DiscoverFilter {
-    All,
-    Topic(String),
-    Capability(String),
-    Address(Address),
-}
-
-impl DiscoverFilter {
-    /// Returns `true` if the record matches. `peers` has the topics of connected peers.
-    fn matches(&self, record: &SignedRecord, peers: &Peers) -> bool {
-        match self {
-            DiscoverFilter::All => true,
-            DiscoverFilter::Address(wanted) => *wanted == record.address(),
-            DiscoverFilter::Capability(wanted) => record.record.capabilities.contains(wanted),
-            DiscoverFilter::Topic(wanted) => {
-                let peer = peers.table.connection(&record.peer_id());
-                record.record.topics.contains(wanted) || peer.is_some_and(|peer| peer.topics.contains(wanted))
-            }
-        }
-    }
-}
-
 impl Parent {
     pub(crate) fn discover(
         &mut self,
@@ -75,7 +39,7 @@ impl Parent {
         discover: Discover,
         gate: &Gate,
         directory: &mut Directory,
-        peers: &Peers,
+        peers: &mut Peers,
         cx: &mut Cx,
     ) {
         let now = cx.now;
@@ -91,28 +55,20 @@ impl Parent {
                 "too many `discover` commands are running; wait for one or cancel it",
             );
         }
-        let filter = match (discover.topic, discover.address, discover.capability) {
-            (None, None, None) => DiscoverFilter::All,
-            (Some(topic), None, None) => DiscoverFilter::Topic(topic),
-            (None, None, Some(capability)) => DiscoverFilter::Capability(capability),
-            (None, Some(address), None) => match parse_address(&address) {
-                Ok(address) => DiscoverFilter::Address(address),
-                Err(error) => {
-                    return cx.refuse(command, ErrorCode::InvalidArgument, format!("`address`: {error}"));
-                }
-            },
-            _ => {
-                let message = "`discover` takes at most one of `topic`, `address` and `capability`";
-                return cx.refuse(command, ErrorCode::InvalidArgument, message);
-            }
+        let has_timeout = discover.timeout_ms.is_some();
+        let filter = match DiscoverFilter::of(discover) {
+            Ok(filter) => filter,
+            Err(message) => return cx.refuse(command, ErrorCode::InvalidArgument, message),
         };
         cx.replies.clients.open_request(&command);
         let deadline = now.mono + timeout;
-        let (ends_when_quiet, retry) = match (&filter, discover.timeout_ms) {
-            (DiscoverFilter::Address(_), _) => (false, now.mono),
-            (_, None) => (true, now.mono + QUIET_PERIOD),
-            (_, Some(_)) => (false, deadline),
+        let (ends_when_quiet, retry) = match filter {
+            DiscoverFilter::Address(_) => (false, now.mono),
+            _ => (!has_timeout, now.mono + QUIET_PERIOD),
         };
+        let number = cx.token();
+        let open_questions =
+            filter.query().map_or(0, |query| peers.ask_for_discovery(number, &query, directory, cx));
         self.discoveries.push(Discovery {
             command,
             filter,
@@ -120,6 +76,12 @@ impl Parent {
             ends_when_quiet,
             retry,
             seen: BTreeSet::new(),
+            number,
+            open_questions,
+            questions: open_questions,
+            // The only bootstrap node has the records of all agents itself.
+            answered: open_questions == 0 && cx.identity.role == Role::Bootstrap,
+            incomplete: false,
         });
         let known: Vec<SignedRecord> = directory.records.iter(now.unix_ms).cloned().collect();
         for record in known {
@@ -139,9 +101,23 @@ impl Parent {
         cx: &mut Cx,
     ) {
         if has_new_content {
-            emit_peer_discovered(record, None, gate, peers, cx);
+            emit_peer_discovered(record, None, None, gate, peers, cx);
         }
         self.report_agent(record, false, gate, peers, cx);
+    }
+
+    /// Reports the agent of a peer that subscribed to a topic.
+    pub(crate) fn on_subscribed(
+        &mut self,
+        peer: &PeerId,
+        gate: &Gate,
+        directory: &Directory,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) {
+        if let Some(record) = directory.records.by_peer(peer, cx.now.unix_ms) {
+            self.report_agent(record, false, gate, peers, cx);
+        }
     }
 
     /// Reports a found agent to all running `discover` commands, or with `by_latest` to the latest
@@ -166,11 +142,44 @@ impl Parent {
                 if discovery.ends_when_quiet {
                     discovery.retry = now.mono + QUIET_PERIOD;
                 }
-                commands.push(discovery.command.clone());
+                commands.push((discovery.command.clone(), discovery.filter.topic().map(str::to_owned)));
             }
         }
-        for command in commands {
-            emit_peer_discovered(record, Some(command), gate, peers, cx);
+        for (command, topic) in commands {
+            emit_peer_discovered(record, Some(command), topic.as_deref(), gate, peers, cx);
+        }
+    }
+
+    /// Handles the answer of a peer to the question of a `discover`. The records in the answer are
+    /// on their way to the directory.
+    pub(crate) fn on_found(
+        &mut self,
+        number: u64,
+        peer: PeerId,
+        answer: Answer,
+        peers: &mut Peers,
+        cx: &mut Cx,
+    ) {
+        let Some(discovery) = self.discoveries.iter_mut().find(|discovery| discovery.number == number) else {
+            return;
+        };
+        if discovery.ends_when_quiet {
+            discovery.retry = cx.now.mono + QUIET_PERIOD;
+        }
+        if let (Answer::More(after), Some(query)) = (answer, discovery.filter.query())
+            && discovery.questions < MAX_QUESTIONS
+            && peers.ask(peer, Purpose::Discovery(number), &query, Some(after), MAX_FOUND_RECORDS as u32, cx)
+        {
+            discovery.questions += 1;
+            return;
+        }
+        discovery.open_questions -= 1;
+        match answer {
+            Answer::Last { servers, partial } => {
+                discovery.answered = true;
+                discovery.incomplete |= partial || servers > REPLICATION;
+            }
+            Answer::Failed | Answer::More(_) => discovery.incomplete = true,
         }
     }
 
@@ -180,20 +189,24 @@ impl Parent {
         &mut self,
         gate: &Gate,
         directory: &mut Directory,
-        peers: &Peers,
+        peers: &mut Peers,
         cx: &mut Cx,
     ) {
         let now = cx.now;
         if self.discoveries.is_empty() {
             return;
         }
-        let knows_all = knows_all_peers(directory, peers, cx);
+        let knows_all = knows_all_peers(gate, directory, peers, cx);
         let is_done = |discovery: &Discovery, cx: &Cx| {
             let enough = match discovery.filter {
                 DiscoverFilter::Address(_) => true,
-                _ => discovery.ends_when_quiet && knows_all && discovery.retry <= now.mono,
+                _ => {
+                    let quiet = discovery.retry <= now.mono && discovery.open_questions == 0;
+                    discovery.ends_when_quiet && knows_all && quiet
+                }
             };
-            is_read(discovery, cx) && (enough && !discovery.seen.is_empty() || discovery.deadline <= now.mono)
+            let found = !discovery.seen.is_empty();
+            is_read(discovery, cx) && (enough && found || discovery.deadline <= now.mono)
         };
         // One at a time, because each may write as many lines as there are agents.
         while let Some(index) = self.discoveries.iter().position(|discovery| is_done(discovery, cx)) {
@@ -210,7 +223,18 @@ impl Parent {
                     discovery.retry = now.mono + LOOKUP_PERIOD;
                     lookups.push(address);
                 }
-                _ => discovery.retry = now.mono + QUIET_PERIOD,
+                _ => {
+                    let is_settled = discovery.answered && !discovery.ends_when_quiet;
+                    discovery.retry = if is_settled { discovery.deadline } else { now.mono + QUIET_PERIOD };
+                }
+            }
+            // No peer was connected, or none could answer.
+            if let Some(query) = discovery.filter.query()
+                && !discovery.answered
+                && discovery.open_questions == 0
+            {
+                discovery.open_questions = peers.ask_for_discovery(discovery.number, &query, directory, cx);
+                discovery.incomplete = false;
             }
         }
         for address in lookups {
@@ -257,11 +281,12 @@ fn is_read(discovery: &Discovery, cx: &Cx) -> bool {
     client.is_none_or(|client| client.output.can_accept_command())
 }
 
-/// Returns `true` if no lookup or dial is running and the node has the records of all connected
-/// peers.
-fn knows_all_peers(directory: &Directory, peers: &Peers, cx: &Cx) -> bool {
+/// Returns `true` if no lookup, dial or check of a binding is running and the node has the records
+/// of all connected peers.
+fn knows_all_peers(gate: &Gate, directory: &Directory, peers: &Peers, cx: &Cx) -> bool {
     let now = cx.now;
-    directory.lookups.running() + directory.lookups.queued() == 0
+    gate.pending_verification.len() == 0
+        && directory.lookups.running() + directory.lookups.queued() == 0
         && peers.table.dialing_len() == 0
         && peers.table.connections().all(|(peer, _)| directory.records.by_peer(peer, now.unix_ms).is_some())
 }
@@ -277,7 +302,12 @@ fn end_discovery(mut discovery: Discovery, gate: &Gate, directory: &Directory, p
         .cloned()
         .collect();
     for record in unseen {
-        emit_peer_discovered(&record, Some(discovery.command.clone()), gate, peers, cx);
+        let topic = discovery.filter.topic();
+        emit_peer_discovered(&record, Some(discovery.command.clone()), topic, gate, peers, cx);
     }
-    cx.answer(discovery.command, "discover", |answer| answer.count = Some(discovery.seen.len()));
+    let complete = discovery.is_complete();
+    cx.answer(discovery.command, "discover", |answer| {
+        answer.count = Some(discovery.seen.len());
+        answer.complete = Some(complete);
+    });
 }

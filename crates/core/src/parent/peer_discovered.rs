@@ -13,10 +13,12 @@ use crate::replies::client::Client;
 use crate::replies::reply_to::ReplyTo;
 
 /// Reports an agent that the node found: to the client whose `discover` requested the agent, or to
-/// every client without such a command.
+/// every client without such a command. `topic` is the one that the `discover` requested: the record
+/// may have only its hash.
 pub(crate) fn emit_peer_discovered(
     record: &SignedRecord,
     requested_by: Option<ReplyTo>,
+    topic: Option<&str>,
     gate: &Gate,
     peers: &Peers,
     cx: &mut Cx,
@@ -41,7 +43,11 @@ pub(crate) fn emit_peer_discovered(
     if let Some(peer) = peers.table.connection(&peer_id) {
         topics.extend(peer.topics.iter().filter(|topic| !crate::topics::is_node_topic(topic)).cloned());
     }
-    let topics = fitting(&mut topics.into_iter());
+    let requested = topic.filter(|topic| record.record.has_topic(topic)).map(str::to_owned);
+    topics.extend(requested.clone());
+    // The requested topic comes first, so that it always fits.
+    let rest = topics.into_iter().filter(|topic| Some(topic) != requested.as_ref());
+    let topics = fitting(&mut requested.clone().into_iter().chain(rest));
     let found = PeerDiscovered {
         peer_id: peer_id.to_string(),
         topics,

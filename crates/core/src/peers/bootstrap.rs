@@ -21,11 +21,11 @@ pub const MIN_STABLE_CONNECTION: Duration = Duration::from_secs(10);
 /// Longest part of an address that an error message quotes, in characters: our choice, a few lines
 /// of a terminal.
 const MAX_QUOTED: usize = 200;
-/// Pauses between two dials: our choice. The node rejoins a network that comes back within half a
-/// minute.
+/// Pauses between two dials: our choice. The node rejoins a network that comes back, and puts its
+/// record there, within half a minute.
 const PAUSES: BackoffPolicy = BackoffPolicy {
     start: Duration::from_millis(500),
-    cap: Duration::from_secs(30),
+    cap: Duration::from_secs(15),
     spread: Spread::Around,
     // A peer that connects and hangs up again and again fails in each pause.
     counts_during_pause: true,

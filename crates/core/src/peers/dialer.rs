@@ -23,11 +23,14 @@ use crate::peers::table::Connection;
 pub(crate) const MIN_PEERS: usize = 8;
 /// Number of connected subscribers that each of our topics should have: the lower bound of a
 /// gossipsub mesh, and two more.
-const TOPIC_PEERS: usize = 6;
+pub(super) const TOPIC_PEERS: usize = 6;
 /// Largest number of dials in one period, from the CHORUS node package (5 dials a second).
 const DIALS_PER_PERIOD: usize = 5;
 /// Interval between two selections.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Interval between two selections while the node has enough connections. What may change that
+/// begins a selection soon. Our choice.
+const QUIET_PERIOD: Duration = Duration::from_secs(10);
 /// Delay of the selection after a new agent or a new subscription, so that one selection serves a
 /// group of them. Our choice: not noticeable for a person.
 const DIAL_DEBOUNCE: Duration = Duration::from_millis(20);
@@ -173,7 +176,7 @@ impl Peers {
         let is_missing = |record: &&SignedRecord| {
             let peer = record.peer_id();
             let reachable = !record.record.addrs.is_empty() && !self.is_unreachable(&peer, now.mono);
-            record.record.topics.iter().any(|theirs| theirs == topic) && reachable && !subscribes(&peer)
+            record.record.has_topic(topic) && reachable && !subscribes(&peer)
         };
         self.subscribers(topic) < TOPIC_PEERS
             && directory.records.iter(now.unix_ms).any(|record| is_missing(&record))
@@ -195,18 +198,27 @@ impl Peers {
         self.dialer.last = now.mono;
         let mut lacking = topics();
         lacking.retain(|topic| self.subscribers(topic) < TOPIC_PEERS);
-        let few = self.table.connections_len() < MIN_PEERS;
-        let budget = self.dialer.budget(now.mono);
-        if !few && lacking.is_empty() || budget == 0 {
+        let missing = MIN_PEERS.saturating_sub(self.table.connections_len());
+        let few = missing > 0;
+        if !few && lacking.is_empty() {
+            self.dialer.next = now.mono + QUIET_PERIOD;
             return;
+        }
+        let mut budget = self.dialer.budget(now.mono);
+        if lacking.is_empty() {
+            // The others dial as well, so each dial saves another node one.
+            budget = budget.min(missing.div_ceil(2).saturating_sub(self.table.dialing_len()).max(1));
         }
         let may_be_dialled = |record: &SignedRecord| {
             let peer = record.peer_id();
             let ready = self.table.is_down(&peer) && !self.is_unreachable(&peer, now.mono);
             ready && !record.record.addrs.is_empty()
         };
-        let is_wanted =
-            |record: &SignedRecord| few || record.record.topics.iter().any(|topic| lacking.contains(topic));
+        let is_wanted = |record: &SignedRecord| {
+            few || record.record.topics.iter().any(|topic| lacking.contains(topic))
+                || !record.record.topic_hashes.is_empty()
+                    && lacking.iter().any(|topic| record.record.has_topic(topic))
+        };
         let agents =
             directory.records.iter(now.unix_ms).filter(|record| may_be_dialled(record) && is_wanted(record));
         let mut agents: Vec<&SignedRecord> = agents.collect();

@@ -4,6 +4,7 @@ pub mod bootstrap;
 pub(crate) mod candidate;
 pub(crate) mod dht_servers;
 pub(crate) mod dialer;
+pub(crate) mod finder;
 pub(crate) mod on_network;
 pub(crate) mod sources;
 pub(crate) mod table;
@@ -14,6 +15,7 @@ use crate::timers::TimerTable;
 use crate::usage::Usage;
 use dht_servers::DhtServers;
 use dialer::Dialer;
+use finder::Finder;
 use sources::dns_seeds::DnsSeeds;
 use sources::peer_book::PeerBook;
 use sources::regions::RegionPeers;
@@ -37,6 +39,8 @@ pub(crate) struct Peers {
     pub(crate) seeds: DnsSeeds,
     /// The peers of the region file.
     pub(crate) regions: RegionPeers,
+    /// The questions which agents other nodes know.
+    pub(crate) finder: Finder,
 }
 
 impl Peers {
@@ -50,6 +54,7 @@ impl Peers {
         timers.enter("regions", self.region_deadline());
         timers.enter("DNS seeds", self.next_seed_query(cx));
         timers.enter("peer book", self.next_book_deadline());
+        timers.enter("finder", self.find_deadline(cx));
     }
 
     /// Returns the size of each collection, with its limit.
@@ -66,6 +71,8 @@ impl Peers {
             ("region peers", self.regions.len(), bootstrap::MAX_BOOTSTRAPS),
             ("peer book", self.book.len(), sources::peer_book::MAX_BOOK_PEERS),
             ("peers with a dial pause", self.table.pauses_len(), dialer::MAX_BACKOFFS),
+            ("questions for agents", self.finder.questions(), finder::MAX_QUESTIONS),
+            ("peers that ask for agents", self.finder.peers_answered(), dialer::MAX_CONNECTIONS),
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })

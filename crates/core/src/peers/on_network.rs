@@ -18,7 +18,7 @@ use crate::peers::Peers;
 use crate::peers::candidate::{Candidate, CandidateSource};
 use crate::peers::table::Connection;
 use crate::signal::Signal;
-use crate::topics::{ANNOUNCEMENTS, check_topic};
+use crate::topics::{ANNOUNCEMENTS, check_topic, is_node_topic};
 
 /// The node disconnects a peer whose gossip queue is full twice within this time: one full queue
 /// may be a burst, two in a row mean that the peer does not read.
@@ -127,6 +127,8 @@ impl Peers {
         }
         self.hasten_sources();
         self.book.changed(now.mono);
+        self.connect_soon(cx);
+        self.find_soon(cx);
         let address = directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         cx.signal(Signal::PeerDisconnected { peer, address });
         let address = address.map(|address| address.to_string());
@@ -166,6 +168,7 @@ impl Peers {
             return;
         }
         local.record.on_dht_server(now);
+        self.find_soon(cx);
         for address in directory.lookups.drain_failed() {
             directory.resolve(address, cx);
         }
@@ -217,7 +220,11 @@ impl Peers {
             return cx.stats.count(Counter::TopicsMalformed);
         }
         let Some(known) = self.table.connection_mut(&peer) else { return };
-        if known.topics.len() >= MAX_PEER_TOPICS || !known.topics.insert(topic.clone()) {
+        // Mail depends on the topics of the nodes, so they do not count.
+        if known.topics.len() >= MAX_PEER_TOPICS && !is_node_topic(&topic) && !known.topics.contains(&topic) {
+            return warn_of_refused_topic(cx);
+        }
+        if !known.topics.insert(topic.clone()) {
             return;
         }
         // Only the first subscription of a connection counts, because a peer that subscribes again
@@ -225,7 +232,8 @@ impl Peers {
         let first_mail_subscription =
             topic == crate::MESSAGES && !std::mem::replace(&mut known.saw_mail_subscription, true);
         if topic == ANNOUNCEMENTS {
-            local.record.announcements_subscribed(now, directory.records.len());
+            let agents = self.network_size(directory);
+            local.record.announcements_subscribed(now, agents);
         }
         cx.signal(Signal::Subscribed { peer, topic, first_mail_subscription });
     }
@@ -253,5 +261,17 @@ impl Peers {
             cx.log(Level::Warn, "network", format!("disconnected {peer}: it does not read gossip"));
             cx.network(NetworkCommand::Disconnect { peer });
         }
+    }
+}
+
+/// Counts a subscription of a peer above the limit. Warns of the first one, because the node does
+/// not know the peer as a subscriber of this topic.
+fn warn_of_refused_topic(cx: &mut Cx) {
+    let first = cx.stats.get(Counter::TopicsOverLimit) == 0;
+    cx.stats.count(Counter::TopicsOverLimit);
+    if first {
+        let message =
+            format!("a peer subscribes to more than {MAX_PEER_TOPICS} topics: the node ignores the rest");
+        cx.log(Level::Warn, "gossip", message);
     }
 }

@@ -245,6 +245,16 @@ impl PeerTable {
         self.connected.iter().filter_map(|peer| Some((peer, self.connection(peer)?)))
     }
 
+    /// Returns the DHT servers to which the node is connected, in the order of PeerIds.
+    pub(crate) fn connected_servers(&self) -> impl Iterator<Item = PeerId> {
+        self.connected.iter().filter(|peer| self.serves(peer)).copied()
+    }
+
+    /// Returns `true` if the peer is a known DHT server.
+    pub(crate) fn serves(&self, peer: &PeerId) -> bool {
+        self.entries.get(peer).is_some_and(|entry| entry.serves_dht)
+    }
+
     /// Returns `true` if the node neither is connected to the peer nor dials it.
     pub(crate) fn is_down(&self, peer: &PeerId) -> bool {
         self.entries.get(peer).is_none_or(|entry| matches!(entry.link, Link::Down))

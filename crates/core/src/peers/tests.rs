@@ -1,12 +1,12 @@
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
-use p2p_node_protocol::{Event, PROTOCOL_VERSION};
+use p2p_node_protocol::{Counter, Event, PROTOCOL_VERSION};
 
 use super::candidate::Candidate;
-use crate::Core;
 use crate::effect::{Effect, NetworkCommand};
 use crate::signal::Signal;
 use crate::testing::{TestCore as _, core};
+use crate::{Core, MAX_PEER_TOPICS};
 
 fn candidate(peer: PeerId) -> Candidate {
     let addr: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
@@ -62,4 +62,23 @@ fn first_mail_subscription_of_connection_is_signalled_once() {
     }
     let firsts = |signal: &Signal| matches!(signal, Signal::Subscribed { first_mail_subscription: true, .. });
     assert_eq!(core.signals().iter().filter(|signal| firsts(signal)).count(), 1);
+}
+
+#[test]
+fn peer_with_too_many_topics_keeps_node_topics_and_is_reported_once() {
+    let mut core = core();
+    let Core { peers, local, directory, cx, .. } = &mut core;
+    let peer = PeerId::random();
+    peers.on_connected(peer, false, local, directory, cx);
+    for number in 0..MAX_PEER_TOPICS + 2 {
+        peers.on_peer_subscribed(peer, format!("{number}"), local, directory, cx);
+    }
+    peers.on_peer_subscribed(peer, crate::MESSAGES.to_owned(), local, directory, cx);
+    peers.on_peer_subscribed(peer, "0".to_owned(), local, directory, cx);
+    assert_eq!(peers.subscribers(crate::MESSAGES), 1);
+    assert_eq!(peers.subscribers(&format!("{}", MAX_PEER_TOPICS - 1)), 1);
+    assert_eq!(peers.subscribers(&format!("{MAX_PEER_TOPICS}")), 0);
+    assert_eq!(cx.stats.get(Counter::TopicsOverLimit), 2);
+    let warnings = core.lines().iter().filter(|event| matches!(event, Event::Log(_))).count();
+    assert_eq!(warnings, 1);
 }

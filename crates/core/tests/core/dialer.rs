@@ -9,7 +9,7 @@ use crate::mesh::{CONNECT, Mesh, node_key};
 /// How long a peer ends every connection at once.
 const TIME: Duration = Duration::from_secs(11);
 /// Most dials in that time: the backoff doubles from half a second on.
-const MAX_DIALS: u64 = 6;
+const MAX_DIALS: u64 = 7;
 
 /// Ends every connection between the two nodes at once, and returns how often the first node
 /// dials.

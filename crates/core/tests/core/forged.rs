@@ -32,6 +32,7 @@ pub fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
         name: String::new(),
         capabilities: Vec::new(),
         topics: Vec::new(),
+        topic_hashes: Vec::new(),
     };
     record.sign(node).unwrap()
 }

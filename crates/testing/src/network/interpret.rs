@@ -11,7 +11,7 @@ use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Event;
 
-use super::links::{self, later, notify_neighbours};
+use super::links::{self, RequestKind, later, notify_neighbours};
 use super::{World, dht, gossip, pair};
 use crate::interpreter::Interpreter;
 use crate::store::Change;
@@ -75,15 +75,23 @@ impl<W: World> Interpreter for W {
     }
 
     fn send_hello(&mut self, node: usize, peer: PeerId, body: Bytes) {
-        links::ask(self, node, peer, None, body);
+        links::ask(self, node, peer, RequestKind::Hello, body);
     }
 
     fn answer_hello(&mut self, node: usize, token: Token, body: Bytes) {
         links::answer(self, node, token, body);
     }
 
+    fn send_find(&mut self, node: usize, token: Token, peer: PeerId, body: Bytes) {
+        links::ask(self, node, peer, RequestKind::Find(token), body);
+    }
+
+    fn answer_find(&mut self, node: usize, token: Token, body: Bytes) {
+        links::answer(self, node, token, body);
+    }
+
     fn send_mail(&mut self, node: usize, token: Token, peer: PeerId, frame: Bytes) {
-        links::ask(self, node, peer, Some(token), frame);
+        links::ask(self, node, peer, RequestKind::Mail(token), frame);
     }
 
     fn answer_mail(&mut self, node: usize, token: Token, body: Bytes) {

@@ -41,13 +41,35 @@ impl Link {
     }
 }
 
+/// The kinds of requests, with the token of the requester.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestKind {
+    Hello,
+    Find(Token),
+    Mail(Token),
+}
+
+impl RequestKind {
+    fn is_mail(self) -> bool {
+        matches!(self, RequestKind::Mail(_))
+    }
+
+    /// Returns the input of the requester for an outcome. A failed hello has none.
+    fn outcome(self, peer: PeerId, outcome: Result<Bytes, String>) -> Option<Input> {
+        match self {
+            RequestKind::Hello => outcome.ok().map(|body| Input::HelloResponseReceived { peer, body }),
+            RequestKind::Find(token) => Some(Input::FindResponseReceived { token, outcome }),
+            RequestKind::Mail(token) => Some(Input::MailResponseReceived { token, outcome }),
+        }
+    }
+}
+
 /// A request that may be answered.
 #[derive(Debug)]
 pub struct Request {
     from: usize,
     life: u32,
-    /// None for a hello.
-    token: Option<Token>,
+    kind: RequestKind,
     over: (Pair, u64),
     to: usize,
     answered: bool,
@@ -218,25 +240,24 @@ pub fn close_all<W: World>(world: &mut W, node: usize, why: &str) {
     }
 }
 
-/// Sends a request: a hello, or a mail frame with a token.
-pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, token: Option<Token>, body: Bytes) {
+/// Sends a request.
+pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, kind: RequestKind, body: Bytes) {
     let network = world.network();
     let to = network.by_peer(&peer);
     let link = to.and_then(|to| Some((to, network.links.get(&pair(from, to))?.epoch)));
     let life = world.life(from);
     let Some((to, epoch)) = link else {
-        if let Some(token) = token {
-            let input = Input::MailResponseReceived { token, outcome: Err("not connected".to_owned()) };
+        if let Some(input) = kind.outcome(peer, Err("not connected".to_owned())) {
             later(world, from, Duration::ZERO, input);
         }
         return;
     };
     let over = (pair(from, to), epoch);
-    let (lost, is_response_lost) = (token.is_some() && world.is_lost(), token.is_some() && world.is_lost());
+    let (lost, is_response_lost) = (kind.is_mail() && world.is_lost(), kind.is_mail() && world.is_lost());
     let request = Request {
         from,
         life,
-        token,
+        kind,
         over,
         to,
         answered: false,
@@ -247,12 +268,19 @@ pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, token: Opt
     world.network_mut().requests.insert(asked, request);
     world.schedule(world.now() + TIMEOUT, Delivery::Overdue(asked));
     let from_peer = world.network().endpoints[from].peer;
-    let input = |asked: Token| match token {
-        None => Input::HelloRequestReceived { token: asked, peer: from_peer, body: body.clone() },
-        Some(_) => Input::MailRequestReceived { token: asked, peer: from_peer, frame: body.clone() },
+    let input = |asked: Token| match kind {
+        RequestKind::Hello => {
+            Input::HelloRequestReceived { token: asked, peer: from_peer, body: body.clone() }
+        }
+        RequestKind::Find(_) => {
+            Input::FindRequestReceived { token: asked, peer: from_peer, body: body.clone() }
+        }
+        RequestKind::Mail(_) => {
+            Input::MailRequestReceived { token: asked, peer: from_peer, frame: body.clone() }
+        }
     };
     let (life, over) = (world.life(to), Some(over));
-    if token.is_some() {
+    if kind.is_mail() {
         world.on_mail(from, to, &body);
         if world.is_repeated() {
             // A second copy of the request, whose response is dropped.
@@ -282,7 +310,7 @@ pub(super) fn answer<W: World>(world: &mut W, node: usize, asked: Token, body: B
 /// Delivers a response, if its request is still open.
 fn answered<W: World>(world: &mut W, asked: Token, body: Bytes) {
     let Some(request) = world.network().requests.get(&asked) else { return };
-    let (node, life, token, (pair, epoch)) = (request.from, request.life, request.token, request.over);
+    let (node, life, kind, (pair, epoch)) = (request.from, request.life, request.kind, request.over);
     let (to, is_closed) = (request.to, request.is_closed);
     if world.is_suspended(node) {
         return world.defer_delivery(node, Delivery::Answered { asked, body });
@@ -291,10 +319,7 @@ fn answered<W: World>(world: &mut W, asked: Token, body: Bytes) {
         return;
     }
     let peer = world.network().endpoints[to].peer;
-    let input = match token {
-        None => Input::HelloResponseReceived { peer, body },
-        Some(token) => Input::MailResponseReceived { token, outcome: Ok(body) },
-    };
+    let Some(input) = kind.outcome(peer, Ok(body)) else { return };
     if world.is_lost_on_arrival(node, &input) {
         return;
     }
@@ -310,7 +335,7 @@ fn answered<W: World>(world: &mut W, asked: Token, body: Bytes) {
 pub fn fail_open_requests<W: World>(world: &mut W, node: usize) {
     let open = world.network().requests.iter().filter(|(_, request)| request.from == node);
     let open: Vec<Token> =
-        open.filter(|(_, request)| request.token.is_some()).map(|(token, _)| *token).collect();
+        open.filter(|(_, request)| request.kind.is_mail()).map(|(token, _)| *token).collect();
     for asked in open {
         fail(world, asked, "no answer came in time");
         world.network_mut().requests.remove(&asked);
@@ -322,9 +347,9 @@ fn fail<W: World>(world: &mut W, asked: Token, why: &str) {
     if std::mem::replace(&mut request.is_closed, true) {
         return;
     }
-    let (node, life, token) = (request.from, request.life, request.token);
-    if let Some(token) = token {
-        let input = Input::MailResponseReceived { token, outcome: Err(why.to_owned()) };
+    let (node, life, kind, to) = (request.from, request.life, request.kind, request.to);
+    let peer = world.network().endpoints[to].peer;
+    if let Some(input) = kind.outcome(peer, Err(why.to_owned())) {
         world.schedule(world.now(), Delivery::Input { node, life, over: None, input });
     }
 }

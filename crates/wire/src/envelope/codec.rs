@@ -335,3 +335,49 @@ pub struct Hello {
     #[prost(uint64, tag = 5)]
     pub time_ms: u64,
 }
+
+/// A question for agents. At most one of topics and capability selects.
+#[derive(Clone, PartialEq, Eq, ProtoMessage)]
+pub struct FindAgents {
+    /// [`WIRE_VERSION`](super::WIRE_VERSION).
+    #[prost(uint32, tag = 1)]
+    pub version: u32,
+    /// The network of the node.
+    #[prost(string, tag = 2)]
+    pub network: String,
+    /// Hashes of topics, encoded. Selects the agents that subscribe to any of these topics.
+    #[prost(bytes = "bytes", tag = 3)]
+    pub topic_hashes: Bytes,
+    /// Selects the agents with this capability.
+    #[prost(string, tag = 4)]
+    pub capability: String,
+    /// The answer begins behind this address of an agent. Empty means with the first agent.
+    #[prost(bytes = "bytes", tag = 5)]
+    pub after: Bytes,
+    /// Largest number of records in the answer.
+    #[prost(uint32, tag = 6)]
+    pub limit: u32,
+}
+
+/// The answer to [`FindAgents`].
+#[derive(Clone, PartialEq, Eq, ProtoMessage)]
+pub struct FoundAgents {
+    /// [`WIRE_VERSION`](super::WIRE_VERSION).
+    #[prost(uint32, tag = 1)]
+    pub version: u32,
+    /// Signed records of selected agents, in the order of their addresses.
+    #[prost(bytes = "bytes", repeated, tag = 2)]
+    pub records: Vec<Bytes>,
+    /// `true` if more selected agents follow.
+    #[prost(bool, tag = 3)]
+    pub more: bool,
+    /// Number of all agents whose records the answering node has.
+    #[prost(uint32, tag = 4)]
+    pub agents: u32,
+    /// Number of DHT servers that the answering node knows.
+    #[prost(uint32, tag = 5)]
+    pub servers: u32,
+    /// `true` if the answering node learns of some agents only.
+    #[prost(bool, tag = 6)]
+    pub partial: bool,
+}

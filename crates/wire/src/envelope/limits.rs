@@ -1,12 +1,12 @@
 //! Size limits of all wire messages, and the checks of every field.
 
 use super::codec::{
-    Ack, Batch, Encoding, FrameBody, Hello, MailResponse, Message, Payload, Priority, Response, Scope,
-    StreamAck,
+    Ack, Batch, Encoding, FindAgents, FoundAgents, FrameBody, Hello, MailResponse, Message, Payload,
+    Priority, Response, Scope, StreamAck,
 };
 use crate::identity::binding::{MAX_BINDING_BYTES, is_network_name};
 use crate::identity::keys::SIGNATURE_BYTES;
-use crate::record::MAX_RECORD_BYTES;
+use crate::record::{MAX_RECORD_BYTES, MAX_RECORD_TAG_BYTES, TOPIC_HASH_BYTES, decode_topic_hashes};
 use crate::strict::{DecodeError, Shape, Wire, ensure, for_each_field, known_version, listed};
 
 /// Longest frame of direct mail, in bytes: a message of 1 MiB, which is the longest line on the
@@ -27,6 +27,18 @@ pub const MAX_ACK_BYTES: usize = 60 << 10;
 
 /// Longest `Hello`, in bytes: a record, and 512 bytes for the other fields, which take at most 300.
 pub const MAX_HELLO_BYTES: usize = MAX_RECORD_BYTES + 512;
+
+/// Longest `FindAgents`, in bytes: its longest fields take 850.
+pub const MAX_FIND_BYTES: usize = 1024;
+
+/// Longest `FoundAgents`, in bytes: 11 records of the largest size, or 35 of the usual size.
+pub const MAX_FOUND_BYTES: usize = 64 << 10;
+
+/// Largest number of topics in a `FindAgents`: our choice.
+pub const MAX_FIND_TOPICS: usize = 64;
+
+/// Largest number of records in a `FoundAgents`: our choice. A usual record has 1.8 KiB.
+pub const MAX_FOUND_RECORDS: usize = 64;
 
 /// Largest number of messages in a batch: a batch closes at 256 KiB, which is 8,192 messages of 32
 /// bytes.
@@ -234,6 +246,35 @@ impl Wire for Hello {
         ensure(is_network_name(&self.network), "network")?;
         ensure(filled(self.record.len(), MAX_RECORD_BYTES), "record")?;
         ensure(is_reason(&self.agent_version), "agent_version")
+    }
+}
+
+impl Wire for FindAgents {
+    const MAX_BYTES: usize = MAX_FIND_BYTES;
+    const SHAPE: Shape = Shape::flat(6);
+    const HAS_VERSION: bool = true;
+
+    fn check(&self) -> Result<(), DecodeError> {
+        known_version(self.version)?;
+        ensure(is_network_name(&self.network), "network")?;
+        ensure(self.topic_hashes.len() <= MAX_FIND_TOPICS * TOPIC_HASH_BYTES, "topic_hashes")?;
+        ensure(decode_topic_hashes(&self.topic_hashes).is_some(), "topic_hashes")?;
+        ensure(self.capability.len() <= MAX_RECORD_TAG_BYTES, "capability")?;
+        ensure(self.topic_hashes.is_empty() || self.capability.is_empty(), "capability")?;
+        ensure(matches!(self.after.len(), 0 | 20), "after")?;
+        ensure((1..=MAX_FOUND_RECORDS as u32).contains(&self.limit), "limit")
+    }
+}
+
+impl Wire for FoundAgents {
+    const MAX_BYTES: usize = MAX_FOUND_BYTES;
+    const SHAPE: Shape = Shape::flat(6);
+    const HAS_VERSION: bool = true;
+
+    fn check(&self) -> Result<(), DecodeError> {
+        known_version(self.version)?;
+        ensure(self.records.len() <= MAX_FOUND_RECORDS, "records")?;
+        ensure(self.records.iter().all(|record| filled(record.len(), MAX_RECORD_BYTES)), "records")
     }
 }
 

@@ -17,6 +17,7 @@ fn record() -> Record {
         name: String::new(),
         capabilities: vec!["review".to_owned()],
         topics: vec!["builds".to_owned()],
+        topic_hashes: Vec::new(),
     }
 }
 
@@ -141,6 +142,10 @@ fn field_limits_apply_to_signing_and_decoding() {
     refuse(Record { capabilities: tags(half), topics: tags(half + 1), ..record() }, "capabilities");
     refuse(Record { topics: tags(0), ..record() }, "capabilities");
     refuse(Record { topics: vec!["a\nb".to_owned()], ..record() }, "capabilities");
+    let hashes = |number: usize| (0..number as TopicHash).collect::<Vec<_>>();
+    accept(Record { topic_hashes: hashes(MAX_RECORD_TOPIC_HASHES), ..record() });
+    refuse(Record { topic_hashes: hashes(MAX_RECORD_TOPIC_HASHES + 1), ..record() }, "topic_hashes");
+    refuse(Record { topic_hashes: vec![2, 1], ..record() }, "topic_hashes");
     refuse(Record { network: "Dev".to_owned(), ..record() }, "network");
     let kem = |id: usize, key: usize| {
         let (id, public_key) = (vec![1; id].into(), vec![2; key].into());
@@ -215,4 +220,12 @@ fn clock_dependent_faults_are_not_provable() {
     for (fault, provable) in faults {
         assert_eq!(fault.is_provable(), provable, "{fault}");
     }
+}
+
+#[test]
+fn record_has_topics_by_name_and_by_hash() {
+    let record = Record { topic_hashes: vec![topic_hash("hashed")], ..record() };
+    assert!(record.has_topic("builds") && record.has_topic("hashed"));
+    assert!(!record.has_topic("other"));
+    assert_eq!(record.all_topic_hashes().len(), 2);
 }

@@ -5,12 +5,14 @@ use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node_wire::envelope::{
-    Ack, Batch, Busy, Encoding, Frame, FrameBody, Hello, KemUnknown, MailResponse, Message, Payload,
-    Priority, Refused, Rejection, Response, Scope, Sealed, Session, SignedAck, StreamAck, WIRE_VERSION,
-    sign_ack, sign_frame, strict_decode,
+    Ack, Batch, Busy, Encoding, FindAgents, FoundAgents, Frame, FrameBody, Hello, KemUnknown, MailResponse,
+    Message, Payload, Priority, Refused, Rejection, Response, Scope, Sealed, Session, SignedAck, StreamAck,
+    WIRE_VERSION, sign_ack, sign_frame, strict_decode,
 };
 use p2p_node_wire::identity::{Binding, SignedBinding};
-use p2p_node_wire::record::{Kem, MAX_RECORD_BYTES, RECORD_DOMAIN, Record, SignedRecord};
+use p2p_node_wire::record::{
+    Kem, MAX_RECORD_BYTES, RECORD_DOMAIN, Record, SignedRecord, encode_topic_hashes,
+};
 use p2p_node_wire::strict::{DecodeError, MAX_EXTENSIONS, Shape, Wire};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -33,6 +35,8 @@ fn decode_all(bytes: &[u8]) {
     canonical::<Ack>(&bytes);
     canonical::<MailResponse>(&bytes);
     canonical::<Hello>(&bytes);
+    canonical::<FindAgents>(&bytes);
+    canonical::<FoundAgents>(&bytes);
     if let Ok(binding) = SignedBinding::decode(&bytes) {
         assert_canonical(&binding.encode(), &bytes);
         let _ = (binding.check("dev", NOW_MS), binding.verify_signature());
@@ -206,11 +210,13 @@ prop_compose! {
         role in prop::sample::select(vec![Role::Full, Role::Bootstrap]),
         name in "\\PC{0,16}",
         (capabilities, topics) in (vec("\\PC{1,8}", 0..6), vec("\\PC{1,8}", 0..6)),
+        hashes in prop::collection::btree_set(any::<u32>(), 0..6),
     ) -> Record {
         let addrs = ports.iter().map(|port| format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()).collect();
         let kem = kem.map(|(id, suite, public_key, not_after_ms)| Kem { id, suite, public_key, not_after_ms });
         Record {
             network, binding, seq, issued_at_ms, expires_at_ms, addrs, kem, role, name, capabilities, topics,
+            topic_hashes: hashes.into_iter().collect(),
         }
     }
 }
@@ -242,6 +248,28 @@ proptest! {
     ) {
         let hello = Hello { version: WIRE_VERSION, network, record, agent_version, time_ms };
         prop_assert_eq!(strict_decode(&hello.encode_to_vec().into()), Ok(hello));
+    }
+
+    #[test]
+    fn question_for_agents_round_trip(
+        network in network(), hashes in prop::collection::btree_set(any::<u32>(), 0..=64),
+        after in prop::option::of(bytes(20..=20)), limit in 1..=64_u32,
+    ) {
+        let hashes: Vec<u32> = hashes.into_iter().collect();
+        let capability = if hashes.is_empty() { "review".to_owned() } else { String::new() };
+        let topic_hashes = encode_topic_hashes(&hashes);
+        let after = after.unwrap_or_default();
+        let question = FindAgents { version: WIRE_VERSION, network, topic_hashes, capability, after, limit };
+        prop_assert_eq!(strict_decode(&question.encode_to_vec().into()), Ok(question));
+    }
+
+    #[test]
+    fn answer_with_agents_round_trip(
+        records in vec(bytes(1..=200), 0..=64), more in any::<bool>(), partial in any::<bool>(),
+        (agents, servers) in any::<(u32, u32)>(),
+    ) {
+        let answer = FoundAgents { version: WIRE_VERSION, records, more, agents, servers, partial };
+        prop_assert_eq!(strict_decode(&answer.encode_to_vec().into()), Ok(answer));
     }
 
     #[test]

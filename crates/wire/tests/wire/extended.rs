@@ -4,7 +4,7 @@ use p2p_node_wire::strict::{FIRST_EXTENSION, MAX_EXTENSIONS, Shape};
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 
 /// Number of fields of a record, and of the messages inside.
-pub const RECORD: Shape = Shape { fields: 12, messages: &[(8, &Shape::flat(4))] };
+pub const RECORD: Shape = Shape { fields: 13, messages: &[(8, &Shape::flat(4))] };
 pub const BINDING: Shape = Shape::flat(8);
 
 /// One extension: the distance of its field number from that of the previous one, and its content.

@@ -83,6 +83,7 @@ fn record() -> Record {
         name: "Ada".to_owned(),
         capabilities: vec!["review".to_owned(), "translate".to_owned()],
         topics: vec!["builds".to_owned()],
+        topic_hashes: Vec::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 """Runs a p2p-node process for an asyncio program and gives typed access to it. See README.md."""
 
+from .channel import FoundAgents
 from .client import SentMessage, Node, Published, open
 from .decode import content
 from .errors import (
@@ -62,6 +63,7 @@ __all__ = [
     "ErrorCode",
     "ErrorEvent",
     "Event",
+    "FoundAgents",
     "Exit",
     "Forked",
     "IdentityChanged",

@@ -28,6 +28,15 @@ class Reply:
     found: list[PeerDiscovered] = field(default_factory=list)
 
 
+class FoundAgents(list[PeerDiscovered]):
+    """The agents that `discover` found. `complete` is `True` if these are all matching agents, as far
+    as the network knows, and `False` if some may be missing."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.found)
+        self.complete = reply.answer.complete is True and reply.answer.count in (None, len(reply.found))
+
+
 #: The channel calls a waiter once, with a value or with an error.
 Waiter = Callable[[Reply | None, P2PError | None], None]
 DeliveryWaiter = Callable[[Delivery | None, P2PError | None], None]

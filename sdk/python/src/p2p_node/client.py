@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, NoReturn, ParamSpec
 
 from . import arguments
+from .channel import FoundAgents
 from .child import mark_retrieved
 from .errors import CallTimeout, Exit, InvalidArgument, SidecarError, Undelivered
 from .events import Lifecycle
@@ -27,7 +28,6 @@ from .types import (
     ErrorCode,
     Event,
     Message,
-    PeerDiscovered,
     Priority,
     Ready,
     Route,
@@ -245,10 +245,10 @@ class Node:
         capability: str | None = None,
         look_for: float | None = None,
         timeout: float | None = None,
-    ) -> list[PeerDiscovered]:
+    ) -> FoundAgents:
         """Finds agents. At most one of `topic`, `address` and `capability` selects agents; without
-        one, finds all agents that the node knows. Returns at most 4,096 agents; further agents
-        arrive as events.
+        one, finds all agents that the node knows. Returns a list of at most 4,096 agents; further
+        agents arrive as events. Its `complete` says if these are all.
 
         - `look_for`: how long the node searches, in seconds, 0 to 60. Without it the search ends
           when the node expects no further agents, after 2 s at most.
@@ -256,7 +256,7 @@ class Node:
           `look_for`. A timeout or a cancellation of the call ends the search."""
         fields = {"topic": topic, "address": address, "capability": capability, "timeoutMs": arguments.milliseconds("look_for", look_for)}
         patience = timeout if timeout is not None else self._supervised.options.call_timeout + (look_for or 0)
-        return (await self._supervised.ask({"type": "discover", **_given(fields)}, patience)).found
+        return FoundAgents(await self._supervised.ask({"type": "discover", **_given(fields)}, patience))
 
     async def peers(self, *, timeout: float | None = None) -> list[ConnectedPeer]:
         """Returns the connected peers."""

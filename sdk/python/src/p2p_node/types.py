@@ -29,9 +29,9 @@ MAX_REFERENCE_BYTES = 128
 MAX_TTL_MS = 604800000
 #: Longest `timeoutMs` of a search.
 MAX_DISCOVER_MS = 60000
-#: Topics to which a parent may subscribe. A peer accepts 256, some of which the nodes use
+#: Topics to which a parent may subscribe. A peer accepts 512, some of which the nodes use
 #: themselves.
-MAX_SUBSCRIPTIONS = 250
+MAX_SUBSCRIPTIONS = 500
 #: Capabilities of an agent.
 MAX_CAPABILITIES = 16
 #: Total length of the capabilities of an agent.
@@ -252,6 +252,9 @@ class Answer:
     blocked: list[str] | None = None
     # `cancel`: `true` if it ended a command or a message.
     cancelled: bool | None = None
+    # `discover`: `true` if the agents found are all that match, as far as the network knows;
+    # `false` if some may be missing.
+    complete: bool | None = None
     # `peers`: the connected peers, as many as fit in a line.
     connected: list[ConnectedPeer] | None = None
     # `discover`: number of agents found. `peers`: number of connected peers, including those that
@@ -277,6 +280,7 @@ class Answer:
         Field("allowed", "allowed", "[str]", False),
         Field("blocked", "blocked", "[str]", False),
         Field("cancelled", "cancelled", "bool", False),
+        Field("complete", "complete", "bool", False),
         Field("connected", "connected", "[ConnectedPeer]", False),
         Field("count", "count", "int", False),
         Field("delivery", "delivery", "str", False),

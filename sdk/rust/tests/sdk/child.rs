@@ -28,7 +28,8 @@ async fn calls_to_good_child_return_answers() {
         assert_eq!((late.code(), late.retryable()), ("EXPIRED", true));
     }
     assert_eq!(node.publish("t", &1).await.unwrap().peers, 3);
-    assert_eq!(node.discover(DiscoverOptions::default()).await.unwrap()[0].address, "0xB");
+    let found = node.discover(DiscoverOptions::default()).await.unwrap();
+    assert_eq!((found[0].address.as_str(), found.complete), ("0xB", false));
     node.subscribe("t").await.unwrap();
     node.unsubscribe("t").await.unwrap();
     for call in [node.block("0xB").await, node.allow("0xB").await, node.unblock("0xB").await] {

@@ -34,6 +34,7 @@ fn record(account: &AgentKey, node: &NodeKey, generation: u64, seq: u64, name: &
         name: name.to_owned(),
         capabilities: Vec::new(),
         topics: Vec::new(),
+        topic_hashes: Vec::new(),
     };
     SignedRecord::decode(record.sign(node).unwrap()).unwrap()
 }

@@ -27,6 +27,7 @@ use crate::mail::decryption::DecryptOutcome;
 use crate::mail::inbound::deferred_responses::DeferredResponse;
 use crate::mail::inbound::inbox::InsertOutcome;
 use crate::peers::Peers;
+use crate::signal::Signal;
 
 /// How long the response to a frame waits for missing earlier messages. Our choice: frames of one
 /// connection overtake each other by moments. A message that is missing longer was rejected or
@@ -114,7 +115,7 @@ impl Mail {
                     cx,
                 ));
             }
-            Some(true) => {}
+            Some(true) => cx.signal(Signal::Heard(frame.binding.binding.account)),
         }
         match self.open_mail(token, peer, &frame, local, cx) {
             DecryptOutcome::Done(batch) => self.receive_batch(token, &frame, &batch, gate, directory, cx),

@@ -15,8 +15,10 @@ use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Instant;
 
 use crate::MAX_TOPIC_BYTES;
+use crate::backoff::{BackoffPolicy, Spread};
 use crate::cx::Cx;
 use crate::directory::Directory;
+use crate::directory::lookups::MAX_LOOKUPS;
 use crate::gossip::Gossip;
 use crate::input::{PublishOutcome, Token};
 use crate::local::Local;
@@ -31,6 +33,17 @@ use crate::replies::reply_to::ReplyTo;
 
 /// The text of a `delivery` whose message expired because the record of the recipient has no key.
 const NO_KEY: &str = "the recipient's record has no usable encryption key; send the message again later";
+
+/// Time for which the node repeats failed lookups more often, if mail waits for few agents: our
+/// choice, longer than the start of 300 nodes on one machine takes.
+const STARTING: Duration = Duration::from_secs(30);
+/// Pauses between these lookups: our choice.
+const PAUSES_WHILE_STARTING: BackoffPolicy = BackoffPolicy {
+    start: Duration::from_millis(250),
+    cap: Duration::from_millis(500),
+    spread: Spread::Around,
+    counts_during_pause: false,
+};
 
 /// Returns the text of a `delivery` whose message expired because the clock of the recipient and
 /// the clock of this machine differ. `ahead_ms` is the recipient's time minus this node's time.
@@ -144,7 +157,8 @@ impl Mail {
 
     /// Handles a failed dial to the agent's node: lets `auto` messages use gossip, and postpones
     /// messages that only a connection can carry.
-    pub(crate) fn on_unreachable(&mut self, recipient: Address, cx: &mut Cx) {
+    /// A node that does not follow the announcements also looks up the agent: it may have moved.
+    pub(crate) fn on_unreachable(&mut self, recipient: Address, directory: &mut Directory, cx: &mut Cx) {
         let now = cx.now;
         let Some(destination) = self.outbox.destination(&recipient) else { return };
         if destination.dialing_until.take().is_some() {
@@ -157,6 +171,9 @@ impl Mail {
             }
             self.recipients_to_flush.insert(recipient);
         }
+        if directory.is_partial {
+            directory.resolve(recipient, cx);
+        }
     }
 
     /// Looks for the node of an agent that appeared on this machine, if messages wait for the agent.
@@ -166,12 +183,18 @@ impl Mail {
         }
     }
 
-    /// Postpones the messages to an agent whose record the DHT does not have.
+    /// Postpones the messages to an agent whose record the DHT does not have. While this node starts,
+    /// the agent may be starting as well.
     pub(crate) fn on_lookup_failed(&mut self, recipient: &Address, cx: &mut Cx) {
         let now = cx.now;
+        let few = self.outbox.recipients().count() <= MAX_LOOKUPS;
         if let Some(destination) = self.outbox.destination(recipient) {
             destination.awaiting_record = false;
-            destination.backoff.fail(now.mono, Duration::ZERO, &mut cx.jitter);
+            if few && now.mono.since_start() < STARTING {
+                destination.backoff.fail_by(&PAUSES_WHILE_STARTING, now.mono, Duration::ZERO, &mut cx.jitter);
+            } else {
+                destination.backoff.fail(now.mono, Duration::ZERO, &mut cx.jitter);
+            }
         }
     }
 

@@ -47,7 +47,7 @@ fn bootstrap_peer_with_short_connections_is_redialled_after_pause() {
         assert!(table.disconnected(peer, now, &mut jitter));
         now = table.next_redial().unwrap();
     }
-    assert!(now > Instant::from_secs(600), "thirty dials in {now:?}");
+    assert!(now > Instant::from_secs(350), "thirty dials in {now:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@ use bytes::Bytes;
 
 use super::super::codec::{Busy, KemUnknown, Refused, Rejection, Sealed, Session};
 use super::*;
+use crate::record::encode_topic_hashes;
 use crate::strict::{WIRE_VERSION, strict_decode};
 
 fn decoded<M: Wire>(message: &M) -> Result<M, DecodeError> {
@@ -250,9 +251,52 @@ fn hello_fields_are_limited() {
 }
 
 #[test]
+fn fields_of_a_question_for_agents_are_limited() {
+    let question = FindAgents {
+        version: WIRE_VERSION,
+        network: "n".repeat(32),
+        topic_hashes: encode_topic_hashes(&(0..MAX_FIND_TOPICS as u32).collect::<Vec<_>>()),
+        capability: String::new(),
+        after: bytes(20),
+        limit: MAX_FOUND_RECORDS as u32,
+    };
+    accept(&question);
+    let many = encode_topic_hashes(&(0..=MAX_FIND_TOPICS as u32).collect::<Vec<_>>());
+    refuse(&FindAgents { topic_hashes: many, ..question.clone() }, "topic_hashes");
+    refuse(&FindAgents { topic_hashes: encode_topic_hashes(&[2, 1]), ..question.clone() }, "topic_hashes");
+    refuse(&FindAgents { capability: text(1), ..question.clone() }, "capability");
+    let by_capability = FindAgents { topic_hashes: Bytes::new(), ..question.clone() };
+    accept(&FindAgents { capability: text(MAX_RECORD_TAG_BYTES), ..by_capability.clone() });
+    refuse(&FindAgents { capability: text(MAX_RECORD_TAG_BYTES + 1), ..by_capability }, "capability");
+    accept(&FindAgents { after: Bytes::new(), ..question.clone() });
+    refuse(&FindAgents { after: bytes(19), ..question.clone() }, "after");
+    refuse(&FindAgents { limit: 0, ..question.clone() }, "limit");
+    refuse(&FindAgents { limit: MAX_FOUND_RECORDS as u32 + 1, ..question.clone() }, "limit");
+    refuse(&FindAgents { network: String::new(), ..question }, "network");
+}
+
+#[test]
+fn fields_of_an_answer_with_agents_are_limited() {
+    let answer = |number: usize, length: usize| FoundAgents {
+        version: WIRE_VERSION,
+        records: vec![bytes(length); number],
+        more: true,
+        agents: u32::MAX,
+        servers: u32::MAX,
+        partial: true,
+    };
+    accept(&answer(11, MAX_RECORD_BYTES));
+    accept(&answer(MAX_FOUND_RECORDS, 1));
+    refuse(&answer(MAX_FOUND_RECORDS + 1, 1), "records");
+    refuse(&answer(1, 0), "records");
+    refuse(&answer(1, MAX_RECORD_BYTES + 1), "records");
+}
+
+#[test]
 fn envelope_limits_match_wire_protocol() {
     assert_eq!(MAX_FRAME_BYTES, 1_056_768);
-    assert_eq!(MAX_HELLO_BYTES, 4_096);
+    assert_eq!(MAX_HELLO_BYTES, 6_144);
+    assert_eq!((MAX_FIND_BYTES, MAX_FOUND_BYTES), (1_024, 65_536));
     assert_eq!((FrameBody::MAX_BYTES, Batch::MAX_BYTES), (1_056_704, 1_056_704));
 }
 
