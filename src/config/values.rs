@@ -64,6 +64,17 @@ pub(super) fn bootstrap_peers(text: &str) -> Result<Vec<Multiaddr>, String> {
     }
 }
 
+/// Parses addresses at which others can dial the node.
+pub(super) fn external_addrs(text: &str) -> Result<Vec<Multiaddr>, String> {
+    let addrs = multiaddrs(text)?;
+    match addrs.iter().find(|addr| matches!(addr.iter().last(), Some(Protocol::P2p(_)))) {
+        Some(addr) => {
+            Err(format!("{addr} must end in its port, without /p2p/, as in /ip4/192.0.2.1/tcp/8000"))
+        }
+        None => Ok(addrs),
+    }
+}
+
 pub(super) fn role(text: &str) -> Result<Role, String> {
     match text {
         "full" => Ok(Role::Full),

@@ -11,6 +11,7 @@ pub use p2p_node_wire::time::{Instant, Now};
 
 use crate::client_id::ClientId;
 use crate::crypto_task::{Opened, TaskOutcome};
+pub use crate::peers::relays::AddressEvent;
 
 /// Identifies an object for which the core and the driver owe each other an answer: a request, a
 /// gossip message to validate, a query. The driver holds the handle itself, which never enters
@@ -109,6 +110,9 @@ pub enum Input {
         /// The peer.
         peer: PeerId,
     },
+
+    /// The swarm found out something about the addresses of this node or about relays.
+    Addresses(AddressEvent),
 
     /// A peer sent its `Hello` and waits for ours.
     HelloRequestReceived {

@@ -104,7 +104,7 @@ impl Core {
         let record = LocalRecord::new(me.binding.clone(), me.name.clone(), me.role, own_highest.as_ref());
         let mut core = Core {
             parent: Parent::new(),
-            local: Local::new(record, keyring, now),
+            local: Local::new(record, keyring, &me, now),
             gate: Gate::new(AccessList::new(access_rules)),
             directory: Directory::new(highest_seen),
             peers: Peers::default(),
@@ -152,6 +152,7 @@ impl Core {
             Input::DialFailed { peer, reason } => peers.on_dial_failed(peer, &reason, directory, cx),
             Input::NetworkMismatch { peer, network } => peers.on_network_mismatch(peer, &network, cx),
             Input::DhtServerSeen { peer } => peers.on_dht_server_seen(peer, cx),
+            Input::Addresses(event) => peers.on_address_event(event, local, cx),
             Input::HelloRequestReceived { token, peer, body } => {
                 peers.on_hello_request(token, peer, body, local, cx);
             }
@@ -211,8 +212,7 @@ impl Core {
         self.peers.on_new_dht_servers(&mut self.local, &mut self.directory, &mut self.cx);
         self.route_signals();
         let Core { local, directory, peers, gossip, cx, .. } = self;
-        peers.dial_bootstrap_peers(cx);
-        peers.disconnect_unsubscribed_peers(cx);
+        peers.handle_timeout(local, cx);
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
         local.publish_local_record(directory.records.len(), cx);
         self.route_signals();
@@ -367,7 +367,7 @@ impl Core {
         parent.timers(&mut timers, cx);
         if cx.is_serving() {
             local.timers(&mut timers, cx);
-            peers.timers(&mut timers, directory, cx);
+            peers.timers(&mut timers, local, directory, cx);
             mail.timers(&mut timers);
             gossip.timers(&mut timers, peers);
         }

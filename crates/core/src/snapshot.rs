@@ -58,7 +58,7 @@ impl Snapshot {
             peer_id: cx.identity.peer,
             address: cx.identity.address,
             uptime: cx.now.mono.since_start(),
-            addrs: local.addrs.clone(),
+            addrs: local.listening(cx),
             peers: peers.table.connections_len(),
             servers: peers.table.servers_len(),
             agents: directory.records.len(),

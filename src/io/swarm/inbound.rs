@@ -8,10 +8,12 @@ use libp2p::swarm::{DialError, SwarmEvent};
 use libp2p::{PeerId, identify, ping};
 
 use super::behaviour::BehaviourEvent;
+use super::links::Superseded;
 use super::listen::whole_reason;
 use super::mail::{MailEvent, Reply};
 use super::{MAX_ADDRS_PER_SERVER, SwarmDriver};
-use p2p_node_core::input::{DropKind, Input};
+use p2p_node_core::input::{AddressEvent, DropKind, Input};
+use p2p_node_core::local::addresses::is_relayed;
 
 /// Event of the hello protocol.
 type HelloEvent = request_response::Event<Bytes, Bytes>;
@@ -21,15 +23,25 @@ impl SwarmDriver {
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
-            SwarmEvent::ConnectionEstablished { peer_id: peer, endpoint, num_established, .. } => {
+            SwarmEvent::ConnectionEstablished {
+                peer_id: peer,
+                connection_id,
+                endpoint,
+                num_established,
+                ..
+            } => {
                 self.dials.remove(&peer);
+                self.on_link_established(connection_id, &endpoint);
                 if num_established.get() == 1 {
                     self.inputs.push_back(Input::Connected { peer, dialer: endpoint.is_dialer() });
                 }
             }
-            SwarmEvent::ConnectionClosed { peer_id: peer, num_established: 0, cause, .. } => {
-                let reason = cause.map(|cause| cause.to_string());
-                self.inputs.push_back(Input::Disconnected { peer, reason });
+            SwarmEvent::ConnectionClosed { peer_id: peer, connection_id, num_established, cause, .. } => {
+                self.on_link_closed(connection_id, peer, num_established == 0);
+                if num_established == 0 {
+                    let reason = cause.map(|cause| cause.to_string());
+                    self.inputs.push_back(Input::Disconnected { peer, reason });
+                }
             }
             // Kademlia tried to dial a peer to which a dial was already in progress.
             SwarmEvent::OutgoingConnectionError { error: DialError::DialPeerConditionFalse(_), .. } => {}
@@ -38,16 +50,31 @@ impl SwarmDriver {
                 self.inputs.extend(failed.map(|reason| Input::DialFailed { peer, reason }));
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
-                let report = self.listeners.on_address(&mut self.swarm, listener_id, &address);
-                self.inputs.extend(report);
+                if !self.on_relayed_address(listener_id, &address) {
+                    let report = self.listeners.on_address(&mut self.swarm, listener_id, &address);
+                    self.inputs.extend(report);
+                }
+            }
+            SwarmEvent::ExpiredListenAddr { listener_id, .. } => {
+                if self.listeners.on_address_expired(listener_id) {
+                    self.swarm.behaviour_mut().links.probe_all();
+                }
+            }
+            SwarmEvent::ExternalAddrConfirmed { address } if !is_relayed(&address) => {
+                self.report_addresses(AddressEvent::Confirmed(address));
+            }
+            SwarmEvent::ExternalAddrExpired { address } if !is_relayed(&address) => {
+                self.report_addresses(AddressEvent::Expired(address));
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 let reason = match reason {
                     Ok(()) => "the listener was closed".to_owned(),
                     Err(error) => format!("the listener failed: {}", whole_reason(&error)),
                 };
-                let report = self.listeners.on_closed(listener_id, reason);
-                self.inputs.extend(report);
+                if !self.on_reservation_ended(listener_id, &reason) {
+                    let report = self.listeners.on_closed(listener_id, reason);
+                    self.inputs.extend(report);
+                }
             }
             SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "listener"),
             SwarmEvent::IncomingConnectionError { error, .. } => {
@@ -63,7 +90,11 @@ impl SwarmDriver {
             BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) | BehaviourEvent::Mail(never) => {
                 match never {}
             }
-            BehaviourEvent::Identify(identify::Event::Received { peer_id: peer, info, .. }) => {
+            BehaviourEvent::Identify(
+                identify::Event::Received { connection_id, peer_id: peer, info }
+                | identify::Event::Pushed { connection_id, peer_id: peer, info },
+            ) => {
+                self.on_identified(connection_id, peer, &info);
                 if let Some(network) = self.names.other_network(&info.protocol_version) {
                     self.inputs.push_back(Input::NetworkMismatch { peer, network });
                 }
@@ -77,6 +108,16 @@ impl SwarmDriver {
                 }
             }
             BehaviourEvent::Ping(_) => {}
+            BehaviourEvent::Links(Superseded { peer, connection, is_last_call }) => {
+                if is_last_call || self.swarm.behaviour().mail.is_idle(&peer, connection) {
+                    self.swarm.close_connection(connection);
+                }
+            }
+            BehaviourEvent::HolePunching(event) => tracing::debug!(?event, "hole punching"),
+            BehaviourEvent::AutonatClient(event) => tracing::debug!(?event, "AutoNAT"),
+            BehaviourEvent::RelayClient(event) => tracing::debug!(?event, "relay"),
+            BehaviourEvent::Upnp(event) => tracing::debug!(?event, "UPnP"),
+            BehaviourEvent::Relay(_) | BehaviourEvent::AutonatServer(_) => {}
             BehaviourEvent::Kad(event) => self.on_kademlia_event(event),
             BehaviourEvent::Hello(event) => self.on_hello_event(event),
             BehaviourEvent::Gossip(event) => self.on_gossip_event(event),

@@ -5,14 +5,17 @@ pub(crate) mod candidate;
 pub(crate) mod dht_servers;
 pub(crate) mod dialer;
 pub(crate) mod on_network;
+pub mod relays;
 pub(crate) mod table;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
+use crate::local::Local;
 use crate::timers::TimerTable;
 use crate::usage::Usage;
 use dht_servers::DhtServers;
 use dialer::Dialer;
+use relays::Relays;
 use table::PeerTable;
 
 /// The state of connections to other nodes.
@@ -24,19 +27,30 @@ pub(crate) struct Peers {
     pub(crate) dht_servers: DhtServers,
     /// The schedule of dials to agents' nodes.
     pub(crate) dialer: Dialer,
+    /// The relays that this node uses and could use.
+    pub(crate) relays: Relays,
 }
 
 impl Peers {
     /// Enters the timers of connections.
-    pub(crate) fn timers(&self, timers: &mut TimerTable, directory: &Directory, cx: &Cx) {
+    pub(crate) fn timers(&self, timers: &mut TimerTable, local: &Local, directory: &Directory, cx: &Cx) {
         timers.enter("bootstrap peers", self.table.next_redial());
         timers.enter("DHT servers", self.dht_servers.next_deadline());
         timers.enter("dialer", self.selection_deadline(directory, cx));
         timers.enter("subscriptions of peers", self.subscriptions_deadline());
+        timers.enter("relays", self.relays_deadline(local, cx));
+    }
+
+    /// Does the work that is due: dials bootstrap peers, asks relays, disconnects useless peers.
+    pub(crate) fn handle_timeout(&mut self, local: &mut Local, cx: &mut Cx) {
+        self.dial_bootstrap_peers(cx);
+        self.reserve_relays(local, cx);
+        self.disconnect_unsubscribed_peers(cx);
     }
 
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
+        let (offers, reservations, pauses) = self.relays.lens();
         [
             ("peers", self.table.len(), table::MAX_PEERS),
             ("bootstrap peers", self.table.bootstraps_len(), bootstrap::MAX_BOOTSTRAPS),
@@ -46,6 +60,9 @@ impl Peers {
                 dialer::MAX_AWAITING_SUBSCRIPTIONS,
             ),
             ("peers with a dial pause", self.table.pauses_len(), dialer::MAX_BACKOFFS),
+            ("offered relays", offers, relays::MAX_OFFERS),
+            ("relay reservations", reservations, relays::MAX_RELAYS),
+            ("relays with a pause", pauses, relays::MAX_RELAY_PAUSES),
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })
