@@ -204,7 +204,11 @@ impl Child {
 
     /// Waits until a condition on the node's `status` holds, and returns the status.
     pub fn until(&mut self, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + TIMEOUT;
+        self.until_within(TIMEOUT, what, matches)
+    }
+
+    pub fn until_within(&mut self, time: Duration, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + time;
         for attempt in 0.. {
             let id = format!("status-{what}-{attempt}");
             self.command(json!({"type":"status","id":id}));

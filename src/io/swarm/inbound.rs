@@ -31,10 +31,11 @@ impl SwarmDriver {
                 ..
             } => {
                 self.dials.remove(&peer);
-                self.on_link_established(connection_id, &endpoint);
-                if num_established.get() == 1 {
+                let is_first = num_established.get() == 1;
+                if is_first {
                     self.inputs.push_back(Input::Connected { peer, dialer: endpoint.is_dialer() });
                 }
+                self.on_link_established(connection_id, peer, &endpoint, is_first);
             }
             SwarmEvent::ConnectionClosed { peer_id: peer, connection_id, num_established, cause, .. } => {
                 self.on_link_closed(connection_id, peer, num_established == 0);

@@ -87,6 +87,11 @@ impl Links {
         self.actions.push_back(ToSwarm::NewExternalAddrCandidate(addr));
     }
 
+    /// Returns `true` if all connections to a peer go through relays.
+    pub(super) fn is_relayed(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(|links| links.iter().all(|link| link.is_relayed))
+    }
+
     /// Tests all connections, because the network of this node has changed.
     pub(super) fn probe_all(&mut self) {
         let by = Some(Instant::now() + PROBE_TIMEOUT);

@@ -150,11 +150,25 @@ pub(super) struct NatState {
 }
 
 impl SwarmDriver {
-    pub(super) fn on_link_established(&mut self, connection: ConnectionId, endpoint: &ConnectedPoint) {
+    pub(super) fn on_link_established(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        endpoint: &ConnectedPoint,
+        is_first: bool,
+    ) {
         if !endpoint.is_relayed() {
             let dialled = endpoint.is_dialer().then(|| without_peer(endpoint.get_remote_address()));
             self.nat.direct.insert(connection, dialled);
         }
+        if endpoint.is_relayed() || !is_first {
+            self.report_path(peer);
+        }
+    }
+
+    fn report_path(&mut self, peer: PeerId) {
+        let is_relayed = self.swarm.behaviour().links.is_relayed(&peer);
+        self.report_addresses(AddressEvent::Path { peer, is_relayed });
     }
 
     pub(super) fn on_link_closed(&mut self, connection: ConnectionId, peer: PeerId, is_last: bool) {
@@ -164,6 +178,8 @@ impl SwarmDriver {
         }
         if is_last {
             self.report_addresses(AddressEvent::RelayWithdrawn { relay: peer });
+        } else {
+            self.report_path(peer);
         }
     }
 

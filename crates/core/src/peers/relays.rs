@@ -52,6 +52,13 @@ pub enum AddressEvent {
         /// The peer.
         relay: PeerId,
     },
+    /// The node reaches a connected peer only through relays, or directly.
+    Path {
+        /// The peer.
+        peer: PeerId,
+        /// `true` if all connections go through relays.
+        is_relayed: bool,
+    },
     /// A relay has accepted our reservation. Relayed addresses of this node follow from it.
     Reserved {
         /// The relay.
@@ -130,6 +137,11 @@ impl Peers {
             AddressEvent::RelayOffered { relay, addrs } => self.on_relay_offered(relay, addrs, cx),
             AddressEvent::RelayWithdrawn { relay } => {
                 self.relays.offers.remove(&relay);
+            }
+            AddressEvent::Path { peer, is_relayed } => {
+                if let Some(connection) = self.table.connection_mut(&peer) {
+                    connection.is_relayed = is_relayed;
+                }
             }
             AddressEvent::Reserved { relay, addrs } => {
                 if let Some(accepted) = self.relays.reservations.get_mut(&relay) {
