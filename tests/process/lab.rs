@@ -138,7 +138,7 @@ END",
             .current_dir(home.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(if std::env::var_os("SHOW_LOGS").is_some() { Stdio::inherit() } else { Stdio::piped() });
+            .stderr(Stdio::piped());
         let mut child = Child::start(home, node);
         child.command(json!({"type":"connect","port":4001,"protocol":1,"id":"connect"}));
         let ready = child.expect("ready", |event| event["type"] == "ready");

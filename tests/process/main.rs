@@ -25,6 +25,7 @@ mod nat;
 mod network;
 mod numbers;
 mod pipeline;
+mod returning;
 mod revocation;
 mod sdk;
 mod sdk_mail;

@@ -134,6 +134,7 @@ impl Links {
         if links.iter().filter_map(deadline).any(|by| by <= now) {
             let close = ToSwarm::CloseConnection { peer_id: peer, connection: CloseConnection::All };
             self.actions.push_back(close);
+            links.iter_mut().for_each(|link| link.probe = Probe::None);
             return None;
         }
         let mut next: Vec<Instant> = links.iter().filter_map(deadline).collect();

@@ -64,6 +64,7 @@ fn silent_old_connection_beside_an_answering_new_one_ends_all() {
     fixture.answer(1);
     assert!(fixture.after(PROBE_LEAD / 2).is_empty());
     assert_eq!(fixture.after(PROBE_LEAD), ["close all"]);
+    assert!(fixture.after(PROBE_LEAD).is_empty(), "the connections are ended once");
 }
 
 #[test]
