@@ -18,6 +18,7 @@ use p2p_node_wire::seal::kem::{Secret, kem_id};
 use p2p_node_wire::seal::padding;
 use p2p_node_wire::seal::repeatable::DeterministicRng;
 use p2p_node_wire::seal::session::OutboundSession;
+use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Instant;
 
 const SECONDS: u64 = 1_790_000_000;
@@ -141,35 +142,39 @@ fn frames(c: &mut Criterion) {
 fn sealing(c: &mut Criterion) {
     let secret = Secret::from([5; 32]);
     let public = secret.public_key();
-    let info = Info {
-        network: "dev".to_owned(),
-        sender: NodePublicKey([7; 32]),
-        recipient: Address::repeat_byte(9),
-        kem_id: kem_id(&public),
-    };
     let rng = || DeterministicRng::new(1);
     let content = |bytes: usize| padding::pad(vec![0x78; bytes]);
-    let sealed = seal(&public, &info, &content(256), &mut rng()).unwrap();
-    let mut group = c.benchmark_group("seal");
-    group.bench_function("to a key", |b| {
-        b.iter(|| seal(&public, &info, black_box(&content(256)), &mut rng()).unwrap());
-    });
-    group.bench_function("open with a key", |b| {
-        b.iter(|| open(&secret, &info, black_box(&sealed.enc), &sealed.ciphertext).unwrap());
-    });
-    for bytes in [256, 60 << 10, 256 << 10] {
-        group.throughput(Throughput::Bytes(bytes as u64));
-        let mut session =
-            OutboundSession::new(sealed.session.clone(), NodePublicKey([7; 32]), info.kem_id, Instant::ZERO);
-        group.bench_with_input(BenchmarkId::new("in a session", bytes), &bytes, |b, bytes| {
-            b.iter(|| session.seal(content(*bytes)).unwrap());
+    for suite in Suite::ALL {
+        let info = Info {
+            network: "dev".to_owned(),
+            sender: NodePublicKey([7; 32]),
+            recipient: Address::repeat_byte(9),
+            kem_id: kem_id(&public),
+            suite,
+        };
+        let sealed = seal(&public, &info, &content(256), &mut rng()).unwrap();
+        let mut group = c.benchmark_group(format!("seal with {suite:?}"));
+        group.bench_function("to a key", |b| {
+            b.iter(|| seal(&public, &info, black_box(&content(256)), &mut rng()).unwrap());
         });
-        let frame = session.seal(content(bytes)).unwrap();
-        group.bench_with_input(BenchmarkId::new("open in a session", bytes), &frame, |b, frame| {
-            b.iter(|| sealed.session.open(frame.counter, black_box(&frame.ciphertext)).unwrap());
+        group.bench_function("open with a key", |b| {
+            b.iter(|| open(&secret, &info, black_box(&sealed.enc), &sealed.ciphertext).unwrap());
         });
+        for bytes in [256, 60 << 10, 256 << 10] {
+            group.throughput(Throughput::Bytes(bytes as u64));
+            let node_key = NodePublicKey([7; 32]);
+            let mut session =
+                OutboundSession::new(sealed.session.clone(), node_key, info.kem_id, Instant::ZERO);
+            group.bench_with_input(BenchmarkId::new("in a session", bytes), &bytes, |b, bytes| {
+                b.iter(|| session.seal(content(*bytes)).unwrap());
+            });
+            let frame = session.seal(content(bytes)).unwrap();
+            group.bench_with_input(BenchmarkId::new("open in a session", bytes), &frame, |b, frame| {
+                b.iter(|| sealed.session.open(frame.counter, black_box(&frame.ciphertext)).unwrap());
+            });
+        }
+        group.finish();
     }
-    group.finish();
 }
 
 criterion_group!(benches, lines, digests, frames, sealing);

@@ -13,9 +13,10 @@ use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use p2p_node_wire::record::{Kem, Record};
 use p2p_node_wire::seal::hpke::{Info, SealedFrame, seal};
 use p2p_node_wire::seal::kem::{Keyring, Secret, kem_id};
+use p2p_node_wire::seal::padding;
 use p2p_node_wire::seal::repeatable::DeterministicRng;
 use p2p_node_wire::seal::session::SessionKey;
-use p2p_node_wire::seal::{SUITE, padding};
+use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::{Instant, Now};
 use prost::Message as _;
 
@@ -95,14 +96,14 @@ fn near(source: &mut Source<'_>, time: u64) -> u64 {
 /// Returns a KEM key as in a record.
 fn kem(public_key: &Bytes) -> Kem {
     let id = Bytes::copy_from_slice(&kem_id(public_key));
-    Kem { id, suite: SUITE, public_key: public_key.clone(), not_after_ms: u64::MAX }
+    Kem { id, suite: Suite::default().number(), public_key: public_key.clone(), not_after_ms: u64::MAX }
 }
 
 /// Returns the first KEM key of the core.
 pub fn own_kem() -> &'static Kem {
     static KEM: LazyLock<Kem> = LazyLock::new(|| {
         let now = Now { mono: Instant::ZERO, unix_ms: START_MS };
-        Keyring::new(KEM_SEED, now).current().expect("a new ring has a key")
+        Keyring::new(KEM_SEED, Suite::default(), now).current().expect("a new ring has a key")
     });
     &KEM
 }
@@ -190,7 +191,7 @@ pub fn batch(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> 
     Batch { messages, acks }
 }
 
-/// Returns a batch sealed to the core's first key, and the session that begins with it.
+/// Returns a batch sealed to the core's first key, in a suite by the seed, and the session that begins with it.
 pub fn sealed(from: usize, batch: &Batch, seed: u64) -> (Payload, SessionKey) {
     let kem = own_kem();
     let info = Info {
@@ -198,12 +199,13 @@ pub fn sealed(from: usize, batch: &Batch, seed: u64) -> (Payload, SessionKey) {
         sender: party(from).node.public(),
         recipient: party(0).agent.address(),
         kem_id: kem_id(&kem.public_key),
+        suite: Suite::ALL[(seed % 2) as usize],
     };
     let content = padding::pad(batch.encode_to_vec());
     let frame =
         seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(seed)).expect("a valid key");
     let SealedFrame { enc, ciphertext, session } = frame;
-    (Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: SUITE, enc, ciphertext }), session)
+    (Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: info.suite.number(), enc, ciphertext }), session)
 }
 
 pub fn frame(source: &mut Source<'_>, from: usize, scope: Scope, now_ms: u64, payload: Payload) -> Bytes {

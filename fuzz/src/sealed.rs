@@ -6,6 +6,7 @@ use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::seal::hpke::{Info, open};
 use p2p_node_wire::seal::kem::{Secret, kem_id};
 use p2p_node_wire::seal::padding::{pad, unpad};
+use p2p_node_wire::seal::suite::Suite;
 use prost::Message as _;
 
 /// Length of an encapsulated key of X-Wing, in bytes.
@@ -22,6 +23,7 @@ fn info(secret: &Secret) -> Info {
         sender: NodePublicKey([7; 32]),
         recipient: [9; 20].into(),
         kem_id: kem_id(&secret.public_key()),
+        suite: Suite::default(),
     }
 }
 
@@ -44,6 +46,7 @@ pub fn sealed(bytes: &[u8]) {
     altered[0] ^= 1;
     assert!(open(&secret, &info, enc, &altered).is_none());
     assert!(open(&Secret::from([4; 32]), &info, enc, ciphertext).is_none());
+    assert!(open(&secret, &Info { suite: Suite::Aes256Gcm, ..info.clone() }, enc, ciphertext).is_none());
     assert!(open(&secret, &Info { sender: NodePublicKey([8; 32]), ..info }, enc, ciphertext).is_none());
 }
 

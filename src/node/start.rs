@@ -15,6 +15,7 @@ use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::peers::bootstrap::parse_bootstrap;
 use p2p_node_wire::identity::NodeKey;
+use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Now;
 
 /// Maximum number of connections of an agent's node. The CHORUS node package allows 50, which is
@@ -217,6 +218,7 @@ pub fn start(
         boot: word(16),
         database,
         kem_seed: keystore::random_secret()?,
+        suite: Suite::of_this_processor(),
         seed: word(24),
         durable: store.is_some(),
         manual_ack: config.ack == Ack::Manual,

@@ -16,7 +16,8 @@ use p2p_node_wire::record::{Kem, RECORD_DOMAIN, Record, kad_key};
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::{Keyring, kem_id};
 use p2p_node_wire::seal::repeatable::DeterministicRng;
-use p2p_node_wire::seal::{SUITE, hpke, padding};
+use p2p_node_wire::seal::suite::Suite;
+use p2p_node_wire::seal::{hpke, padding};
 use p2p_node_wire::time::{Instant, Now};
 use prost::Message as _;
 
@@ -109,7 +110,7 @@ impl Forger {
     }
 
     fn keyring(&self) -> Keyring {
-        Keyring::new(*self.node.seed(), Now { mono: Instant::ZERO, unix_ms: now_ms() })
+        Keyring::new(*self.node.seed(), Suite::default(), Now { mono: Instant::ZERO, unix_ms: now_ms() })
     }
 
     /// Returns the stream of the mail in the body of a frame that is sealed to this agent.
@@ -124,6 +125,7 @@ impl Forger {
             sender: binding.node_key,
             recipient: self.agent.address(),
             kem_id: sealed.kem_id.as_ref().try_into().unwrap(),
+            suite: Suite::from_number(sealed.suite).unwrap(),
         };
         let (content, _) = hpke::open(&secret, &info, &sealed.enc, &sealed.ciphertext).unwrap();
         let batch = Batch::decode(padding::unpad(content).unwrap().as_slice()).unwrap();
@@ -190,12 +192,17 @@ impl Forger {
             sender: self.node.public(),
             recipient,
             kem_id: kem_id(&kem.public_key),
+            suite: Suite::default(),
         };
         let content = padding::pad(encode(batch));
         let sealed = hpke::seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(seed)).unwrap();
         let (enc, ciphertext) = (sealed.enc, sealed.ciphertext);
-        body.payload =
-            Some(Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: SUITE, enc, ciphertext }));
+        body.payload = Some(Payload::Sealed(Sealed {
+            kem_id: kem.id.clone(),
+            suite: info.suite.number(),
+            enc,
+            ciphertext,
+        }));
         sign_frame(&body, &self.node)
     }
 

@@ -20,7 +20,8 @@ use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::kem_id;
 use p2p_node_wire::seal::repeatable::DeterministicRng;
-use p2p_node_wire::seal::{SUITE, hpke, padding};
+use p2p_node_wire::seal::suite::Suite;
+use p2p_node_wire::seal::{hpke, padding};
 use prost::Message as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -128,11 +129,12 @@ fn sealed(batch: &Batch, sender: &NodeKey, recipient: SignedRecord) -> Payload {
         sender: sender.public(),
         recipient: recipient.address(),
         kem_id: kem_id(&kem.public_key),
+        suite: Suite::default(),
     };
     let content = padding::pad(batch.encode_to_vec());
     let sealed = hpke::seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(1)).unwrap();
     let (enc, ciphertext) = (sealed.enc, sealed.ciphertext);
-    Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: SUITE, enc, ciphertext })
+    Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: info.suite.number(), enc, ciphertext })
 }
 
 fn is_superseded(response: &Response) -> bool {

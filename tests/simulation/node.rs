@@ -12,6 +12,7 @@ use p2p_node_testing::config::config;
 use p2p_node_testing::store::Store;
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SecretBytes, SignedBinding};
+use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Instant;
 use sha2::{Digest, Sha256};
 
@@ -161,6 +162,7 @@ impl Node {
             inbox: store.checkpoints.values().cloned().collect(),
             highest_seen: store.highest_seen.values().cloned().collect(),
             database: random[..16].try_into().unwrap(),
+            suite: Suite::ALL[usize::from(random[31] % 2)],
             kem_seed: SecretBytes::from(<[u8; 32]>::from(Sha256::digest(random))),
             seed: word(24),
             ..config(node_key(self.number), self.binding.clone())

@@ -9,6 +9,7 @@ use multiaddr::Multiaddr;
 use p2p_node_protocol::{Level, Priority, Role};
 use p2p_node_wire::identity::{AgentKey, NodeKey, SecretBytes, SignedBinding};
 use p2p_node_wire::message_id::{StreamId, StreamNamespace};
+use p2p_node_wire::seal::suite::Suite;
 
 use crate::gate::access_list::{AccessRule, Subject};
 use crate::gate::address_scope::AddressScope;
@@ -98,6 +99,8 @@ pub struct CoreConfig {
     pub database: [u8; 16],
     /// Random seed of the KEM keys. It is zeroised on drop.
     pub kem_seed: SecretBytes,
+    /// Cipher suite that the processor of this node prefers.
+    pub suite: Suite,
     /// Random seed of the jitter.
     pub seed: u64,
     /// `true` if there is a store: the node then accepts a message when the store has persisted it.
@@ -137,6 +140,7 @@ pub(super) struct LocalIdentity {
     pub(super) peer: PeerId,
     pub(super) peer_text: String,
     pub(super) network: String,
+    pub(super) suite: Suite,
     pub(super) name: String,
     pub(super) role: Role,
     pub(super) version: String,
@@ -172,6 +176,7 @@ impl LocalIdentity {
             peer: setup.node_key.peer_id(),
             peer_text: setup.node_key.peer_id().to_string(),
             network: binding.binding.network.clone(),
+            suite: setup.suite,
             binding_bytes: binding.encode(),
             node_key: setup.node_key,
             agent: setup.agent,

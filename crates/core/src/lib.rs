@@ -98,7 +98,7 @@ impl Core {
         let (mut highest_seen, access_rules) = (setup.highest_seen.clone(), setup.access_rules.clone());
         let mail = Mail::restore(&setup, now);
         let required = Required::new(setup.require_delivery, mail.outbox.len());
-        let keyring = Keyring::new(*setup.kem_seed, now);
+        let keyring = Keyring::new(*setup.kem_seed, setup.suite, now);
         let me = LocalIdentity::new(setup, now);
         let own_highest = own_highest_seen(&mut highest_seen, &me.address, now);
         let record = LocalRecord::new(me.binding.clone(), me.name.clone(), me.role, own_highest.as_ref());
@@ -224,7 +224,7 @@ impl Core {
         parent.finish_expired_discoveries(gate, directory, peers, cx);
         mail.persist_checkpoints(cx);
         mail.flush_deferred_responses(cx);
-        parent.admit_waiting(peers, gossip, mail, cx);
+        parent.admit_waiting(peers, gossip, mail, directory, cx);
         mail.send_mail_due(local, directory, peers, gossip, cx);
         self.route_signals();
         let Core { directory, peers, mail, gossip, cx, .. } = self;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use p2p_node_protocol::{Event, Role};
 use p2p_node_wire::identity::testing::{NOW_SECS, agent, binding, node};
+use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Instant;
 
 use crate::client_id::ClientId;
@@ -40,6 +41,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         boot: 1,
         database: [1; 16],
         kem_seed: [1; 32].into(),
+        suite: Suite::default(),
         seed: 1,
         durable: false,
         manual_ack: false,

@@ -7,6 +7,7 @@ use p2p_node_core::local::addresses::Reachability;
 use p2p_node_core::{CoreConfig, KeySource};
 use p2p_node_protocol::Role;
 use p2p_node_wire::identity::{NodeKey, SignedBinding};
+use p2p_node_wire::seal::suite::Suite;
 
 /// Returns the configuration of an agent's node with default options: in memory, with automatic
 /// acks, on the loopback interface. Its seeds are constants, so it is for tests only.
@@ -32,6 +33,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         boot: 1,
         database: [1; 16],
         kem_seed: [1; 32].into(),
+        suite: Suite::default(),
         seed: 1,
         durable: false,
         manual_ack: false,

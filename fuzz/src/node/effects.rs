@@ -14,6 +14,7 @@ use p2p_node_wire::envelope::{Batch, Frame, Hello, MailResponse, Payload, Scope,
 use p2p_node_wire::seal::hpke::{Info, open};
 use p2p_node_wire::seal::kem::kem_id;
 use p2p_node_wire::seal::padding;
+use p2p_node_wire::seal::suite::Suite;
 
 use super::super::material::{NETWORK, PARTIES, party};
 use super::{MAX_TRACKED, World};
@@ -99,6 +100,7 @@ impl World {
                     sender: party(0).node.public(),
                     recipient: recipient.agent.address(),
                     kem_id: kem_id(&recipient.kem.public_key()),
+                    suite: Suite::from_number(sealed.suite).expect("a known suite"),
                 };
                 let (content, session) =
                     open(&recipient.kem, &info, &sealed.enc, &sealed.ciphertext).expect("it opens");

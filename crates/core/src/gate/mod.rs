@@ -34,6 +34,8 @@ pub(crate) struct Gate {
     pub(crate) pending_verification: PendingVerifications,
     /// Limits the rate of high-priority messages of each author.
     pub(crate) high_priority_limiter: HighPriorityLimiter,
+    /// The sender of the last frame: many frames in a row have one sender.
+    last_names: Option<sender::Names>,
 }
 
 impl Gate {
@@ -44,6 +46,7 @@ impl Gate {
             binding_cache: BindingCache::default(),
             pending_verification: PendingVerifications::default(),
             high_priority_limiter: HighPriorityLimiter::default(),
+            last_names: None,
         }
     }
 

@@ -1,8 +1,9 @@
 //! The sender of a frame.
 
 use alloy_primitives::Address;
+use libp2p_identity::PeerId;
 use p2p_node_wire::envelope::Frame;
-use p2p_node_wire::identity::NodePublicKey;
+use p2p_node_wire::identity::{Binding, NodePublicKey};
 use p2p_node_wire::message_id::{MessageIdPrefix, StreamId, message_id, message_name};
 
 use crate::gate::Gate;
@@ -30,13 +31,39 @@ impl Sender {
     }
 }
 
-impl Gate {
-    pub(crate) fn sender(&self, frame: &Frame) -> Sender {
-        let binding = &frame.binding.binding;
-        Sender {
+/// The names of a sender as text. Formatting them costs a hash and a division of long numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    address: Address,
+    peer_id: PeerId,
+    address_text: String,
+    peer_text: String,
+}
+
+impl Names {
+    fn of(binding: &Binding) -> Self {
+        Names {
             address: binding.account,
+            peer_id: binding.peer_id,
             address_text: binding.account.to_string(),
             peer_text: binding.peer_id.to_string(),
+        }
+    }
+
+    fn are_of(&self, binding: &Binding) -> bool {
+        (self.address, self.peer_id) == (binding.account, binding.peer_id)
+    }
+}
+
+impl Gate {
+    pub(crate) fn sender(&mut self, frame: &Frame) -> Sender {
+        let binding = &frame.binding.binding;
+        let known = self.last_names.take().filter(|names| names.are_of(binding));
+        let names = self.last_names.insert(known.unwrap_or_else(|| Names::of(binding)));
+        Sender {
+            address: binding.account,
+            address_text: names.address_text.clone(),
+            peer_text: names.peer_text.clone(),
             node_key: binding.node_key,
             rule: self.access_list.of(&binding.account, &binding.peer_id),
             last_prefix: None,

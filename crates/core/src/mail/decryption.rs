@@ -7,7 +7,8 @@ use libp2p_identity::PeerId;
 use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::{Batch, Busy, Frame, KemUnknown, Payload, Response, Sealed, strict_decode};
 use p2p_node_wire::seal::hpke::Info;
-use p2p_node_wire::seal::{SUITE, padding};
+use p2p_node_wire::seal::padding;
+use p2p_node_wire::seal::suite::Suite;
 
 use crate::budget::Budget;
 use crate::crypto_task::{CryptoTask, OpenTask, Opened, TaskOutcome};
@@ -143,14 +144,16 @@ impl Mail {
     }
 
     /// Returns the task for the crypto pool, or `None` if no key of this node has the KEM id of the
-    /// frame.
+    /// frame, or the suite is unknown.
     fn open_task(&mut self, frame: &Frame, sealed: &Sealed, local: &Local, cx: &mut Cx) -> Option<OpenTask> {
-        let secret = local.keyring.find(&sealed.kem_id).filter(|_| sealed.suite == SUITE)?;
+        let suite = Suite::from_number(sealed.suite)?;
+        let secret = local.keyring.find(&sealed.kem_id)?;
         let info = Info {
             network: cx.identity.network.clone(),
             sender: frame.binding.binding.node_key,
             recipient: cx.identity.address,
             kem_id: sealed.kem_id.as_ref().try_into().ok()?,
+            suite,
         };
         let (enc, ciphertext) = (sealed.enc.clone(), sealed.ciphertext.clone());
         Some(OpenTask { token: cx.token(), secret, info, enc, ciphertext })

@@ -10,8 +10,9 @@ use p2p_node_wire::envelope::{Batch, Payload, Scope, Sealed};
 use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::seal::hpke::{Info, SealedFrame};
 use p2p_node_wire::seal::kem::KemId;
+use p2p_node_wire::seal::padding;
 use p2p_node_wire::seal::session::OutboundSession;
-use p2p_node_wire::seal::{SUITE, padding};
+use p2p_node_wire::seal::suite::Suite;
 use prost::Message as _;
 
 use crate::crypto_task::{CryptoTask, SealTask, TaskOutcome};
@@ -34,6 +35,7 @@ pub(crate) struct PendingEncryption {
     pub(crate) peer: Option<PeerId>,
     pub(crate) node_key: NodePublicKey,
     pub(crate) kem_id: KemId,
+    pub(crate) suite: Suite,
 }
 
 impl Mail {
@@ -71,6 +73,7 @@ impl Mail {
             sender: cx.identity.node_key.public(),
             recipient: to.recipient,
             kem_id: to.kem_id,
+            suite: to.suite,
         };
         cx.stats.count(Counter::MailEncrypted);
         self.pending_encryptions.insert(token, to);
@@ -86,7 +89,7 @@ impl Mail {
         cx: &mut Cx,
     ) {
         let now = cx.now;
-        let Some(PendingEncryption { recipient, peer, node_key, kem_id }) =
+        let Some(PendingEncryption { recipient, peer, node_key, kem_id, suite }) =
             self.pending_encryptions.remove(&token)
         else {
             return;
@@ -105,7 +108,7 @@ impl Mail {
         };
         let sealed = Payload::Sealed(Sealed {
             kem_id: Bytes::copy_from_slice(&kem_id),
-            suite: SUITE,
+            suite: suite.number(),
             enc,
             ciphertext,
         });

@@ -8,6 +8,7 @@ use crate::Phase;
 use crate::capacity::{NoRoom, Wait};
 use crate::client_id::ClientId;
 use crate::cx::Cx;
+use crate::directory::Directory;
 use crate::gossip::Gossip;
 use crate::mail::Mail;
 use crate::outgoing::OutgoingMessage;
@@ -37,12 +38,11 @@ impl Parent {
             }
         };
         let NoRoom { draft, wait } = *no_room;
-        if !wait.may_help(now.mono)
-            || self.send_lane.is_over(draft.command.client)
-            || !has_subscriber(&to, peers)
-        {
+        let is_over = self.send_lane.is_over(draft.command.client);
+        if is_over || !wait.may_help(now.mono) || !has_subscriber(&to, peers) {
             cx.stats.count(Counter::SendsRefused);
-            return cx.refuse_send(draft.command, ErrorCode::Busy, busy(&to));
+            let (code, message) = if is_over { busy(&to) } else { wait_over(&to) };
+            return cx.refuse_send(draft.command, code, message);
         }
         cx.stats.count(Counter::SendsDeferred);
         cx.replies.clients.open_send(&draft.command);
@@ -56,20 +56,24 @@ impl Parent {
         peers: &mut Peers,
         gossip: &mut Gossip,
         mail: &mut Mail,
+        directory: &Directory,
         cx: &mut Cx,
     ) {
         let now = cx.now;
         if self.send_lane.is_empty() {
             return;
         }
+        self.address_waiting(directory, cx);
         for key in self.send_lane.lines_in_rotation() {
             while let Some(head) = self.send_lane.head(&key) {
                 if let Some(wait) = wait_for(&key.0, &head.draft, gossip, mail) {
                     let may_wait =
                         self.send_lane.may_wait(&key, wait, now.mono) && has_subscriber(&key.0, peers);
-                    if !may_wait && !self.is_closing(cx) {
+                    // While the node closes, waits for room end with the drain.
+                    let ends_now = matches!(key.0, To::Node(_)) || !self.is_closing(cx);
+                    if !may_wait && ends_now {
                         let sends = self.send_lane.remove_line(&key);
-                        refuse_waiting(&key.0, sends, cx);
+                        refuse_waiting(wait_over(&key.0), sends, cx);
                     }
                     break;
                 }
@@ -79,13 +83,24 @@ impl Parent {
                 if let Err(no_room) = admit(&key.0, draft, peers, gossip, mail, cx) {
                     // Unreachable in practice: `wait_for` has just found room.
                     let sends = [WaitingSend { draft: no_room.draft, length }];
-                    refuse_waiting(&key.0, sends, cx);
+                    refuse_waiting(busy(&key.0), sends, cx);
                     break;
                 }
             }
         }
         for (to, sends) in self.send_lane.end_pauses(now.mono) {
-            refuse_waiting(&to, sends, cx);
+            refuse_waiting(busy(&to), sends, cx);
+        }
+    }
+
+    /// Moves the `send` commands that waited for the record of their recipient to its lines.
+    fn address_waiting(&mut self, directory: &Directory, cx: &Cx) {
+        for key in self.send_lane.lines_in_rotation() {
+            let To::Node(peer) = &key.0 else { continue };
+            let Some(record) = directory.records.by_peer(peer, cx.now.unix_ms) else { continue };
+            for send in self.send_lane.remove_line(&key) {
+                self.send_lane.push(To::Agent(record.address()), send, cx.now.mono);
+            }
         }
     }
 
@@ -106,9 +121,14 @@ impl Parent {
         }
     }
 
-    /// Returns when a wait in the lane ends next. While the node closes, waits end with the drain.
+    /// Returns when a wait in the lane ends next. While the node closes, waits for room end with the
+    /// drain.
     pub(crate) fn lane_deadline(&self, cx: &Cx) -> Option<Instant> {
-        if self.is_closing(cx) { None } else { self.send_lane.next_deadline() }
+        if self.is_closing(cx) {
+            self.send_lane.next_record_deadline()
+        } else {
+            self.send_lane.next_deadline()
+        }
     }
 
     fn is_closing(&self, cx: &Cx) -> bool {
@@ -127,42 +147,61 @@ fn admit(
 ) -> Result<(), Box<NoRoom>> {
     match to {
         To::Agent(recipient) => mail.admit_mail(*recipient, draft, cx),
+        To::Node(_) => Err(Box::new(NoRoom { wait: Wait::Shared(draft.expires), draft })),
         To::Topic(topic) => gossip.admit_broadcast(topic, draft, peers, cx),
     }
 }
 
-/// Returns `true` if the destination can make room: an agent always, a topic if it has
-/// connected subscribers.
+/// Returns `true` if the destination can make room: an agent always, a topic if it has connected
+/// subscribers.
 fn has_subscriber(to: &To, peers: &Peers) -> bool {
     match to {
-        To::Agent(_) => true,
+        To::Agent(_) | To::Node(_) => true,
         To::Topic(topic) => peers.subscribers(topic) > 0,
     }
 }
 
-/// Returns until when a `send` has to wait, or `None` if there is room for it.
+/// Returns until when a `send` has to wait for room or for a record, or `None` if there is room for
+/// it.
 fn wait_for(to: &To, draft: &OutgoingMessage, gossip: &Gossip, mail: &Mail) -> Option<Wait> {
     match to {
+        To::Node(_) => Some(Wait::Shared(draft.expires)),
         To::Agent(recipient) => mail.await_write().or_else(|| mail.outbox.wait_for(recipient, draft)),
         To::Topic(topic) => gossip.broadcasts.wait_for(topic, draft),
     }
 }
 
-fn refuse_waiting(to: &To, sends: impl IntoIterator<Item = WaitingSend>, cx: &mut Cx) {
+fn refuse_waiting(
+    (code, message): (ErrorCode, &str),
+    sends: impl IntoIterator<Item = WaitingSend>,
+    cx: &mut Cx,
+) {
     for WaitingSend { draft, .. } in sends {
         cx.stats.count(Counter::SendsRefusedAfterPause);
-        cx.refuse_send(draft.command, ErrorCode::Busy, busy(to));
+        cx.refuse_send(draft.command, code, message);
     }
 }
 
-/// Returns the error message for a full queue.
-fn busy(to: &To) -> &'static str {
-    match to {
-        To::Agent(_) => {
+/// Returns the error of a `send` for which there was no room.
+fn busy(to: &To) -> (ErrorCode, &'static str) {
+    let message = match to {
+        To::Agent(_) | To::Node(_) => {
             "outbox full, for this recipient or in total; send again when recipients have acknowledged messages"
         }
         To::Topic(_) => {
             "broadcast queue full, or too many topics have queued broadcasts; send again in a moment"
         }
+    };
+    (ErrorCode::Busy, message)
+}
+
+/// Returns the error of a `send` that has waited long enough.
+fn wait_over(to: &To) -> (ErrorCode, &'static str) {
+    match to {
+        To::Node(_) => (
+            ErrorCode::PeerNotFound,
+            "no verified record names this PeerId; send to the agent's `0x` address instead",
+        ),
+        To::Agent(_) | To::Topic(_) => busy(to),
     }
 }

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use p2p_node_protocol::{Encoding, ErrorCode, MAX_TTL_MS, MessageKind, Route, Send};
 use p2p_node_wire::envelope::{self, limits};
+use serde_json::value::RawValue;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -29,17 +30,18 @@ impl Parent {
         cx: &mut Cx,
     ) -> Option<(To, WaitingSend)> {
         let now = cx.now;
-        let (data, encoding) = match payload(&send) {
+        let length = send.data.get().len();
+        if let Err(message) = check_lengths(&send) {
+            cx.refuse_send(command, ErrorCode::InvalidArgument, message);
+            return None;
+        }
+        let (data, encoding) = match payload(send.data, send.encoding) {
             Ok(payload) => payload,
             Err(message) => {
                 cx.refuse_send(command, ErrorCode::InvalidArgument, message);
                 return None;
             }
         };
-        if let Err(message) = check_lengths(&send) {
-            cx.refuse_send(command, ErrorCode::InvalidArgument, message);
-            return None;
-        }
         let kind = send.kind.unwrap_or_default();
         let draft = OutgoingMessage {
             data,
@@ -53,7 +55,6 @@ impl Parent {
             route: send.route.unwrap_or_default(),
             command,
         };
-        let length = send.data.get().len();
         let checked = match (send.peer_id, send.topic) {
             (Some(peer), None) => self.check_mail(&peer, &draft, length, directory, cx),
             (None, Some(topic)) => check_broadcast(topic, length),
@@ -78,19 +79,19 @@ impl Parent {
     ) -> Result<To, (ErrorCode, String)> {
         let now = cx.now;
         let invalid = |message| (ErrorCode::InvalidArgument, message);
-        let recipient = match self.parse_same_recipient(to).map_err(invalid)? {
-            Recipient::Address(address) => address,
-            Recipient::Peer(peer) if peer == cx.identity.peer => cx.identity.address,
+        let to = match self.parse_same_recipient(to).map_err(invalid)? {
+            Recipient::Address(address) => To::Agent(address),
+            Recipient::Peer(peer) if peer == cx.identity.peer => To::Agent(cx.identity.address),
+            // The `send` must not overtake others that still wait for the record.
+            Recipient::Peer(peer) if self.send_lane.has_line(&To::Node(peer), draft.priority) => {
+                To::Node(peer)
+            }
             Recipient::Peer(peer) => match directory.records.by_peer(&peer, now.unix_ms) {
-                Some(record) => record.address(),
-                None => {
-                    let message =
-                        "no verified record names this PeerId; send to the agent's `0x` address instead";
-                    return Err((ErrorCode::PeerNotFound, message.to_owned()));
-                }
+                Some(record) => To::Agent(record.address()),
+                None => To::Node(peer),
             },
         };
-        if recipient == cx.identity.address {
+        if to == To::Agent(cx.identity.address) {
             return Err(invalid("`peerId` is this agent itself; name another agent".to_owned()));
         }
         if length > MAX_DIRECT_BYTES {
@@ -105,7 +106,7 @@ impl Parent {
             );
             return Err((ErrorCode::MessageTooLarge, message));
         }
-        Ok(To::Agent(recipient))
+        Ok(to)
     }
 
     /// Parses a recipient as [`parse_recipient`] does, and caches the last one. Parsing costs more
@@ -135,12 +136,11 @@ fn check_broadcast(topic: String, length: usize) -> Result<To, (ErrorCode, Strin
     Ok(To::Topic(topic))
 }
 
-fn payload(send: &Send) -> Result<(Bytes, envelope::Encoding), String> {
-    let raw = send.data.get();
-    match send.encoding {
-        None => Ok((Bytes::copy_from_slice(raw.as_bytes()), envelope::Encoding::Json)),
+fn payload(data: Box<RawValue>, encoding: Option<Encoding>) -> Result<(Bytes, envelope::Encoding), String> {
+    match encoding {
+        None => Ok((Box::<str>::from(data).into_boxed_bytes().into(), envelope::Encoding::Json)),
         Some(Encoding::Base64) => {
-            let text: String = serde_json::from_str(raw)
+            let text: String = serde_json::from_str(data.get())
                 .map_err(|_| "with `encoding` `base64`, `data` must be a string".to_owned())?;
             let bytes = BASE64.decode(text).map_err(|error| format!("`data` is not base64: {error}"))?;
             Ok((bytes.into(), envelope::Encoding::Bytes))

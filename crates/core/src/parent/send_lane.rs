@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
 use alloy_primitives::Address;
+use libp2p_identity::PeerId;
 use p2p_node_protocol::{Id, Priority};
 use p2p_node_wire::time::Instant;
 
@@ -28,6 +29,9 @@ const SHARE_BYTES: usize = MAX_INFLIGHT_BYTES / 2;
 pub(crate) enum To {
     /// A message to an agent.
     Agent(Address),
+    /// A message to the agent of a node whose record is not known yet. See
+    /// `docs/adr/0040-mail-to-a-newcomer.md`.
+    Node(PeerId),
     /// A broadcast on a topic.
     Topic(String),
 }
@@ -231,6 +235,12 @@ impl SendLane {
     /// Returns when the wait of a line, or the pause of a client, ends next.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.lines.values().map(|line| line.deadline).chain(self.loads.next_deadline()).min()
+    }
+
+    /// Returns when the wait for the record of a node ends next.
+    pub(crate) fn next_record_deadline(&self) -> Option<Instant> {
+        let lines = self.lines.iter().filter(|((to, _), _)| matches!(to, To::Node(_)));
+        lines.map(|(_, line)| line.deadline).min()
     }
 }
 

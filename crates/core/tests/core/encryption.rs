@@ -5,6 +5,7 @@ use std::time::Duration;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::{Frame, Payload};
+use p2p_node_wire::seal::suite::Suite;
 
 use crate::mesh::{CONNECT, FaultDecision, Mesh};
 
@@ -54,6 +55,30 @@ fn connection_uses_one_session_and_no_frame_is_readable() {
     mesh.settle();
     assert_eq!((mesh.received(1), count(&mesh, 2, Counter::MailEncrypted)), (vec![1], 1));
     assert_eq!(count(&mesh, 2, Counter::FramesKemUnknown), 0);
+}
+
+#[test]
+fn aes_encrypts_only_between_processors_that_prefer_it() {
+    let (chacha, aes) = (Suite::ChaCha20Poly1305, Suite::Aes256Gcm);
+    for (sender, recipient, used) in [(aes, aes, aes), (aes, chacha, chacha), (chacha, aes, chacha)] {
+        let mut mesh = Mesh::new(1);
+        let from = mesh.add_with(2, Role::Full, CONNECT, |config| config.suite = sender);
+        let to = mesh.add_with(3, Role::Full, CONNECT, |config| config.suite = recipient);
+        mesh.connect(from, 0);
+        mesh.connect(to, 0);
+        mesh.connect(from, to);
+        for data in 1..=2 {
+            mesh.send(from, to, data, "");
+            mesh.settle();
+            mesh.advance(Duration::from_millis(10));
+        }
+        assert_eq!(mesh.received(to), [1, 2]);
+        let (_, peer, frame) = mesh.frames.iter().find(|(node, _, _)| *node == to).unwrap();
+        let Payload::Sealed(sealed) = Frame::decode_direct(frame, peer).unwrap().body.payload.unwrap() else {
+            panic!("the first frame begins a session");
+        };
+        assert_eq!(Suite::from_number(sealed.suite), Some(used), "{sender:?} to {recipient:?}");
+    }
 }
 
 #[test]

@@ -11,7 +11,8 @@ use p2p_node_wire::record::Record;
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::{Keyring, kem_id};
 use p2p_node_wire::seal::repeatable::DeterministicRng;
-use p2p_node_wire::seal::{SUITE, hpke, padding};
+use p2p_node_wire::seal::suite::Suite;
+use p2p_node_wire::seal::{hpke, padding};
 use p2p_node_wire::time::{Instant, Now};
 use prost::Message as _;
 
@@ -25,7 +26,8 @@ pub fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
         issued_at_ms: START_MS,
         expires_at_ms: START_MS + 3_600_000,
         addrs: Vec::new(),
-        kem: Keyring::new([number; 32], Now { mono: Instant::ZERO, unix_ms: START_MS }).current(),
+        kem: Keyring::new([number; 32], Suite::default(), Now { mono: Instant::ZERO, unix_ms: START_MS })
+            .current(),
         role: Role::Full,
         name: String::new(),
         capabilities: Vec::new(),
@@ -66,18 +68,19 @@ pub fn direct(frame: Bytes) -> Bytes {
 pub fn sealed(from: u8, to: u8, counter: u64, messages: Vec<Message>) -> Bytes {
     let node = node_key(to);
     let started = Now { mono: Instant::ZERO, unix_ms: START_MS };
-    let kem = Keyring::new([to; 32], started).current().unwrap();
+    let kem = Keyring::new([to; 32], Suite::default(), started).current().unwrap();
     let info = Info {
         network: "dev".to_owned(),
         sender: node_key(from).public(),
         recipient: agent_key(to).address(),
         kem_id: kem_id(&kem.public_key),
+        suite: Suite::default(),
     };
     let content = padding::pad(Batch { messages, acks: Vec::new() }.encode_to_vec());
     let sealed_once =
         hpke::seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(counter)).unwrap();
     let (enc, ciphertext) = (sealed_once.enc, sealed_once.ciphertext);
-    let sealed = Sealed { kem_id: kem.id, suite: SUITE, enc, ciphertext };
+    let sealed = Sealed { kem_id: kem.id, suite: info.suite.number(), enc, ciphertext };
     let scope = Scope::NodeKey(Bytes::copy_from_slice(&node.public()));
     direct(frame(from, scope, counter, |body| body.payload = Some(Payload::Sealed(sealed))))
 }

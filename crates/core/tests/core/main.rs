@@ -18,6 +18,7 @@ mod forged;
 mod local_record;
 mod mail;
 mod mesh;
+mod newcomers;
 mod pipeline;
 mod priorities;
 mod restored_store;

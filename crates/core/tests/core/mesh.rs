@@ -20,6 +20,7 @@ use p2p_node_testing::store::Store;
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
 use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Instant;
 use serde_json::Value;
 
@@ -164,6 +165,7 @@ impl Mesh {
             boot: u64::from(number) + self.nodes.len() as u64,
             database: [number ^ self.nodes.len() as u8; 16],
             kem_seed: [number; 32].into(),
+            suite: Suite::ALL[usize::from(number % 2)],
             seed: u64::from(number),
             ..config(node, signed)
         };

@@ -9,6 +9,7 @@ use p2p_node_testing::secrets::{check, secret};
 use p2p_node_wire::identity::{AgentKey, NodeKey, NodePublicKey, SecretBytes};
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::{Keyring, Secret};
+use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::{Instant, Now};
 
 use crate::mesh::{CONNECT, Mesh, START_MS};
@@ -22,12 +23,13 @@ fn debug_output_of_types_with_secrets_shows_no_secret() {
     check("an agent's secret", &agent.secret());
     check("a node key", &NodeKey::from_seed(secret()));
     check("a node key's seed", &NodeKey::from_seed(secret()).seed());
-    check("KEM keys", &Keyring::new(secret(), now));
+    check("KEM keys", &Keyring::new(secret(), Suite::default(), now));
     let info = Info {
         network: "dev".to_owned(),
         sender: NodePublicKey([0; 32]),
         recipient: agent.address(),
         kem_id: p2p_node_wire::seal::kem::KemId([0; 16]),
+        suite: Suite::default(),
     };
     let secret_key = Arc::new(Secret::from(secret()));
     let (enc, ciphertext) = (bytes::Bytes::new(), bytes::Bytes::new());

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use hpke::{Deserializable, Kem as _, Serializable};
 use zeroize::Zeroizing;
 
-use super::SUITE;
 use super::hpke::Algorithm;
+use super::suite::Suite;
 use crate::identity::hash_fields;
 use crate::newtype::fixed_bytes;
 use crate::record::{Kem, MAX_RECORD_LIFE_MS};
@@ -61,12 +61,14 @@ pub fn kem_id(public_key: &[u8]) -> KemId {
     KemId(id)
 }
 
-/// Returns the id of a key to which mail can be encrypted now. Returns `None` if the suite is
-/// unknown, the key has the wrong length, the id does not match the key, or the key has expired.
-pub fn usable_key_id(kem: &Kem, now_ms: u64) -> Option<KemId> {
-    let fits = kem.suite == SUITE && kem.public_key.len() == PUBLIC_KEY_BYTES && kem.not_after_ms > now_ms;
+/// Returns the id of a key to which mail can be encrypted now, and the suite that its owner prefers.
+/// Returns `None` if the suite is unknown, the key has the wrong length, the id does not match the
+/// key, or the key has expired.
+pub fn usable_key(kem: &Kem, now_ms: u64) -> Option<(KemId, Suite)> {
+    let suite = Suite::from_number(kem.suite)?;
+    let fits = kem.public_key.len() == PUBLIC_KEY_BYTES && kem.not_after_ms > now_ms;
     let id = kem_id(&kem.public_key);
-    (fits && *kem.id == *id).then_some(id)
+    (fits && *kem.id == *id).then_some((id, suite))
 }
 
 /// A secret key. It is zeroised on drop.
@@ -110,14 +112,16 @@ struct Key {
 /// Our keys, newest first. After each new key the seed is replaced by its own hash, so erased keys
 /// cannot be derived again.
 pub struct Keyring {
+    suite: Suite,
     seed: Zeroizing<[u8; 32]>,
     keys: VecDeque<Key>,
 }
 
 impl Keyring {
-    /// Creates a keyring with its first key. `seed` must be random.
-    pub fn new(seed: [u8; 32], now: Now) -> Self {
-        let mut ring = Keyring { seed: Zeroizing::new(seed), keys: VecDeque::new() };
+    /// Creates a keyring with its first key. `seed` must be random. Records name `suite` as the one
+    /// that the node prefers.
+    pub fn new(seed: [u8; 32], suite: Suite, now: Now) -> Self {
+        let mut ring = Keyring { suite, seed: Zeroizing::new(seed), keys: VecDeque::new() };
         ring.make_key(now);
         ring
     }
@@ -167,7 +171,7 @@ impl Keyring {
     pub fn current(&self) -> Option<Kem> {
         self.keys.front().map(|key| Kem {
             id: Bytes::copy_from_slice(&key.id),
-            suite: SUITE,
+            suite: self.suite.number(),
             public_key: key.public_key.clone(),
             not_after_ms: key.not_after_ms,
         })
@@ -203,9 +207,13 @@ mod tests {
         Now { mono: Instant::from_secs(hours * 3600), unix_ms: 1_000 + hours * 3_600_000 }
     }
 
+    fn ring() -> Keyring {
+        Keyring::new([1; 32], Suite::default(), at(0))
+    }
+
     #[test]
     fn key_rotates_daily_and_is_erased_when_no_record_names_it() {
-        let mut ring = Keyring::new([1; 32], at(0));
+        let mut ring = ring();
         let first = ring.current().unwrap();
         assert!(!ring.rotate(at(23)));
         assert_eq!(ring.next_deadline(), Some(Instant::after_start(ROTATE)));
@@ -229,23 +237,25 @@ mod tests {
 
     #[test]
     fn keys_differ_and_expired_or_altered_key_is_unusable() {
-        let mut ring = Keyring::new([1; 32], at(0));
+        let mut ring = ring();
         let kem = ring.current().unwrap();
         assert_eq!(kem.public_key.len(), PUBLIC_KEY_BYTES);
-        assert_eq!(usable_key_id(&kem, at(0).unix_ms).as_deref(), Some(kem.id.as_ref()));
-        assert_eq!(usable_key_id(&kem, kem.not_after_ms), None);
-        assert_eq!(usable_key_id(&Kem { suite: 2, ..kem.clone() }, 0), None);
-        assert_eq!(usable_key_id(&Kem { id: vec![0; 16].into(), ..kem.clone() }, 0), None);
-        assert_eq!(usable_key_id(&Kem { public_key: kem.public_key.slice(1..), ..kem.clone() }, 0), None);
+        let id = kem_id(&kem.public_key);
+        assert_eq!(usable_key(&kem, at(0).unix_ms), Some((id, Suite::ChaCha20Poly1305)));
+        assert_eq!(usable_key(&Kem { suite: 2, ..kem.clone() }, 0), Some((id, Suite::Aes256Gcm)));
+        assert_eq!(usable_key(&kem, kem.not_after_ms), None);
+        assert_eq!(usable_key(&Kem { suite: 3, ..kem.clone() }, 0), None);
+        assert_eq!(usable_key(&Kem { id: vec![0; 16].into(), ..kem.clone() }, 0), None);
+        assert_eq!(usable_key(&Kem { public_key: kem.public_key.slice(1..), ..kem.clone() }, 0), None);
         ring.rotate(at(24));
         assert_ne!(ring.current().unwrap().id, kem.id);
-        assert_ne!(Keyring::new([2; 32], at(0)).current().unwrap().id, kem.id);
+        assert_ne!(Keyring::new([2; 32], Suite::default(), at(0)).current().unwrap().id, kem.id);
     }
 
     #[test]
     fn clock_jump_moves_dates_and_erases_no_key() {
         for jump in [-7 * 24 * 3_600_000, 7 * 24 * 3_600_000] {
-            let mut ring = Keyring::new([1; 32], at(0));
+            let mut ring = ring();
             let before = ring.current().unwrap();
             ring.clock_jumped(jump);
             let jumped = Now { unix_ms: at(200).unix_ms.saturating_add_signed(jump), ..at(1) };
@@ -258,7 +268,7 @@ mod tests {
 
     #[test]
     fn debug_output_of_keyring_has_no_secret() {
-        let ring = Keyring::new([1; 32], at(0));
+        let ring = ring();
         let secret = ring.find(&ring.current().unwrap().id).unwrap();
         assert_eq!(format!("{secret:?}"), "Secret(…)");
         assert!(!format!("{ring:?}").contains(&hex::encode([1; 8])));

@@ -5,12 +5,12 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chacha20poly1305::aead::AeadInOut;
-use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce};
 use libp2p_identity::PeerId;
+use ring::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use super::kem::KemId;
+use super::suite::Suite;
 use crate::envelope::Session;
 use crate::identity::NodePublicKey;
 use crate::newtype::fixed_bytes;
@@ -36,18 +36,19 @@ fixed_bytes!(
     SESSION_ID_BYTES
 );
 
-/// Id and key of a session. The key is zeroised on drop.
+/// Id, cipher and key of a session. The key is zeroised on drop.
 #[derive(Clone)]
 pub struct SessionKey {
     id: SessionId,
+    suite: Suite,
     key: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 impl SessionKey {
     /// Splits the bytes that HPKE exports: id ‖ key.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn from_bytes(suite: Suite, bytes: &[u8]) -> Option<Self> {
         let (id, key) = bytes.split_at_checked(SESSION_ID_BYTES)?;
-        Some(SessionKey { id: id.try_into().ok()?, key: Zeroizing::new(key.try_into().ok()?) })
+        Some(SessionKey { id: id.try_into().ok()?, suite, key: Zeroizing::new(key.try_into().ok()?) })
     }
 
     /// Returns the id of the session.
@@ -55,20 +56,23 @@ impl SessionKey {
         self.id
     }
 
-    fn cipher(&self) -> ChaCha20Poly1305 {
-        ChaCha20Poly1305::new((&*self.key).into())
+    /// Prepares the cipher, in 0.1 µs, so that nothing keeps the prepared key.
+    fn cipher(&self) -> Option<LessSafeKey> {
+        Some(LessSafeKey::new(UnboundKey::new(self.suite.cipher(), self.key.as_slice()).ok()?))
     }
 
     /// Encrypts content. The caller must not use a counter twice.
     fn seal(&self, counter: u64, mut content: Vec<u8>) -> Option<Bytes> {
-        self.cipher().encrypt_in_place(&nonce(counter), &self.id, &mut content).ok()?;
+        self.cipher()?.seal_in_place_append_tag(nonce(counter), Aad::from(self.id), &mut content).ok()?;
         Some(content.into())
     }
 
     /// Decrypts content. Returns `None` when any part of it was changed.
     pub fn open(&self, counter: u64, ciphertext: &[u8]) -> Option<Vec<u8>> {
         let mut content = ciphertext.to_vec();
-        self.cipher().decrypt_in_place(&nonce(counter), &self.id, &mut content).ok()?;
+        let length =
+            self.cipher()?.open_in_place(nonce(counter), Aad::from(self.id), &mut content).ok()?.len();
+        content.truncate(length);
         Some(content)
     }
 }
@@ -81,9 +85,9 @@ impl fmt::Debug for SessionKey {
 
 /// Returns the nonce: four zero bytes and the counter, big endian.
 fn nonce(counter: u64) -> Nonce {
-    let mut nonce = Nonce::default();
+    let mut nonce = [0; NONCE_LEN];
     nonce[4..].copy_from_slice(&counter.to_be_bytes());
-    nonce
+    Nonce::assume_unique_for_key(nonce)
 }
 
 /// The sender's side of a session.
@@ -178,7 +182,11 @@ mod tests {
     use super::*;
 
     fn key(byte: u8) -> SessionKey {
-        SessionKey::from_bytes(&[byte; SESSION_ID_BYTES + KEY_BYTES]).unwrap()
+        key_of(Suite::ChaCha20Poly1305, byte)
+    }
+
+    fn key_of(suite: Suite, byte: u8) -> SessionKey {
+        SessionKey::from_bytes(suite, &[byte; SESSION_ID_BYTES + KEY_BYTES]).unwrap()
     }
 
     #[test]
@@ -194,22 +202,27 @@ mod tests {
     }
 
     #[test]
-    fn ciphertext_opens_only_with_its_session_and_counter() {
-        let mut session = OutboundSession::new(key(1), NodePublicKey([0; 32]), KemId([0; 16]), Instant::ZERO);
-        let first = session.seal(b"hello".to_vec()).unwrap();
-        let second = session.seal(b"hello".to_vec()).unwrap();
-        assert_ne!(first.ciphertext, second.ciphertext);
-        assert_eq!((first.counter, second.counter), (1, 2));
-        assert_eq!(key(1).open(first.counter, &first.ciphertext), Some(b"hello".to_vec()));
-        assert_eq!(key(1).open(second.counter, &first.ciphertext), None);
-        assert_eq!(key(2).open(first.counter, &first.ciphertext), None);
-        for at in 0..first.ciphertext.len() {
-            let mut bent = first.ciphertext.to_vec();
-            bent[at] ^= 1;
-            assert_eq!(key(1).open(first.counter, &bent), None);
-            assert_eq!(key(1).open(first.counter, &first.ciphertext[..at]), None);
+    fn ciphertext_opens_only_with_its_session_cipher_and_counter() {
+        for (suite, other) in [(Suite::ALL[0], Suite::ALL[1]), (Suite::ALL[1], Suite::ALL[0])] {
+            let key = |byte| key_of(suite, byte);
+            let mut session =
+                OutboundSession::new(key(1), NodePublicKey([0; 32]), KemId([0; 16]), Instant::ZERO);
+            let first = session.seal(b"hello".to_vec()).unwrap();
+            let second = session.seal(b"hello".to_vec()).unwrap();
+            assert_ne!(first.ciphertext, second.ciphertext);
+            assert_eq!((first.counter, second.counter), (1, 2));
+            assert_eq!(key(1).open(first.counter, &first.ciphertext), Some(b"hello".to_vec()));
+            assert_eq!(key(1).open(second.counter, &first.ciphertext), None);
+            assert_eq!(key(2).open(first.counter, &first.ciphertext), None);
+            assert_eq!(key_of(other, 1).open(first.counter, &first.ciphertext), None);
+            for at in 0..first.ciphertext.len() {
+                let mut bent = first.ciphertext.to_vec();
+                bent[at] ^= 1;
+                assert_eq!(key(1).open(first.counter, &bent), None);
+                assert_eq!(key(1).open(first.counter, &first.ciphertext[..at]), None);
+            }
+            assert_eq!(format!("{:?}", key(1)), format!("SessionKey({})", "01".repeat(16)));
         }
-        assert_eq!(format!("{:?}", key(1)), format!("SessionKey({})", "01".repeat(16)));
     }
 
     #[test]

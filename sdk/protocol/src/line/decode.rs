@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::find_id::{find_id, not_a_number};
 use super::scan::{compact, deeper_than, is_portable};
+use super::tagged::Tagged;
 use super::{MAX_DEPTH, MAX_ERROR_CHARS};
 use crate::{Command, ErrorCode, Event, Id, Request, Send};
 
@@ -66,12 +67,28 @@ pub fn decode_request(line: &[u8]) -> Result<Request, LineError> {
         let message = format!("the line is not valid UTF-8 from byte {} on", error.valid_up_to() + 1);
         LineError::new(ErrorCode::InvalidUtf8, message).of(line)
     })?;
+    read_send(text).unwrap_or_else(|| read_command(text))
+}
+
+fn read_command(text: &str) -> Result<Request, LineError> {
     let head = Head::read(text)?;
     let id = head.id()?;
     match decode_command(head, text) {
         Ok(command) => Ok(Request { id, command }),
         Err(error) => Err(LineError { id, ..error }),
     }
+}
+
+/// Reads a line in one pass if it is a `send` that serde accepts: most lines are. [`read_command`]
+/// finds the exact error of all others.
+fn read_send(text: &str) -> Option<Result<Request, LineError>> {
+    let line: Tagged<'_, Send> = serde_json::from_str(text).ok()?;
+    let fits =
+        line.kind == "send" && line.id.as_ref().is_none_or(Id::is_valid) && !deeper_than(MAX_DEPTH, text);
+    fits.then(|| match compacted(line.command) {
+        Ok(send) => Ok(Request { id: line.id, command: Command::Send(send) }),
+        Err(error) => Err(LineError { id: line.id, ..error }),
+    })
 }
 
 /// The common fields of a line. Both stay raw, so that an invalid field does not hide the other.
@@ -196,4 +213,39 @@ pub fn check_data(data: &[u8]) -> Result<Box<RawValue>, String> {
         return Err(format!("data is nested deeper than {} levels", MAX_DEPTH - 1));
     }
     Ok(value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn send_in_one_pass_reads_the_same_as_in_two(
+            fields in prop::collection::vec(
+                prop::sample::select(vec![
+                    r#""type":"send""#, r#""\u0074ype":"send""#, r#""type":"ping""#, r#""type":null"#,
+                    r#""id":"a""#, r#""id":7"#, r#""id":null"#, r#""id":1.5"#, r#""i\u0064":"b""#,
+                    r#""peerId":"0xab""#, r#""peer\u0049d":"0xcd""#, r#""peerId":1"#, r#""topic":"t""#,
+                    r#""data":"x""#, r#""data":{"type": [1 , "id"]}"#, r#""data":1e999"#, r#""data":null"#,
+                    r#""ttlMs":5"#, r#""priority":"high""#, r#""priority":"odd""#, r#""other":[{}]"#,
+                ]),
+                0..6,
+            ),
+            brackets in prop::sample::select(vec![("{", "}"), ("[", "]"), (" {", "} "), ("{", "}{}")]),
+        ) {
+            let text = format!("{}{}{}", brackets.0, fields.join(","), brackets.1);
+            if let Some(request) = read_send(&text) {
+                prop_assert_eq!(format!("{request:?}"), format!("{:?}", read_command(&text)));
+            }
+        }
+    }
+
+    #[test]
+    fn usual_send_is_read_in_one_pass() {
+        let text = r#"{"type":"send","id":1,"peerId":"0xab","data":{"a":[1]}}"#;
+        assert!(read_send(text).is_some_and(|request| request.is_ok()));
+    }
 }

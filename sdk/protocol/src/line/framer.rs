@@ -1,5 +1,7 @@
 //! Cuts bytes into lines.
 
+use memchr::memchr;
+
 /// Bytes around a line that do not count: a byte order mark before the line, and a carriage return
 /// after it.
 const LINE_SLACK: usize = BYTE_ORDER_MARK.len() + 1;
@@ -48,7 +50,7 @@ impl Framer {
 
     /// Adds a chunk, and calls `on` with each line that ends in it.
     pub fn push(&mut self, mut chunk: &[u8], mut on: impl FnMut(Framed<'_>)) {
-        while let Some(end) = chunk.iter().position(|&byte| byte == b'\n') {
+        while let Some(end) = memchr(b'\n', chunk) {
             let (head, rest) = (&chunk[..end], &chunk[end + 1..]);
             chunk = rest;
             if self.skipping {

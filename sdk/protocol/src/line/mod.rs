@@ -6,6 +6,7 @@ mod encode;
 mod find_id;
 mod framer;
 mod scan;
+mod tagged;
 
 pub use decode::{LineError, check_data, decode_event, decode_request};
 pub use encode::{encode_event, encode_request};

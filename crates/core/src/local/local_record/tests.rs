@@ -2,6 +2,7 @@ use p2p_node_wire::identity::binding::MAX_BINDING_SIGNATURE_BYTES;
 use p2p_node_wire::identity::testing::{NOW_SECS, agent, binding, node};
 use p2p_node_wire::record::{MAX_RECORD_NAME_BYTES, RecordHash};
 use p2p_node_wire::seal::kem::Keyring;
+use p2p_node_wire::seal::suite::Suite;
 
 use crate::local::local_record::*;
 
@@ -264,7 +265,7 @@ fn record_with_all_fields_at_limit_is_issued() {
     local.set_addrs((0..MAX_RECORD_ADDRS).map(host).collect(), at(0.0));
     let topic = |number| format!("{number:02}{}", "t".repeat(6));
     local.set_topics(&(0..MAX_RECORD_TAGS).map(topic).collect(), at(0.0));
-    local.set_kem(Keyring::new([1; 32], at(0.0)).current(), at(0.0));
+    local.set_kem(Keyring::new([1; 32], Suite::default(), at(0.0)).current(), at(0.0));
     local.reissue(at(0.0), &node(), &mut jitter).unwrap();
     let record = local.current().unwrap();
     assert_eq!((record.record.addrs.len(), record.record.topics.len()), (MAX_RECORD_ADDRS, MAX_RECORD_TAGS));

@@ -16,7 +16,7 @@ impl Mail {
         &mut self,
         frame: Frame,
         local: &Local,
-        gate: &Gate,
+        gate: &mut Gate,
         directory: &Directory,
         cx: &mut Cx,
     ) {
@@ -32,7 +32,7 @@ impl Mail {
         &mut self,
         frame: &Frame,
         batch: &Batch,
-        gate: &Gate,
+        gate: &mut Gate,
         directory: &Directory,
         cx: &mut Cx,
     ) {

@@ -10,14 +10,15 @@ use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode, Level, Prio
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::message_id::StreamNamespace;
 use p2p_node_wire::record::SignedRecord;
-use p2p_node_wire::seal::kem::{KemId, usable_key_id};
+use p2p_node_wire::seal::kem::{KemId, usable_key};
+use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Instant;
 
 use crate::MAX_TOPIC_BYTES;
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gossip::Gossip;
-use crate::input::{Now, PublishOutcome, Token};
+use crate::input::{PublishOutcome, Token};
 use crate::local::Local;
 use crate::local::clock_skew::describe_skew;
 use crate::mail::Mail;
@@ -239,7 +240,7 @@ impl Mail {
         if matches!(way, RouteDecision::Direct) {
             destination.found(now.mono);
         }
-        let Some((kem_id, public_key)) = usable_key(record, now) else {
+        let Some((kem_id, public_key, suite)) = key_of(record, cx) else {
             destination.lacks_key(cx);
             directory.resolve(recipient, cx);
             return false;
@@ -254,7 +255,7 @@ impl Mail {
             return false;
         };
         cx.stats.count(Counter::MailFramesSent);
-        let to = PendingEncryption { recipient, peer, node_key, kem_id };
+        let to = PendingEncryption { recipient, peer, node_key, kem_id, suite };
         self.seal_mail(token, to, &public_key, &batch, cx);
         true
     }
@@ -338,8 +339,10 @@ impl Mail {
     }
 }
 
-/// Returns the id and the public key of the KEM key to which a message may be encrypted now.
-fn usable_key(record: &SignedRecord, now: Now) -> Option<(KemId, Bytes)> {
+/// Returns the id and the public key of the KEM key to which a message may be encrypted now, and
+/// the suite that suits both nodes.
+fn key_of(record: &SignedRecord, cx: &Cx) -> Option<(KemId, Bytes, Suite)> {
     let kem = record.record.kem.as_ref()?;
-    Some((usable_key_id(kem, now.unix_ms)?, kem.public_key.clone()))
+    let (kem_id, suite) = usable_key(kem, cx.now.unix_ms)?;
+    Some((kem_id, kem.public_key.clone(), suite.between(cx.identity.suite)))
 }

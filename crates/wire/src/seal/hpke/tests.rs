@@ -11,20 +11,33 @@ fn info(secret: &Secret) -> Info {
         sender: NodePublicKey([7; 32]),
         recipient: Address::repeat_byte(9),
         kem_id: kem_id(&secret.public_key()),
+        suite: Suite::default(),
     }
 }
 
 #[test]
 fn sealed_frame_opens_and_both_ends_share_session() {
     let secret = Secret::from([3; 32]);
-    let sealed = seal(&secret.public_key(), &info(&secret), b"hello", &mut DeterministicRng::new(0)).unwrap();
-    assert_eq!((sealed.enc.len(), sealed.ciphertext.len()), (1120, 5 + 16));
-    let (content, session) = open(&secret, &info(&secret), &sealed.enc, &sealed.ciphertext).unwrap();
-    assert_eq!(content, b"hello");
-    assert_eq!(session.id(), sealed.session.id());
-    let another =
-        seal(&secret.public_key(), &info(&secret), b"hello", &mut DeterministicRng::new(1)).unwrap();
-    assert_ne!((&another.enc, another.session.id()), (&sealed.enc, sealed.session.id()));
+    for suite in Suite::ALL {
+        let info = Info { suite, ..info(&secret) };
+        let sealed = seal(&secret.public_key(), &info, b"hello", &mut DeterministicRng::new(0)).unwrap();
+        assert_eq!((sealed.enc.len(), sealed.ciphertext.len()), (1120, 5 + 16));
+        let (content, session) = open(&secret, &info, &sealed.enc, &sealed.ciphertext).unwrap();
+        assert_eq!(content, b"hello");
+        assert_eq!(session.id(), sealed.session.id());
+        let another = seal(&secret.public_key(), &info, b"hello", &mut DeterministicRng::new(1)).unwrap();
+        assert_ne!((&another.enc, another.session.id()), (&sealed.enc, sealed.session.id()));
+    }
+}
+
+#[test]
+fn sessions_of_two_suites_have_different_keys() {
+    let secret = Secret::from([3; 32]);
+    let session_id = |suite| {
+        let info = Info { suite, ..info(&secret) };
+        seal(&secret.public_key(), &info, b"", &mut DeterministicRng::new(0)).unwrap().session.id()
+    };
+    assert_ne!(session_id(Suite::ChaCha20Poly1305), session_id(Suite::Aes256Gcm));
 }
 
 #[test]
@@ -37,6 +50,7 @@ fn sealed_frame_opens_only_for_its_sender_recipient_network_and_key() {
         Info { sender: NodePublicKey([8; 32]), ..right.clone() },
         Info { recipient: Address::repeat_byte(8), ..right.clone() },
         Info { kem_id: KemId([0; 16]), ..right.clone() },
+        Info { suite: Suite::Aes256Gcm, ..right.clone() },
     ] {
         assert!(open(&secret, &wrong, &sealed.enc, &sealed.ciphertext).is_none(), "{wrong:?}");
     }
