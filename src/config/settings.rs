@@ -188,8 +188,9 @@ settings! {
             shown "default: true on a bootstrap node, else false";
         /// Maximum number of bytes that the node relays on one connection
         relay_bytes: u64 = "relay-bytes", "P2P_NODE_RELAY_BYTES", Option<String> [value_name = "BYTES"],
-            parse, or DEFAULT_RELAY_BYTES, shown "default 67108864",
-            notes "Both directions together. Two nodes that need more connect anew.";
+            relay_bytes, or DEFAULT_RELAY_BYTES, shown "default 67108864",
+            notes "At least 4194304, so that each message passes. Both directions together. Two nodes that need \
+                   more connect anew.";
         /// Ask the gateway of the local network to forward the port, by UPnP
         upnp: bool = "upnp", "P2P_NODE_UPNP",
             Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,

@@ -10,6 +10,8 @@ use p2p_node_core::local::publishing::check_capabilities;
 use p2p_node_protocol::Role;
 use tracing::level_filters::LevelFilter;
 
+use crate::io::swarm::MIN_RELAY_BYTES;
+
 use super::{Ack, MAX_END_TIME, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
 
 pub(super) fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
@@ -72,6 +74,15 @@ pub(super) fn external_addrs(text: &str) -> Result<Vec<Multiaddr>, String> {
             Err(format!("{addr} must end in its port, without /p2p/, as in /ip4/192.0.2.1/tcp/8000"))
         }
         None => Ok(addrs),
+    }
+}
+
+/// Parses the limit of a relayed connection. A lower one would keep large messages from arriving.
+pub(super) fn relay_bytes(text: &str) -> Result<u64, String> {
+    let bytes = parse(text)?;
+    match bytes >= MIN_RELAY_BYTES {
+        true => Ok(bytes),
+        false => Err(format!("the value must be at least {MIN_RELAY_BYTES}")),
     }
 }
 

@@ -50,22 +50,33 @@ impl SwarmDriver {
                 let failed = self.dials.remove(&peer).then(|| error.to_string());
                 self.inputs.extend(failed.map(|reason| Input::DialFailed { peer, reason }));
             }
-            SwarmEvent::NewListenAddr { listener_id, address } => {
-                if !self.on_relayed_address(listener_id, &address) {
-                    let report = self.listeners.on_address(&mut self.swarm, listener_id, &address);
-                    self.inputs.extend(report);
-                }
+            event @ (SwarmEvent::NewListenAddr { .. }
+            | SwarmEvent::ExpiredListenAddr { .. }
+            | SwarmEvent::ListenerClosed { .. }
+            | SwarmEvent::ListenerError { .. }
+            | SwarmEvent::ExternalAddrConfirmed { .. }
+            | SwarmEvent::ExternalAddrExpired { .. }) => self.on_address_event(event),
+            SwarmEvent::IncomingConnectionError { error, .. } => {
+                tracing::debug!(%error, "incoming connection")
             }
-            SwarmEvent::ExpiredListenAddr { listener_id, .. } => {
-                if self.listeners.on_address_expired(listener_id) {
-                    self.swarm.behaviour_mut().links.probe_all();
-                }
+            // The other events need no action: they announce steps, or report observed addresses.
+            _ => {}
+        }
+    }
+
+    /// Converts an event of a listener or an external address.
+    fn on_address_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::NewListenAddr { listener_id, address }
+                if !self.on_relayed_address(listener_id, &address) =>
+            {
+                let report = self.listeners.on_address(&mut self.swarm, listener_id, &address);
+                self.inputs.extend(report);
             }
-            SwarmEvent::ExternalAddrConfirmed { address } if !is_relayed(&address) => {
-                self.report_addresses(AddressEvent::Confirmed(address));
-            }
-            SwarmEvent::ExternalAddrExpired { address } if !is_relayed(&address) => {
-                self.report_addresses(AddressEvent::Expired(address));
+            SwarmEvent::ExpiredListenAddr { listener_id, .. }
+                if self.listeners.on_address_expired(listener_id) =>
+            {
+                self.swarm.behaviour_mut().links.probe_all();
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 let reason = match reason {
@@ -78,10 +89,13 @@ impl SwarmDriver {
                 }
             }
             SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "listener"),
-            SwarmEvent::IncomingConnectionError { error, .. } => {
-                tracing::debug!(%error, "incoming connection")
+            SwarmEvent::ExternalAddrConfirmed { address } if !is_relayed(&address) => {
+                self.report_addresses(AddressEvent::Confirmed(address));
             }
-            // The other events need no action: they announce steps, or report observed addresses.
+            SwarmEvent::ExternalAddrExpired { address } if !is_relayed(&address) => {
+                self.report_addresses(AddressEvent::Expired(address));
+            }
+            // Addresses at relays come with their listeners.
             _ => {}
         }
     }

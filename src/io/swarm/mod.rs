@@ -49,7 +49,7 @@ pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
 pub use self::hello::MAX_HELLO;
 pub use self::listen::can_listen_on;
 pub use self::mail::{MAIL_TIMEOUT, MAX_MAIL, MAX_MAIL_RESPONSE};
-pub use self::nat::DEFAULT_RELAY_BYTES;
+pub use self::nat::{DEFAULT_RELAY_BYTES, MIN_RELAY_BYTES};
 pub use self::transport::DIAL_TIMEOUT;
 pub use p2p_node_core::gate::address_scope::AddressScope;
 

@@ -26,6 +26,8 @@ use p2p_node_core::local::addresses::{ip_of, is_relayed};
 /// the 10 KB/s that the CHORUS node package gives for a busy connection, and reserve. Mail of maximum
 /// size passes 60 times.
 pub const DEFAULT_RELAY_BYTES: u64 = 64 << 20;
+/// Smallest limit of the bytes on a relayed connection: two messages of maximum size in each direction.
+pub const MIN_RELAY_BYTES: u64 = 4 << 20;
 /// Largest number of nodes that a relay serves: the connections of a bootstrap node.
 const MAX_RESERVATIONS: usize = 1000;
 /// Largest number of connections that a relay carries at once: our choice, two for each node that it
