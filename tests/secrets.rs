@@ -27,6 +27,7 @@ fn debug_of_swarm_config_shows_no_key() {
             reachability: Reachability::Reachable,
             relay_bytes: None,
             upnp: false,
+            mdns: false,
             max_connections: 1,
             agent_version: String::new(),
         },

@@ -16,7 +16,7 @@ use tracing::level_filters::LevelFilter;
 use super::sources::{Given, Sources};
 use super::values::{
     ack, bootstrap_peers, capabilities, external_addrs, log_level, multiaddrs, network_name, on_eof, parse,
-    parse_bool, process_id, role, seconds, short_text, some,
+    parse_bool, process_id, relay_bytes, role, seconds, short_text, some,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
 use crate::io::swarm::DEFAULT_RELAY_BYTES;
@@ -197,6 +197,12 @@ settings! {
                             default_missing_value = "true"], parse_bool,
             or address_scope == AddressScope::Public,
             shown "default: true in the scope public, else false";
+        /// Find nodes in the local network, by mDNS
+        mdns: bool = "mdns", "P2P_NODE_MDNS",
+            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
+                            default_missing_value = "true"], parse_bool,
+            or address_scope == AddressScope::Private,
+            shown "default: true in the scope private, else false";
     }
     group "Identity" {
         /// Display name; peers cannot verify it

@@ -160,6 +160,7 @@ fn swarm_config(
         reachability: config.reachability,
         relay_bytes: config.relay.then_some(config.relay_bytes),
         upnp: config.upnp,
+        mdns: config.mdns,
         listen: (!config.listen.is_empty()).then(|| config.listen.clone()),
         max_connections,
         agent_version: format!("p2p-node/{VERSION}"),

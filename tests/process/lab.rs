@@ -83,6 +83,9 @@ impl Lab {
         self.run("switch", &format!("ip link add p{port} type veth peer name eth0 netns {peer}"));
         self.run("switch", &format!("ip link set p{port} master br0 up"));
         self.run(host, &format!("ip link set eth0 up && ip addr add {addr} dev eth0 {}", nodad(addr)));
+        if !addr.contains(':') {
+            self.run(host, "ip route add 224.0.0.0/4 dev eth0");
+        }
     }
 
     /// Adds a router with this address on the switch, and a host behind its NAT. The router admits only

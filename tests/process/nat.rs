@@ -178,3 +178,15 @@ fn no_mail_is_lost_when_the_address_of_an_interface_changes() {
     }
     println!("all mail was delivered {:?} after the last was sent", changed.elapsed());
 }
+
+#[test]
+#[ignore = "needs root and network namespaces"]
+fn nodes_of_one_local_network_find_each_other_by_mdns_alone() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.host("a", "10.7.0.1/24");
+    lab.host("b", "10.7.0.2/24");
+    let (mut a, a_ready) = lab.node("a", 1, &[]);
+    let (mut b, b_ready) = lab.node("b", 2, &[]);
+    deliver(&mut a, &b_ready, "a to b");
+    deliver(&mut b, &a_ready, "b to a");
+}

@@ -58,6 +58,7 @@ fn swarm_config(key: &NodeKey) -> SwarmConfig {
         reachability: Reachability::Reachable,
         relay_bytes: None,
         upnp: false,
+        mdns: false,
         max_connections: 10,
         agent_version: "p2p-node/test".to_owned(),
     }

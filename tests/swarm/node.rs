@@ -37,6 +37,7 @@ pub fn config(number: u8, role: Role) -> SwarmConfig {
         reachability: Reachability::Reachable,
         relay_bytes: None,
         upnp: false,
+        mdns: false,
         max_connections: 50,
         agent_version: "p2p-node/test".to_owned(),
     }

@@ -8,8 +8,8 @@ use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
-    PeerId, StreamProtocol, allow_block_list, autonat, connection_limits, dcutr, identify, kad, ping, relay,
-    upnp,
+    PeerId, StreamProtocol, allow_block_list, autonat, connection_limits, dcutr, identify, kad, mdns, ping,
+    relay, upnp,
 };
 use p2p_node_protocol::Role;
 
@@ -69,6 +69,7 @@ pub(super) struct Behaviour {
     pub autonat_client: Toggle<AutonatClient>,
     pub autonat_server: Toggle<autonat::v2::server::Behaviour>,
     pub upnp: Toggle<upnp::tokio::Behaviour>,
+    pub mdns: Toggle<mdns::tokio::Behaviour>,
     pub links: Links,
     pub kad: kad::Behaviour<DhtStore>,
     pub hello: request_response::Behaviour<Codec>,
@@ -143,6 +144,7 @@ impl Behaviour {
             autonat_client: asks_autonat.then(|| AutonatClient::new(config.scope)).into(),
             autonat_server: serves_relay.then(autonat::v2::server::Behaviour::default).into(),
             upnp: config.upnp.then(upnp::tokio::Behaviour::default).into(),
+            mdns: config.mdns.then(|| mdns_behaviour(peer)).flatten().into(),
             links: Links::new(peer),
             kad: kademlia(keypair, config.role, names.kad.clone()),
             hello: hello(&names.hello, Codec::new(failed_hello_reads)),
@@ -150,6 +152,13 @@ impl Behaviour {
             gossip: gossip::build(&names.topic_prefix, config.scope)?,
         })
     }
+}
+
+/// Creates mDNS, if the system tells its interfaces.
+fn mdns_behaviour(peer: PeerId) -> Option<mdns::tokio::Behaviour> {
+    mdns::tokio::Behaviour::new(mdns::Config::default(), peer)
+        .inspect_err(|error| tracing::warn!(%error, "mDNS is not available: the node finds no peers by it"))
+        .ok()
 }
 
 /// Creates a relay. It offers to relay from the start, because its operator has decided so.

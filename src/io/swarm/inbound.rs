@@ -5,7 +5,7 @@ use libp2p::gossipsub::{self, MessageAcceptance, TopicHash};
 use libp2p::kad::{self, GetRecordOk, InboundRequest, PutRecordError, QueryResult, RoutingUpdate};
 use libp2p::request_response::{self, Message};
 use libp2p::swarm::{DialError, SwarmEvent};
-use libp2p::{PeerId, identify, ping};
+use libp2p::{PeerId, identify, mdns, ping};
 
 use super::behaviour::BehaviourEvent;
 use super::links::Superseded;
@@ -128,6 +128,8 @@ impl SwarmDriver {
                     self.swarm.close_connection(connection);
                 }
             }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_peers_found(found),
+            BehaviourEvent::Mdns(mdns::Event::Expired(_)) => {}
             BehaviourEvent::HolePunching(event) => tracing::debug!(?event, "hole punching"),
             BehaviourEvent::AutonatClient(event) => tracing::debug!(?event, "AutoNAT"),
             BehaviourEvent::RelayClient(event) => tracing::debug!(?event, "relay"),

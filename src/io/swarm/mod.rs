@@ -106,6 +106,8 @@ pub struct SwarmConfig {
     pub relay_bytes: Option<u64>,
     /// Asks the gateway of the local network to map the node's ports.
     pub upnp: bool,
+    /// Announces the node in the local network, and finds others there.
+    pub mdns: bool,
     /// Addresses to listen on; they override the port from the core. `None` selects TCP and QUIC on
     /// one port, on the interfaces of the scope.
     pub listen: Option<Vec<Multiaddr>>,

@@ -221,6 +221,17 @@ impl SwarmDriver {
         candidates.into_iter().for_each(|addr| links.add_candidate(addr));
     }
 
+    /// Reports the peers that mDNS found, each with all its addresses.
+    pub(super) fn on_peers_found(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+        let mut peers: HashMap<PeerId, Vec<Multiaddr>> = HashMap::new();
+        for (peer, addr) in found {
+            peers.entry(peer).or_default().push(addr);
+        }
+        for (peer, addrs) in peers {
+            self.report_addresses(AddressEvent::PeerFound { peer, addrs });
+        }
+    }
+
     fn report_observed(&mut self) {
         let ips = self.nat.observed.values().copied().collect();
         self.report_addresses(AddressEvent::Observed(ips));

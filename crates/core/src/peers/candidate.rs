@@ -11,6 +11,8 @@ pub(crate) enum CandidateSource {
     Bootstrap,
     /// A verified record of an agent. The node dials such a peer when it needs the connection.
     Record,
+    /// mDNS. The node dials such a peer while it has too few peers.
+    Mdns,
 }
 
 /// A node that this node may connect to.

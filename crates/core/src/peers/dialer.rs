@@ -20,7 +20,7 @@ use crate::peers::table::Connection;
 
 /// Number of connections that an agent's node seeks, from the TOS document (minimum number of
 /// peers).
-const MIN_PEERS: usize = 8;
+pub(super) const MIN_PEERS: usize = 8;
 /// Number of connected subscribers that each of our topics should have: the lower bound of a
 /// gossipsub mesh, and two more.
 const TOPIC_PEERS: usize = 6;
@@ -57,6 +57,11 @@ impl Pause {
     /// Returns `true` if the node may dial the peer.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.backoff.ready(now)
+    }
+
+    /// Returns the time at which the pause ends.
+    pub(super) fn ends_at(&self) -> Instant {
+        self.backoff.not_before()
     }
 
     /// Records a failed dial or, if `was_short`, a short connection.

@@ -45,6 +45,9 @@ impl Peers {
     /// Handles a peer of another network. The node stops dialling such a bootstrap peer.
     pub(crate) fn on_network_mismatch(&mut self, peer: PeerId, network: &str, cx: &mut Cx) {
         cx.stats.count(Counter::PeersOfOtherNetworks);
+        if self.local_network.reject(&peer) {
+            cx.network(NetworkCommand::Disconnect { peer });
+        }
         if !self.table.remove_bootstrap(peer) {
             return;
         }

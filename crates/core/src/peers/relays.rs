@@ -40,6 +40,13 @@ pub enum AddressEvent {
     Expired(Multiaddr),
     /// The IP addresses at which the connected peers see this node.
     Observed(BTreeSet<IpAddr>),
+    /// mDNS found a peer in the local network.
+    PeerFound {
+        /// The peer.
+        peer: PeerId,
+        /// Addresses of the peer.
+        addrs: Vec<Multiaddr>,
+    },
     /// A directly connected peer offers to relay, at these addresses.
     RelayOffered {
         /// The peer.
@@ -134,6 +141,7 @@ impl Peers {
             AddressEvent::Confirmed(addr) => local.addresses.confirm(addr, now),
             AddressEvent::Expired(addr) => local.addresses.expire(&addr, now),
             AddressEvent::Observed(ips) => local.addresses.set_observed(ips, now),
+            AddressEvent::PeerFound { peer, addrs } => self.on_peer_found(peer, addrs, cx),
             AddressEvent::RelayOffered { relay, addrs } => self.on_relay_offered(relay, addrs, cx),
             AddressEvent::RelayWithdrawn { relay } => {
                 self.relays.offers.remove(&relay);
