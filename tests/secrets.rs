@@ -10,6 +10,7 @@ use std::path::Path;
 use p2p_node::config::{Config, RunArgs};
 use p2p_node::io::swarm::SwarmConfig;
 use p2p_node_core::gate::address_scope::AddressScope;
+use p2p_node_core::local::addresses::Reachability;
 use p2p_node_protocol::Role;
 use p2p_node_testing::secrets::{check, hex, secret};
 
@@ -24,6 +25,10 @@ fn debug_of_swarm_config_shows_no_key() {
             role: Role::Full,
             dns_server: None,
             listen: None,
+            reachability: Reachability::Reachable,
+            relay_bytes: None,
+            upnp: false,
+            mdns: false,
             max_connections: 1,
             agent_version: String::new(),
         },

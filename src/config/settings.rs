@@ -11,16 +11,18 @@ use std::time::Duration;
 use hickory_resolver::proto::rr::Name;
 use libp2p::Multiaddr;
 use p2p_node_core::gate::address_scope::AddressScope;
+use p2p_node_core::local::addresses::Reachability;
 use p2p_node_protocol::{Capabilities, Command, Connect, PROTOCOL_VERSION, Role};
 use tracing::level_filters::LevelFilter;
 
 use super::sources::{Given, Sources};
 use super::values::{
-    ack, bootstrap_peers, capabilities, dns_seeds, log_level, multiaddrs, network_name, on_eof, parse,
-    parse_bool, place, process_id, regions, role, seconds, short_text, some,
+    ack, bootstrap_peers, capabilities, dns_seeds, external_addrs, log_level, multiaddrs, network_name,
+    on_eof, parse, parse_bool, place, process_id, regions, relay_bytes, role, seconds, short_text, some,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
 use crate::io::rendezvous::Place;
+use crate::io::swarm::DEFAULT_RELAY_BYTES;
 
 /// A setting as the documents show it.
 #[derive(Clone, Copy, Debug)]
@@ -186,6 +188,45 @@ settings! {
         /// Role: full, or bootstrap for an entry point of the network
         role: Role = "role" ('r'), "P2P_NODE_ROLE", Option<String> [value_name = "ROLE"], role,
             or Role::default(), shown "default full";
+    }
+    group "Reachability" {
+        /// How the node finds out whether others can dial it: auto, by tests of its bootstrap nodes;
+        /// reachable; or unreachable, so that others reach it only through relays
+        reachability: Reachability = "reachability", "P2P_NODE_REACHABILITY",
+            Option<String> [value_name = "HOW"], parse,
+            or match (role, address_scope) {
+                (Role::Bootstrap, _) | (_, AddressScope::Loopback) => Reachability::Reachable,
+                _ => Reachability::Auto,
+            },
+            shown "default: reachable on a bootstrap node and in the scope loopback, else auto",
+            notes "With auto, a node that is not reachable within 20 s uses up to two relays.";
+        /// Address at which others can dial the node, if it is not on an interface; repeat or separate
+        /// by commas
+        external_addrs: Vec<Multiaddr> = "external-address", "P2P_NODE_EXTERNAL_ADDRESS",
+            Vec<String> [value_name = "MULTIADDR", value_delimiter = ','], external_addrs, or Vec::new(),
+            notes "For a forwarded port or a cloud's public IP address. Example: /ip4/192.0.2.1/tcp/8000";
+        /// Relay connections to nodes that others cannot dial, and test the addresses of nodes
+        relay: bool = "relay", "P2P_NODE_RELAY",
+            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
+                            default_missing_value = "true"], parse_bool, or role == Role::Bootstrap,
+            shown "default: true on a bootstrap node, else false";
+        /// Maximum number of bytes that the node relays on one connection
+        relay_bytes: u64 = "relay-bytes", "P2P_NODE_RELAY_BYTES", Option<String> [value_name = "BYTES"],
+            relay_bytes, or DEFAULT_RELAY_BYTES, shown "default 67108864",
+            notes "At least 4194304, so that each message passes. Both directions together. Two nodes that need \
+                   more connect anew.";
+        /// Ask the gateway of the local network to forward the port, by UPnP
+        upnp: bool = "upnp", "P2P_NODE_UPNP",
+            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
+                            default_missing_value = "true"], parse_bool,
+            or address_scope == AddressScope::Public,
+            shown "default: true in the scope public, else false";
+        /// Find nodes in the local network, by mDNS
+        mdns: bool = "mdns", "P2P_NODE_MDNS",
+            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
+                            default_missing_value = "true"], parse_bool,
+            or address_scope == AddressScope::Private,
+            shown "default: true in the scope private, else false";
     }
     group "Identity" {
         /// Display name; peers cannot verify it

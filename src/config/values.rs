@@ -11,6 +11,8 @@ use p2p_node_core::local::publishing::check_capabilities;
 use p2p_node_protocol::Role;
 use tracing::level_filters::LevelFilter;
 
+use crate::io::swarm::MIN_RELAY_BYTES;
+
 use super::{Ack, MAX_END_TIME, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
 use crate::io::dns_seeds::{MAX_NAMES, seed_name};
 use crate::io::regions::region_name;
@@ -87,6 +89,26 @@ pub(super) fn place(text: &str) -> Result<Place, String> {
     match text {
         "off" => Ok(Place::Off),
         path => Ok(Place::At(path.into())),
+    }
+}
+
+/// Parses addresses at which others can dial the node.
+pub(super) fn external_addrs(text: &str) -> Result<Vec<Multiaddr>, String> {
+    let addrs = multiaddrs(text)?;
+    match addrs.iter().find(|addr| matches!(addr.iter().last(), Some(Protocol::P2p(_)))) {
+        Some(addr) => {
+            Err(format!("{addr} must end in its port, without /p2p/, as in /ip4/192.0.2.1/tcp/8000"))
+        }
+        None => Ok(addrs),
+    }
+}
+
+/// Parses the limit of a relayed connection. A lower one would keep large messages from arriving.
+pub(super) fn relay_bytes(text: &str) -> Result<u64, String> {
+    let bytes = parse(text)?;
+    match bytes >= MIN_RELAY_BYTES {
+        true => Ok(bytes),
+        false => Err(format!("the value must be at least {MIN_RELAY_BYTES}")),
     }
 }
 

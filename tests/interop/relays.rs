@@ -89,7 +89,7 @@ fn mail_and_ack_pass_through_a_js_node() {
     let (mut alice, alice_ready) = Child::join(0x65, 0, &[], std::slice::from_ref(&js.addr));
     // In the public scope bob has no address to announce and dials none on this machine. The js node
     // dials him, and mail to and from him must use gossip.
-    let hidden = ["--address-scope", "public", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let hidden = ["--address-scope", "public", "--upnp=false", "--listen", "/ip4/127.0.0.1/tcp/0"];
     let mut bob = Child::spawn(&hidden, &[("PRIVATE_KEY", &test_key(0x66))]);
     bob.command(json!({"type":"connect","protocol":1}));
     let bob_ready = bob.expect("ready", |event| event["type"] == "ready");

@@ -183,6 +183,17 @@ impl Child {
         }
     }
 
+    /// Waits for a line for which `matches` holds and takes it. Returns `false` if none comes in time.
+    pub fn received_within(&self, time: Duration, matches: impl Fn(&Value) -> bool) -> bool {
+        let deadline = Instant::now() + time;
+        while self.take(&matches).is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else { return false };
+            self.seen.borrow_mut().push(serde_json::from_slice(&line).unwrap());
+        }
+        true
+    }
+
     /// Takes the first line so far for which `matches` holds, if any.
     pub fn take(&self, matches: impl Fn(&Value) -> bool) -> Option<Value> {
         let mut seen = self.seen.borrow_mut();

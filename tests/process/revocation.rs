@@ -9,6 +9,7 @@ use p2p_node::io::swarm::{SwarmConfig, SwarmDriver};
 use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::Input;
+use p2p_node_core::local::addresses::Reachability;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::{
     Batch, FrameBody, Hello, MailResponse, Message, Payload, Response, Scope, Sealed, WIRE_VERSION,
@@ -55,6 +56,10 @@ fn swarm_config(key: &NodeKey) -> SwarmConfig {
         role: Role::Full,
         dns_server: None,
         listen: None,
+        reachability: Reachability::Reachable,
+        relay_bytes: None,
+        upnp: false,
+        mdns: false,
         max_connections: 10,
         agent_version: "p2p-node/test".to_owned(),
     }

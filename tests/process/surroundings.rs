@@ -119,7 +119,15 @@ pub fn logs(lines: &[Value], what: &str) -> usize {
 
 #[test]
 fn node_without_dns_starts_with_a_warning() {
-    let args = ["--network", "village", "--address-scope", "private", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let args = [
+        "--network",
+        "village",
+        "--address-scope",
+        "private",
+        "--mdns=false",
+        "--listen",
+        "/ip4/127.0.0.1/tcp/0",
+    ];
     let Some(child) = unshared(&["-rm"], "mount -t tmpfs none /etc", &args, &[]) else { return };
     let lines = connect_and_finish(child);
     assert_eq!(logs(&lines, "DNS is not available"), 1, "{lines:#?}");

@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 use p2p_node::io::swarm::{AddressScope, SwarmConfig, SwarmDriver};
 use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::{DropKind, Input, PublishOutcome, Token};
+use p2p_node_core::local::addresses::Reachability;
 use p2p_node_protocol::Role;
 use tokio::sync::mpsc;
 
@@ -34,6 +35,10 @@ pub fn config(number: u8, role: Role) -> SwarmConfig {
         role,
         dns_server: None,
         listen: None,
+        reachability: Reachability::Reachable,
+        relay_bytes: None,
+        upnp: false,
+        mdns: false,
         max_connections: 50,
         agent_version: "p2p-node/test".to_owned(),
     }

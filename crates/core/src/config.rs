@@ -15,6 +15,7 @@ use crate::gate::access_list::{AccessRule, Subject};
 use crate::gate::address_scope::AddressScope;
 use crate::highest_seen::HighestSeen;
 use crate::input::Now;
+use crate::local::addresses::{Addresses, Reachability};
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::PersistedMessage;
 use crate::source::{KnownPeer, KnownPeers, Regions};
@@ -98,6 +99,12 @@ pub struct CoreConfig {
     pub key_source: KeySource,
     /// Addresses that the node may advertise and dial.
     pub scope: AddressScope,
+    /// How the node finds out whether others can dial it.
+    pub reachability: Reachability,
+    /// Addresses at which others can dial the node, in addition to those on which it listens.
+    pub external_addrs: Vec<Multiaddr>,
+    /// `true` if the node relays connections of others, so that it must tell them its addresses.
+    pub serves_relay: bool,
     /// Random for each process. Distinguishes its frames from those of earlier processes.
     pub boot: u64,
     /// Random for each process. The ids of its streams derive from it.
@@ -167,6 +174,9 @@ pub(super) struct LocalIdentity {
     pub(super) receive_after_eof: Duration,
     pub(super) drain_timeout: Duration,
     pub(super) scope: AddressScope,
+    pub(super) reachability: Reachability,
+    pub(super) external_addrs: Vec<Multiaddr>,
+    pub(super) serves_relay: bool,
     pub(super) started_ms: u64,
     /// The encoded binding, as every frame carries it.
     pub(super) binding_bytes: Bytes,
@@ -175,6 +185,11 @@ pub(super) struct LocalIdentity {
 }
 
 impl LocalIdentity {
+    /// Returns the addresses of a node that does not listen yet.
+    pub(super) fn addresses(&self) -> Addresses {
+        Addresses::new(self.scope, self.reachability, self.external_addrs.clone())
+    }
+
     /// Creates the identity from the configuration.
     pub(super) fn new(setup: CoreConfig, now: Now) -> Self {
         let status_stream = setup.origin().stream(b"status", 0, &[], Priority::Medium);
@@ -201,6 +216,9 @@ impl LocalIdentity {
             receive_after_eof: setup.receive_after_eof,
             drain_timeout: setup.drain_timeout,
             scope: setup.scope,
+            reachability: setup.reachability,
+            external_addrs: setup.external_addrs,
+            serves_relay: setup.serves_relay,
             started_ms: now.unix_ms,
             status_stream,
         }

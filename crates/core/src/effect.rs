@@ -120,6 +120,20 @@ pub enum NetworkCommand {
         /// The peer.
         peer: PeerId,
     },
+    /// Asks a connected peer to relay connections to this node. Answered by `Reserved` or
+    /// `ReservationEnded`.
+    ReserveRelay {
+        /// The peer.
+        relay: PeerId,
+        /// An address of the peer, without its PeerId.
+        addr: Multiaddr,
+    },
+    /// Replaces the external addresses of the swarm, except those at relays. Peers learn them by
+    /// identify.
+    SetExternalAddresses {
+        /// The addresses.
+        addrs: Vec<Multiaddr>,
+    },
     /// Sends our `Hello`. Answered by `HelloResponseReceived`, or not at all.
     SendHello {
         /// The peer.

@@ -11,6 +11,7 @@ pub use p2p_node_wire::time::{Instant, Now};
 
 use crate::client_id::ClientId;
 use crate::crypto_task::{Opened, TaskOutcome};
+pub use crate::peers::relays::AddressEvent;
 use crate::source::SourceEvent;
 
 /// Identifies an object for which the core and the driver owe each other an answer: a request, a
@@ -113,6 +114,8 @@ pub enum Input {
 
     /// A source of peers outside of libp2p reports something.
     Source(SourceEvent),
+    /// The swarm found out something about the addresses of this node or about relays.
+    Addresses(AddressEvent),
 
     /// A peer sent its `Hello` and waits for ours.
     HelloRequestReceived {

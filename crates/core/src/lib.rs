@@ -104,7 +104,7 @@ impl Core {
         let record = LocalRecord::new(me.binding.clone(), me.name.clone(), me.role, own_highest.as_ref());
         let mut core = Core {
             parent: Parent::new(),
-            local: Local::new(record, keyring, now),
+            local: Local::new(record, keyring, &me, now),
             gate: Gate::new(AccessList::new(access_rules)),
             directory: Directory::new(highest_seen),
             peers: Peers::default(),
@@ -151,6 +151,7 @@ impl Core {
             Input::NetworkMismatch { peer, network } => peers.on_network_mismatch(peer, &network, cx),
             Input::DhtServerSeen { peer } => peers.on_dht_server_seen(peer, cx),
             Input::Source(event) => peers.on_source(event, cx),
+            Input::Addresses(event) => peers.on_address_event(event, local, cx),
             Input::HelloRequestReceived { token, peer, body } => {
                 peers.on_hello_request(token, peer, body, local, cx);
             }
@@ -212,8 +213,7 @@ impl Core {
         self.peers.on_new_dht_servers(&mut self.local, &mut self.directory, &mut self.cx);
         self.route_signals();
         let Core { local, directory, peers, gossip, cx, .. } = self;
-        peers.poll_sources(directory, cx);
-        peers.disconnect_unsubscribed_peers(cx);
+        peers.handle_timeout(local, directory, cx);
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
         peers.find_peers_to_dial(|| gossip.topics(), directory, cx);
         gossip.follow_announcements(directory, peers, cx);
@@ -365,7 +365,7 @@ impl Core {
         parent.timers(&mut timers, cx);
         if cx.is_serving() {
             local.timers(&mut timers, cx);
-            peers.timers(&mut timers, directory, cx);
+            peers.timers(&mut timers, local, directory, cx);
             mail.timers(&mut timers);
             gossip.timers(&mut timers, peers);
         }

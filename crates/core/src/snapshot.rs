@@ -27,6 +27,10 @@ pub struct Snapshot {
     pub uptime: Duration,
     /// Addresses on which the node listens, with `/p2p/`.
     pub addrs: Vec<Multiaddr>,
+    /// Addresses of its record.
+    pub published: Vec<Multiaddr>,
+    /// Number of connected peers that the node reaches only through a relay.
+    pub relayed: usize,
     /// Number of connected peers.
     pub peers: usize,
     /// Number of connected DHT servers.
@@ -58,7 +62,9 @@ impl Snapshot {
             peer_id: cx.identity.peer,
             address: cx.identity.address,
             uptime: cx.now.mono.since_start(),
-            addrs: local.addrs.clone(),
+            addrs: local.listening(cx),
+            published: local.addresses.published(cx.now.mono),
+            relayed: peers.table.connections().filter(|(_, connection)| connection.is_relayed).count(),
             peers: peers.table.connections_len(),
             servers: peers.table.servers_len(),
             agents: directory.records.len(),
@@ -75,16 +81,20 @@ impl Snapshot {
     pub(crate) fn report(self, client: ClientId, cx: &Cx) -> StatusReport {
         let mut room = cx.room_for_lists(Some(client));
         let addrs = self.addrs.iter().map(ToString::to_string).filter(|addr| room.fits(addr)).collect();
+        let published = self.published.iter().map(ToString::to_string);
+        let published_addrs = published.filter(|addr| room.fits(addr)).collect();
         let topics = self.topics.into_iter().filter(|topic| room.fits(topic)).collect();
         StatusReport {
             peer_id: self.peer_id.to_string(),
             address: self.address.to_string(),
             uptime_ms: self.uptime.as_millis() as u64,
             peers: self.peers,
+            relayed_peers: self.relayed,
             servers: self.servers,
             agents: self.agents,
             topics,
             addrs,
+            published_addrs,
             outbox: self.outbox,
             outbox_bytes: self.outbox_bytes,
             queued_broadcasts: self.queued_broadcasts,

@@ -12,6 +12,7 @@ use crate::client_id::ClientId;
 use crate::effect::Effect;
 use crate::gate::address_scope::AddressScope;
 use crate::input::Now;
+use crate::local::addresses::Reachability;
 use crate::signal::Signal;
 use crate::{Core, CoreConfig, KeySource};
 
@@ -40,6 +41,9 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         drain_timeout: Duration::from_secs(5),
         key_source: KeySource::Given,
         scope: AddressScope::Loopback,
+        reachability: Reachability::Reachable,
+        external_addrs: Vec::new(),
+        serves_relay: false,
         boot: 1,
         database: [1; 16],
         kem_seed: [1; 32].into(),

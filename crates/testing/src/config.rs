@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use p2p_node_core::gate::address_scope::AddressScope;
+use p2p_node_core::local::addresses::Reachability;
 use p2p_node_core::{CoreConfig, KeySource};
 use p2p_node_protocol::Role;
 use p2p_node_wire::identity::{NodeKey, SignedBinding};
@@ -32,6 +33,9 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         drain_timeout: Duration::from_secs(5),
         key_source: KeySource::Given,
         scope: AddressScope::Loopback,
+        reachability: Reachability::Reachable,
+        external_addrs: Vec::new(),
+        serves_relay: false,
         boot: 1,
         database: [1; 16],
         kem_seed: [1; 32].into(),

@@ -49,6 +49,8 @@ pub trait Interpreter {
             NetworkCommand::Disconnect { peer } => self.disconnect(node, peer),
             // A test's network connects only whom a core dials.
             NetworkCommand::Block { .. } | NetworkCommand::Unblock { .. } => {}
+            // A node in memory is reachable.
+            NetworkCommand::ReserveRelay { .. } | NetworkCommand::SetExternalAddresses { .. } => {}
             NetworkCommand::SendHello { peer, body } => self.send_hello(node, peer, body),
             NetworkCommand::AnswerHello { token, body } => self.answer_hello(node, token, body),
             NetworkCommand::SendFind { token, peer, body } => self.send_find(node, token, peer, body),

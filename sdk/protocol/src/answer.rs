@@ -113,6 +113,9 @@ pub struct StatusReport {
     pub uptime_ms: u64,
     /// Number of connected peers.
     pub peers: usize,
+    /// Number of connected peers that the node reaches only through a relay.
+    #[serde(default)]
+    pub relayed_peers: usize,
     /// Number of connected DHT servers.
     pub servers: usize,
     /// Number of agents in the directory, without this one.
@@ -121,6 +124,9 @@ pub struct StatusReport {
     pub topics: Vec<String>,
     /// Multiaddrs on which the node listens.
     pub addrs: Vec<String>,
+    /// Multiaddrs at which others can dial the node, as its record says.
+    #[serde(default)]
+    pub published_addrs: Vec<String>,
     /// Number of accepted messages that have not ended.
     pub outbox: usize,
     /// Bytes of these messages.

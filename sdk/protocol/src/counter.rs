@@ -212,6 +212,10 @@ counters! {
     "records_refused" => RecordsRefused,
     /// Records that are older than the newest one seen.
     "records_stale" => RecordsStale,
+    /// Reservations that relays accepted.
+    "relay_reservations" => RelayReservations,
+    /// Reservations that relays refused or ended.
+    "relay_reservations_ended" => RelayReservationsEnded,
     /// `send` commands that `cancel` ended before they had room.
     "sends_cancelled" => SendsCancelled,
     /// `send` commands that waited for room.

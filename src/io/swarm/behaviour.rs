@@ -6,14 +6,21 @@ use libp2p::identity::Keypair;
 use libp2p::kad::{BucketInserts, Mode, StoreInserts};
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{StreamProtocol, allow_block_list, connection_limits, identify, kad, ping};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{
+    PeerId, StreamProtocol, allow_block_list, autonat, connection_limits, dcutr, identify, kad, mdns, ping,
+    relay, upnp,
+};
 use p2p_node_protocol::Role;
 
 use super::dht_store::DhtStore;
 use super::gossip::{self, Gossipsub};
 use super::hello::{Codec, FailedReads};
+use super::links::Links;
 use super::mail::Mail;
+use super::nat::{self, AutonatClient};
 use super::{SetupError, SwarmConfig};
+use p2p_node_core::local::addresses::Reachability;
 use p2p_node_wire::identity::binding::is_network_name;
 
 /// Maximum time from opening the stream of a hello to its response.
@@ -64,6 +71,14 @@ pub(super) struct Behaviour {
     pub blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub identify: identify::Behaviour,
     pub ping: ping::Behaviour,
+    pub relay: Toggle<relay::Behaviour>,
+    pub relay_client: relay::client::Behaviour,
+    pub hole_punching: dcutr::Behaviour,
+    pub autonat_client: Toggle<AutonatClient>,
+    pub autonat_server: Toggle<autonat::v2::server::Behaviour>,
+    pub upnp: Toggle<upnp::tokio::Behaviour>,
+    pub mdns: Toggle<mdns::tokio::Behaviour>,
+    pub links: Links,
     pub kad: kad::Behaviour<DhtStore>,
     pub hello: request_response::Behaviour<Codec>,
     pub find: request_response::Behaviour<Codec>,
@@ -116,8 +131,12 @@ impl Behaviour {
         keypair: &Keypair,
         config: &SwarmConfig,
         names: &ProtocolNames,
+        relay_client: relay::client::Behaviour,
         failed_hello_reads: FailedReads,
     ) -> Result<Self, SetupError> {
+        let peer = keypair.public().to_peer_id();
+        let serves_relay = config.relay_bytes.is_some();
+        let asks_autonat = config.reachability == Reachability::Auto;
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits(config.max_connections)),
             blocked: allow_block_list::Behaviour::default(),
@@ -131,6 +150,14 @@ impl Behaviour {
             ping: ping::Behaviour::new(
                 ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT),
             ),
+            relay: config.relay_bytes.map(|bytes| relay_server(peer, bytes)).into(),
+            relay_client,
+            hole_punching: dcutr::Behaviour::new(peer),
+            autonat_client: asks_autonat.then(|| AutonatClient::new(config.scope)).into(),
+            autonat_server: serves_relay.then(autonat::v2::server::Behaviour::default).into(),
+            upnp: config.upnp.then(upnp::tokio::Behaviour::default).into(),
+            mdns: config.mdns.then(|| mdns_behaviour(peer)).flatten().into(),
+            links: Links::new(peer),
             kad: kademlia(keypair, config.role, names.kad.clone()),
             hello: hello(&names.hello, Codec::hello(failed_hello_reads)),
             find: find(&names.find),
@@ -138,6 +165,20 @@ impl Behaviour {
             gossip: gossip::build(&names.topic_prefix, config.scope)?,
         })
     }
+}
+
+/// Creates mDNS, if the system tells its interfaces.
+fn mdns_behaviour(peer: PeerId) -> Option<mdns::tokio::Behaviour> {
+    mdns::tokio::Behaviour::new(mdns::Config::default(), peer)
+        .inspect_err(|error| tracing::warn!(%error, "mDNS is not available: the node finds no peers by it"))
+        .ok()
+}
+
+/// Creates a relay. It offers to relay from the start, because its operator has decided so.
+fn relay_server(peer: PeerId, max_circuit_bytes: u64) -> relay::Behaviour {
+    let mut relay = relay::Behaviour::new(peer, nat::relay_config(max_circuit_bytes));
+    relay.set_status(Some(relay::Status::Enable));
+    relay
 }
 
 /// Limits each direction to less than all connections, so that the node can always dial and always

@@ -6,13 +6,15 @@ use libp2p::kad::{self, GetRecordOk, InboundRequest, PutRecordError, QueryResult
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, Message};
 use libp2p::swarm::{DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, identify, ping};
+use libp2p::{Multiaddr, PeerId, identify, mdns, ping};
 
 use super::behaviour::BehaviourEvent;
+use super::links::Superseded;
 use super::listen::whole_reason;
 use super::mail::{MailEvent, Reply};
 use super::{MAX_ADDRS_PER_SERVER, SwarmDriver};
-use p2p_node_core::input::{DropKind, Input};
+use p2p_node_core::input::{AddressEvent, DropKind, Input};
+use p2p_node_core::local::addresses::is_relayed;
 use p2p_node_core::source::SourceEvent;
 
 /// Returns an address without its `/p2p/` parts.
@@ -28,19 +30,30 @@ impl SwarmDriver {
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
-            SwarmEvent::ConnectionEstablished { peer_id: peer, endpoint, num_established, .. } => {
+            SwarmEvent::ConnectionEstablished {
+                peer_id: peer,
+                connection_id,
+                endpoint,
+                num_established,
+                ..
+            } => {
                 self.dials.remove(&peer);
-                if num_established.get() == 1 {
+                let is_first = num_established.get() == 1;
+                if is_first {
                     self.inputs.push_back(Input::Connected { peer, dialer: endpoint.is_dialer() });
                     if endpoint.is_dialer() {
                         let addr = without_peer(endpoint.get_remote_address());
                         self.inputs.push_back(Input::Source(SourceEvent::Dialled { peer, addr }));
                     }
                 }
+                self.on_link_established(connection_id, peer, &endpoint, is_first);
             }
-            SwarmEvent::ConnectionClosed { peer_id: peer, num_established: 0, cause, .. } => {
-                let reason = cause.map(|cause| cause.to_string());
-                self.inputs.push_back(Input::Disconnected { peer, reason });
+            SwarmEvent::ConnectionClosed { peer_id: peer, connection_id, num_established, cause, .. } => {
+                self.on_link_closed(connection_id, peer, num_established == 0);
+                if num_established == 0 {
+                    let reason = cause.map(|cause| cause.to_string());
+                    self.inputs.push_back(Input::Disconnected { peer, reason });
+                }
             }
             // Kademlia tried to dial a peer to which a dial was already in progress.
             SwarmEvent::OutgoingConnectionError { error: DialError::DialPeerConditionFalse(_), .. } => {}
@@ -48,23 +61,52 @@ impl SwarmDriver {
                 let failed = self.dials.remove(&peer).then(|| error.to_string());
                 self.inputs.extend(failed.map(|reason| Input::DialFailed { peer, reason }));
             }
-            SwarmEvent::NewListenAddr { listener_id, address } => {
+            event @ (SwarmEvent::NewListenAddr { .. }
+            | SwarmEvent::ExpiredListenAddr { .. }
+            | SwarmEvent::ListenerClosed { .. }
+            | SwarmEvent::ListenerError { .. }
+            | SwarmEvent::ExternalAddrConfirmed { .. }
+            | SwarmEvent::ExternalAddrExpired { .. }) => self.on_address_event(event),
+            SwarmEvent::IncomingConnectionError { error, .. } => {
+                tracing::debug!(%error, "incoming connection")
+            }
+            // The other events need no action: they announce steps, or report observed addresses.
+            _ => {}
+        }
+    }
+
+    /// Converts an event of a listener or an external address.
+    fn on_address_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::NewListenAddr { listener_id, address }
+                if !self.on_relayed_address(listener_id, &address) =>
+            {
                 let report = self.listeners.on_address(&mut self.swarm, listener_id, &address);
                 self.inputs.extend(report);
+            }
+            SwarmEvent::ExpiredListenAddr { listener_id, .. }
+                if self.listeners.on_address_expired(listener_id) =>
+            {
+                self.swarm.behaviour_mut().links.probe_all();
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 let reason = match reason {
                     Ok(()) => "the listener was closed".to_owned(),
                     Err(error) => format!("the listener failed: {}", whole_reason(&error)),
                 };
-                let report = self.listeners.on_closed(listener_id, reason);
-                self.inputs.extend(report);
+                if !self.on_reservation_ended(listener_id, &reason) {
+                    let report = self.listeners.on_closed(listener_id, reason);
+                    self.inputs.extend(report);
+                }
             }
             SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "listener"),
-            SwarmEvent::IncomingConnectionError { error, .. } => {
-                tracing::debug!(%error, "incoming connection")
+            SwarmEvent::ExternalAddrConfirmed { address } if !is_relayed(&address) => {
+                self.report_addresses(AddressEvent::Confirmed(address));
             }
-            // The other events need no action: they announce steps, or report observed addresses.
+            SwarmEvent::ExternalAddrExpired { address } if !is_relayed(&address) => {
+                self.report_addresses(AddressEvent::Expired(address));
+            }
+            // Addresses at relays come with their listeners.
             _ => {}
         }
     }
@@ -74,7 +116,11 @@ impl SwarmDriver {
             BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) | BehaviourEvent::Mail(never) => {
                 match never {}
             }
-            BehaviourEvent::Identify(identify::Event::Received { peer_id: peer, info, .. }) => {
+            BehaviourEvent::Identify(
+                identify::Event::Received { connection_id, peer_id: peer, info }
+                | identify::Event::Pushed { connection_id, peer_id: peer, info },
+            ) => {
+                self.on_identified(connection_id, peer, &info);
                 if let Some(network) = self.names.other_network(&info.protocol_version) {
                     self.inputs.push_back(Input::NetworkMismatch { peer, network });
                 }
@@ -88,6 +134,18 @@ impl SwarmDriver {
                 }
             }
             BehaviourEvent::Ping(_) => {}
+            BehaviourEvent::Links(Superseded { peer, connection, is_last_call }) => {
+                if is_last_call || self.swarm.behaviour().mail.is_idle(&peer, connection) {
+                    self.swarm.close_connection(connection);
+                }
+            }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_peers_found(found),
+            BehaviourEvent::Mdns(mdns::Event::Expired(_)) => {}
+            BehaviourEvent::HolePunching(event) => tracing::debug!(?event, "hole punching"),
+            BehaviourEvent::AutonatClient(event) => tracing::debug!(?event, "AutoNAT"),
+            BehaviourEvent::RelayClient(event) => tracing::debug!(?event, "relay"),
+            BehaviourEvent::Upnp(event) => tracing::debug!(?event, "UPnP"),
+            BehaviourEvent::Relay(_) | BehaviourEvent::AutonatServer(_) => {}
             BehaviourEvent::Kad(event) => self.on_kademlia_event(event),
             BehaviourEvent::Hello(event) => self.on_hello_event(event),
             BehaviourEvent::Find(event) => self.on_find_event(event),

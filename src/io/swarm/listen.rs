@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_w
 
 use super::behaviour::Behaviour;
 use p2p_node_core::input::Input;
+use p2p_node_core::local::addresses::is_relayed;
 
 /// Listeners of a node and the state of their report.
 #[derive(Debug, Default)]
@@ -183,8 +184,17 @@ impl Listeners {
         reports
     }
 
-    /// Schedules a report when every socket has an address, or when an address appears after the
-    /// report.
+    /// Handles an address that a socket no longer has. Returns `false` for other listeners.
+    pub(super) fn on_address_expired(&mut self, id: ListenerId) -> bool {
+        let is_ours = self.open.iter().any(|socket| socket.id == id);
+        if is_ours {
+            self.schedule_report();
+        }
+        is_ours
+    }
+
+    /// Schedules a report when every socket has an address, or when an address appears or goes after
+    /// the report.
     fn schedule_report(&mut self) {
         let all_have_addresses = self.open.iter().all(|socket| socket.has_address);
         if self.state == ListenState::Open || self.state == ListenState::Opening && all_have_addresses {
@@ -224,7 +234,8 @@ impl Listeners {
             return None;
         }
         self.state = ListenState::Open;
-        let mut addrs: Vec<_> = swarm.listeners().filter(|addr| !needs_zone(addr)).cloned().collect();
+        let is_own = |addr: &&Multiaddr| !needs_zone(addr) && !is_relayed(addr);
+        let mut addrs: Vec<_> = swarm.listeners().filter(is_own).cloned().collect();
         // libp2p reports the addresses in no particular order.
         addrs.sort_by_cached_key(|addr| (tcp_port(addr).is_none(), addr.to_string()));
         Some(Input::Listening { addrs })

@@ -31,6 +31,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use p2p_node_core::input::Token;
+use p2p_node_core::local::addresses::is_relayed;
 
 use handler::Handler;
 use link::{Command, Inbox, Link};
@@ -78,7 +79,8 @@ const MAX_ARRIVING_IN_ALL: usize = 64;
 pub(super) struct Mail {
     protocol: StreamProtocol,
     inbox: Arc<Inbox>,
-    /// The connections of each peer, oldest first. The limits of the swarm bound their number.
+    /// The connections of each peer, direct ones first, and then oldest first. The limits of the swarm
+    /// bound their number.
     links: HashMap<PeerId, Vec<(ConnectionId, Arc<Link>)>>,
     /// Remaining bytes of the budget that all connections share.
     shared_budget: Arc<AtomicUsize>,
@@ -101,6 +103,12 @@ impl Mail {
         open.is_some_and(|(_, link)| link.push(Command::Request { token, frame }))
     }
 
+    /// Returns `true` if no mail is in flight on a connection, in either direction.
+    pub(super) fn is_idle(&self, peer: &PeerId, connection: ConnectionId) -> bool {
+        let mut links = self.links.get(peer).into_iter().flatten();
+        links.find(|(id, _)| *id == connection).is_none_or(|(_, link)| link.is_idle())
+    }
+
     /// Returns the next event, or wakes the task when one comes.
     pub(super) fn poll_event(&self, cx: &Context<'_>) -> Option<MailEvent> {
         self.inbox.pop(cx)
@@ -116,12 +124,14 @@ impl Mail {
         self.inbox.take_failed_reads()
     }
 
-    fn handler(&mut self, connection: ConnectionId, peer: PeerId) -> Handler {
-        let link = Arc::new(Link::new(Arc::clone(&self.inbox)));
+    fn handler(&mut self, connection: ConnectionId, peer: PeerId, is_relayed: bool) -> Handler {
+        let link = Arc::new(Link::new(Arc::clone(&self.inbox), is_relayed));
         let links = self.links.entry(peer).or_default();
         // A connection that another behaviour denied has no event that ends it.
         links.retain(|(_, link)| link.is_open());
         links.push((connection, Arc::clone(&link)));
+        // The sort is stable.
+        links.sort_by_key(|(_, link)| link.is_relayed());
         let budget = MemoryBudget::new(MAX_ARRIVING * MAX_MAIL, Arc::clone(&self.shared_budget));
         Handler::new(self.protocol.clone(), peer, link, Arc::clone(&self.inbox), budget)
     }
@@ -135,21 +145,21 @@ impl NetworkBehaviour for Mail {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(self.handler(connection, peer))
+        Ok(self.handler(connection, peer, is_relayed(local)))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        addr: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
-        Ok(self.handler(connection, peer))
+        Ok(self.handler(connection, peer, is_relayed(addr)))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

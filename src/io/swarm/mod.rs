@@ -10,8 +10,10 @@ mod gossip;
 mod handle_table;
 mod hello;
 mod inbound;
+mod links;
 mod listen;
 mod mail;
+mod nat;
 mod outbound;
 mod transport;
 
@@ -36,7 +38,10 @@ use self::handle_table::HandleTable;
 use self::hello::FailedReads;
 use self::listen::Listeners;
 use self::mail::Reply;
+use self::nat::NatState;
+use self::transport::Built;
 use p2p_node_core::input::{DropKind, Input, Token};
+use p2p_node_core::local::addresses::Reachability;
 use p2p_node_wire::identity::SecretBytes;
 
 pub use self::behaviour::PENDING;
@@ -45,6 +50,7 @@ pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
 pub use self::hello::MAX_HELLO;
 pub use self::listen::can_listen_on;
 pub use self::mail::{MAIL_TIMEOUT, MAX_MAIL, MAX_MAIL_RESPONSE};
+pub use self::nat::{DEFAULT_RELAY_BYTES, MIN_RELAY_BYTES};
 pub use self::transport::DIAL_TIMEOUT;
 pub use p2p_node_core::gate::address_scope::AddressScope;
 
@@ -100,6 +106,15 @@ pub struct SwarmConfig {
     pub dns_server: Option<SocketAddr>,
     /// Role of the node. A bootstrap node is a DHT server, the others are clients.
     pub role: Role,
+    /// How the node finds out whether others can dial it.
+    pub reachability: Reachability,
+    /// Makes the node relay connections of others, at most so many bytes each, and test their
+    /// addresses.
+    pub relay_bytes: Option<u64>,
+    /// Asks the gateway of the local network to map the node's ports.
+    pub upnp: bool,
+    /// Announces the node in the local network, and finds others there.
+    pub mdns: bool,
     /// Addresses to listen on; they override the port from the core. `None` selects TCP and QUIC on
     /// one port, on the interfaces of the scope.
     pub listen: Option<Vec<Multiaddr>>,
@@ -150,6 +165,7 @@ pub struct SwarmDriver {
     gossip_unvalidated: HandleTable<(MessageId, PeerId)>,
     queries: HashMap<QueryId, Token>,
     failed_hello_reads: FailedReads,
+    nat: NatState,
 }
 
 impl SwarmDriver {
@@ -157,9 +173,10 @@ impl SwarmDriver {
     pub fn new(config: SwarmConfig) -> Result<Self, SetupError> {
         let keypair = Keypair::ed25519_from_bytes(*config.seed)?;
         let names = ProtocolNames::new(&config.network)?;
-        let (transport, degraded) = transport::build(&keypair, config.scope, config.dns_server)?;
+        let Built { transport, relay_client, degraded } =
+            transport::build(&keypair, config.scope, config.dns_server)?;
         let failed_hello_reads = FailedReads::default();
-        let behaviour = Behaviour::new(&keypair, &config, &names, failed_hello_reads.clone())?;
+        let behaviour = Behaviour::new(&keypair, &config, &names, relay_client, failed_hello_reads.clone())?;
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_smart_dial()
@@ -183,6 +200,7 @@ impl SwarmDriver {
             gossip_unvalidated: HandleTable::new(MAX_GOSSIP_UNVALIDATED),
             queries: HashMap::new(),
             failed_hello_reads,
+            nat: NatState::default(),
         })
     }
 

@@ -12,6 +12,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::{MAX_MAIL_SENT, MAX_QUERIES, SwarmDriver, dht_store, gossip};
 use p2p_node_core::effect::{NetworkCommand, Verdict};
+use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::{DropKind, Input, PublishOutcome, Token};
 
 impl SwarmDriver {
@@ -32,6 +33,8 @@ impl SwarmDriver {
             NetworkCommand::Unblock { peer } => {
                 self.swarm.behaviour_mut().blocked.unblock_peer(peer);
             }
+            NetworkCommand::ReserveRelay { relay, addr } => self.reserve_relay(relay, addr),
+            NetworkCommand::SetExternalAddresses { addrs } => self.set_external_addresses(addrs),
             NetworkCommand::SendHello { peer, body } => {
                 // Checks the connection first: libp2p would dial a peer that is not connected.
                 let hello = &mut self.swarm.behaviour_mut().hello;
@@ -90,14 +93,16 @@ impl SwarmDriver {
             self.inputs.push_back(Input::DialFailed { peer, reason });
             return;
         }
-        let opts = DialOpts::peer_id(peer)
-            .condition(PeerCondition::DisconnectedAndNotDialing)
-            .addresses(addrs)
+        let opts =
+            DialOpts::peer_id(peer).condition(PeerCondition::DisconnectedAndNotDialing).addresses(addrs);
+        let opts = match self.scope {
             // If two nodes dial each other at the same time from their listen ports, TCP merges the
             // two into one connection for which both sides act as the dialer.
-            .allocate_new_port()
-            .build();
-        match self.swarm.dial(opts) {
+            AddressScope::Loopback => opts.allocate_new_port(),
+            // Behind NAT the peer then sees the address through which others reach the listen port.
+            AddressScope::Private | AddressScope::Public => opts,
+        };
+        match self.swarm.dial(opts.build()) {
             Ok(()) => {
                 self.dials.insert(peer);
             }

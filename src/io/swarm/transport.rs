@@ -11,7 +11,7 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, relay, tcp, yamux};
 
 use super::SetupError;
 use crate::io::dns::server_config;
@@ -37,9 +37,37 @@ const QUIC_IDLE_TIMEOUT_MS: u32 = 30_000;
 
 type Connection = (PeerId, StreamMuxerBox);
 
-/// Creates the transport for a scope. `dns_server` replaces the DNS servers of the system. Also returns a warning if DNS is not available; the node runs
-/// without DNS, because most addresses contain no host name.
+/// What [`build`] creates.
+pub(super) struct Built {
+    pub transport: Boxed<Connection>,
+    pub relay_client: relay::client::Behaviour,
+    /// A warning if DNS is not available. The node runs without DNS, because most addresses contain no
+    /// host name.
+    pub degraded: Option<String>,
+}
+
+/// Creates the transport for a scope. Addresses at relays come first: the transports of sockets would
+/// dial the relay instead.
 pub(super) fn build(
+    keypair: &Keypair,
+    scope: AddressScope,
+    dns_server: Option<SocketAddr>,
+) -> Result<Built, SetupError> {
+    let (direct, degraded) = direct(keypair, scope, dns_server)?;
+    let (relayed, relay_client) = relay::client::new(keypair.public().to_peer_id());
+    let relayed = relayed
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(keypair)?)
+        .multiplex(yamux_config())
+        .timeout(DIAL_TIMEOUT)
+        .boxed();
+    let transport = relayed.or_transport(direct).map(|either, _| either.into_inner()).boxed();
+    Ok(Built { transport, relay_client, degraded })
+}
+
+/// Creates the transport without relays, and a warning if DNS is not available. `dns_server` replaces
+/// the DNS servers of the system.
+fn direct(
     keypair: &Keypair,
     scope: AddressScope,
     dns_server: Option<SocketAddr>,
@@ -62,14 +90,18 @@ pub(super) fn build(
     }
 }
 
-/// Creates the TCP and QUIC transports.
-fn sockets(keypair: &Keypair, scope: AddressScope) -> Result<Scoped, SetupError> {
+fn yamux_config() -> yamux::Config {
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(MAX_STREAMS);
+    yamux
+}
+
+/// Creates the TCP and QUIC transports.
+fn sockets(keypair: &Keypair, scope: AddressScope) -> Result<Scoped, SetupError> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair)?)
-        .multiplex(yamux)
+        .multiplex(yamux_config())
         .timeout(DIAL_TIMEOUT)
         .boxed();
 
@@ -132,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn address_outside_scope_is_not_dialed() {
         let keypair = Keypair::generate_ed25519();
-        let mut transport = build(&keypair, AddressScope::Loopback, None).unwrap().0;
+        let mut transport = build(&keypair, AddressScope::Loopback, None).unwrap().transport;
         let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
         for outside in ["/ip4/192.0.2.1/tcp/9", "/ip4/192.0.2.1/udp/9/quic-v1", "/dns4/localhost/tcp/9"] {
             let refused = transport.dial(outside.parse().unwrap(), opts);

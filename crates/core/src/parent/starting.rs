@@ -295,7 +295,7 @@ fn emit_ready(local: &Local, mail: &Mail, cx: &mut Cx) {
         version: cx.identity.version.clone(),
         features: ack.into_iter().chain(FEATURES).map(str::to_owned).collect(),
         limits: Limits { max_unacked: mail.delivery.unacked.limit(), ..Limits::STANDARD },
-        addrs: local.addrs.iter().map(ToString::to_string).collect(),
+        addrs: local.listening(cx).iter().map(ToString::to_string).collect(),
         durable: mail.pending_writes.is_durable(),
     };
     cx.replies.clients.each(ready, |client, mut ready| {

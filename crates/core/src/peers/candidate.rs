@@ -17,6 +17,8 @@ pub(crate) enum CandidateSource {
     PeerBook,
     /// A DNS seed. The node dials such a peer while it has few connections.
     DnsSeed,
+    /// mDNS. The node dials such a peer while it has too few peers.
+    Mdns,
 }
 
 /// A node that this node may connect to.

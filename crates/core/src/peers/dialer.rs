@@ -62,6 +62,11 @@ impl Pause {
         self.backoff.ready(now)
     }
 
+    /// Returns the time at which the pause ends.
+    pub(super) fn ends_at(&self) -> Instant {
+        self.backoff.not_before()
+    }
+
     /// Records a failed dial or, if `was_short`, a short connection.
     pub(super) fn fail(&mut self, was_short: bool, now: Instant, jitter: &mut Jitter) {
         self.short_connections = if was_short { self.short_connections.saturating_add(1) } else { 0 };

@@ -5,17 +5,22 @@ pub(crate) mod candidate;
 pub(crate) mod dht_servers;
 pub(crate) mod dialer;
 pub(crate) mod finder;
+pub(crate) mod local_network;
 pub(crate) mod on_network;
+pub mod relays;
 pub(crate) mod sources;
 pub(crate) mod table;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
+use crate::local::Local;
 use crate::timers::TimerTable;
 use crate::usage::Usage;
 use dht_servers::DhtServers;
 use dialer::Dialer;
 use finder::Finder;
+use local_network::LocalNetwork;
+use relays::Relays;
 use sources::dns_seeds::DnsSeeds;
 use sources::peer_book::PeerBook;
 use sources::regions::RegionPeers;
@@ -41,11 +46,15 @@ pub(crate) struct Peers {
     pub(crate) regions: RegionPeers,
     /// The questions which agents other nodes know.
     pub(crate) finder: Finder,
+    /// The candidates that mDNS found.
+    pub(crate) local_network: LocalNetwork,
+    /// The relays that this node uses and could use.
+    pub(crate) relays: Relays,
 }
 
 impl Peers {
     /// Enters the timers of connections.
-    pub(crate) fn timers(&self, timers: &mut TimerTable, directory: &Directory, cx: &Cx) {
+    pub(crate) fn timers(&self, timers: &mut TimerTable, local: &Local, directory: &Directory, cx: &Cx) {
         timers.enter("bootstrap peers", self.table.next_redial());
         timers.enter("DHT servers", self.dht_servers.next_deadline());
         timers.enter("dialer", self.selection_deadline(directory, cx));
@@ -55,10 +64,22 @@ impl Peers {
         timers.enter("DNS seeds", self.next_seed_query(cx));
         timers.enter("peer book", self.next_book_deadline());
         timers.enter("finder", self.find_deadline(cx));
+        timers.enter("local network", self.local_network_deadline());
+        timers.enter("relays", self.relays_deadline(local, cx));
+    }
+
+    /// Does the work that is due: asks the sources and dials their peers, asks relays, disconnects
+    /// useless peers.
+    pub(crate) fn handle_timeout(&mut self, local: &mut Local, directory: &Directory, cx: &mut Cx) {
+        self.poll_sources(directory, cx);
+        self.dial_local_network(cx);
+        self.reserve_relays(local, cx);
+        self.disconnect_unsubscribed_peers(cx);
     }
 
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
+        let (offers, reservations, pauses) = self.relays.lens();
         [
             ("peers", self.table.len(), table::MAX_PEERS),
             ("bootstrap peers", self.table.bootstraps_len(), bootstrap::MAX_BOOTSTRAPS),
@@ -73,6 +94,10 @@ impl Peers {
             ("peers with a dial pause", self.table.pauses_len(), dialer::MAX_BACKOFFS),
             ("questions for agents", self.finder.questions(), finder::MAX_QUESTIONS),
             ("peers that ask for agents", self.finder.peers_answered(), dialer::MAX_CONNECTIONS),
+            ("local candidates", self.local_network.len(), local_network::MAX_LOCAL_CANDIDATES),
+            ("offered relays", offers, relays::MAX_OFFERS),
+            ("relay reservations", reservations, relays::MAX_RELAYS),
+            ("relays with a pause", pauses, relays::MAX_RELAY_PAUSES),
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })

@@ -46,6 +46,9 @@ impl Peers {
     pub(crate) fn on_network_mismatch(&mut self, peer: PeerId, network: &str, cx: &mut Cx) {
         cx.stats.count(Counter::PeersOfOtherNetworks);
         self.book.remove(&peer, cx.now.mono);
+        if self.local_network.reject(&peer) {
+            cx.network(NetworkCommand::Disconnect { peer });
+        }
         if !self.table.remove_bootstrap(peer) {
             return;
         }

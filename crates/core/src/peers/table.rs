@@ -23,6 +23,8 @@ pub(crate) struct Connection {
     pub(crate) connected_at: Instant,
     /// `true` if the peer has subscribed to mail by gossip on this connection.
     pub(crate) saw_mail_subscription: bool,
+    /// `true` if all connections to the peer go through relays.
+    pub(crate) is_relayed: bool,
     /// When gossipsub last reported that the peer's queue is full.
     pub(crate) slow_at: Option<Instant>,
 }

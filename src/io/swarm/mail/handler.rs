@@ -155,6 +155,7 @@ impl ConnectionHandler for Handler {
         self.poll_inbound(cx);
         self.poll_timer(cx);
         self.report_outcomes();
+        self.to.link.set_busy(self.connection_keep_alive());
         Poll::Pending
     }
 

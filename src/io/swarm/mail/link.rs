@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 
@@ -56,11 +56,36 @@ pub(super) struct Link {
     commands: Mutex<Option<VecDeque<Command>>>,
     waker: AtomicWaker,
     inbox: Arc<Inbox>,
+    is_relayed: bool,
+    /// `true` while the handler has a request without its response.
+    is_busy: AtomicBool,
 }
 
 impl Link {
-    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
-        Link { commands: Mutex::new(Some(VecDeque::new())), waker: AtomicWaker::new(), inbox }
+    pub(super) fn new(inbox: Arc<Inbox>, is_relayed: bool) -> Self {
+        Link {
+            commands: Mutex::new(Some(VecDeque::new())),
+            waker: AtomicWaker::new(),
+            inbox,
+            is_relayed,
+            is_busy: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns `true` if the connection goes through a relay.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.is_relayed
+    }
+
+    /// Returns `true` if no mail is in flight, in either direction.
+    pub(super) fn is_idle(&self) -> bool {
+        let has_commands = lock(&self.commands).as_ref().is_some_and(|commands| !commands.is_empty());
+        !has_commands && !self.is_busy.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the handler has a request without its response.
+    pub(super) fn set_busy(&self, is_busy: bool) {
+        self.is_busy.store(is_busy, Ordering::Relaxed);
     }
 
     /// Passes a command to the handler. Returns `false` if the connection has ended.

@@ -23,7 +23,7 @@ impl Fixture {
     fn new(budget: usize) -> Self {
         let (ours, peer) = stream();
         let inbox = Arc::new(Inbox::default());
-        let link = Arc::new(Link::new(Arc::clone(&inbox)));
+        let link = Arc::new(Link::new(Arc::clone(&inbox), false));
         let budget = Arc::new(MemoryBudget::new(budget, Arc::new(AtomicUsize::new(budget))));
         let inbound = Some(InboundStream::new(0, ours, budget, Arc::clone(&inbox)));
         let to = Destination { peer: PeerId::random(), link, inbox };
