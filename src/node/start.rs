@@ -167,6 +167,12 @@ fn swarm_config(
     })
 }
 
+/// Returns the bootstrap peers of the configuration.
+fn bootstrap_peers(config: &Config) -> Result<Vec<(PeerId, Multiaddr)>, StartError> {
+    let peers = config.bootstrap.iter().map(|addr| parse_bootstrap(&addr.to_string()));
+    peers.collect::<Result<_, _>>().map_err(StartError::Bootstrap)
+}
+
 /// Builds the components of a node. Calls `notice` with warnings for the user.
 pub fn start(
     config: &Config,
@@ -175,12 +181,7 @@ pub fn start(
     notice: &mut dyn FnMut(String),
 ) -> Result<Components, StartError> {
     let Identity { node_key, agent, binding, key_source } = identity;
-    let bootstraps: Vec<(PeerId, Multiaddr)> = config
-        .bootstrap
-        .iter()
-        .map(|addr| parse_bootstrap(&addr.to_string()))
-        .collect::<Result<_, _>>()
-        .map_err(StartError::Bootstrap)?;
+    let bootstraps = bootstrap_peers(config)?;
     let swarm = swarm_config(config, &node_key, notice)?;
     let random = keystore::random_secret()?;
     let word = |at: usize| {
