@@ -12,7 +12,7 @@ use p2p_node_wire::message_id::{StreamId, StreamNamespace};
 use p2p_node_wire::seal::suite::Suite;
 
 use crate::gate::access_list::{AccessRule, Subject};
-use crate::gate::address_scope::AddressScope;
+pub(super) use crate::gate::address_scope::AddressScope;
 use crate::highest_seen::HighestSeen;
 use crate::input::Now;
 use crate::local::addresses::{Addresses, Reachability};

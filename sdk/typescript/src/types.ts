@@ -688,8 +688,12 @@ export interface StatusReport {
   peerId: string;
   /** Number of connected peers. */
   peers: number;
+  /** Multiaddrs at which others can dial the node, as its record says. */
+  publishedAddrs?: string[];
   /** Number of broadcasts that wait for a subscriber. */
   queuedBroadcasts: number;
+  /** Number of connected peers that the node reaches only through a relay. */
+  relayedPeers?: number;
   /** Number of connected DHT servers. */
   servers: number;
   /** Topics to which the parent subscribed. */

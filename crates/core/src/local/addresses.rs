@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
 use p2p_node_wire::time::Instant;
 
-use crate::gate::address_scope::AddressScope;
+use crate::config::AddressScope;
 
 /// Time without a confirmed address after which the node counts as unreachable. Our choice: AutoNAT
 /// tests an address every 5 s, and a dial takes up to 10 s.

@@ -669,6 +669,10 @@ class StatusReport:
     topics: list[str]
     # Time since the process started, in ms.
     uptime_ms: int
+    # Multiaddrs at which others can dial the node, as its record says.
+    published_addrs: list[str] | None = None
+    # Number of connected peers that the node reaches only through a relay.
+    relayed_peers: int | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("address", "address", "str", True),
         Field("addrs", "addrs", "[str]", True),
@@ -682,6 +686,8 @@ class StatusReport:
         Field("servers", "servers", "int", True),
         Field("topics", "topics", "[str]", True),
         Field("uptimeMs", "uptime_ms", "int", True),
+        Field("publishedAddrs", "published_addrs", "[str]", False),
+        Field("relayedPeers", "relayed_peers", "int", False),
     )
 
 
