@@ -74,7 +74,7 @@ impl Local {
             cx.source(SourceCommand::PublishLocalNode(LocalNode { agent, peer, addrs }));
         }
         self.addresses.set_listening(addrs, cx.now.mono);
-        self.publish_addresses(cx);
+        self.declare_addresses(cx);
     }
 
     /// Returns the addresses on which the node listens, each with the PeerId of the node.
@@ -83,11 +83,15 @@ impl Local {
         self.addresses.listening().iter().map(with_peer).collect()
     }
 
-    /// Updates the record, and the addresses that the swarm tells peers, after a change.
+    /// Updates the record, and the addresses that the swarm tells peers, after a change. A node that
+    /// does not listen yet has no record.
     pub(crate) fn publish_addresses(&mut self, cx: &mut Cx) {
-        if self.addresses.listening().is_empty() && self.record.current().is_none() {
-            return;
+        if !self.addresses.listening().is_empty() || self.record.current().is_some() {
+            self.declare_addresses(cx);
         }
+    }
+
+    fn declare_addresses(&mut self, cx: &mut Cx) {
         self.record.set_addrs(self.addresses.published(cx.now.mono), cx.now);
         let external = self.addresses.external(cx.identity.serves_relay && self.addresses.is_reachable());
         if external != self.declared {

@@ -33,7 +33,7 @@ fn confirmed_address_counts_while_an_interface_or_a_peer_has_its_ip() {
     addresses.set_observed(["9.9.9.9".parse().expect("an IP address")].into(), NOW);
     assert!(addresses.is_reachable());
     assert_eq!(addresses.published(NOW).first(), Some(&mapped));
-    assert_eq!(addresses.external(false), [mapped.clone()]);
+    assert_eq!(addresses.external(false), std::slice::from_ref(&mapped));
     addresses.set_observed(BTreeSet::new(), NOW);
     assert!(!addresses.is_reachable() && !addresses.published(NOW).contains(&mapped));
     assert_eq!(addresses.unreachable_at(), Some(NOW + REACHABILITY_WAIT));
