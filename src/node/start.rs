@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use libp2p::Multiaddr;
 use p2p_node_protocol::ErrorCode;
 
@@ -171,6 +172,18 @@ fn swarm_config(
     })
 }
 
+/// Opens the store of the data directory, if there is one, and reads what it holds.
+fn open_store(
+    config: &Config,
+    account: Address,
+    database: &[u8; 16],
+    now: Now,
+) -> Result<(Option<Store>, Snapshot), StartError> {
+    let Some(dir) = &config.data_dir else { return Ok((None, Snapshot::default())) };
+    let (store, snapshot) = Store::open(dir, &config.network, account, now.unix_ms, database)?;
+    Ok((Some(store), snapshot))
+}
+
 /// Builds the components of a node. Calls `notice` with warnings for the user.
 pub fn start(
     config: &Config,
@@ -189,14 +202,7 @@ pub fn start(
     };
     let mut database = [0; 16];
     database.copy_from_slice(&random[..16]);
-    let (store, snapshot) = match &config.data_dir {
-        Some(dir) => {
-            let (store, snapshot) =
-                Store::open(dir, &config.network, binding.binding.account, now.unix_ms, &database)?;
-            (Some(store), snapshot)
-        }
-        None => (None, Snapshot::default()),
-    };
+    let (store, snapshot) = open_store(config, binding.binding.account, &database, now)?;
     let core_config = CoreConfig {
         node_key,
         key_source,

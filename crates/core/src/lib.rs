@@ -158,10 +158,8 @@ impl Core {
             Input::HelloResponseReceived { peer, body } => peers.on_hello(peer, body, local, cx),
             Input::FindRequestReceived { token, peer, body } => peers.find(token, peer, body, directory, cx),
             Input::FindResponseReceived { token, outcome } => peers.on_find_response(token, outcome, cx),
-            Input::PeerSubscribed { peer, topic } => {
-                peers.on_peer_subscribed(peer, topic, local, directory, cx);
-            }
-            Input::PeerUnsubscribed { peer, topic } => peers.on_peer_unsubscribed(&peer, &topic),
+            Input::PeerSubscribed { peer, topic } => peers.on_subscribed(peer, topic, local, directory, cx),
+            Input::PeerUnsubscribed { peer, topic } => peers.on_unsubscribed(&peer, &topic),
             Input::SlowPeer { peer } => peers.on_slow_peer(peer, cx),
             Input::MailRequestReceived { token, peer, frame } => {
                 mail.on_mail_request(MailRequest { token, peer, frame }, local, gate, directory, peers, cx);

@@ -208,7 +208,7 @@ impl Peers {
         }
     }
 
-    pub(crate) fn on_peer_subscribed(
+    pub(crate) fn on_subscribed(
         &mut self,
         peer: PeerId,
         topic: String,
@@ -241,7 +241,7 @@ impl Peers {
         cx.signal(Signal::Subscribed { peer, topic, first_mail_subscription });
     }
 
-    pub(crate) fn on_peer_unsubscribed(&mut self, peer: &PeerId, topic: &str) {
+    pub(crate) fn on_unsubscribed(&mut self, peer: &PeerId, topic: &str) {
         if let Some(connection) = self.table.connection_mut(peer) {
             connection.topics.remove(topic);
         }

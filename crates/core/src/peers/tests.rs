@@ -57,8 +57,8 @@ fn first_mail_subscription_of_connection_is_signalled_once() {
     let peer = PeerId::random();
     peers.on_connected(peer, false, local, directory, cx);
     for _ in 0..2 {
-        peers.on_peer_subscribed(peer, crate::MESSAGES.to_owned(), local, directory, cx);
-        peers.on_peer_unsubscribed(&peer, crate::MESSAGES);
+        peers.on_subscribed(peer, crate::MESSAGES.to_owned(), local, directory, cx);
+        peers.on_unsubscribed(&peer, crate::MESSAGES);
     }
     let firsts = |signal: &Signal| matches!(signal, Signal::Subscribed { first_mail_subscription: true, .. });
     assert_eq!(core.signals().iter().filter(|signal| firsts(signal)).count(), 1);
@@ -71,10 +71,10 @@ fn peer_with_too_many_topics_keeps_node_topics_and_is_reported_once() {
     let peer = PeerId::random();
     peers.on_connected(peer, false, local, directory, cx);
     for number in 0..MAX_PEER_TOPICS + 2 {
-        peers.on_peer_subscribed(peer, format!("{number}"), local, directory, cx);
+        peers.on_subscribed(peer, format!("{number}"), local, directory, cx);
     }
-    peers.on_peer_subscribed(peer, crate::MESSAGES.to_owned(), local, directory, cx);
-    peers.on_peer_subscribed(peer, "0".to_owned(), local, directory, cx);
+    peers.on_subscribed(peer, crate::MESSAGES.to_owned(), local, directory, cx);
+    peers.on_subscribed(peer, "0".to_owned(), local, directory, cx);
     assert_eq!(peers.subscribers(crate::MESSAGES), 1);
     assert_eq!(peers.subscribers(&format!("{}", MAX_PEER_TOPICS - 1)), 1);
     assert_eq!(peers.subscribers(&format!("{MAX_PEER_TOPICS}")), 0);
