@@ -72,6 +72,10 @@ counters! {
     "dials" => Dials,
     /// Dials that failed.
     "dials_failed" => DialsFailed,
+    /// Questions of peers for agents that the node answered.
+    "finds_answered" => FindsAnswered,
+    /// Questions of peers for agents that the node refused: malformed, or too many.
+    "finds_refused" => FindsRefused,
     /// Times that the node detected a copy of its process and took another boot id.
     "frame_counters_reused" => FrameCountersReused,
     /// Frames whose binding has a wrong signature of the agent.
@@ -176,10 +180,6 @@ counters! {
     "messages_demoted" => MessagesDemoted,
     /// Times that the node raised the seq of its record above that of an earlier process of this node.
     "own_seq_raised" => OwnSeqRaised,
-    /// Questions of peers for agents that the node answered.
-    "finds_answered" => FindsAnswered,
-    /// Questions of peers for agents that the node refused: malformed, or too many.
-    "finds_refused" => FindsRefused,
     /// Connections to nodes of another network.
     "peers_of_other_networks" => PeersOfOtherNetworks,
     /// Peers that the node disconnected, because they subscribed to no topic.
@@ -230,10 +230,10 @@ counters! {
     "store_failures" => StoreFailures,
     /// Subscriptions of peers to names that are no valid topics.
     "topics_malformed" => TopicsMalformed,
-    /// Subscriptions of peers above the limit of 512 topics for each peer.
-    "topics_over_limit" => TopicsOverLimit,
     /// Subscribed topics that this node's record has only as hashes.
     "topics_not_in_record" => TopicsNotInRecord,
+    /// Subscriptions of peers above the limit of 512 topics for each peer.
+    "topics_over_limit" => TopicsOverLimit,
 }
 
 #[cfg(test)]
