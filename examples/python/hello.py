@@ -8,7 +8,7 @@ example of the README.
 import asyncio
 import p2p_node
 
-async def main():
+async def main() -> None:
     async with p2p_node.open() as alice, p2p_node.open() as bob:
         mail = await alice.send(bob.address, "hello bob")
         message = await anext(bob.messages())

@@ -55,6 +55,9 @@ pub fn command(home: &Path) -> Command {
         .env("P2P_NODE_NETWORK", "dev")
         .env("P2P_NODE_LOCK_SCOPE", home)
         .env("P2P_NODE_RENDEZVOUS", "off")
+        // No test sends packets into the network of the machine.
+        .env("P2P_NODE_MDNS", "false")
+        .env("P2P_NODE_UPNP", "false")
         .current_dir(home)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -124,10 +124,11 @@ fn node_without_dns_server_starts_and_joins_when_the_name_resolves() {
 #[test]
 fn host_name_of_an_address_is_resolved_by_the_configured_server() {
     // Only TXT records are served, so the name has an address by `dnsaddr` alone.
-    let (_entry, ready) = Child::join(0xfa, 0, &["--address-scope", "private"], &[]);
+    const SCOPE: [&str; 4] = ["--address-scope", "private", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let (_entry, ready) = Child::join(0xfa, 0, &SCOPE, &[]);
     let server = Server::start();
     server.set("_dnsaddr.village.test", &[format!("dnsaddr={}", tcp_address(&ready))]);
     let bootstrap = format!("/dnsaddr/village.test/p2p/{}", ready["peerId"].as_str().unwrap());
-    let node = start(server.addr, &["--address-scope", "private", "--bootstrap", &bootstrap]);
+    let node = start(server.addr, &[&SCOPE[..], &["--bootstrap", &bootstrap]].concat());
     expect_connected(&node, &ready);
 }

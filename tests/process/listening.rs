@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::child::Child;
 use crate::surroundings::{logs, unshared};
 
-const VILLAGE: [&str; 3] = ["--network", "village", "--mdns=false"];
+const VILLAGE: [&str; 2] = ["--network", "village"];
 
 /// Starts a node in its own network, in which `script` runs first.
 fn in_own_network(script: &str, args: &[&str]) -> Option<Child> {

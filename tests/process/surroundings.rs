@@ -94,6 +94,8 @@ pub fn unshared(flags: &[&str], script: &str, args: &[&str], env: &[(&str, &str)
         .env("P2P_NODE_NETWORK", "dev")
         .env("P2P_NODE_LOCK_SCOPE", home.path())
         .env("P2P_NODE_RENDEZVOUS", "off")
+        .env("P2P_NODE_MDNS", "false")
+        .env("P2P_NODE_UPNP", "false")
         .envs(env.iter().copied())
         .current_dir(home.path())
         .stdin(Stdio::piped())
@@ -119,15 +121,7 @@ pub fn logs(lines: &[Value], what: &str) -> usize {
 
 #[test]
 fn node_without_dns_starts_with_a_warning() {
-    let args = [
-        "--network",
-        "village",
-        "--address-scope",
-        "private",
-        "--mdns=false",
-        "--listen",
-        "/ip4/127.0.0.1/tcp/0",
-    ];
+    let args = ["--network", "village", "--address-scope", "private", "--listen", "/ip4/127.0.0.1/tcp/0"];
     let Some(child) = unshared(&["-rm"], "mount -t tmpfs none /etc", &args, &[]) else { return };
     let lines = connect_and_finish(child);
     assert_eq!(logs(&lines, "DNS is not available"), 1, "{lines:#?}");
