@@ -136,6 +136,7 @@ END",
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("P2P_NODE_NETWORK", NETWORK)
             .env("P2P_NODE_LOCK_SCOPE", home.path())
+            .env("P2P_NODE_RENDEZVOUS", "off")
             .env("PRIVATE_KEY", test_key(key))
             .envs(std::env::var("P2P_NODE_LOG_LEVEL").map(|level| ("P2P_NODE_LOG_LEVEL", level)))
             .current_dir(home.path())

@@ -70,10 +70,13 @@ fn node_behind_nat_is_reached_through_a_relay_and_then_directly() {
     }
 }
 
-/// Waits until the relayed connections between the nodes have ended.
+/// Waits until each of the nodes has a direct connection to the other one, beside the one to the
+/// bootstrap node.
 fn until_direct(nodes: &mut [(Child, Value); 2]) {
     for (node, _) in nodes {
-        node.until_within(DELIVERY, "a direct connection", |status| status["relayedPeers"] == 0);
+        node.until_within(DELIVERY, "a direct connection", |status| {
+            status["relayedPeers"] == 0 && status["peers"] == 2
+        });
     }
 }
 

@@ -4,7 +4,8 @@
 //! out. When a peer has several connections, each gets a probe: a stream that the peer opens and ends.
 //! An old connection that does not answer although a newer one does is dead. The node then closes all
 //! connections to the peer, because gossipsub announces subscriptions only to a peer that it considers
-//! new. Of the connections that stand, those through relays end beside a direct one.
+//! new. Of the connections that stand, those through relays end beside a direct one. Without a direct
+//! one they are renewed now and then, because each brings an attempt of hole punching.
 
 mod probe;
 
@@ -37,10 +38,19 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const RELAYED_LINGER: Duration = Duration::from_secs(2);
 /// Time for which a second direct connection stays. Our choice: AutoNAT has ended its test meanwhile.
 const DUPLICATE_LINGER: Duration = Duration::from_secs(5);
+/// Time after which a peer that only relays reach is disconnected, so that the next connection brings
+/// another attempt of hole punching: libp2p makes one for each. Doubles with each connection. Our
+/// choice: twice the time in which the nodes learn the addresses at which others see them.
+const RENEW_AFTER: Duration = Duration::from_secs(20);
+/// Most doublings of [`RENEW_AFTER`]: 85 minutes, longer than a relayed connection lives anyway.
+const MAX_DOUBLINGS: u32 = 8;
+/// Largest number of peers whose relayed connections the node counts: those of a bootstrap node. Above
+/// it, the node counts anew.
+const MAX_RENEWALS: usize = 1000;
 /// Interval at which a connection with mail in flight is considered again.
 const RECONSIDER: Duration = Duration::from_millis(500);
 
-/// A connection that another one replaces.
+/// A connection that another one replaces, or should replace.
 #[derive(Debug)]
 pub(super) struct Superseded {
     pub peer: PeerId,
@@ -54,6 +64,8 @@ pub(super) struct Superseded {
 pub(super) struct Links {
     local: Option<PeerId>,
     peers: HashMap<PeerId, Vec<Link>>,
+    /// Number of relayed connections to each peer since the last direct one.
+    renewals: HashMap<PeerId, u32>,
     /// Peers with a probe or a connection to end.
     watched: HashSet<PeerId>,
     actions: VecDeque<ToSwarm<Superseded, SendProbe>>,
@@ -67,6 +79,8 @@ struct Link {
     probe: Probe,
     /// When the connection was superseded, and when the driver is asked next to end it.
     superseded: Option<(Instant, Instant)>,
+    /// When the driver is asked next to end a relayed connection without a direct one beside it.
+    renew_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,12 +116,31 @@ impl Links {
     }
 
     fn on_established(&mut self, peer: PeerId, connection: ConnectionId, is_relayed: bool) {
+        let renew_at = self.count_renewal(peer, is_relayed).map(|after| Instant::now() + after);
         let links = self.peers.entry(peer).or_default();
-        links.push(Link { connection, is_relayed, probe: Probe::None, superseded: None });
+        links.push(Link { connection, is_relayed, probe: Probe::None, superseded: None, renew_at });
+        if is_relayed {
+            self.watched.insert(peer);
+        }
         if links.len() > 1 {
             links.iter_mut().for_each(|link| send_probe(peer, link, None, &mut self.actions));
             self.watched.insert(peer);
         }
+    }
+
+    /// Counts a new connection. Returns after which time a relayed one should be renewed.
+    fn count_renewal(&mut self, peer: PeerId, is_relayed: bool) -> Option<Duration> {
+        if !is_relayed {
+            self.renewals.remove(&peer);
+            return None;
+        }
+        if self.renewals.len() >= MAX_RENEWALS {
+            self.renewals.clear();
+        }
+        let renewals = self.renewals.entry(peer).or_default();
+        let after = RENEW_AFTER * 2_u32.pow((*renewals).min(MAX_DOUBLINGS));
+        *renewals = renewals.saturating_add(1);
+        Some(after)
     }
 
     fn on_closed(&mut self, peer: PeerId, connection: ConnectionId) {
@@ -142,6 +175,17 @@ impl Links {
         let kept = links.iter().find(|link| !link.is_relayed && answered(link)).map(|link| link.connection);
         // One of the two nodes decides, so that they never end one connection each.
         let decides = self.local.is_some_and(|local| local < peer);
+        if decides && links.iter().all(|link| link.is_relayed) {
+            for link in links.iter_mut() {
+                let Some(at) = &mut link.renew_at else { continue };
+                if *at <= now {
+                    *at = now + RECONSIDER;
+                    let renewed = Superseded { peer, connection: link.connection, is_last_call: false };
+                    self.actions.push_back(ToSwarm::GenerateEvent(renewed));
+                }
+                next.push(*at);
+            }
+        }
         for link in links.iter_mut().filter(|link| answered(link)) {
             let linger = if link.is_relayed { RELAYED_LINGER } else { DUPLICATE_LINGER };
             if kept.is_none_or(|kept| kept == link.connection) || !link.is_relayed && !decides {

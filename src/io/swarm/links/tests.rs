@@ -113,3 +113,30 @@ fn silent_connection_ends_after_a_change_of_the_network() {
     alive.answer(0);
     assert!(alive.after(2 * PROBE_TIMEOUT).is_empty());
 }
+
+#[test]
+fn relayed_connection_without_a_direct_one_is_renewed_less_and_less_often() {
+    let mut fixture = Fixture::new(&[RELAYED], true);
+    let moment = Duration::from_millis(100);
+    assert!(fixture.after(RENEW_AFTER - moment).is_empty());
+    assert_eq!(fixture.after(2 * moment), ["end 0"]);
+    assert!(fixture.after(RECONSIDER / 2).is_empty());
+    assert_eq!(fixture.after(RECONSIDER), ["end 0"], "mail was in flight");
+    let again = |links: &mut Links, peer| links.count_renewal(peer, RELAYED);
+    let Fixture { links, peer, .. } = &mut fixture;
+    assert_eq!(again(links, *peer), Some(2 * RENEW_AFTER));
+    assert_eq!(again(links, *peer), Some(4 * RENEW_AFTER));
+    assert_eq!(links.count_renewal(*peer, DIRECT), None);
+    assert_eq!(again(links, *peer), Some(RENEW_AFTER));
+    for _ in 0..2 * MAX_RENEWALS {
+        again(links, PeerId::random());
+    }
+    assert!(links.renewals.len() <= MAX_RENEWALS);
+}
+
+#[test]
+fn one_of_two_nodes_renews_relayed_connections_and_none_beside_a_direct_one() {
+    assert!(Fixture::new(&[RELAYED], false).after(2 * RENEW_AFTER).is_empty());
+    let mut fixture = Fixture::new(&[RELAYED, DIRECT], true);
+    assert!(fixture.after(2 * RENEW_AFTER).is_empty(), "the direct one has not answered");
+}
