@@ -37,7 +37,7 @@ const MAX_CIRCUITS: usize = 2 * MAX_RESERVATIONS;
 /// the relay, which has 96.
 const MAX_CIRCUITS_PER_PEER: usize = 32;
 /// Life of a reservation, and longest life of a relayed connection: the default of libp2p for the
-/// first. A node whose NAT admits no hole punching renews its connections once an hour.
+/// first.
 const RELAY_LIFE: Duration = Duration::from_secs(60 * 60);
 /// Most reservations and connections through a relay that one peer may request in a row, and the
 /// interval after which it may request another. Our choice: a node that starts dials up to 8 peers, and
