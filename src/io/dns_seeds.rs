@@ -2,7 +2,7 @@
 //!
 //! - `dnsaddr=<multiaddr>`, as libp2p defines it; also at `_dnsaddr.<name>`.
 //! - `<ip>:<port>:<role>:<capabilities>`, with brackets around an IPv6 address. Role and
-//!   capabilities may be missing. The record names no PeerId, so whoever answers is the peer.
+//!   capabilities may be missing. The record names no PeerId: the node takes the PeerId that answers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

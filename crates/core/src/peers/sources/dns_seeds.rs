@@ -25,7 +25,7 @@ pub(crate) const MAX_SEED_PEERS: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct DnsSeeds {
     queries: Schedule,
-    /// Set after the first failure, so that the parent is told once.
+    /// Set after the first failure, so that the parent gets one warning.
     failed: bool,
     /// The peers behind addresses that a seed named without a PeerId. `None` until a dial succeeds.
     peers: BTreeMap<Multiaddr, Option<PeerId>>,

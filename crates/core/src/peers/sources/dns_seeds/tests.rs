@@ -71,7 +71,7 @@ fn connected_seed_is_not_dialled_again() {
 }
 
 #[test]
-fn failed_queries_are_told_once_until_one_succeeds() {
+fn failed_queries_cause_one_warning_until_one_succeeds() {
     let mut core = serving();
     let fail = |core: &mut Core| {
         core.peers.on_source(SourceEvent::SeedsFailed { reason: "no server".to_owned() }, &mut core.cx);
