@@ -189,6 +189,8 @@ pub fn seed_name(text: &str) -> Result<Name, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const PEER: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
@@ -235,6 +237,21 @@ mod tests {
         assert_eq!(seed_name("peers.example.org").expect("a name").to_string(), "peers.example.org.");
         for text in ["", ".", "a..b"] {
             seed_name(text).expect_err(text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_is_a_seed_with_a_port_or_ignored(
+            bytes in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..64),
+                "(dnsaddr=)?[/\\[]?(ip4/)?[0-9.:a-f]{0,20}\\]?[:/]?(tcp/)?[0-9]{0,6}[:/]?[a-z0-9/,]{0,12}".prop_map(String::into_bytes),
+            ],
+        ) {
+            if let Some(seed) = parse(&bytes) {
+                let has_peer = bytes.windows(8).any(|part| part == b"dnsaddr=");
+                prop_assert!(has_peer || seed.addr.iter().count() == 2, "{}", seed.addr);
+            }
         }
     }
 }

@@ -141,6 +141,8 @@ pub fn region_name(name: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const PEER: &str = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
@@ -188,5 +190,20 @@ mod tests {
         fs::write(&path, "{").expect("written");
         let SourceEvent::Failed { reason } = file.changed().await else { panic!("no failure") };
         assert!(reason.contains("keeps the earlier content"), "{reason}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_regions_within_the_limits_or_refused(
+            text in prop_oneof![
+                ".{0,80}",
+                "\\{\"network\":\"(dev|main)\",\"regions\":\\{(\"[a-zA-Z-]{0,40}\":\\[(\"/ip4/[0-9.]{7,9}/tcp/[0-9]{1,6}\")?\\])?\\}\\}",
+            ],
+        ) {
+            if let Ok(regions) = parse(&text, "dev") {
+                prop_assert!(regions.keys().all(|name| region_name(name).is_ok()));
+                prop_assert!(regions.values().map(Vec::len).sum::<usize>() <= MAX_BOOTSTRAPS);
+            }
+        }
     }
 }
