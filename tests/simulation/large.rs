@@ -70,7 +70,10 @@ fn everyone_is_reachable_30_seconds_after_a_partition_under_churn() {
     probe(&mut world);
     world.run_until(world.now + REACHABLE_WITHIN + Duration::from_secs(1));
     let (elapsed, steps) = (began.elapsed(), world.trace.steps);
-    println!("{nodes} nodes: {steps} steps in {elapsed:?}, {before_heal:?} before the heal\n{}", world.report);
+    println!(
+        "{nodes} nodes: {steps} steps in {elapsed:?}, {before_heal:?} before the heal\n{}",
+        world.report
+    );
     if world.violation.is_none() {
         world.check_final_invariants();
     }

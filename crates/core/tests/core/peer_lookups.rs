@@ -11,15 +11,15 @@ use serde_json::json;
 
 use crate::mesh::{FaultDecision, Faults, Mesh, agent_key, node_key};
 
+fn is_by_address(question: &Bytes) -> bool {
+    !strict_decode::<FindAgents>(question).unwrap().address.is_empty()
+}
+
 /// Nobody tells of other agents unless somebody asks for them by address.
 fn only_by_address() -> Faults {
     Box::new(|_, input| match input {
         Input::Gossip { .. } => FaultDecision::Drop,
-        Input::FindRequestReceived { body, .. }
-            if strict_decode::<FindAgents>(body).unwrap().address.is_empty() =>
-        {
-            FaultDecision::Drop
-        }
+        Input::FindRequestReceived { body, .. } if !is_by_address(body) => FaultDecision::Drop,
         _ => FaultDecision::Deliver,
     })
 }
@@ -157,7 +157,7 @@ fn questions_of_each_peer_are_forwarded_up_to_a_rate() {
 fn forwarded_questions_are_bounded_and_end_in_time_without_answers() {
     let mut mesh = row(2);
     mesh.faults = Box::new(|node, input| match input {
-        Input::FindRequestReceived { .. } if node == 1 => FaultDecision::Drop,
+        Input::FindRequestReceived { body, .. } if node == 1 || !is_by_address(body) => FaultDecision::Drop,
         Input::Gossip { .. } => FaultDecision::Drop,
         _ => FaultDecision::Deliver,
     });
