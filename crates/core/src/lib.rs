@@ -157,9 +157,7 @@ impl Core {
             }
             Input::HelloResponseReceived { peer, body } => peers.on_hello(peer, body, local, cx),
             Input::FindRequestReceived { token, peer, body } => peers.find(token, peer, body, directory, cx),
-            Input::FindResponseReceived { token, outcome } => {
-                peers.on_found(token, outcome, local, directory, cx)
-            }
+            Input::FindResponseReceived { token, outcome } => peers.on_found(token, outcome, directory, cx),
             Input::PeerSubscribed { peer, topic } => peers.on_subscribed(peer, topic, local, directory, cx),
             Input::PeerUnsubscribed { peer, topic } => peers.on_unsubscribed(&peer, &topic),
             Input::SlowPeer { peer } => peers.on_slow_peer(peer, cx),
@@ -299,14 +297,13 @@ impl Core {
             Signal::RecordChanged { record, update } => {
                 let has_new_content = update != Update::Refreshed;
                 parent.on_record(&record, has_new_content, gate, peers, cx);
-                peers.on_record(&record, has_new_content, cx);
+                peers.on_record(&record, has_new_content, directory, cx);
                 let is_connected = peers.is_connected(&record.peer_id());
                 mail.on_record(&record.address(), has_new_content || is_connected);
-                peers.answer_forwarded(&record.address(), directory, cx);
             }
             Signal::LookupStarted(token, address) => peers.on_lookup_started(token, address, directory, cx),
-            Signal::LookupEnded { address, found: true } => mail.on_record_available(&address),
-            Signal::LookupEnded { address, found: false } => mail.on_lookup_failed(&address, cx),
+            Signal::PeersAnswered(token) => directory.on_query_ended(token, local, cx),
+            Signal::LookupEnded { address, found } => mail.on_lookup_ended(&address, found, cx),
             Signal::RecordFromFuture { record, genuine } => {
                 local.compare_future_record(&record, peers.is_connected(&record.peer_id()), cx);
                 if genuine {

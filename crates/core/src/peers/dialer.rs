@@ -158,8 +158,15 @@ impl Peers {
     }
 
     /// Schedules a selection after the directory stored a record, because the node may dial its
-    /// agent.
-    pub(crate) fn on_record(&mut self, record: &SignedRecord, has_new_content: bool, cx: &Cx) {
+    /// agent. Answers the peers that asked for the agent.
+    pub(crate) fn on_record(
+        &mut self,
+        record: &SignedRecord,
+        has_new_content: bool,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) {
+        self.answer_forwarded(&record.address(), directory, cx);
         if has_new_content {
             self.table.end_pause(record.peer_id());
         }

@@ -26,7 +26,6 @@ use crate::effect::NetworkCommand;
 use crate::gate::pending_verification::{OfferedRecord, RecordSource};
 use crate::gate::rate_limiter::{Quota, RateLimiter};
 use crate::input::Token;
-use crate::local::Local;
 use crate::peers::Peers;
 use crate::peers::dialer::{MAX_CONNECTIONS, MIN_PEERS, TOPIC_PEERS};
 use crate::signal::Signal;
@@ -216,8 +215,7 @@ impl Peers {
         &mut self,
         token: Token,
         response: Result<Bytes, String>,
-        local: &mut Local,
-        directory: &mut Directory,
+        directory: &Directory,
         cx: &mut Cx,
     ) {
         let Some(Question { peer, purpose, after }) = self.finder.open.remove(&token) else { return };
@@ -253,7 +251,7 @@ impl Peers {
         match purpose {
             Purpose::Discovery(number) => cx.signal(Signal::FindAnswered { number, peer, answer }),
             Purpose::Connections => {}
-            Purpose::Lookup(lookup, _) => self.on_lookup_answer(lookup, local, directory, cx),
+            Purpose::Lookup(lookup, _) => self.on_lookup_answer(lookup, cx),
             Purpose::Forwarded(question, _) => self.on_forwarded_answer(question, has_record, directory, cx),
         }
     }

@@ -22,6 +22,7 @@ use crate::input::Token;
 use crate::local::Local;
 use crate::peers::Peers;
 use crate::peers::dialer::MAX_CONNECTIONS;
+use crate::signal::Signal;
 
 /// Largest number of questions of peers that the node forwards at the same time: our choice, four
 /// peers that each run all their lookups at once.
@@ -108,18 +109,17 @@ impl Peers {
         directory: &mut Directory,
         cx: &mut Cx,
     ) {
-        if let Some(address) = directory.lookups.unanswered(lookup) {
+        let unanswered = directory.lookups.unanswered(lookup);
+        if let Some(address) = unanswered {
             self.look_up_at_peers(lookup, address, directory, cx);
         }
         match self.finder.lookups.running.get_mut(&lookup) {
-            Some(running) if running.open > 0 => running.dht_ended = true,
-            _ => self.end_lookup(lookup, local, directory, cx),
+            Some(running) if running.open > 0 && unanswered.is_some() => running.dht_ended = true,
+            _ => {
+                self.finder.lookups.running.remove(&lookup);
+                directory.on_query_ended(lookup, local, cx);
+            }
         }
-    }
-
-    fn end_lookup(&mut self, lookup: Token, local: &mut Local, directory: &mut Directory, cx: &mut Cx) {
-        self.finder.lookups.running.remove(&lookup);
-        directory.on_query_ended(lookup, local, cx);
     }
 
     /// Asks peers for an agent, once in each lookup.
@@ -160,17 +160,12 @@ impl Peers {
     }
 
     /// Records the end of a question of a lookup at peers.
-    pub(super) fn on_lookup_answer(
-        &mut self,
-        lookup: Token,
-        local: &mut Local,
-        directory: &mut Directory,
-        cx: &mut Cx,
-    ) {
+    pub(super) fn on_lookup_answer(&mut self, lookup: Token, cx: &mut Cx) {
         let Some(running) = self.finder.lookups.running.get_mut(&lookup) else { return };
         running.open -= 1;
         if running.open == 0 && running.dht_ended {
-            self.end_lookup(lookup, local, directory, cx);
+            self.finder.lookups.running.remove(&lookup);
+            cx.signal(Signal::PeersAnswered(lookup));
         }
     }
 
