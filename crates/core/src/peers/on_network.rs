@@ -86,6 +86,7 @@ impl Peers {
         self.forget_queued_dial(&peer);
         self.table.connected(peer, now.mono);
         self.histories.connected(&peer, now.mono);
+        self.rank_returned(&peer, now.mono);
         self.book.changed(now.mono);
         let address = directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         let address_text = address.map(|address| address.to_string());

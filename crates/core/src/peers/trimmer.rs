@@ -164,6 +164,16 @@ impl Peers {
         if self.table.connections_len() >= self.limits.target { MESH_LOW } else { TOPIC_PEERS }
     }
 
+    /// Makes a peer that returns soon after it was trimmed the first of its score to go, until it uses
+    /// the connection. Otherwise the node would trim others for it.
+    pub(crate) fn rank_returned(&mut self, peer: &PeerId, now: Instant) {
+        if self.trimmer.is_trimmed(peer, now)
+            && let Some(connection) = self.table.connection_mut(peer)
+        {
+            connection.used_at = Instant::ZERO;
+        }
+    }
+
     /// Returns the time of the next check, while the node has too many connections.
     pub(crate) fn trim_deadline(&self) -> Option<Instant> {
         let has_many = self.table.connections_len() > self.limits.high_watermark;

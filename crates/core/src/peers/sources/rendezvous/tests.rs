@@ -1,6 +1,7 @@
 use libp2p_identity::PeerId;
 
 use super::*;
+use crate::peers::limits::MIN_PEERS;
 use crate::Core;
 use crate::effect::{Effect, NetworkCommand};
 use crate::input::Now;
