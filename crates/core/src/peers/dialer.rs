@@ -218,7 +218,7 @@ impl Peers {
             let peer = record.peer_id();
             let ready = self.table.is_down(&peer)
                 && !self.is_unreachable(&peer, now.mono)
-                && !self.trimmer.is_trimmed(&peer, now.mono);
+                && (few || !self.trimmer.is_trimmed(&peer, now.mono));
             ready && !record.record.addrs.is_empty()
         };
         let is_wanted = |record: &SignedRecord| {
@@ -241,15 +241,16 @@ impl Peers {
     }
 }
 
-/// Draws some agents at random and removes the one with the best score, of several the first drawn.
+/// Draws an agent at random and looks at others at equal distances from it. Removes the one with the best
+/// score, of equal ones the drawn one. The directory is ordered by address, so the others are random too.
 fn draw<'a>(agents: &mut Vec<&'a SignedRecord>, scoring: &Scoring<'_>, jitter: &mut Jitter) -> &'a SignedRecord {
-    let mut best = jitter.index(agents.len());
-    let mut best_score = scoring.of_candidate(agents[best]);
-    for _ in 1..CHOICES.min(agents.len()) {
-        let drawn = jitter.index(agents.len());
-        let score = scoring.of_candidate(agents[drawn]);
+    let drawn = jitter.index(agents.len());
+    let (mut best, mut best_score) = (drawn, scoring.of_candidate(agents[drawn]));
+    for choice in 1..CHOICES {
+        let other = (drawn + choice * agents.len() / CHOICES) % agents.len();
+        let score = scoring.of_candidate(agents[other]);
         if score > best_score {
-            (best, best_score) = (drawn, score);
+            (best, best_score) = (other, score);
         }
     }
     agents.swap_remove(best)

@@ -18,6 +18,11 @@ use crate::peers::dialer::{MAX_BACKOFFS, TOPIC_PEERS};
 use crate::peers::score::Scoring;
 use crate::peers::table::Connection;
 
+/// Share of the surplus above the low watermark that one check closes: our choice, a quarter. If all
+/// nodes of a network trimmed at the same time down to the low watermark, a connection would stay only
+/// if neither end chose it, and many nodes would lose nearly all. In small steps each node sees what
+/// the others have closed.
+const STEP: usize = 4;
 /// Interval of the checks while the node has too many connections, from `reference/libp2p.md`.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Time for which the dialer does not select a trimmed peer, and for which the peer gets no grace when
@@ -48,6 +53,8 @@ pub(crate) trait Needs {
 #[derive(Debug, Default)]
 pub(crate) struct Trimmer {
     last: Option<Instant>,
+    /// `true` from the high watermark down to the low one.
+    is_active: bool,
     /// The trimmed peers, with the end of the pause of each.
     trimmed: BTreeMap<PeerId, Instant>,
 }
@@ -176,12 +183,14 @@ impl Peers {
 
     /// Returns the time of the next check, while the node has too many connections.
     pub(crate) fn trim_deadline(&self) -> Option<Instant> {
-        let has_many = self.table.connections_len() > self.limits.high_watermark;
+        let connections = self.table.connections_len();
+        let has_many = connections > self.limits.high_watermark
+            || self.trimmer.is_active && connections > self.limits.low_watermark;
         has_many.then(|| self.trimmer.last.map_or(Instant::ZERO, |last| last + INTERVAL))
     }
 
-    /// Closes connections down to the low watermark, if the node has more than the high watermark and a
-    /// check is due. Keeps those for which there is a reason.
+    /// Closes some connections, if a check is due: from the high watermark down to the low one. Keeps
+    /// those for which there is a reason.
     pub(crate) fn trim_connections(
         &mut self,
         needs: &dyn Needs,
@@ -197,6 +206,8 @@ impl Peers {
         let chosen = self.choose_to_trim(needs, &topics, gate, directory, cx);
         let (before, limits) = (self.table.connections_len(), self.limits);
         self.trimmer.last = Some(now.mono);
+        // If all that are left have a reason to stay, the node is content below the high watermark.
+        self.trimmer.is_active = before > limits.high_watermark || !chosen.is_empty();
         self.trimmer.trimmed.retain(|_, until| *until > now.mono);
         for (peer, score) in &chosen {
             self.trimmer.remember(*peer, now.mono);
@@ -238,7 +249,7 @@ impl Peers {
             }
         }
         free.sort_unstable_by_key(|(step, used_at, _, peer)| (*step, *used_at, *peer));
-        let surplus = self.table.connections_len() - self.limits.low_watermark;
+        let surplus = self.table.connections_len().saturating_sub(self.limits.low_watermark).div_ceil(STEP);
         let mut chosen = Vec::new();
         for (_, _, score, peer) in free {
             let Some(connection) = self.table.connection(&peer) else { continue };

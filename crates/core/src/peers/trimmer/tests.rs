@@ -47,8 +47,21 @@ fn disconnect(core: &mut Core, peer: PeerId) {
     core.peers.on_disconnected(peer, None, &core.directory, &mut core.cx);
 }
 
-/// Runs a check after some time and returns the trimmed peers.
+/// Runs a check after some time, and more until the core trims no more. Disconnects the trimmed peers
+/// and returns them.
 fn trimmed_after(core: &mut Core, wanted: &Wanted, time: Duration) -> Vec<PeerId> {
+    let mut trimmed = Vec::new();
+    let mut chosen = check_after(core, wanted, time);
+    while !chosen.is_empty() {
+        chosen.iter().for_each(|peer| disconnect(core, *peer));
+        trimmed.extend(chosen);
+        chosen = check_after(core, wanted, INTERVAL);
+    }
+    trimmed
+}
+
+/// Runs a check after some time and returns the trimmed peers.
+fn check_after(core: &mut Core, wanted: &Wanted, time: Duration) -> Vec<PeerId> {
     core.cx.now.mono += time;
     let Core { peers, gate, directory, cx, .. } = core;
     peers.trim_connections(wanted, gate, directory, cx);
@@ -56,9 +69,9 @@ fn trimmed_after(core: &mut Core, wanted: &Wanted, time: Duration) -> Vec<PeerId
         Effect::Network(NetworkCommand::Disconnect { peer }) => Some(*peer),
         _ => None,
     };
-    let closed: Vec<PeerId> = core.cx.effects.iter().filter_map(closed).collect();
-    core.cx.effects.clear();
-    closed
+    let peers: Vec<PeerId> = core.cx.effects.iter().filter_map(closed).collect();
+    core.cx.effects.retain(|effect| closed(effect).is_none());
+    peers
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -73,7 +86,6 @@ fn connections_above_the_high_watermark_are_trimmed_down_to_the_low_one() {
     let trimmed = trimmed_after(&mut core, &Wanted::default(), MINUTE);
     assert_eq!(trimmed.len(), 3);
     assert_eq!(core.cx.stats.get(Counter::ConnectionsTrimmed), 3);
-    trimmed.iter().for_each(|peer| disconnect(&mut core, *peer));
     assert_eq!(core.peers.table.connections_len(), 4);
     assert_eq!(core.peers.trim_deadline(), None);
 }
@@ -91,10 +103,10 @@ fn young_connections_stay_until_their_grace_ends() {
 #[test]
 fn checks_keep_their_interval() {
     let mut core = small_core();
-    connect(&mut core, 7);
-    assert_eq!(trimmed_after(&mut core, &Wanted::default(), Duration::from_secs(25)), []);
-    assert_eq!(trimmed_after(&mut core, &Wanted::default(), Duration::from_secs(9)), []);
-    assert_eq!(trimmed_after(&mut core, &Wanted::default(), Duration::from_secs(1)).len(), 3);
+    connect(&mut core, 16);
+    assert_eq!(check_after(&mut core, &Wanted::default(), Duration::from_secs(25)), []);
+    assert_eq!(check_after(&mut core, &Wanted::default(), Duration::from_secs(9)), []);
+    assert_eq!(check_after(&mut core, &Wanted::default(), Duration::from_secs(1)).len(), 3, "a quarter of 12");
 }
 
 #[test]
@@ -159,7 +171,6 @@ fn trimmed_peer_is_reported_with_the_reason_and_gets_no_grace_when_it_returns() 
     let trimmed = trimmed_after(&mut core, &Wanted::default(), MINUTE);
     let now = core.cx.now.mono;
     for peer in &trimmed {
-        disconnect(&mut core, *peer);
         assert!(core.peers.trimmer.is_trimmed(peer, now), "the dialer does not select the peer");
         assert!(!core.peers.is_unreachable(peer, now), "mail may dial the peer");
     }
@@ -177,7 +188,7 @@ fn trimmed_peer_is_reported_with_the_reason_and_gets_no_grace_when_it_returns() 
     peers.on_connected(trimmed[0], false, local, directory, cx);
     let strangers = connect(&mut core, 2);
     assert_eq!(core.peers.table.connections_len(), 7);
-    let again = trimmed_after(&mut core, &Wanted::default(), INTERVAL);
+    let again = check_after(&mut core, &Wanted::default(), INTERVAL);
     assert!(again.contains(&trimmed[0]) && !strangers.iter().any(|peer| again.contains(peer)), "{again:?}");
     core.cx.now.mono += PAUSE;
     assert!(!core.peers.trimmer.is_trimmed(&trimmed[0], core.cx.now.mono), "the pause ends");
@@ -189,7 +200,7 @@ fn mail_to_a_trimmed_peer_gives_it_grace_again() {
     connect(&mut core, 7);
     let trimmed = trimmed_after(&mut core, &Wanted::default(), MINUTE);
     let peer = trimmed[0];
-    disconnect(&mut core, peer);
+    assert!(core.peers.trimmer.is_trimmed(&peer, core.cx.now.mono));
     let addr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
     core.peers.dial_for_mail(Candidate::bootstrap(peer, addr), &mut core.cx);
     assert!(!core.peers.trimmer.is_trimmed(&peer, core.cx.now.mono));
