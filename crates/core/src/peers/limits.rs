@@ -83,13 +83,14 @@ impl ConnectionLimits {
     }
 
     /// Returns these limits with each number at most as large as the next larger one: minimum, target,
-    /// low watermark, high watermark, maximum.
+    /// low watermark, high watermark, maximum. The minimum is at most half of the target, so that a node
+    /// that others have trimmed does not dial again at once.
     #[must_use]
     pub fn lowered(mut self) -> Self {
         self.high_watermark = self.high_watermark.min(self.max);
         self.low_watermark = self.low_watermark.min(self.high_watermark);
         self.target = self.target.min(self.low_watermark);
-        self.min = self.min.min(self.target);
+        self.min = self.min.min((self.target / 2).max(1));
         self
     }
 
