@@ -10,6 +10,8 @@ const MAX: usize = 200;
 /// Maximum number of connections of a bootstrap node, through which all other nodes join. Also the
 /// largest value of the setting.
 pub const MAX_CONNECTIONS: usize = 1000;
+/// Smallest value of the setting: a node with a few connections still reaches the network through them.
+pub const MIN_CONNECTIONS: usize = 8;
 /// Number of connections above which the node trims, from the CHORUS node package.
 const HIGH_WATERMARK: usize = 128;
 /// Number of connections that a node keeps when it trims, from the CHORUS node package.
@@ -58,6 +60,17 @@ impl ConnectionLimits {
         if role == Role::Bootstrap { MAX_CONNECTIONS } else { MAX }
     }
 
+    /// Returns the default of the target for a low watermark.
+    pub fn default_target(low_watermark: usize) -> usize {
+        TARGET_PEERS.min(low_watermark)
+    }
+
+    /// Returns the default of the minimum for a target: at most half of it, so that a node that others have
+    /// trimmed does not dial again at once.
+    pub fn default_min(target: usize) -> usize {
+        MIN_PEERS.min((target / 2).max(1))
+    }
+
     /// Returns the defaults for a role and a maximum number of connections.
     ///
     /// The swarm accepts three quarters of the maximum from outside. A bootstrap node lives from those,
@@ -69,28 +82,28 @@ impl ConnectionLimits {
             _ => (HIGH_WATERMARK.min(max * 3 / 4), LOW_WATERMARK),
         };
         let high_watermark = high.max(1);
+        let low_watermark = low.clamp(1, high_watermark);
+        let target = Self::default_target(low_watermark);
         ConnectionLimits {
             max,
             high_watermark,
-            low_watermark: low.min(high_watermark),
-            target: TARGET_PEERS,
-            min: MIN_PEERS,
+            low_watermark,
+            target,
+            min: Self::default_min(target),
             grace: DEFAULT_GRACE,
             dials_per_second: DIALS_PER_SECOND,
             concurrent_dials: CONCURRENT_DIALS,
         }
-        .lowered()
     }
 
     /// Returns these limits with each number at most as large as the next larger one: minimum, target,
-    /// low watermark, high watermark, maximum. The minimum is at most half of the target, so that a node
-    /// that others have trimmed does not dial again at once.
+    /// low watermark, high watermark, maximum.
     #[must_use]
     pub fn lowered(mut self) -> Self {
         self.high_watermark = self.high_watermark.min(self.max);
         self.low_watermark = self.low_watermark.min(self.high_watermark);
         self.target = self.target.min(self.low_watermark);
-        self.min = self.min.min((self.target / 2).max(1));
+        self.min = self.min.min(self.target);
         self
     }
 

@@ -18,8 +18,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Adds a node with low watermarks.
 fn add(mesh: &mut Mesh, number: u8) -> usize {
     mesh.add_with(number, Role::Full, CONNECT, |config| {
-        config.connections =
-            ConnectionLimits { high_watermark: HIGH, low_watermark: LOW, ..config.connections }.lowered();
+        let watermarks = ConnectionLimits { high_watermark: HIGH, low_watermark: LOW, ..config.connections };
+        config.connections = ConnectionLimits { target: LOW, min: LOW / 2, ..watermarks };
     })
 }
 

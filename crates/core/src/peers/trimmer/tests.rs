@@ -28,7 +28,7 @@ impl Needs for Wanted {
 fn small_core() -> Core {
     let mut core = core_with(|config| {
         config.connections =
-            ConnectionLimits { high_watermark: 6, low_watermark: 4, ..config.connections }.lowered();
+            ConnectionLimits { high_watermark: 6, low_watermark: 4, target: 4, min: 2, ..config.connections };
     });
     core.cx.replies.clients.parent.protocol_v1 = PROTOCOL_VERSION == 1;
     core
