@@ -121,7 +121,9 @@ impl ConfigError {
     /// Returns the exit code for this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            ConfigError::Setting { origin: Origin::Flag(_), .. } | ConfigError::Connections(_) => ExitCode::Usage,
+            ConfigError::Setting { origin: Origin::Flag(_), .. } | ConfigError::Connections(_) => {
+                ExitCode::Usage
+            }
             ConfigError::OpenToOthers { .. } => ExitCode::NoPermission,
             _ => ExitCode::Config,
         }

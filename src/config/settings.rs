@@ -22,7 +22,8 @@ use tracing::level_filters::LevelFilter;
 use super::sources::{Given, Sources};
 use super::values::{
     ack, bootstrap_peers, capabilities, dns_seeds, external_addrs, log_level, multiaddrs, network_name,
-    on_eof, parse, parse_bool, place, process_id, regions, relay_bytes, role, seconds, short_text, some, within,
+    on_eof, parse, parse_bool, place, process_id, regions, relay_bytes, role, seconds, short_text, some,
+    within,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
 use crate::io::rendezvous::Place;

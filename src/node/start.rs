@@ -216,7 +216,8 @@ pub fn start(
         reachability: config.reachability,
         external_addrs: config.external_addrs.clone(),
         serves_relay: config.relay,
-        connections: ConnectionLimits { max: swarm.max_connections as usize, ..config.connections() }.lowered(),
+        connections: ConnectionLimits { max: swarm.max_connections as usize, ..config.connections() }
+            .lowered(),
         boot: word(16),
         database,
         kem_seed: keystore::random_secret()?,

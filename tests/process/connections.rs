@@ -24,9 +24,8 @@ fn mail_between_all(agents: &mut [Child], ready: &[Value], round: &str) {
     for (from, agent) in agents.iter().enumerate() {
         for to in (0..addresses.len()).filter(|to| *to != from) {
             let id = format!("{round}-{from}-{to}");
-            let delivery = agent.expect("delivery", |event| {
-                event["type"] == "delivery" && event["requestId"] == id.as_str()
-            });
+            let delivery = agent
+                .expect("delivery", |event| event["type"] == "delivery" && event["requestId"] == id.as_str());
             assert_eq!(delivery["state"], "delivered", "{delivery}");
         }
     }
@@ -58,7 +57,9 @@ fn connections_settle_between_the_watermarks_and_mail_flows_to_all() {
     }
     let trimmed: u64 = agents
         .iter_mut()
-        .map(|agent| agent.until("a status", |_| true)["counters"]["connections_trimmed"].as_u64().unwrap_or(0))
+        .map(|agent| {
+            agent.until("a status", |_| true)["counters"]["connections_trimmed"].as_u64().unwrap_or(0)
+        })
         .sum();
     assert!(trimmed > 0, "eleven agents that all exchange mail have more connections than six");
     for agent in &mut agents {
@@ -71,8 +72,14 @@ fn connections_settle_between_the_watermarks_and_mail_flows_to_all() {
 #[test]
 fn numbers_of_connections_that_contradict_each_other_are_refused() {
     for (args, message) in [
-        (vec!["--high-watermark", "20", "--low-watermark", "30"], "--low-watermark (30) must not exceed --high-watermark (20)"),
-        (vec!["--max-connections", "100", "--high-watermark", "120"], "--high-watermark (120) must not exceed --max-connections (100)"),
+        (
+            vec!["--high-watermark", "20", "--low-watermark", "30"],
+            "--low-watermark (30) must not exceed --high-watermark (20)",
+        ),
+        (
+            vec!["--max-connections", "100", "--high-watermark", "120"],
+            "--high-watermark (120) must not exceed --max-connections (100)",
+        ),
         (vec!["--min-peers", "30"], "--min-peers (30) must not exceed --target-peers (25)"),
         (vec!["--dial-concurrency", "17"], "from 1 to 16"),
     ] {

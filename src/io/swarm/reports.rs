@@ -77,9 +77,8 @@ mod tests {
             _ => 0,
         });
         assert_eq!(opened, [1, 2]);
-        let is_first = |input| {
-            matches!(input, Input::PeerReport { report: PeerReport::LinkClosed { link: 1 }, .. })
-        };
+        let is_first =
+            |input| matches!(input, Input::PeerReport { report: PeerReport::LinkClosed { link: 1 }, .. });
         assert!(reports.closed(first, peer).is_some_and(is_first));
         assert!(reports.closed(first, peer).is_none());
     }

@@ -120,7 +120,8 @@ impl Peers {
         if !self.table.is_down(&candidate.peer) {
             return;
         }
-        if self.may_dial(kind, cx.now.mono) && self.dial_queue.waiting[..=kind as usize].iter().all(VecDeque::is_empty)
+        if self.may_dial(kind, cx.now.mono)
+            && self.dial_queue.waiting[..=kind as usize].iter().all(VecDeque::is_empty)
         {
             self.start_dial(kind, candidate, cx);
         } else {

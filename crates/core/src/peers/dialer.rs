@@ -243,7 +243,11 @@ impl Peers {
 
 /// Draws an agent at random and looks at others at equal distances from it. Removes the one with the best
 /// score, of equal ones the drawn one. The directory is ordered by address, so the others are random too.
-fn draw<'a>(agents: &mut Vec<&'a SignedRecord>, scoring: &Scoring<'_>, jitter: &mut Jitter) -> &'a SignedRecord {
+fn draw<'a>(
+    agents: &mut Vec<&'a SignedRecord>,
+    scoring: &Scoring<'_>,
+    jitter: &mut Jitter,
+) -> &'a SignedRecord {
     let drawn = jitter.index(agents.len());
     let (mut best, mut best_score) = (drawn, scoring.of_candidate(agents[drawn]));
     for choice in 1..CHOICES {

@@ -21,7 +21,7 @@ const TARGET_PEERS: usize = 25;
 /// Number of connections that an agent's node seeks, from the TOS document (minimum number of
 /// peers).
 pub(crate) const MIN_PEERS: usize = 8;
-/// Age below which the node does not trim a connection, from `reference/libp2p.md`: by then the two
+/// Age below which the node does not trim a connection. Our choice: by then the two
 /// nodes know what they are to each other.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// Dials a second, from the CHORUS node package.
@@ -156,7 +156,10 @@ mod tests {
     #[test]
     fn limits_in_the_wrong_order_are_named() {
         let limits = ConnectionLimits { high_watermark: 20, ..ConnectionLimits::default() };
-        assert_eq!(limits.check(), Err("--low-watermark (32) must not exceed --high-watermark (20)".to_owned()));
+        assert_eq!(
+            limits.check(),
+            Err("--low-watermark (32) must not exceed --high-watermark (20)".to_owned())
+        );
         assert_eq!(limits.lowered().check(), Ok(()));
         let limits = ConnectionLimits { min: 26, ..ConnectionLimits::default() };
         assert_eq!(limits.check(), Err("--min-peers (26) must not exceed --target-peers (25)".to_owned()));

@@ -102,7 +102,9 @@ impl Peers {
         }
         let Some(connection) = self.table.connection_mut(&peer) else { return };
         match report {
-            PeerReport::LinkOpened { link, dialer, remote } => connection.links.open(link, dialer, remote, now),
+            PeerReport::LinkOpened { link, dialer, remote } => {
+                connection.links.open(link, dialer, remote, now)
+            }
             PeerReport::LinkClosed { link } => connection.links.close(link),
             PeerReport::RoundTrip(round_trip) => self.histories.measured(&peer, round_trip),
             PeerReport::Slow => {}

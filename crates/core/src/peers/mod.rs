@@ -2,8 +2,8 @@
 
 pub mod bootstrap;
 pub(crate) mod candidate;
-pub(crate) mod dial_queue;
 pub(crate) mod dht_servers;
+pub(crate) mod dial_queue;
 pub(crate) mod dialer;
 pub(crate) mod finder;
 pub(crate) mod history;

@@ -23,7 +23,8 @@ use crate::peers::table::Connection;
 /// if neither end chose it, and many nodes would lose nearly all. In small steps each node sees what
 /// the others have closed.
 const STEP: usize = 4;
-/// Interval of the checks while the node has too many connections, from `reference/libp2p.md`.
+/// Interval of the checks while the node has too many connections. Our choice: each check sees what
+/// the last one of the peers has closed.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Time for which the dialer does not select a trimmed peer, and for which the peer gets no grace when
 /// it returns: our choice, 30 checks. Without grace the new connection is short, so the pauses between
@@ -125,7 +126,10 @@ impl<'a> Kept<'a> {
     /// Returns `true` if one of the topics would lack subscribers without the peer.
     fn has_thin_topic(&self, connection: &Connection) -> bool {
         let wanted = self.peers.wanted_subscribers();
-        connection.topics.iter().any(|topic| self.subscribers.get(topic).is_some_and(|number| *number <= wanted))
+        connection
+            .topics
+            .iter()
+            .any(|topic| self.subscribers.get(topic).is_some_and(|number| *number <= wanted))
     }
 
     /// Counts a peer no more, because the node closes its connection.
@@ -146,11 +150,11 @@ impl<'a> Kept<'a> {
         now: crate::input::Now,
     ) -> Vec<KeptFor> {
         let agent = self.directory.records.by_peer(peer, now.unix_ms).map(|record| record.address());
-        let allowed = || self.gate.access_list.of(&agent.unwrap_or_default(), peer) == Some(AccessRule::Allowed);
+        let allowed =
+            || self.gate.access_list.of(&agent.unwrap_or_default(), peer) == Some(AccessRule::Allowed);
         let grace = self.peers.limits.grace;
-        let is_young = || {
-            connection.connected_at + grace > now.mono && !self.peers.trimmer.is_trimmed(peer, now.mono)
-        };
+        let is_young =
+            || connection.connected_at + grace > now.mono && !self.peers.trimmer.is_trimmed(peer, now.mono);
         let checks: [(KeptFor, &dyn Fn() -> bool); 7] = [
             (KeptFor::Bootstrap, &|| self.peers.table.is_bootstrap(peer)),
             (KeptFor::Relay, &|| self.peers.relays.uses(peer)),

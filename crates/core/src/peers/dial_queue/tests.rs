@@ -91,7 +91,8 @@ fn dials_for_mail_come_first_and_keep_no_rate() {
     let mut core = core();
     let others = dial(&mut core, 20);
     assert_eq!(begun(&mut core).len(), LIMITS.0);
-    let mail: Vec<PeerId> = (0..300).map(|_| dial_for_mail(&mut core, candidate(CandidateSource::Record))).collect();
+    let mail: Vec<PeerId> =
+        (0..300).map(|_| dial_for_mail(&mut core, candidate(CandidateSource::Record))).collect();
     let first = begun(&mut core);
     assert_eq!(first, mail[..LIMITS.0], "mail may use as many dials again");
     fail(&mut core, &others[..LIMITS.0]);

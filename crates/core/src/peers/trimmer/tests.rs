@@ -106,7 +106,11 @@ fn checks_keep_their_interval() {
     connect(&mut core, 16);
     assert_eq!(check_after(&mut core, &Wanted::default(), Duration::from_secs(25)), []);
     assert_eq!(check_after(&mut core, &Wanted::default(), Duration::from_secs(9)), []);
-    assert_eq!(check_after(&mut core, &Wanted::default(), Duration::from_secs(1)).len(), 3, "a quarter of 12");
+    assert_eq!(
+        check_after(&mut core, &Wanted::default(), Duration::from_secs(1)).len(),
+        3,
+        "a quarter of 12"
+    );
 }
 
 #[test]
@@ -156,7 +160,9 @@ fn peers_of_least_value_go_first_and_of_equal_ones_those_idle_longest() {
     let peers = connect(&mut core, 7);
     core.peers.on_peer_report(peers[5], PeerReport::RoundTrip(Duration::from_millis(700)), &mut core.cx);
     core.cx.now.mono += MINUTE;
-    for peer in peers.iter().enumerate().filter(|(number, _)| ![2, 5, 6].contains(number)).map(|(_, peer)| peer) {
+    for peer in
+        peers.iter().enumerate().filter(|(number, _)| ![2, 5, 6].contains(number)).map(|(_, peer)| peer)
+    {
         core.peers.touch(peer, &core.cx);
     }
     let trimmed = trimmed_after(&mut core, &Wanted::default(), MINUTE);
