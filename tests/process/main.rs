@@ -9,6 +9,7 @@
 mod binding;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod child;
+mod connections;
 mod contract;
 mod data_dir;
 mod descriptors;
