@@ -12,6 +12,7 @@ use hickory_resolver::proto::rr::Name;
 use libp2p::Multiaddr;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::local::addresses::Reachability;
+use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_protocol::{Capabilities, Command, Connect, PROTOCOL_VERSION, Role};
 use tracing::level_filters::LevelFilter;
 
@@ -185,9 +186,14 @@ settings! {
         address_scope: AddressScope = "address-scope", "P2P_NODE_ADDRESS_SCOPE",
             Option<String> [value_name = "SCOPE"], parse, or AddressScope::of_network(&network),
             shown "default: loopback on dev, public on main, else private";
-        /// Role: full, or bootstrap for an entry point of the network
+        /// Role: full; bootstrap, for an entry point of the network; or light, for a node with few
+        /// connections that serves nothing to others
         role: Role = "role" ('r'), "P2P_NODE_ROLE", Option<String> [value_name = "ROLE"], role,
             or Role::default(), shown "default full";
+        /// Whether the node stores the records of others and answers their lookups: client, server, or
+        /// auto, which serves while others can dial the node
+        dht_mode: DhtMode = "dht-mode", "P2P_NODE_DHT_MODE", Option<String> [value_name = "MODE"], parse,
+            or DhtMode::of(role), shown "default: server on a bootstrap node, else client", notes "A light node is a client.";
     }
     group "Reachability" {
         /// How the node finds out whether others can dial it: auto, by tests of its bootstrap nodes;

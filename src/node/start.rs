@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 use libp2p::Multiaddr;
-use p2p_node_protocol::ErrorCode;
+use p2p_node_protocol::{ErrorCode, Role};
 
 use super::identity::Identity;
 use super::sources::{self, OpenSources};
@@ -16,6 +16,7 @@ use crate::io::store::{self, Snapshot, Store};
 use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
 use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
+use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_wire::identity::NodeKey;
 use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Now;
@@ -23,6 +24,8 @@ use p2p_node_wire::time::Now;
 /// Maximum number of connections of an agent's node. The CHORUS node package allows 50, which is
 /// less than its own high watermark; 200 leaves room for inbound connections.
 const MAX_CONNECTIONS: u32 = 200;
+/// Maximum number of connections of a light node. Our choice: twice the number that a node seeks.
+const MAX_LIGHT_CONNECTIONS: u32 = 16;
 /// Maximum number of connections of a bootstrap node, through which all other nodes join.
 const MAX_BOOTSTRAP_CONNECTIONS: u32 = 1000;
 /// Minimum number of connections, even if the limit of file descriptors is lower: a node with a few
@@ -56,6 +59,11 @@ pub enum StartError {
     /// A bootstrap address or the region file is invalid.
     #[error("{0}")]
     Bootstrap(String),
+    /// A light node is to serve others.
+    #[error(
+        "a light node serves nothing to others: start it without --relay and --dht-mode, or with --role full"
+    )]
+    LightServes,
     /// The node does not support the transport of a listen address.
     #[error(
         "--listen {0}: unsupported address; use /ip4/…/tcp/…, /ip6/…/tcp/…, /ip4/…/udp/…/quic-v1 or /ip6/…/udp/…/quic-v1"
@@ -87,6 +95,7 @@ impl StartError {
             StartError::DataDir(error) => error.code(),
             StartError::Bootstrap(_)
             | StartError::Listen(_)
+            | StartError::LightServes
             | StartError::CommandLine(_)
             | StartError::Config(_) => ErrorCode::InvalidArgument,
             StartError::System(_) => ErrorCode::Internal,
@@ -101,7 +110,10 @@ impl StartError {
     /// Returns the exit code for this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            StartError::Identity(_) | StartError::Bootstrap(_) | StartError::Listen(_) => ExitCode::Config,
+            StartError::Identity(_)
+            | StartError::Bootstrap(_)
+            | StartError::Listen(_)
+            | StartError::LightServes => ExitCode::Config,
             StartError::KeyFile(error) => error.exit_code(),
             StartError::Lock(error) => error.exit_code(),
             StartError::DataDir(error) => error.exit_code(),
@@ -152,15 +164,21 @@ fn swarm_config(
     if let Some(addr) = config.listen.iter().find(|addr| !can_listen_on(addr)) {
         return Err(StartError::Listen(addr.clone()));
     }
-    let is_bootstrap = config.role == p2p_node_protocol::Role::Bootstrap;
-    let wanted = if is_bootstrap { MAX_BOOTSTRAP_CONNECTIONS } else { MAX_CONNECTIONS };
+    if config.role == Role::Light && (config.relay || config.dht_mode != DhtMode::Client) {
+        return Err(StartError::LightServes);
+    }
+    let wanted = match config.role {
+        Role::Bootstrap => MAX_BOOTSTRAP_CONNECTIONS,
+        Role::Light => MAX_LIGHT_CONNECTIONS,
+        Role::Full | Role::Unknown => MAX_CONNECTIONS,
+    };
     let (max_connections, too_few) = connections(wanted, descriptors::raise_limit);
     too_few.into_iter().for_each(notice);
     Ok(SwarmConfig {
         seed: node_key.seed(),
         network: config.network.clone(),
         scope: config.address_scope,
-        role: config.role,
+        serves_dht: config.dht_mode.serves(false),
         dns_server: config.dns_server,
         reachability: config.reachability,
         relay_bytes: config.relay.then_some(config.relay_bytes),
@@ -225,6 +243,7 @@ pub fn start(
         scope: config.address_scope,
         reachability: config.reachability,
         external_addrs: config.external_addrs.clone(),
+        dht_mode: config.dht_mode,
         serves_relay: config.relay,
         boot: word(16),
         database,

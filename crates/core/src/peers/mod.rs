@@ -68,11 +68,13 @@ impl Peers {
         timers.enter("forwarded questions", self.forwarded_deadline());
         timers.enter("local network", self.local_network_deadline());
         timers.enter("relays", self.relays_deadline(local, cx));
+        timers.enter("DHT mode", directory.dht_mode_deadline(local, cx));
     }
 
     /// Does the work that is due: asks the sources and dials their peers, asks relays, disconnects
     /// useless peers.
     pub(crate) fn handle_timeout(&mut self, local: &mut Local, directory: &Directory, cx: &mut Cx) {
+        directory.follow_dht_mode(local, cx);
         self.poll_sources(directory, cx);
         self.dial_local_network(cx);
         self.reserve_relays(local, cx);
