@@ -35,6 +35,7 @@ mod rendezvous;
 mod restarted_servers;
 mod returning;
 mod revocation;
+mod roles;
 mod sdk;
 mod sdk_mail;
 mod sdk_starts;

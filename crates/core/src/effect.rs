@@ -207,6 +207,8 @@ pub enum NetworkCommand {
         /// The verdict.
         verdict: Verdict,
     },
+    /// Begins or ends to serve the DHT. The swarm begins with the configured mode, `auto` as a client.
+    ServeDht(bool),
     /// Puts our record into the DHT. Answered by `RecordPut`.
     PutRecord {
         /// Kademlia key.

@@ -149,7 +149,7 @@ impl Core {
             Input::Disconnected { peer, reason } => peers.on_disconnected(peer, reason, directory, cx),
             Input::DialFailed { peer, reason } => peers.on_dial_failed(peer, &reason, directory, cx),
             Input::NetworkMismatch { peer, network } => peers.on_network_mismatch(peer, &network, cx),
-            Input::DhtServerSeen { peer } => peers.on_dht_server_seen(peer, cx),
+            Input::DhtMode { peer, serves } => peers.on_dht_mode(peer, serves, cx),
             Input::Source(event) => peers.on_source(event, cx),
             Input::Addresses(event) => peers.on_address_event(event, local, cx),
             Input::HelloRequestReceived { token, peer, body } => {

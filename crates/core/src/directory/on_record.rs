@@ -3,8 +3,9 @@
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_protocol::{Counter, Level, Role};
+use p2p_node_protocol::{Counter, Level};
 use p2p_node_wire::record::{SignedRecord, kad_key};
+use p2p_node_wire::time::Instant;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -199,16 +200,20 @@ impl Directory {
     }
 }
 
+fn wants_to_serve_dht(local: &Local, cx: &Cx) -> bool {
+    cx.identity.dht_mode.serves(local.addresses.is_reachable())
+}
+
 /// Counts a rejected record and returns the verdict.
 fn reject_record(counter: Counter, verdict: Verdict, cx: &mut Cx) -> Verdict {
     cx.stats.count(counter);
     verdict
 }
 
-/// Stores the record in our DHT server, if the node has the role `bootstrap`.
+/// Stores the record in our DHT server, if the node serves the DHT.
 fn store_in_dht(signed: &SignedRecord, cx: &mut Cx) {
     let now = cx.now;
-    if cx.identity.role == Role::Bootstrap {
+    if cx.serves_dht {
         let lifetime = signed.record.expires_at_ms.saturating_sub(now.unix_ms);
         cx.network(NetworkCommand::StoreDhtRecord {
             key: Bytes::copy_from_slice(&kad_key(&cx.identity.network, &signed.address())),
@@ -219,6 +224,23 @@ fn store_in_dht(signed: &SignedRecord, cx: &mut Cx) {
 }
 
 impl Directory {
+    /// Begins or ends to serve the DHT, when this node has become reachable or unreachable. A new
+    /// server stores all records of the directory.
+    pub(crate) fn follow_dht_mode(&self, local: &Local, cx: &mut Cx) {
+        let serves = wants_to_serve_dht(local, cx);
+        if std::mem::replace(&mut cx.serves_dht, serves) == serves {
+            return;
+        }
+        cx.network(NetworkCommand::ServeDht(serves));
+        let now_ms = cx.now.unix_ms;
+        self.records.iter(now_ms).for_each(|record| store_in_dht(record, cx));
+    }
+
+    /// Returns the time at which the node changes its DHT mode: now, or never.
+    pub(crate) fn dht_mode_deadline(&self, local: &Local, cx: &Cx) -> Option<Instant> {
+        (wants_to_serve_dht(local, cx) != cx.serves_dht).then_some(cx.now.mono)
+    }
+
     /// Handles a record that a peer asks us, a DHT server, to store.
     pub(crate) fn on_record_offered(&self, key: &Bytes, bytes: Bytes, cx: &mut Cx) {
         let address = match SignedRecord::decode(bytes.clone()) {
