@@ -196,27 +196,31 @@ async fn answer(hostile: &mut Hostile, token: u64, response: Response) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn response_of_a_node_that_the_recipient_had_before_does_not_count() {
     let mut fixture = Fixture::new("full");
-    let mut hostile = Hostile::join(Forger::new(0x40), &fixture.victim).await;
-    let own_record = hostile.forger.record(|_| {});
-    hostile.hello(&fixture.victim, own_record).await;
-    let mut requests = Vec::new();
-    for _ in 0..2 {
+    for (number, is_ack) in [(0x40, true), (0x41, false)] {
+        let mut hostile = Hostile::join(Forger::new(number), &fixture.victim).await;
+        let own_record = hostile.forger.record(|_| {});
+        hostile.hello(&fixture.victim, own_record).await;
         send(&mut fixture.victim, &hostile.forger, "direct");
-        requests.push(hostile.node.mail_request().await);
-    }
-    let stream_id = hostile.forger.stream_of_mail(&requests[0].2).unwrap();
-    let moved = Forger::with_node(0x40, NodeKey::from_seed([0x99; 32]));
-    hostile.publish("agent-announcements", moved.record(|record| record.seq += 1)).await;
-    let new_node = moved.node.peer_id().to_string();
-    fixture.victim.child.expect("the new node", |event| {
-        event["type"] == "peer_discovered" && event["peerId"] == new_node.as_str()
-    });
+        let (token, _, frame) = hostile.node.mail_request().await;
+        let stream_id = hostile.forger.stream_of_mail(&frame).unwrap();
+        let moved = Forger::with_node(number, NodeKey::from_seed([number + 1; 32]));
+        hostile.publish("agent-announcements", moved.record(|record| record.seq += 1)).await;
+        let new_node = moved.node.peer_id().to_string();
+        fixture.victim.child.expect("the new node", |event| {
+            event["type"] == "peer_discovered" && event["peerId"] == new_node.as_str()
+        });
 
-    let refusal = Refused { code: "MALFORMED".to_owned(), reason: String::new(), time_ms: 0 };
-    answer(&mut hostile, requests[0].0, Response::Ack(ack(&Forger::new(VICTIM), &stream_id))).await;
-    answer(&mut hostile, requests[1].0, Response::Refused(refusal)).await;
-    fixture.victim.until_counted("mail_attempts_failed", 2);
-    assert_eq!(fixture.victim.counter("acks_refused"), 1);
+        let counter = if is_ack { "acks_refused" } else { "mail_attempts_failed" };
+        let before = fixture.victim.counter(counter);
+        let response = if is_ack {
+            Response::Ack(ack(&Forger::new(VICTIM), &stream_id))
+        } else {
+            let code = "MALFORMED".to_owned();
+            Response::Refused(Refused { code, reason: String::new(), time_ms: 0 })
+        };
+        answer(&mut hostile, token, response).await;
+        fixture.victim.until_counted(counter, before + 1);
+    }
     fixture.assert_no_events(&["delivery", "error"]);
     fixture.check_honest_traffic();
 }
