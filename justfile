@@ -14,6 +14,7 @@ test:
 slow:
     SEEDS=100 cargo test --test simulation
     cargo test --test process --test sdk -- --ignored
+    cargo test --test simulation five_hundred -- --ignored --nocapture
 
 # Checks advisories, licences and minimum versions; needs cargo-deny and its database. `cargo test` also
 # checks the minimum versions.

@@ -94,6 +94,9 @@ pub enum ConfigError {
         /// Requirement that the value violates.
         reason: String,
     },
+    /// The numbers of connections contradict each other.
+    #[error("{0}")]
+    Connections(String),
     /// The file named by `-e` does not exist.
     #[error("env file {0} does not exist")]
     EnvFileMissing(PathBuf),
@@ -118,7 +121,9 @@ impl ConfigError {
     /// Returns the exit code for this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            ConfigError::Setting { origin: Origin::Flag(_), .. } => ExitCode::Usage,
+            ConfigError::Setting { origin: Origin::Flag(_), .. } | ConfigError::Connections(_) => {
+                ExitCode::Usage
+            }
             ConfigError::OpenToOthers { .. } => ExitCode::NoPermission,
             _ => ExitCode::Config,
         }
@@ -165,7 +170,9 @@ impl Config {
         directory: &Path,
     ) -> Result<Self, ConfigError> {
         let from = Sources::read(args.env_file.as_deref(), environment, directory)?;
-        Self::from_sources(args, &from)
+        let config = Self::from_sources(args, &from)?;
+        config.connections().check().map_err(ConfigError::Connections)?;
+        Ok(config)
     }
 }
 

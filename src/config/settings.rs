@@ -12,6 +12,10 @@ use hickory_resolver::proto::rr::Name;
 use libp2p::Multiaddr;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::local::addresses::Reachability;
+use p2p_node_core::peers::limits::{
+    ConnectionLimits, DEFAULT_GRACE, MAX_CONCURRENT_DIALS, MAX_CONNECTIONS, MAX_DIALS_PER_SECOND,
+    MIN_CONNECTIONS,
+};
 use p2p_node_protocol::{Capabilities, Command, Connect, PROTOCOL_VERSION, Role};
 use tracing::level_filters::LevelFilter;
 
@@ -19,6 +23,7 @@ use super::sources::{Given, Sources};
 use super::values::{
     ack, bootstrap_peers, capabilities, dns_seeds, external_addrs, log_level, multiaddrs, network_name,
     on_eof, parse, parse_bool, place, process_id, regions, relay_bytes, role, seconds, short_text, some,
+    within,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
 use crate::io::rendezvous::Place;
@@ -228,6 +233,45 @@ settings! {
             or address_scope == AddressScope::Private,
             shown "default: true in the scope private, else false";
     }
+    group "Connections" {
+        /// Maximum number of connections
+        max_connections: usize = "max-connections", "P2P_NODE_MAX_CONNECTIONS",
+            Option<String> [value_name = "NUMBER"], within(MIN_CONNECTIONS, MAX_CONNECTIONS),
+            or ConnectionLimits::default_max(role), shown "default: 1000 on a bootstrap node, else 200",
+            notes "From 8 to 1000. Fewer if the limit of open files is too low.";
+        /// Number of connections above which the node closes those of the least value
+        high_watermark: usize = "high-watermark", "P2P_NODE_HIGH_WATERMARK",
+            Option<String> [value_name = "NUMBER"], within(1, MAX_CONNECTIONS),
+            or ConnectionLimits::new(role, max_connections).high_watermark,
+            shown "default: 700 on a bootstrap node, else 128",
+            notes "At most --max-connections. docs/operations.md says which connections stay.";
+        /// Number of connections down to which the node closes them
+        low_watermark: usize = "low-watermark", "P2P_NODE_LOW_WATERMARK",
+            Option<String> [value_name = "NUMBER"], within(1, MAX_CONNECTIONS),
+            or ConnectionLimits::new(role, max_connections).low_watermark.min(high_watermark),
+            shown "default: 600 on a bootstrap node, else 32", notes "At most --high-watermark.";
+        /// Number of connections from which on the node opens more only where gossip needs them
+        target_peers: usize = "target-peers", "P2P_NODE_TARGET_PEERS",
+            Option<String> [value_name = "NUMBER"], within(1, MAX_CONNECTIONS),
+            or ConnectionLimits::default_target(low_watermark), shown "default 25",
+            notes "At most --low-watermark.";
+        /// Number of connections that the node seeks
+        min_peers: usize = "min-peers", "P2P_NODE_MIN_PEERS", Option<String> [value_name = "NUMBER"],
+            within(1, MAX_CONNECTIONS), or ConnectionLimits::default_min(target_peers), shown "default 8",
+            notes "At most --target-peers.";
+        /// Age below which the node closes no connection because it has too many, in seconds
+        connection_grace: Duration = "connection-grace", "P2P_NODE_CONNECTION_GRACE",
+            Option<String> [value_name = "SECS"], seconds, or DEFAULT_GRACE, shown "default 30",
+            notes "At most 3600.";
+        /// Maximum number of dials a second, without those for mail
+        dial_rate: u32 = "dial-rate", "P2P_NODE_DIAL_RATE", Option<String> [value_name = "NUMBER"],
+            within(1, MAX_DIALS_PER_SECOND), or ConnectionLimits::default().dials_per_second,
+            shown "default 5", notes "From 1 to 1000. As many as --dial-concurrency may begin at once.";
+        /// Maximum number of dials at the same time; with those for mail, twice as many
+        dial_concurrency: usize = "dial-concurrency", "P2P_NODE_DIAL_CONCURRENCY",
+            Option<String> [value_name = "NUMBER"], within(1, MAX_CONCURRENT_DIALS),
+            or ConnectionLimits::default().concurrent_dials, shown "default 10", notes "From 1 to 16.";
+    }
     group "Identity" {
         /// Display name; peers cannot verify it
         name: String = "name" ('n'), "P2P_NODE_NAME", Option<String> [value_name = "NAME"], short_text,
@@ -309,6 +353,20 @@ settings! {
 }
 
 impl Config {
+    /// Returns the limits of connections and dials.
+    pub fn connections(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            max: self.max_connections,
+            high_watermark: self.high_watermark,
+            low_watermark: self.low_watermark,
+            target: self.target_peers,
+            min: self.min_peers,
+            grace: self.connection_grace,
+            dials_per_second: self.dial_rate,
+            concurrent_dials: self.dial_concurrency,
+        }
+    }
+
     /// Returns the commands that the settings stand for. The node carries them out before those of
     /// its parent.
     pub fn commands(&self) -> Vec<Command> {

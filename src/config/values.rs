@@ -104,6 +104,17 @@ pub(super) fn external_addrs(text: &str) -> Result<Vec<Multiaddr>, String> {
 }
 
 /// Parses the limit of a relayed connection. A lower one would keep large messages from arriving.
+/// Makes the parser of a number in a range.
+pub(super) fn within<T>(least: T, most: T) -> impl FnOnce(&str) -> Result<T, String>
+where
+    T: FromStr<Err: fmt::Display> + PartialOrd + fmt::Display,
+{
+    move |text| match parse(text)? {
+        number if number >= least && number <= most => Ok(number),
+        _ => Err(format!("the value must be from {least} to {most}")),
+    }
+}
+
 pub(super) fn relay_bytes(text: &str) -> Result<u64, String> {
     let bytes = parse(text)?;
     match bytes >= MIN_RELAY_BYTES {

@@ -16,18 +16,10 @@ use crate::io::store::{self, Snapshot, Store};
 use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
 use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
+use p2p_node_core::peers::limits::{ConnectionLimits, MIN_CONNECTIONS};
 use p2p_node_wire::identity::NodeKey;
 use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Now;
-
-/// Maximum number of connections of an agent's node. The CHORUS node package allows 50, which is
-/// less than its own high watermark; 200 leaves room for inbound connections.
-const MAX_CONNECTIONS: u32 = 200;
-/// Maximum number of connections of a bootstrap node, through which all other nodes join.
-const MAX_BOOTSTRAP_CONNECTIONS: u32 = 1000;
-/// Minimum number of connections, even if the limit of file descriptors is lower: a node with a few
-/// connections still reaches the network through them.
-const LEAST_CONNECTIONS: u32 = 8;
 
 /// Version of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -131,7 +123,7 @@ fn connections(wanted: u32, sockets: impl FnOnce(u64) -> u64) -> (u32, Option<St
     if most == wanted {
         return (wanted, None);
     }
-    let most = most.max(LEAST_CONNECTIONS);
+    let most = most.max(MIN_CONNECTIONS as u32);
     let message = format!(
         "the limit of open files is too low for {wanted} connections: the node uses at most {most}; raise the hard limit (ulimit -Hn)"
     );
@@ -152,9 +144,7 @@ fn swarm_config(
     if let Some(addr) = config.listen.iter().find(|addr| !can_listen_on(addr)) {
         return Err(StartError::Listen(addr.clone()));
     }
-    let is_bootstrap = config.role == p2p_node_protocol::Role::Bootstrap;
-    let wanted = if is_bootstrap { MAX_BOOTSTRAP_CONNECTIONS } else { MAX_CONNECTIONS };
-    let (max_connections, too_few) = connections(wanted, descriptors::raise_limit);
+    let (max_connections, too_few) = connections(config.max_connections as u32, descriptors::raise_limit);
     too_few.into_iter().for_each(notice);
     Ok(SwarmConfig {
         seed: node_key.seed(),
@@ -226,6 +216,8 @@ pub fn start(
         reachability: config.reachability,
         external_addrs: config.external_addrs.clone(),
         serves_relay: config.relay,
+        connections: ConnectionLimits { max: swarm.max_connections as usize, ..config.connections() }
+            .lowered(),
         boot: word(16),
         database,
         kem_seed: keystore::random_secret()?,
@@ -252,6 +244,6 @@ mod tests {
         let (most, notice) = connections(200, |wanted| wanted - 50);
         assert_eq!(most, 150);
         assert!(notice.unwrap().contains("at most 150"));
-        assert_eq!(connections(200, |_| 0).0, LEAST_CONNECTIONS);
+        assert_eq!(connections(200, |_| 0).0, MIN_CONNECTIONS as u32);
     }
 }

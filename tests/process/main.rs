@@ -9,6 +9,7 @@
 mod binding;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod child;
+mod connections;
 mod contract;
 mod data_dir;
 mod descriptors;
@@ -27,6 +28,7 @@ mod nat;
 mod network;
 mod numbers;
 mod peer_book;
+mod peer_exchange;
 mod pipeline;
 mod regions;
 mod rendezvous;

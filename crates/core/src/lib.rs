@@ -59,7 +59,7 @@ use gossip::Gossip;
 use input::{Input, Now};
 use lifecycle::Phase;
 use local::{Local, local_record::LocalRecord};
-use mail::{Mail, demand::Wants};
+use mail::{Mail, demand::Uses, demand::Wants};
 use parent::Parent;
 use peers::Peers;
 use replies::{Replies, required::Required};
@@ -93,7 +93,7 @@ pub struct Core {
 impl Core {
     /// Creates a core that has not started to listen.
     pub fn new(setup: CoreConfig, now: Now) -> Self {
-        let (origin, boot, seed) = (setup.origin(), setup.boot, setup.seed);
+        let (origin, boot, seed, limits) = (setup.origin(), setup.boot, setup.seed, setup.connections);
         let (key_source, known_peers) = (setup.key_source.clone(), setup.known_peers());
         let (mut highest_seen, access_rules) = (setup.highest_seen.clone(), setup.access_rules.clone());
         let mail = Mail::restore(&setup, now);
@@ -107,7 +107,7 @@ impl Core {
             local: Local::new(record, keyring, &me, now),
             gate: Gate::new(AccessList::new(access_rules)),
             directory: Directory::new(highest_seen),
-            peers: Peers::default(),
+            peers: Peers::new(limits),
             mail,
             gossip: Gossip::new(origin),
             cx: Cx::new(me, Replies::new(required), boot, seed, now),
@@ -157,10 +157,10 @@ impl Core {
             }
             Input::HelloResponseReceived { peer, body } => peers.on_hello(peer, body, local, cx),
             Input::FindRequestReceived { token, peer, body } => peers.find(token, peer, body, directory, cx),
-            Input::FindResponseReceived { token, outcome } => peers.on_find_response(token, outcome, cx),
+            Input::FindResponseReceived { token, outcome } => peers.on_found(token, outcome, directory, cx),
             Input::PeerSubscribed { peer, topic } => peers.on_subscribed(peer, topic, local, directory, cx),
             Input::PeerUnsubscribed { peer, topic } => peers.on_unsubscribed(&peer, &topic),
-            Input::SlowPeer { peer } => peers.on_slow_peer(peer, cx),
+            Input::PeerReport { peer, report } => peers.on_peer_report(peer, report, cx),
             Input::MailRequestReceived { token, peer, frame } => {
                 mail.on_mail_request(MailRequest { token, peer, frame }, local, gate, directory, peers, cx);
             }
@@ -174,7 +174,7 @@ impl Core {
             Input::Published { token, outcome } => mail.on_published(token, outcome, gossip, cx),
             Input::RecordOffered { key, value, .. } => directory.on_record_offered(&key, value, cx),
             Input::RecordFound { token, value } => directory.on_record_found(token, value, cx),
-            Input::QueryEnded { token } => directory.on_query_ended(token, local, cx),
+            Input::QueryEnded { token } => peers.on_query_ended(token, local, directory, cx),
             Input::RecordPut { stored } => directory.on_record_put(stored, local, cx),
             Input::Dropped { what, number } => cx.stats.add(what.counter(), number),
             Input::BindingChecked { hash, valid } => gate.on_binding_checked(hash, valid, cx),
@@ -210,7 +210,8 @@ impl Core {
         }
         self.peers.on_new_dht_servers(&mut self.local, &mut self.directory, &mut self.cx);
         self.route_signals();
-        let Core { local, directory, peers, gossip, cx, .. } = self;
+        let Core { local, gate, directory, peers, gossip, mail, cx, .. } = self;
+        peers.trim_connections(&Uses { gossip, mail }, gate, directory, cx);
         peers.handle_timeout(local, directory, cx);
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
         peers.find_peers_to_dial(|| gossip.topics(), directory, cx);
@@ -263,7 +264,7 @@ impl Core {
                 let status = Snapshot::of(local, directory, peers, gossip, mail, cx).report(client, cx);
                 cx.answer(to, "status", |answer| answer.status = Some(Box::new(status)));
             }
-            Command::Peers(_) => list_peers(to, gate, directory, peers, cx),
+            Command::Peers(_) => list_peers(to, gate, directory, peers, &Uses { gossip, mail }, cx),
             Command::Block(block) => {
                 set_access_rule(to, "block", &block.peer_id, Some(AccessRule::Blocked), gate, cx);
             }
@@ -297,12 +298,13 @@ impl Core {
             Signal::RecordChanged { record, update } => {
                 let has_new_content = update != Update::Refreshed;
                 parent.on_record(&record, has_new_content, gate, peers, cx);
-                peers.on_record(&record, has_new_content, cx);
+                peers.on_record(&record, has_new_content, directory, cx);
                 let is_connected = peers.is_connected(&record.peer_id());
                 mail.on_record(&record.address(), has_new_content || is_connected);
             }
-            Signal::LookupEnded { address, found: true } => mail.on_record_available(&address),
-            Signal::LookupEnded { address, found: false } => mail.on_lookup_failed(&address, cx),
+            Signal::LookupStarted(token, address) => peers.on_lookup_started(token, address, directory, cx),
+            Signal::PeersAnswered(token) => directory.on_query_ended(token, local, cx),
+            Signal::LookupEnded { address, found } => mail.on_lookup_ended(&address, found, cx),
             Signal::RecordFromFuture { record, genuine } => {
                 local.compare_future_record(&record, peers.is_connected(&record.peer_id()), cx);
                 if genuine {

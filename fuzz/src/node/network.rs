@@ -1,10 +1,11 @@
 //! Input from the network: of honest peers, and of hostile ones.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node_core::input::{Input, PublishOutcome};
+use p2p_node_core::input::{Input, PeerReport, PublishOutcome};
 use p2p_node_core::{ANNOUNCEMENTS, MESSAGES};
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::{
@@ -25,6 +26,19 @@ use super::super::material::{
 use super::super::source::Source;
 use super::{MAX_TRACKED, World};
 
+fn peer_report(source: &mut Source<'_>) -> PeerReport {
+    match source.below(4) {
+        0 => PeerReport::LinkOpened {
+            link: source.below(8) as u64,
+            dialer: source.flag(),
+            remote: format!("/ip4/10.{}.0.1/tcp/1", source.below(256)).parse().unwrap(),
+        },
+        1 => PeerReport::LinkClosed { link: source.below(8) as u64 },
+        2 => PeerReport::RoundTrip(Duration::from_millis(16 * source.below(256) as u64)),
+        _ => PeerReport::Slow,
+    }
+}
+
 impl World {
     pub(super) fn connection(&mut self, source: &mut Source<'_>) {
         let peer = peer(source);
@@ -32,7 +46,7 @@ impl World {
             0..=4 => Input::Connected { peer, dialer: source.flag() },
             5 => Input::Disconnected { peer, reason: source.optional(Source::text) },
             6 | 7 => Input::DialFailed { peer, reason: source.text() },
-            8 => Input::SlowPeer { peer },
+            8 => Input::PeerReport { peer, report: peer_report(source) },
             9 => Input::NetworkMismatch { peer, network: "other".to_owned() },
             _ => Input::DhtServerSeen { peer },
         });
@@ -90,13 +104,21 @@ impl World {
             return self.handle(Input::FindResponseReceived { token, outcome });
         }
         let hashes = BTreeSet::from_iter(source.list(3, |source| topic_hash(source.pick(&TOPICS))));
+        let is_by_address = hashes.is_empty() && source.flag();
+        let address = if is_by_address {
+            Bytes::copy_from_slice(party(source.pick(&[0, 1, 2])).agent.address().as_slice())
+        } else {
+            Bytes::new()
+        };
         let question = FindAgents {
             version: WIRE_VERSION,
             network: NETWORK.to_owned(),
             topic_hashes: encode_topic_hashes(&hashes.into_iter().collect::<Vec<_>>()),
             capability: String::new(),
             after: Bytes::new(),
-            limit: source.byte().into(),
+            limit: if is_by_address { 1 } else { source.byte().into() },
+            address,
+            forward: is_by_address && source.flag(),
         };
         let (token, body) = (self.token(), question.encode_to_vec().into());
         self.handle(Input::FindRequestReceived { token, peer, body });

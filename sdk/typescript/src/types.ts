@@ -367,12 +367,23 @@ export interface ConnectedPeer {
   address?: string;
   /** Duration of the connection, in ms. */
   connectedForMs: number;
+  /** Reasons for which the node keeps the connection when it has too many. */
+  keptFor?: KeptFor[];
+  /** Transport connections, oldest first. */
+  links?: PeerLink[];
   /** Display name; a claim of the agent. */
   name?: string;
   /** PeerId of the node. */
   peerId: string;
   /** Role of the node, if its record is known. */
   role?: Role;
+  /** Round trip time in ms, rounded up, if the node has measured it. */
+  roundTripMs?: number;
+  /**
+   * Score of the peer: 79 for an unknown one, at most 150. It ranks whom the node dials and
+   * keeps.
+   */
+  score?: number;
 }
 
 /** `delivery`: exactly one for each accepted message. */
@@ -457,6 +468,9 @@ export interface ErrorEvent {
 /** Id that a parent gives to a command. Exactly one terminal line returns it, unchanged. */
 export type Id = number | string;
 
+/** Reason for which the node keeps a connection when it has too many. */
+export type KeptFor = "bootstrap" | "relay" | "server" | "mail" | "topic" | "allowed" | "young" | (string & {});
+
 /** Severity of a `log`. */
 export type Level = "debug" | "info" | "warn" | "error" | (string & {});
 
@@ -486,6 +500,12 @@ export interface Limits {
    */
   maxUnacked: number;
 }
+
+/** Which node dialled. */
+export type LinkDirection = "inbound" | "outbound" | (string & {});
+
+/** Transport of a connection. */
+export type LinkTransport = "tcp" | "quic" | "relay" | (string & {});
 
 /** `log`. */
 export interface Log {
@@ -585,6 +605,18 @@ export interface PeerDiscovered {
   role: Role;
   /** Topics in its record, and topics to which its connected node subscribes. */
   topics: string[];
+}
+
+/** A transport connection to a peer. */
+export interface PeerLink {
+  /** Age in ms. */
+  ageMs: number;
+  /** Which of the two nodes dialled. */
+  direction: LinkDirection;
+  /** Multiaddr of the other end. */
+  remoteAddress: string;
+  /** Transport of the connection. */
+  transport: LinkTransport;
 }
 
 /** `peers` has no fields. */

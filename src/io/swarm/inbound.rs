@@ -13,7 +13,7 @@ use super::links::Superseded;
 use super::listen::whole_reason;
 use super::mail::{MailEvent, Reply};
 use super::{MAX_ADDRS_PER_SERVER, SwarmDriver};
-use p2p_node_core::input::{AddressEvent, DropKind, Input};
+use p2p_node_core::input::{AddressEvent, DropKind, Input, PeerReport};
 use p2p_node_core::local::addresses::is_relayed;
 use p2p_node_core::source::SourceEvent;
 
@@ -46,9 +46,11 @@ impl SwarmDriver {
                         self.inputs.push_back(Input::Source(SourceEvent::Dialled { peer, addr }));
                     }
                 }
+                self.inputs.push_back(self.reports.opened(connection_id, peer, &endpoint));
                 self.on_link_established(connection_id, peer, &endpoint, is_first);
             }
             SwarmEvent::ConnectionClosed { peer_id: peer, connection_id, num_established, cause, .. } => {
+                self.inputs.extend(self.reports.closed(connection_id, peer));
                 self.on_link_closed(connection_id, peer, num_established == 0);
                 if num_established == 0 {
                     let reason = cause.map(|cause| cause.to_string());
@@ -133,7 +135,9 @@ impl SwarmDriver {
                     self.swarm.close_connection(connection);
                 }
             }
-            BehaviourEvent::Ping(_) => {}
+            BehaviourEvent::Ping(ping::Event { peer, result: Ok(round_trip), .. }) => {
+                self.report_peer(peer, PeerReport::RoundTrip(round_trip));
+            }
             BehaviourEvent::Links(Superseded { peer, connection, is_last_call }) => {
                 if is_last_call || self.swarm.behaviour().mail.is_idle(&peer, connection) {
                     self.swarm.close_connection(connection);
@@ -301,10 +305,14 @@ impl SwarmDriver {
                 self.inputs.extend(unsubscribed);
             }
             gossipsub::Event::SlowPeer { peer_id: peer, .. } => {
-                self.inputs.push_back(Input::SlowPeer { peer })
+                self.report_peer(peer, PeerReport::Slow);
             }
             gossipsub::Event::GossipsubNotSupported { .. } => {}
         }
+    }
+
+    fn report_peer(&mut self, peer: PeerId, report: PeerReport) {
+        self.inputs.push_back(Input::PeerReport { peer, report });
     }
 
     /// Returns the topic without the network's prefix. The subscription filter accepts no other

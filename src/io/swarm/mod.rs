@@ -15,6 +15,7 @@ mod listen;
 mod mail;
 mod nat;
 mod outbound;
+mod reports;
 mod transport;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -39,6 +40,7 @@ use self::hello::FailedReads;
 use self::listen::Listeners;
 use self::mail::Reply;
 use self::nat::NatState;
+use self::reports::LinkReports;
 use self::transport::Built;
 use p2p_node_core::input::{DropKind, Input, Token};
 use p2p_node_core::local::addresses::Reachability;
@@ -166,6 +168,7 @@ pub struct SwarmDriver {
     queries: HashMap<QueryId, Token>,
     failed_hello_reads: FailedReads,
     nat: NatState,
+    reports: LinkReports,
 }
 
 impl SwarmDriver {
@@ -201,6 +204,7 @@ impl SwarmDriver {
             queries: HashMap::new(),
             failed_hello_reads,
             nat: NatState::default(),
+            reports: LinkReports::default(),
         })
     }
 

@@ -45,6 +45,7 @@ from .types import (
     PeerConnected,
     PeerDiscovered,
     PeerDisconnected,
+    PeerLink,
     Ready,
     StatusReport,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "PeerConnected",
     "PeerDiscovered",
     "PeerDisconnected",
+    "PeerLink",
     "Published",
     "Ready",
     "Restart",

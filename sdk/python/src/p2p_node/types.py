@@ -313,16 +313,29 @@ class ConnectedPeer:
     peer_id: str
     # Checksummed address of its agent, if its record is known.
     address: str | None = None
+    # Reasons for which the node keeps the connection when it has too many.
+    kept_for: list[str] | None = None
+    # Transport connections, oldest first.
+    links: list[PeerLink] | None = None
     # Display name; a claim of the agent.
     name: str | None = None
     # Role of the node, if its record is known.
     role: str | None = None
+    # Round trip time in ms, rounded up, if the node has measured it.
+    round_trip_ms: int | None = None
+    # Score of the peer: 79 for an unknown one, at most 150. It ranks whom the node dials and
+    # keeps.
+    score: int | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("connectedForMs", "connected_for_ms", "int", True),
         Field("peerId", "peer_id", "str", True),
         Field("address", "address", "str", False),
+        Field("keptFor", "kept_for", "[str]", False),
+        Field("links", "links", "[PeerLink]", False),
         Field("name", "name", "str", False),
         Field("role", "role", "str", False),
+        Field("roundTripMs", "round_trip_ms", "int", False),
+        Field("score", "score", "int", False),
     )
 
 
@@ -601,6 +614,26 @@ class PeerDiscovered:
 
 
 @dataclass(slots=True, kw_only=True)
+class PeerLink:
+    """A transport connection to a peer."""
+
+    # Age in ms.
+    age_ms: int
+    # Which of the two nodes dialled.
+    direction: str
+    # Multiaddr of the other end.
+    remote_address: str
+    # Transport of the connection.
+    transport: str
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("ageMs", "age_ms", "int", True),
+        Field("direction", "direction", "str", True),
+        Field("remoteAddress", "remote_address", "str", True),
+        Field("transport", "transport", "str", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
 class Ready:
     """`ready`."""
 
@@ -736,6 +769,7 @@ TYPES: dict[str, Any] = {
     "PeerConnected": PeerConnected,
     "PeerDisconnected": PeerDisconnected,
     "PeerDiscovered": PeerDiscovered,
+    "PeerLink": PeerLink,
     "Ready": Ready,
     "StatusReport": StatusReport,
 }

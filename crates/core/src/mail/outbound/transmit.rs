@@ -183,6 +183,15 @@ impl Mail {
         }
     }
 
+    /// Sends or postpones the messages to an agent after the lookup of its record.
+    pub(crate) fn on_lookup_ended(&mut self, recipient: &Address, found: bool, cx: &mut Cx) {
+        if found {
+            self.on_record_available(recipient);
+        } else {
+            self.on_lookup_failed(recipient, cx);
+        }
+    }
+
     /// Postpones the messages to an agent whose record the DHT does not have. While this node starts,
     /// the agent may be starting as well.
     pub(crate) fn on_lookup_failed(&mut self, recipient: &Address, cx: &mut Cx) {
@@ -269,6 +278,7 @@ impl Mail {
         destination.dialing_until = None;
         if matches!(way, RouteDecision::Direct) {
             destination.found(now.mono);
+            peers.touch(&peer, cx);
         }
         let Some((kem_id, public_key, suite)) = key_of(record, cx) else {
             destination.lacks_key(cx);
