@@ -5,8 +5,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::{
-    Ack, Batch, FrameBody, Message, Payload, Rejection, Scope, Sealed, StreamAck, WIRE_VERSION, sign_ack,
-    sign_frame,
+    Ack, Batch, FrameBody, Message, Payload, Rejection, Scope, Sealed, StreamAck, WIRE_VERSION, sign_frame,
 };
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
@@ -258,11 +257,20 @@ pub fn ack(source: &mut Source<'_>, from: usize, streams: &[(Bytes, u64)]) -> By
         boot: source.below(3) as u64,
         counters: if source.flag() { (1..=u64::from(source.byte()).min(33)).collect() } else { Vec::new() },
     };
-    sign_ack(&ack, &party(from).node)
+    ack.encode_to_vec().into()
 }
 
-/// Corrupts bytes, but seldom. Some are changed before a malicious signer signs them.
+/// Corrupts signed bytes, but seldom. Some are changed before a malicious signer signs them.
 pub fn corrupted(source: &mut Source<'_>, bytes: Bytes, from: usize, domain: &str) -> Bytes {
+    corrupted_then(source, bytes, |changed| party(from).node.sign_whole(domain, &changed[64..]))
+}
+
+/// Corrupts bytes without a signature, but seldom.
+pub fn corrupted_unsigned(source: &mut Source<'_>, bytes: Bytes) -> Bytes {
+    corrupted_then(source, bytes, Bytes::from)
+}
+
+fn corrupted_then(source: &mut Source<'_>, bytes: Bytes, sign: impl Fn(Vec<u8>) -> Bytes) -> Bytes {
     let mut changed = bytes.to_vec();
     let at = usize::from(source.u16()) % changed.len().max(1);
     match source.below(32) {
@@ -273,7 +281,7 @@ pub fn corrupted(source: &mut Source<'_>, bytes: Bytes, from: usize, domain: &st
         5 => changed = source.chunk().to_vec(),
         6 | 7 if at >= 64 => {
             changed[at] ^= 1 << source.below(8);
-            return party(from).node.sign_whole(domain, &changed[64..]);
+            return sign(changed);
         }
         _ => return bytes,
     }

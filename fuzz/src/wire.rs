@@ -2,13 +2,12 @@
 //! any time.
 
 use bytes::Bytes;
-use p2p_node_wire::envelope::ack::ACK_DOMAIN;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
 use p2p_node_wire::envelope::{
-    Batch, Frame, FrameBody, Hello, MailResponse, Response, Scope, SignedAck, strict_decode,
+    Ack, Batch, Frame, FrameBody, Hello, MailResponse, Response, Scope, strict_decode,
 };
-use p2p_node_wire::identity::{NodePublicKey, SignedBinding};
+use p2p_node_wire::identity::SignedBinding;
 use p2p_node_wire::record::{RECORD_DOMAIN, SignedRecord};
 use p2p_node_wire::strict::Wire;
 
@@ -99,12 +98,7 @@ pub fn frame(bytes: &[u8]) {
 }
 
 pub fn ack(bytes: &[u8]) {
-    also_signed(bytes, ACK_DOMAIN, |bytes| {
-        let Ok(signed) = SignedAck::decode(bytes.clone()) else { return };
-        one_encoding(&prost::Message::encode_to_vec(&signed.ack), &bytes[64..]);
-        let _ = signed.verify(&fixture_node().public());
-        assert!(!signed.verify(&NodePublicKey([0; 32])), "a key of small order signs nothing");
-    });
+    canonical::<Ack>(bytes);
 }
 
 pub fn hello(bytes: &[u8]) {
@@ -115,7 +109,7 @@ pub fn hello(bytes: &[u8]) {
 
 pub fn mail_response(bytes: &[u8]) {
     match canonical::<MailResponse>(bytes).and_then(|answer| answer.response) {
-        Some(Response::Ack(signed)) => ack(&signed),
+        Some(Response::Ack(bytes)) => ack(&bytes),
         Some(Response::KemUnknown(answer)) => record(&answer.record),
         Some(Response::Busy(_) | Response::Refused(_)) | None => {}
     }

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::Input;
-use p2p_node_wire::envelope::{Busy, KemUnknown, MailResponse, Refused, Response, Scope, SignedAck};
+use p2p_node_wire::envelope::{Busy, KemUnknown, MailResponse, Refused, Response, Scope};
 use p2p_node_wire::identity::NodeKey;
 use prost::Message as _;
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, HONEST, Real, VICTIM};
-use crate::forge::{Forger, SIGNATURE, corrupt, stream};
+use crate::forge::{Forger, SIGNATURE, ack, corrupt, stream};
 use crate::peer::Hostile;
 
 /// An offline agent to whom the victim sends mail.
@@ -47,33 +47,28 @@ fn wrong_ack_frames(forger: &Forger, stream_id: &Bytes) -> Vec<(&'static str, &'
     let own = |acks| forger.ack_frame(victim.scope(), acks, |_| {});
     let stream_id = stream_id.clone();
     vec![
-        ("acks_misplaced", "the attacker's own ack", own(vec![forger.ack(&victim, &stream_id)])),
-        ("acks_refused", "an ack in another's name", own(vec![offline.ack(&honest, &stream_id)])),
-        (
-            "acks_refused",
-            "the recipient's ack in the attacker's frame",
-            own(vec![offline.ack(&victim, &stream_id)]),
-        ),
-        ("acks_refused", "a corrupt ack", own(vec![corrupt(&forger.ack(&victim, &stream_id), 3)])),
+        ("acks_misplaced", "an ack in the attacker's frame", own(vec![ack(&victim, &stream_id)])),
+        ("acks_refused", "an ack of another's mail", own(vec![ack(&honest, &stream_id)])),
+        ("acks_refused", "a corrupt ack", own(vec![corrupt(&ack(&victim, &stream_id), 3)])),
         ("acks_refused", "no ack", own(vec![Bytes::from(vec![9; 80])])),
         (
             "frames_forged",
             "the recipient's binding, the attacker's signature",
-            forger.ack_frame(victim.scope(), vec![forger.ack(&victim, &stream_id)], |body| {
+            forger.ack_frame(victim.scope(), vec![ack(&victim, &stream_id)], |body| {
                 body.binding = offline.binding(|_| {}).encode();
             }),
         ),
         (
             "frames_binding_forged",
             "the recipient's address, the attacker's node",
-            forger.ack_frame(victim.scope(), vec![forger.ack(&victim, &stream_id)], |body| {
+            forger.ack_frame(victim.scope(), vec![ack(&victim, &stream_id)], |body| {
                 body.binding = forger.stolen_binding(&offline).encode();
             }),
         ),
         (
             "acks_refused",
             "a node that the recipient had before",
-            old_node.ack_frame(victim.scope(), vec![old_node.ack(&victim, &stream_id)], |_| {}),
+            old_node.ack_frame(victim.scope(), vec![ack(&victim, &stream_id)], |_| {}),
         ),
     ]
 }
@@ -103,43 +98,39 @@ async fn mail_is_acked_by_its_recipient_only() {
         assert_eq!(fixture.victim.counter(counter), before + 1, "{what}");
     }
     // The acks that an attacker can send over the mail protocol.
-    for (counter, what) in [("acks_misplaced", "the attacker's own ack"), ("acks_refused", "another's ack")] {
-        let by = if counter == "acks_refused" { &offline } else { &hostile.forger };
-        let frame = own(&hostile, vec![by.ack(&victim, &stream_id)]);
+    for (counter, what, to) in
+        [("acks_misplaced", "an own ack", &victim), ("acks_refused", "an ack of another's mail", &honest)]
+    {
+        let frame = own(&hostile, vec![ack(to, &stream_id)]);
         let before = fixture.victim.counter(counter);
         hostile.sealed_mail(&fixture.victim, frame).await;
         assert_eq!(fixture.victim.counter(counter), before + 1, "{what}");
     }
     let other_scope = Scope::NodeKey(Bytes::copy_from_slice(&honest.node.public()));
-    let genuine = offline.ack_frame(other_scope, vec![offline.ack(&victim, &stream_id)], |_| {});
+    let genuine = offline.ack_frame(other_scope, vec![ack(&victim, &stream_id)], |_| {});
     hostile.publish("agent-messages", genuine).await;
     fixture.check_honest_traffic();
     fixture.assert_no_events(&["delivery", "error"]);
     assert_eq!(fixture.victim.counter("mail_delivered"), fixture.honest.counter("mail_received"));
 
     // The recipient's own ack counts, even if another peer publishes it.
-    let ack = offline.ack_frame(victim.scope(), vec![offline.ack(&victim, &stream_id)], |_| {});
-    hostile.publish("agent-messages", ack).await;
+    let genuine = offline.ack_frame(victim.scope(), vec![ack(&victim, &stream_id)], |_| {});
+    hostile.publish("agent-messages", genuine).await;
     assert_eq!(delivery(&fixture.victim, &mail)["state"], "delivered");
 }
 
 /// Returns responses to the mail of `own_stream` that must not count.
-fn wrong_responses(
-    forger: &Forger,
-    own_stream: &Bytes,
-    stream_id: &Bytes,
-) -> Vec<(&'static str, &'static str, Bytes)> {
-    let (victim, offline) = (Forger::new(VICTIM), Forger::new(OFFLINE));
-    let honest = Forger::new(HONEST);
-    let ack = |by: &Forger, to: &Forger, stream_id: &Bytes| Response::Ack(by.ack(to, stream_id));
+fn wrong_responses(own_stream: &Bytes, stream_id: &Bytes) -> Vec<(&'static str, &'static str, Bytes)> {
+    let (victim, honest) = (Forger::new(VICTIM), Forger::new(HONEST));
+    let ack = |to: &Forger, stream_id: &Bytes| Response::Ack(ack(to, stream_id));
     let text = |code: &str, reason: &str| {
         Response::Refused(Refused { code: code.to_owned(), reason: reason.to_owned(), time_ms: 0 })
     };
     let answers = vec![
-        ("acks_misplaced", "a stream of another recipient", ack(forger, &victim, stream_id)),
-        ("acks_misplaced", "an unknown stream", ack(forger, &victim, &stream(9))),
-        ("acks_refused", "another's key", ack(&offline, &victim, own_stream)),
-        ("acks_refused", "another's account", ack(forger, &honest, own_stream)),
+        ("acks_misplaced", "a stream of another recipient", ack(&victim, stream_id)),
+        ("acks_misplaced", "an unknown stream", ack(&victim, &stream(9))),
+        ("acks_refused", "another's account", ack(&honest, own_stream)),
+        ("acks_refused", "no ack", Response::Ack(Bytes::from_static(b"short"))),
         ("mail_attempts_failed", "an invalid code", text("FAKE\",\"type\":\"ready", "")),
         ("mail_attempts_failed", "a reason of two lines", text("BUSY", "a\n{\"type\":\"ready\"}")),
         ("mail_deferred", "busy without end", Response::Busy(Busy { retry_after_ms: u64::MAX })),
@@ -148,7 +139,7 @@ fn wrong_responses(
             "another's record as one's own",
             Response::KemUnknown(KemUnknown { record: honest.record(|_| {}) }),
         ),
-        ("mail_attempts_failed", "an ack without a signature", Response::Ack(Bytes::from_static(b"short"))),
+        ("mail_attempts_failed", "an empty ack", Response::Ack(Bytes::new())),
     ];
     let mut bodies: Vec<_> = answers
         .into_iter()
@@ -176,7 +167,7 @@ async fn mail_response_completes_only_the_mail_of_its_request() {
     let own_stream = forger.stream_of_mail(&frame).unwrap();
     reconnect(&mut hostile, &fixture.victim).await;
 
-    let bodies = wrong_responses(&forger, &own_stream, &stream_id);
+    let bodies = wrong_responses(&own_stream, &stream_id);
     for (counter, what, body) in bodies {
         let (token, from, _) = hostile.node.mail_request().await;
         assert_eq!(from, fixture.victim.peer());
@@ -190,14 +181,48 @@ async fn mail_response_completes_only_the_mail_of_its_request() {
     fixture.assert_no_events(&["delivery", "error"]);
 
     let (token, _, _) = hostile.node.mail_request().await;
-    let ack = forger.ack(&victim, &own_stream);
-    assert!(SignedAck::decode(ack.clone()).is_ok());
-    let body = MailResponse { response: Some(Response::Ack(ack)) }.encode_to_vec().into();
-    hostile.node.apply(NetworkCommand::AnswerMail { token, body }).await;
+    answer(&mut hostile, token, Response::Ack(ack(&victim, &own_stream))).await;
     assert_eq!(delivery(&fixture.victim, &own)["state"], "delivered");
     fixture.check_honest_traffic();
     let deliveries = fixture.victim.take_events(&["delivery"]);
     assert!(deliveries.is_empty(), "mail to {others} is still in flight: {deliveries:?}");
+}
+
+async fn answer(hostile: &mut Hostile, token: u64, response: Response) {
+    let body = MailResponse { response: Some(response) }.encode_to_vec().into();
+    hostile.node.apply(NetworkCommand::AnswerMail { token, body }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn response_of_a_node_that_the_recipient_had_before_does_not_count() {
+    let mut fixture = Fixture::new("full");
+    for (number, is_ack) in [(0x40, true), (0x41, false)] {
+        let mut hostile = Hostile::join(Forger::new(number), &fixture.victim).await;
+        let own_record = hostile.forger.record(|_| {});
+        hostile.hello(&fixture.victim, own_record).await;
+        send(&mut fixture.victim, &hostile.forger, "direct");
+        let (token, _, frame) = hostile.node.mail_request().await;
+        let stream_id = hostile.forger.stream_of_mail(&frame).unwrap();
+        let moved = Forger::with_node(number, NodeKey::from_seed([number + 1; 32]));
+        hostile.publish("agent-announcements", moved.record(|record| record.seq += 1)).await;
+        let new_node = moved.node.peer_id().to_string();
+        fixture.victim.child.expect("the new node", |event| {
+            event["type"] == "peer_discovered" && event["peerId"] == new_node.as_str()
+        });
+
+        let counter = if is_ack { "acks_refused" } else { "mail_attempts_failed" };
+        let before = fixture.victim.counter(counter);
+        let response = if is_ack {
+            Response::Ack(ack(&Forger::new(VICTIM), &stream_id))
+        } else {
+            let code = "MALFORMED".to_owned();
+            Response::Refused(Refused { code, reason: String::new(), time_ms: 0 })
+        };
+        answer(&mut hostile, token, response).await;
+        fixture.victim.until_counted(counter, before + 1);
+    }
+    fixture.assert_no_events(&["delivery", "error"]);
+    fixture.check_honest_traffic();
 }
 
 async fn reconnect(hostile: &mut Hostile, victim: &Real) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use p2p_node_wire::envelope::{Message, Response, Scope, SignedAck};
+use p2p_node_wire::envelope::{Ack, Message, Response, Scope, strict_decode};
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, TOPIC, VICTIM};
@@ -155,8 +155,7 @@ async fn message_with_control_characters_or_inexact_time_is_refused() {
         let frame = hostile.forger.frame(victim.scope(), "1", |body| change(&mut messages(body)[0]));
         let answer = hostile.sealed_mail(&fixture.victim, frame).await;
         let Some(Response::Ack(ack)) = answer else { panic!("{what}: {answer:?}") };
-        let ack = SignedAck::decode(ack).unwrap();
-        let rejections = &ack.ack.streams[0].rejections;
+        let rejections = &strict_decode::<Ack>(&ack).unwrap().streams[0].rejections;
         assert!(
             rejections.iter().any(|outcome| outcome.code == "INVALID_ARGUMENT"),
             "{what}: {rejections:?}"

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::{
-    Ack, Batch, FrameBody, Message, Payload, Scope, Sealed, StreamAck, WIRE_VERSION, sign_ack, sign_frame,
+    Ack, Batch, FrameBody, Message, Payload, Scope, Sealed, StreamAck, WIRE_VERSION, sign_frame,
 };
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
@@ -215,32 +215,32 @@ impl Forger {
         })
     }
 
-    /// Returns an ack of everything on a stream of `sender`, signed by this agent.
-    pub fn ack(&self, sender: &Forger, stream: &Bytes) -> Bytes {
-        let streams = vec![StreamAck {
-            stream: stream.clone(),
-            cumulative: u64::MAX,
-            selective: Vec::new(),
-            rejections: Vec::new(),
-            received: u64::MAX,
-            window: 0,
-        }];
-        let ack = Ack {
-            version: WIRE_VERSION,
-            network: "dev".to_owned(),
-            account: Bytes::copy_from_slice(sender.agent.address().as_slice()),
-            streams,
-            created_at_ms: now_ms(),
-            boot: 0,
-            counters: Vec::new(),
-        };
-        sign_ack(&ack, &self.node)
-    }
-
     /// Returns the scope of mail to this agent's node.
     pub fn scope(&self) -> Scope {
         Scope::NodeKey(Bytes::copy_from_slice(&self.node.public()))
     }
+}
+
+/// Returns an ack of everything on a stream of `sender`. What carries the ack says who made it.
+pub fn ack(sender: &Forger, stream: &Bytes) -> Bytes {
+    let streams = vec![StreamAck {
+        stream: stream.clone(),
+        cumulative: u64::MAX,
+        selective: Vec::new(),
+        rejections: Vec::new(),
+        received: u64::MAX,
+        window: 0,
+    }];
+    let ack = Ack {
+        version: WIRE_VERSION,
+        network: "dev".to_owned(),
+        account: Bytes::copy_from_slice(sender.agent.address().as_slice()),
+        streams,
+        created_at_ms: now_ms(),
+        boot: 0,
+        counters: Vec::new(),
+    };
+    ack.encode_to_vec().into()
 }
 
 pub fn stream(number: u8) -> Bytes {

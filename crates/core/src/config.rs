@@ -60,7 +60,7 @@ impl KeySource {
 /// The configuration of the core.
 #[derive(Debug)]
 pub struct CoreConfig {
-    /// Key that signs frames, acks and records.
+    /// Key that signs frames and records.
     pub node_key: NodeKey,
     /// Key that renews the binding before it expires. Absent if a wallet signed the binding; then
     /// the node cannot renew it.

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_core::input::{Input, PeerReport, PublishOutcome};
 use p2p_node_core::{ANNOUNCEMENTS, MESSAGES};
-use p2p_node_wire::envelope::ack::ACK_DOMAIN;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::{
     Batch, Busy, FindAgents, FoundAgents, Hello, KemUnknown, MailResponse, Payload, Refused, Response, Scope,
@@ -22,7 +21,7 @@ use p2p_node_wire::seal::session::OutboundSession;
 use prost::Message as _;
 
 use super::super::material::{
-    NETWORK, OTHERS, PARTIES, TOPICS, ack, batch, corrupted, frame, party, record, sealed,
+    NETWORK, OTHERS, PARTIES, TOPICS, ack, batch, corrupted, corrupted_unsigned, frame, party, record, sealed,
 };
 use super::super::source::Source;
 use super::{MAX_TRACKED, World};
@@ -268,9 +267,8 @@ impl World {
                 return self.handle(Input::MailResponseReceived { token, outcome });
             }
             _ => {
-                let signer = if source.byte() < 240 { from } else { 1 + source.below(OTHERS) };
-                let ack = ack(source, signer, &self.streams);
-                Response::Ack(corrupted(source, ack, signer, ACK_DOMAIN))
+                let ack = ack(source, from, &self.streams);
+                Response::Ack(corrupted_unsigned(source, ack))
             }
         };
         let body: Vec<u8> = MailResponse { response: Some(response) }.encode_to_vec();

@@ -36,11 +36,11 @@ counters! {
     "access_rule_writes_dropped" => AccessRuleWritesDropped,
     /// Acks that the node did not send, because there was no room or the sender's node is unknown or gone.
     "acks_dropped" => AcksDropped,
-    /// Acks of a stream that this node does not use for the signer of the ack.
+    /// Acks of a stream that this node does not use for the agent that sent the ack.
     "acks_misplaced" => AcksMisplaced,
     /// Acks of a later version of the wire protocol.
     "acks_of_later_versions" => AcksOfLaterVersions,
-    /// Acks that were malformed, or not signed by the recipient's current node.
+    /// Acks that were malformed, for another agent, or not of the recipient's current node.
     "acks_refused" => AcksRefused,
     /// Frames whose binding is expired, not yet valid, or of another network.
     "bindings_refused" => BindingsRefused,

@@ -17,12 +17,10 @@ const values = Object.fromEntries(
 );
 
 const there = { network: "dev", nowMs: 1_767_225_600_000, topic: "builds" };
-const nodeKey = hexToBytes(values.node_key);
 const readers = {
   binding: (bytes) => readBinding(bytes, there),
   record: (bytes) => readRecord(bytes, { ...there, address: values.address }),
   frame: (bytes) => readFrame(bytes, there),
-  ack: (bytes) => readAck(bytes, nodeKey),
 };
 
 const binding = readers.binding(golden("binding"));
@@ -42,7 +40,7 @@ assert.deepEqual(frame.acks.map(bytesToHex), [bytesToHex(golden("ack"))]);
 
 assert.deepEqual(messageId({ topic: "/p2p-node/dev/topic/1/builds", data: golden("frame") }), golden("gossip_id"));
 
-const ack = readers.ack(golden("ack"));
+const ack = readAck(golden("ack"));
 assert.deepEqual([ack.streams[0].cumulative, ack.streams[0].rejections[0].code], [7n, "PEER_REJECTED"]);
 assert.deepEqual(ack.streams[0].selective, [2n, 3n]);
 assert.deepEqual(decode("MailResponse", golden("mail_response")).ack, golden("ack"));

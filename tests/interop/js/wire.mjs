@@ -62,7 +62,7 @@ const TYPES = {
     one("payload", message("sealed", "Sealed")),
     one("payload", message("session", "Session")),
   ],
-  Batch: [message("messages", "Message", { many: 8192 }), bytes("acks", 64, 61_504, { many: 64 })],
+  Batch: [message("messages", "Message", { many: 8192 }), bytes("acks", 1, 61_440, { many: 64 })],
   Message: [
     bytes("stream", 16, 16),
     int("seq"),
@@ -105,7 +105,7 @@ const TYPES = {
   ],
   Rejection: [int("seq"), code],
   MailResponse: [
-    one("response", bytes("ack", 64, 61_504)),
+    one("response", bytes("ack", 1, 61_440)),
     one("response", message("busy", "Busy")),
     one("response", message("kem_unknown", "KemUnknown")),
     one("response", message("refused", "Refused")),

@@ -57,13 +57,13 @@ pub enum Payload {
     Session(Session),
 }
 
-/// Messages and acks under one signature.
+/// Messages and acks of one node.
 #[derive(Clone, PartialEq, ProtoMessage)]
 pub struct Batch {
     /// The messages, in the order in which the sender sent them.
     #[prost(message, repeated, tag = 1)]
     pub messages: Vec<Message>,
-    /// Encoded [`SignedAck`](super::SignedAck)s.
+    /// Encoded [`Ack`]s. The frame proves which node made them.
     #[prost(bytes = "bytes", repeated, tag = 2)]
     pub acks: Vec<Bytes>,
 }
@@ -271,7 +271,8 @@ pub struct MailResponse {
 /// The kinds of responses to a frame of direct mail.
 #[derive(Clone, PartialEq, Eq, Oneof)]
 pub enum Response {
-    /// The messages are in the inbox. Contains an encoded [`SignedAck`](super::SignedAck).
+    /// The messages are in the inbox. Contains an encoded [`Ack`]. The connection proves which node
+    /// made it.
     #[prost(bytes = "bytes", tag = "1")]
     Ack(Bytes),
     /// The recipient has no capacity at the moment.

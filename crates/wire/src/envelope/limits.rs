@@ -17,12 +17,12 @@ pub const MAX_FRAME_BYTES: usize = (1 << 20) + (8 << 10);
 /// mesh and keeps each for seconds. Its transmit size of 256 KiB leaves space for the envelope.
 pub const MAX_GOSSIP_FRAME_BYTES: usize = 64 << 10;
 
-/// Longest response to direct mail, in bytes. A signed ack is the longest response.
+/// Longest response to direct mail, in bytes. An ack is the longest response.
 pub const MAX_MAIL_RESPONSE_BYTES: usize = 64 << 10;
 
-/// Longest ack without its signature, in bytes. It leaves space for the signature and the response
-/// around it. 64 streams take 3 KiB, 1,024 out-of-order messages at most 10 KiB, and 1,024
-/// rejections with codes of 32 bytes 46 KiB.
+/// Longest ack, in bytes. It leaves space for the response, or the frame on a topic, around it. 64
+/// streams take 3 KiB, 1,024 out-of-order messages at most 10 KiB, and 1,024 rejections with codes of
+/// 32 bytes 46 KiB.
 pub const MAX_ACK_BYTES: usize = 60 << 10;
 
 /// Longest `Hello`, in bytes: a record, and 512 bytes for the other fields, which take at most 300.
@@ -158,8 +158,7 @@ impl Wire for Batch {
     fn check(&self) -> Result<(), DecodeError> {
         ensure(self.messages.len() <= MAX_BATCH_MESSAGES, "messages")?;
         ensure(self.acks.len() <= MAX_BATCH_ACKS, "acks")?;
-        let ack_fits = |len| (SIGNATURE_BYTES..=SIGNATURE_BYTES + MAX_ACK_BYTES).contains(&len);
-        ensure(self.acks.iter().all(|ack| ack_fits(ack.len())), "acks")?;
+        ensure(self.acks.iter().all(|ack| filled(ack.len(), MAX_ACK_BYTES)), "acks")?;
         self.messages.iter().try_for_each(check_message)
     }
 }
@@ -222,7 +221,7 @@ impl Wire for MailResponse {
 
     fn check(&self) -> Result<(), DecodeError> {
         match &self.response {
-            Some(Response::Ack(ack)) => ensure(ack.len() >= SIGNATURE_BYTES, "ack"),
+            Some(Response::Ack(ack)) => ensure(filled(ack.len(), MAX_ACK_BYTES), "ack"),
             Some(Response::Busy(_)) => Ok(()),
             Some(Response::KemUnknown(answer)) => {
                 ensure(filled(answer.record.len(), MAX_RECORD_BYTES), "record")

@@ -3,13 +3,11 @@
 //! The checks of a frame go from cheap to expensive: size, decoding, network and scope, times,
 //! replay, signature, binding.
 
-pub mod ack;
 pub mod codec;
 pub mod frame;
 pub mod limits;
 pub mod replay;
 
-pub use ack::{SignedAck, sign_ack};
 pub use codec::*;
 pub use frame::{Frame, FrameError, direct_frame, sign_frame};
 pub use replay::{FrameId, Replay, ReplayWindows};

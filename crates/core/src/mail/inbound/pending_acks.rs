@@ -8,9 +8,10 @@ use alloy_primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::limits::{MAX_ACK_BEYOND, MAX_ACK_OUTCOMES, MAX_ACK_STREAMS};
-use p2p_node_wire::envelope::{Ack, Batch, Payload, Rejection, Scope, StreamAck, WIRE_VERSION, sign_ack};
+use p2p_node_wire::envelope::{Ack, Batch, Payload, Rejection, Scope, StreamAck, WIRE_VERSION};
 use p2p_node_wire::identity::{NodePublicKey, peer_id_of};
 use p2p_node_wire::message_id::StreamId;
+use prost::Message as _;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -167,7 +168,7 @@ impl Mail {
         }
     }
 
-    /// Returns the signed ack of everything that the node has acknowledged in these streams.
+    /// Returns the encoded ack of everything that the node has acknowledged in these streams.
     pub(crate) fn ack(&self, account: &Address, streams: &BTreeSet<StreamId>, cx: &Cx) -> Bytes {
         let now = cx.now;
         let (mut room, mut room_beyond) = (MAX_ACK_OUTCOMES, MAX_ACK_BEYOND);
@@ -201,7 +202,7 @@ impl Mail {
             boot,
             counters,
         };
-        sign_ack(&ack, &cx.identity.node_key)
+        ack.encode_to_vec().into()
     }
 }
 

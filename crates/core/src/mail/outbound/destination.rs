@@ -9,6 +9,7 @@ use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, Priority, Route};
 use p2p_node_wire::envelope::limits::MAX_BATCH_MESSAGES;
 use p2p_node_wire::envelope::{Ack, Batch};
+use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::message_id::StreamNamespace;
 use p2p_node_wire::seal::session::OutboundSession;
 use p2p_node_wire::time::Instant;
@@ -53,6 +54,8 @@ pub(crate) struct InFlightFrame {
     pub(crate) deadline: Option<Instant>,
     /// Boot id and counter of a gossip frame. An ack names the gossip frames that it answers.
     pub(crate) frame: Option<(u64, u64)>,
+    /// The node to which a direct frame went. Only this node can respond to it.
+    pub(crate) node_key: Option<NodePublicKey>,
 }
 
 /// A session that begins when the recipient has answered its first frame.
@@ -196,6 +199,7 @@ impl Destination {
             bytes: 0,
             deadline: (route == Route::Gossip).then_some(now + GOSSIP_ACK_TIMEOUT),
             frame: None,
+            node_key: None,
         };
         let mut batch = Batch::default();
         while let Some((index, size)) = self.pick_stream(route) {

@@ -6,8 +6,7 @@ use alloy_primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode};
 use p2p_node_wire::envelope::replay::{REPLAYED, UNREMEMBERED};
-use p2p_node_wire::envelope::{Ack, Batch, Frame, MailResponse, Refused, Response, SignedAck, strict_decode};
-use p2p_node_wire::identity::NodePublicKey;
+use p2p_node_wire::envelope::{Ack, Batch, Frame, MailResponse, Refused, Response, strict_decode};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::record::SignedRecord;
 
@@ -37,8 +36,8 @@ const REFUSED: Counter = Counter::AcksRefused;
 const OF_LATER_VERSION: Counter = Counter::AcksOfLaterVersions;
 
 impl Mail {
-    /// Handles the acks in a frame of a recipient. Only the current node of an agent may sign its
-    /// acks.
+    /// Handles the acks in a frame of a recipient. The frame proves which node made them, and only the
+    /// current node of an agent may acknowledge its mail.
     pub(crate) fn on_acks(
         &mut self,
         sender: &Sender,
@@ -50,7 +49,7 @@ impl Mail {
         let node_key = frame.binding.binding.node_key;
         let is_current = directory.current_node_key(&sender.address, cx) == Some(node_key);
         for bytes in &batch.acks {
-            match verify_ack(bytes.clone(), &node_key, cx) {
+            match decode_ack(bytes, cx) {
                 Ok(ack) if is_current => self.on_ack(&sender.address, &ack, cx),
                 Ok(_) => cx.stats.count(REFUSED),
                 Err(counter) => cx.stats.count(counter),
@@ -151,6 +150,26 @@ impl Mail {
         cx.emit_delivery(client, delivery);
     }
 
+    /// Returns the response if it is of the recipient's current node. The connection proves which node
+    /// responded: the one to which the frame went. The agent may have another node by now.
+    fn of_current_node(
+        &self,
+        recipient: &Address,
+        token: Token,
+        response: Option<Response>,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) -> Option<Response> {
+        let current = directory.current_node_key(recipient, cx);
+        if current.is_some() && current == self.outbox.node_key_of(token) {
+            return response;
+        }
+        if let Some(Response::Ack(_)) = response {
+            cx.stats.count(REFUSED);
+        }
+        None
+    }
+
     /// Handles the ack in the response to a frame of this node. `Err` is the counter of an invalid
     /// ack.
     fn on_direct_ack(&mut self, recipient: &Address, token: Token, ack: Result<Ack, Counter>, cx: &mut Cx) {
@@ -189,7 +208,7 @@ impl Mail {
         }
         let Some(recipient) = self.outbox.recipient(token) else { return };
         self.recipients_to_flush.insert(recipient);
-        let node_key = directory.current_node_key(&recipient, cx);
+        let response = self.of_current_node(&recipient, token, response, directory, cx);
         let is_replayed = matches!(&response, Some(Response::Refused(refused)) if refused.code == REPLAYED);
         self.record_replay(&recipient, is_replayed, cx);
         if let Some(Response::KemUnknown(unknown)) = response {
@@ -198,7 +217,7 @@ impl Mail {
         self.end_opening(&recipient, token, matches!(response, Some(Response::Ack(_))));
         match response {
             Some(Response::Ack(bytes)) => {
-                let ack = node_key.ok_or(REFUSED).and_then(|key| verify_ack(bytes, &key, cx));
+                let ack = decode_ack(&bytes, cx);
                 self.on_direct_ack(&recipient, token, ack, cx);
             }
             Some(Response::Busy(busy)) => {
@@ -225,14 +244,12 @@ impl Mail {
     }
 }
 
-/// Decodes and verifies an ack of this node's messages, signed by `node_key`. Returns the counter
-/// that applies if it is invalid.
-fn verify_ack(bytes: Bytes, node_key: &NodePublicKey, cx: &Cx) -> Result<Ack, Counter> {
-    let signed = SignedAck::decode(bytes);
-    let signed = signed.map_err(|error| if error.is_provable() { REFUSED } else { OF_LATER_VERSION })?;
-    let ours =
-        signed.ack.network == cx.identity.network && signed.ack.account == cx.identity.address.as_slice();
-    if ours && signed.verify(node_key) { Ok(signed.ack) } else { Err(REFUSED) }
+/// Decodes an ack of this node's messages. Returns the counter that applies if it is invalid.
+fn decode_ack(bytes: &Bytes, cx: &Cx) -> Result<Ack, Counter> {
+    let ack: Ack =
+        strict_decode(bytes).map_err(|error| if error.is_provable() { REFUSED } else { OF_LATER_VERSION })?;
+    let is_ours = ack.network == cx.identity.network && ack.account == cx.identity.address.as_slice();
+    if is_ours { Ok(ack) } else { Err(REFUSED) }
 }
 
 /// Returns `true` if a new frame may avoid the rejection: the next attempt has another time,

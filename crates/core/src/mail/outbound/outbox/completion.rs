@@ -1,8 +1,10 @@
-//! How messages leave the outbox without an ack: they expire, or the node removes them.
+//! How messages leave the outbox without an ack: they expire, or the node removes them. Also which node
+//! may respond to a frame.
 
 use std::time::Duration;
 
 use alloy_primitives::Address;
+use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::time::Instant;
 
 use crate::backoff::Jitter;
@@ -52,6 +54,21 @@ impl Outbox {
             .iter()
             .flat_map(|recipient| self.remove_if(recipient, |_, mail, _| should_remove(mail)))
             .collect()
+    }
+
+    /// Records the node to which a direct frame goes.
+    pub(crate) fn record_node(&mut self, token: Token, node_key: NodePublicKey) {
+        let destination = self.recipient(token).and_then(|recipient| self.destinations.get_mut(&recipient));
+        let mut flights = destination.into_iter().flat_map(|destination| &mut destination.flights);
+        if let Some(flight) = flights.find(|flight| flight.token == token) {
+            flight.node_key = Some(node_key);
+        }
+    }
+
+    /// Returns the node to which a direct frame went.
+    pub(crate) fn node_key_of(&self, token: Token) -> Option<NodePublicKey> {
+        let destination = self.destinations.get(&self.recipient(token)?)?;
+        destination.flights.iter().find(|flight| flight.token == token)?.node_key
     }
 
     /// Returns `true` if the last response of this recipient was that it has no room.
