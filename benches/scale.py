@@ -74,7 +74,7 @@ class Node:
     def own_memory(self) -> float:
         """Returns the memory that the process has written, and so shares with no other, in MiB."""
         with open(f"/proc/{self.process.pid}/smaps_rollup") as rollup:
-            return sum(int(line.split()[1]) for line in rollup if line.startswith("Private_Dirty:")) / 1024
+            return sum(int(line.split()[1]) for line in rollup if line.startswith("Anonymous:")) / 1024
 
 
 class Network:
