@@ -10,12 +10,11 @@ COMMAND is that of benches/pipe.py. All nodes join by the first; the second one 
 import argparse
 import json
 import os
-import select
 import time
 from contextlib import ExitStack, closing
 
 from lone import usage
-from pipe import DEFAULT, SMALL, Figures, Node
+from pipe import DEFAULT, SMALL, Figures, Node, readable
 
 TOPIC = "bench"
 #: Seconds after the subscriptions: gossipsub forms its meshes by heartbeats of one second.
@@ -30,7 +29,7 @@ def read_until(others: list[Node], tag: bytes, limit: float) -> bool:
     missing = {node.stdout: node for node in others}
     deadline = time.monotonic() + limit
     while missing:
-        ready = select.select(list(missing), [], [], max(0.0, deadline - time.monotonic()))[0]
+        ready = readable(missing, deadline - time.monotonic())
         if not ready:
             return False
         for stdout in ready:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -34,6 +34,22 @@ DEFAULT = "p2p-node=target/release/p2p-node --network dev"
 
 #: What a test measured: the name of a row, and its value.
 Figures = dict[str, float]
+
+
+def readable(pipes: Iterable[int], seconds: float) -> list[int]:
+    """Waits until some of the pipes can be read or have ended, and returns these. Any number of pipes may
+    be open, which `select` does not allow."""
+    poll = select.poll()
+    for pipe in pipes:
+        poll.register(pipe, select.POLLIN)
+    return [pipe for pipe, _ in poll.poll(max(0.0, seconds) * 1000)]
+
+
+def writable(pipe: int, seconds: float) -> bool:
+    """Waits until the pipe can be written or has no reader."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLOUT)
+    return bool(poll.poll(seconds * 1000))
 
 
 class Node:
@@ -57,7 +73,7 @@ class Node:
         """Writes all of `data`, and waits while the pipe is full."""
         rest = memoryview(data)
         while rest:
-            if not select.select([], [self.stdin], [], LIMIT)[1]:
+            if not writable(self.stdin, LIMIT):
                 raise TimeoutError(f"the {self.role} read nothing from its stdin for {LIMIT:.0f} s")
             with suppress(BlockingIOError):
                 rest = rest[os.write(self.stdin, rest) :]
@@ -81,7 +97,7 @@ class Node:
     def until(self, kind: str, limit: float = LIMIT) -> dict:
         """The next event of the type `kind`. Skips those before it."""
         deadline = time.monotonic() + limit
-        while select.select([self.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        while readable([self.stdout], deadline - time.monotonic()):
             for event in map(json.loads, self.read().splitlines()):
                 if event["type"] == kind:
                     return event
@@ -134,7 +150,7 @@ class Pair:
 
     def step(self, seconds: float) -> bytes | None:
         """Waits for output and counts it. Returns the recipient's lines, and None in silence."""
-        pipes = select.select([self.sender.stdout, self.recipient.stdout], [], [], seconds)[0]
+        pipes = readable([self.sender.stdout, self.recipient.stdout], seconds)
         lines = self.recipient.read() if self.recipient.stdout in pipes else b""
         if messages := (b"\n" + lines).count(b'\n{"type":"message",'):
             self.received += messages

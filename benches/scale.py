@@ -201,14 +201,14 @@ def measure(options: argparse.Namespace, agents: int, home: str) -> list[str]:
 
 
 def check_limits(agents: int) -> None:
-    """Ends the program if the system does not allow this many nodes."""
+    """Raises the limit of file descriptors for this many nodes, or ends the program."""
     needed, (soft, hard) = FOR_SCRIPT + FOR_NODE * agents, resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= needed:
         return
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     except ValueError:
-        sys.exit(f"scale.py: {agents} agents need {needed} file descriptors, and {hard} are allowed (ulimit -Hn)")
+        sys.exit(f"{agents} nodes need {needed} file descriptors, and {hard} are allowed (ulimit -Hn)")
 
 
 def main() -> None:
