@@ -2,7 +2,7 @@
 """Starts two nodes, drives them by lines on their pipes, and measures how fast mail goes from one
 to the other. Prints a Markdown table: the median of the runs, with (lowest–highest).
 
-    benches/pipe.py [--node NAME='COMMAND'] … [--runs N] [--tests start,latency,…] [--json FILE]
+    benches/pipe.py [--node [NAME=]'COMMAND'] … [--runs N] [--tests start,latency,…] [--json FILE]
 
 COMMAND starts any program that speaks the lines of docs/pipe-protocol.md and writes them without
 white space, `type` first. Each run starts two fresh nodes of each command, one command after the
@@ -15,6 +15,7 @@ import json
 import os
 import select
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -174,6 +175,18 @@ def environment() -> dict[str, str]:
     return {**others, "P2P_NODE_RENDEZVOUS": "off"}
 
 
+def named(text: str) -> tuple[str, str]:
+    """Returns the name and the command of NAME=COMMAND, or of a command alone. Ends the program if there
+    is no such command."""
+    name, is_named, command = text.partition("=")
+    if not is_named or set(name) & set("/ "):
+        name, command = Path(shlex.split(text)[0]).name, text
+    program = shlex.split(command)[0]
+    if not shutil.which(program):
+        sys.exit(f"{program} is no program: build it by `cargo build --release`, or give another by --node")
+    return name, command
+
+
 def latency(pair: Pair, number: int = 500, rate: int = 100) -> Figures:
     """Times messages that are too few to wait for each other."""
     sent: list[float] = []
@@ -291,15 +304,14 @@ def options() -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="also write every figure of every run")
     args = parser.parse_args()
     args.node, args.tests = args.node or [DEFAULT], args.tests.split(",")
-    named = all("=" in node for node in args.node)
-    if args.runs < 1 or not named or not set(args.tests) <= set(TESTS.split(",")):
-        parser.error(f"--runs is at least 1, --node is NAME=COMMAND, and --tests is of {TESTS}")
+    if args.runs < 1 or not set(args.tests) <= set(TESTS.split(",")):
+        parser.error(f"--runs is at least 1, and --tests is of {TESTS}")
     return args
 
 
 def main() -> None:
     args = options()
-    commands = dict(node.split("=", 1) for node in args.node)
+    commands = dict(map(named, args.node))
     results: dict[str, dict[str, list[float]]] = {name: {} for name in commands}
     for number in range(args.runs):
         for name, command in commands.items():

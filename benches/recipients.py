@@ -2,7 +2,7 @@
 """Sends messages one at a time to each of many nodes in turn, and prints what a message costs its
 sender: it should cost the same, however many recipients there are.
 
-    benches/recipients.py [--node NAME='COMMAND'] … [--recipients 2,10,100,300] [--number M]
+    benches/recipients.py [--node [NAME=]'COMMAND'] [--recipients 2,10,100,300] [--number M]
 
 COMMAND is that of benches/pipe.py. The sender is a bootstrap node, which may have 1,000 connections, of
 which 750 may be dialled by others. So up to 700 recipients join by the sender. The others join by the
@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack, closing
 
 from lone import usage
-from pipe import DEFAULT, SMALL, Figures, Node, readable
+from pipe import DEFAULT, SMALL, Figures, Node, named, readable
 from scale import check_limits
 
 #: Seconds between the last `ready` and the first message that counts.
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--recipients", default="2,10,100,300")
     parser.add_argument("--number", type=int, default=1000)
     args = parser.parse_args()
-    command = args.node.split("=", 1)[1]
+    command = named(args.node)[1]
     counts = [int(text) for text in args.recipients.split(",")]
     check_limits(max(counts))
     results = {count: run(command, count, args.number) for count in counts}
