@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 #: Most seconds until all nodes are ready, and until all mails are delivered.
@@ -169,18 +170,18 @@ def measure(options: argparse.Namespace, agents: int, home: str) -> list[str]:
         ready = time.monotonic() - began
         cpu_ready = network.cpu()
 
-        rng, states = random.Random(agents), []
+        rng, ends = random.Random(agents), []
 
         def on_delivery(_: Node, event: dict) -> None:
             if event["type"] == "delivery":
-                states.append(event["state"])
+                ends.append(event.get("code", event["state"]))
 
         for _ in range(options.mails):
             sender, recipient = rng.sample(others, 2)
             sender.command(type="send", peerId=recipient.ready["address"], data="hello")
-        mails = network.until("delivered", on_delivery, lambda: len(states) == options.mails)
-        if lost := len(states) - states.count("delivered"):
-            print(f"{lost} mails were not delivered", file=sys.stderr)
+        mails = network.until("delivered", on_delivery, lambda: len(ends) == options.mails)
+        if lost := [end for end in ends if end != "delivered"]:
+            print(f"{len(lost)} mails were not delivered: {Counter(lost)}", file=sys.stderr)
         network.read(options.settle, lambda *_: None, lambda: False)
         cpu_before, cpu_hubs = network.cpu(), sum(hub.cpu() for hub in hubs)
         network.read(options.idle, lambda *_: None, lambda: False)
