@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::fixture::{HONEST, Real, VICTIM};
 use crate::forge::{Forger, corrupt, now_ms};
-use crate::peer::Hostile;
+use crate::peer::{Hostile, entry};
 
 /// Agents that are looked up.
 const TARGETS: std::ops::Range<u8> = 0x20..0x30;
@@ -52,11 +52,6 @@ async fn false_server(number: u8) -> Hostile {
             .await;
     }
     false_server
-}
-
-fn entry(hostile: &Hostile) -> String {
-    let tcp = hostile.node.addrs.iter().find(|addr| addr.to_string().contains("/tcp/")).unwrap();
-    format!("{tcp}/p2p/{}", hostile.node.peer)
 }
 
 /// Looks an agent up and returns the discovered agents.

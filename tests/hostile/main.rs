@@ -12,6 +12,7 @@ mod acks;
 mod child;
 mod data;
 mod dht;
+mod exchange;
 #[path = "../../crates/wire/tests/wire/extended.rs"]
 mod extended;
 mod fixture;

@@ -194,3 +194,9 @@ impl Hostile {
         found
     }
 }
+
+/// Returns the TCP address of a peer with its PeerId.
+pub fn entry(hostile: &Hostile) -> String {
+    let tcp = hostile.node.addrs.iter().find(|addr| addr.to_string().contains("/tcp/")).unwrap();
+    format!("{tcp}/p2p/{}", hostile.node.peer)
+}

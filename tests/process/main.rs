@@ -28,6 +28,7 @@ mod nat;
 mod network;
 mod numbers;
 mod peer_book;
+mod peer_exchange;
 mod pipeline;
 mod regions;
 mod rendezvous;

@@ -197,7 +197,8 @@ impl World {
         let here = &self.nodes[node];
         let Some(core) = &here.core else { return };
         let mut over = None;
-        for usage in core.usage() {
+        let usages = core.usage();
+        for usage in usages.iter().copied() {
             self.report.record_usage(usage);
             if usage.size > usage.limit {
                 over = Some(usage);
@@ -207,13 +208,11 @@ impl World {
             self.violate("every collection is within its limit", node, format!("{usage:?}"));
         }
         let here = &self.nodes[node];
-        let Some(core) = &here.core else { return };
         let all_read = here.parent.reads && here.parent.unread.is_empty() && here.parent.commands.is_empty();
-        let lines = core.usage().iter().any(|usage| usage.name.starts_with("lines") && usage.size > 0);
+        let lines = usages.iter().any(|usage| usage.name.starts_with("lines") && usage.size > 0);
         if all_read && !lines {
             let accepted = here.parent.messages.values().filter(|mail| mail.accepted).count();
             let restored = here.parent.restored.len();
-            let usages = core.usage();
             let size = |name| usages.iter().find(|usage| usage.name == name).map_or(0, |found| found.size);
             let outbox = size("messages in the outbox") - size("pending writes of messages");
             if outbox != accepted + restored {

@@ -15,6 +15,7 @@ mod effects;
 mod fixtures;
 mod generate;
 mod invariants;
+mod large;
 mod links;
 mod node;
 mod operations;

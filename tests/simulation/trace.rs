@@ -15,7 +15,6 @@ pub struct Trace {
 
 impl Trace {
     pub fn input(&mut self, now: Instant, node: usize, input: &Input) {
-        self.steps += 1;
         (now, node, discriminant(input)).hash(&mut self.hash);
         match input {
             Input::MailRequestReceived { frame: bytes, .. }

@@ -157,7 +157,9 @@ impl Core {
             }
             Input::HelloResponseReceived { peer, body } => peers.on_hello(peer, body, local, cx),
             Input::FindRequestReceived { token, peer, body } => peers.find(token, peer, body, directory, cx),
-            Input::FindResponseReceived { token, outcome } => peers.on_find_response(token, outcome, cx),
+            Input::FindResponseReceived { token, outcome } => {
+                peers.on_found(token, outcome, local, directory, cx)
+            }
             Input::PeerSubscribed { peer, topic } => peers.on_subscribed(peer, topic, local, directory, cx),
             Input::PeerUnsubscribed { peer, topic } => peers.on_unsubscribed(&peer, &topic),
             Input::SlowPeer { peer } => peers.on_slow_peer(peer, cx),
@@ -174,7 +176,7 @@ impl Core {
             Input::Published { token, outcome } => mail.on_published(token, outcome, gossip, cx),
             Input::RecordOffered { key, value, .. } => directory.on_record_offered(&key, value, cx),
             Input::RecordFound { token, value } => directory.on_record_found(token, value, cx),
-            Input::QueryEnded { token } => directory.on_query_ended(token, local, cx),
+            Input::QueryEnded { token } => peers.on_query_ended(token, local, directory, cx),
             Input::RecordPut { stored } => directory.on_record_put(stored, local, cx),
             Input::Dropped { what, number } => cx.stats.add(what.counter(), number),
             Input::BindingChecked { hash, valid } => gate.on_binding_checked(hash, valid, cx),
@@ -300,7 +302,9 @@ impl Core {
                 peers.on_record(&record, has_new_content, cx);
                 let is_connected = peers.is_connected(&record.peer_id());
                 mail.on_record(&record.address(), has_new_content || is_connected);
+                peers.answer_forwarded(&record.address(), directory, cx);
             }
+            Signal::LookupStarted(token, address) => peers.on_lookup_started(token, address, directory, cx),
             Signal::LookupEnded { address, found: true } => mail.on_record_available(&address),
             Signal::LookupEnded { address, found: false } => mail.on_lookup_failed(&address, cx),
             Signal::RecordFromFuture { record, genuine } => {

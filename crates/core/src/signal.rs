@@ -30,6 +30,8 @@ pub(crate) enum Signal {
     MailReceived(MailRequest),
     /// The directory stored a record.
     RecordChanged { record: Box<SignedRecord>, update: Update },
+    /// A lookup started.
+    LookupStarted(Token, Address),
     /// A lookup ended. `found` states if the directory has a record of the agent now.
     LookupEnded { address: Address, found: bool },
     /// A record from the future shows that the clock of its node is ahead of ours. `genuine` states

@@ -91,13 +91,21 @@ impl World {
             return self.handle(Input::FindResponseReceived { token, outcome });
         }
         let hashes = BTreeSet::from_iter(source.list(3, |source| topic_hash(source.pick(&TOPICS))));
+        let is_by_address = hashes.is_empty() && source.flag();
+        let address = if is_by_address {
+            Bytes::copy_from_slice(party(source.pick(&[0, 1, 2])).agent.address().as_slice())
+        } else {
+            Bytes::new()
+        };
         let question = FindAgents {
             version: WIRE_VERSION,
             network: NETWORK.to_owned(),
             topic_hashes: encode_topic_hashes(&hashes.into_iter().collect::<Vec<_>>()),
             capability: String::new(),
             after: Bytes::new(),
-            limit: source.byte().into(),
+            limit: if is_by_address { 1 } else { source.byte().into() },
+            address,
+            forward: is_by_address && source.flag(),
         };
         let (token, body) = (self.token(), question.encode_to_vec().into());
         self.handle(Input::FindRequestReceived { token, peer, body });

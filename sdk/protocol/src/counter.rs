@@ -74,6 +74,8 @@ counters! {
     "dials_failed" => DialsFailed,
     /// Questions of peers for agents that the node answered.
     "finds_answered" => FindsAnswered,
+    /// Questions of peers for an address that the node forwarded to its own peers.
+    "finds_forwarded" => FindsForwarded,
     /// Questions of peers for agents that the node refused: malformed, or too many.
     "finds_refused" => FindsRefused,
     /// Times that the node detected a copy of its process and took another boot id.
@@ -180,6 +182,8 @@ counters! {
     "messages_demoted" => MessagesDemoted,
     /// Times that the node raised the seq of its record above that of an earlier process of this node.
     "own_seq_raised" => OwnSeqRaised,
+    /// Lookups of an agent at connected peers, beside the DHT.
+    "peer_lookups" => PeerLookups,
     /// Connections to nodes of another network.
     "peers_of_other_networks" => PeersOfOtherNetworks,
     /// Peers that the node disconnected, because they subscribed to no topic.

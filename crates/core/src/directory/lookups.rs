@@ -1,4 +1,4 @@
-//! Lookups of agents in the DHT.
+//! Lookups of agents, in the DHT and at peers.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -30,6 +30,14 @@ pub struct Lookup {
     pub address: Address,
     /// `true` if a record of the agent has arrived from any source since the lookup started.
     pub found: bool,
+    /// `true` if the DHT has answered with a record, which may be the known one.
+    pub answered: bool,
+}
+
+impl Lookup {
+    fn new(address: Address) -> Self {
+        Lookup { address, found: false, answered: false }
+    }
 }
 
 /// All lookups.
@@ -52,7 +60,7 @@ impl Lookups {
             return Enqueue::Queued;
         }
         if self.running.len() < MAX_LOOKUPS {
-            self.running.insert(token, Lookup { address, found: false });
+            self.running.insert(token, Lookup::new(address));
             return Enqueue::Started;
         }
         if self.queued.len() >= MAX_QUEUED_LOOKUPS {
@@ -62,9 +70,17 @@ impl Lookups {
         Enqueue::Queued
     }
 
-    /// Returns the address of a running lookup.
-    pub fn address(&self, token: Token) -> Option<Address> {
-        self.running.get(&token).map(|lookup| lookup.address)
+    /// Records that the DHT has answered a running lookup. Returns the address of the agent.
+    pub fn mark_answered(&mut self, token: Token) -> Option<Address> {
+        let lookup = self.running.get_mut(&token)?;
+        lookup.answered = true;
+        Some(lookup.address)
+    }
+
+    /// Returns the agent of a running lookup without a record.
+    pub fn unanswered(&self, token: Token) -> Option<Address> {
+        let lookup = self.running.get(&token).filter(|lookup| !lookup.found && !lookup.answered)?;
+        Some(lookup.address)
     }
 
     /// Records that a record of the agent has arrived from any source. A running lookup continues,
@@ -81,7 +97,7 @@ impl Lookups {
     /// Ends a lookup. Returns it, and the next lookup to start.
     pub fn finish(&mut self, token: Token) -> (Option<Lookup>, Option<(Token, Address)>) {
         let ended = self.running.remove(&token);
-        if let Some(Lookup { address, found: false }) = ended
+        if let Some(Lookup { address, found: false, .. }) = ended
             && !self.failed.contains_key(&address)
         {
             self.failed.insert(address, ());
@@ -89,7 +105,7 @@ impl Lookups {
         }
         let next = if self.running.len() < MAX_LOOKUPS { self.queued.pop_front() } else { None };
         if let Some((token, address)) = next {
-            self.running.insert(token, Lookup { address, found: false });
+            self.running.insert(token, Lookup::new(address));
         }
         (ended, next)
     }
@@ -123,7 +139,7 @@ mod tests {
     }
 
     fn lookup(number: usize, found: bool) -> Lookup {
-        Lookup { address: agent(number), found }
+        Lookup { found, ..Lookup::new(agent(number)) }
     }
 
     #[test]
@@ -142,7 +158,7 @@ mod tests {
         let (ended, next) = lookups.finish(3);
         assert_eq!(ended, Some(lookup(3, false)));
         assert_eq!(next, Some((MAX_LOOKUPS as Token, agent(MAX_LOOKUPS))));
-        assert_eq!(lookups.address(MAX_LOOKUPS as Token), Some(agent(MAX_LOOKUPS)));
+        assert_eq!(lookups.unanswered(MAX_LOOKUPS as Token), Some(agent(MAX_LOOKUPS)));
         assert_eq!(lookups.drain_failed(), [agent(3)]);
         assert!(lookups.drain_failed().is_empty());
         assert_eq!(lookups.finish(3), (None, None));
@@ -156,14 +172,17 @@ mod tests {
         }
         lookups.mark_found(&agent(0));
         lookups.mark_found(&agent(MAX_LOOKUPS));
-        assert_eq!(
-            lookups.address(0),
-            Some(agent(0)),
-            "the lookup continues, because more answers may arrive"
-        );
+        assert_eq!(lookups.unanswered(0), None);
+        assert_eq!(lookups.mark_answered(0), Some(agent(0)), "more answers may arrive");
         let last = MAX_LOOKUPS + 1;
-        assert_eq!(lookups.finish(0), (Some(lookup(0, true)), Some((last as Token, agent(last)))));
-        assert_eq!(lookups.finish(1), (Some(lookup(1, false)), None));
+        assert_eq!(
+            lookups.finish(0),
+            (Some(Lookup { answered: true, ..lookup(0, true) }), Some((last as Token, agent(last))))
+        );
+        assert_eq!(lookups.unanswered(1), Some(agent(1)));
+        lookups.mark_answered(1);
+        assert_eq!(lookups.unanswered(1), None, "an old record is an answer as well");
+        assert_eq!(lookups.finish(1), (Some(Lookup { answered: true, ..lookup(1, false) }), None));
         assert_eq!(lookups.finish(2), (Some(lookup(2, false)), None));
         lookups.mark_found(&agent(1));
         assert_eq!(lookups.drain_failed(), [agent(2)]);

@@ -146,8 +146,9 @@ impl Directory {
         cx.signal(Signal::RecordChanged { record: Box::new(signed), update });
     }
 
-    /// Looks up an agent in the DHT and in the rendezvous directory. When the record of the agent arrives from any source, the node
-    /// sends the messages to the agent. Returns `false` if the queue of lookups is full.
+    /// Looks up an agent in the DHT, in the rendezvous directory, and at peers if the DHT has no
+    /// answer. When the record of the agent arrives from any source, the node sends the messages to
+    /// the agent. Returns `false` if the queue of lookups is full.
     pub(crate) fn resolve(&mut self, address: Address, cx: &mut Cx) -> bool {
         let token = cx.token();
         let outcome = self.lookups.enqueue(address, token);
@@ -162,6 +163,7 @@ impl Directory {
         let key = Bytes::copy_from_slice(&kad_key(&cx.identity.network, address));
         cx.network(NetworkCommand::GetRecord { token, key });
         cx.find_local_agent(*address);
+        cx.signal(Signal::LookupStarted(token, *address));
     }
 
     pub(crate) fn on_query_ended(&mut self, token: Token, local: &mut Local, cx: &mut Cx) {
@@ -171,7 +173,7 @@ impl Directory {
             self.start_lookup(token, &address, cx);
         }
         match ended {
-            Some(Lookup { address, found: false }) if address == cx.identity.address => {
+            Some(Lookup { address, found: false, .. }) if address == cx.identity.address => {
                 cx.stats.count(Counter::RecordsNotStored);
                 local.record.put_failed(now, &mut cx.jitter);
             }
@@ -231,8 +233,8 @@ impl Directory {
     }
 
     /// Handles an answer to a lookup.
-    pub(crate) fn on_record_found(&self, token: Token, bytes: Bytes, cx: &mut Cx) {
-        if let Some(address) = self.lookups.address(token) {
+    pub(crate) fn on_record_found(&mut self, token: Token, bytes: Bytes, cx: &mut Cx) {
+        if let Some(address) = self.lookups.mark_answered(token) {
             let (source, expected_address) = (RecordSource::Answer, Some(address));
             cx.signal(Signal::RecordReceived(OfferedRecord { bytes, source, expected_address }));
         }

@@ -11,7 +11,7 @@ use crate::testing::{TestCore as _, core};
 const SOMEBODY: Address = Address::repeat_byte(7);
 
 #[test]
-fn lookup_without_result_raises_lookup_ended() {
+fn lookup_raises_signals_at_its_start_and_its_end() {
     let mut core = core();
     let Core { directory, local, cx, .. } = &mut core;
     assert!(directory.resolve(SOMEBODY, cx));
@@ -24,7 +24,11 @@ fn lookup_without_result_raises_lookup_ended() {
     };
     directory.on_query_ended(token, local, cx);
     let signals = core.signals();
-    assert!(matches!(signals[..], [Signal::LookupEnded { address: SOMEBODY, found: false }]), "{signals:?}");
+    let expected = |signals: &[Signal]| {
+        let [Signal::LookupStarted(started, SOMEBODY), end] = signals else { return false };
+        *started == token && matches!(end, Signal::LookupEnded { address: SOMEBODY, found: false })
+    };
+    assert!(expected(&signals), "{signals:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Instant;
 
 use crate::peers::Peers;
-use crate::peers::finder::Query;
+use crate::peers::finder::query::Query;
 use crate::replies::reply_to::ReplyTo;
 
 /// Largest number of questions of one `discover`, so that a peer with an endless list of agents does

@@ -3,6 +3,9 @@
 //! [`REPLICATION`] servers these are all agents. What a node answers is a hint: the directory
 //! verifies each record.
 
+pub(crate) mod peer_lookups;
+pub(crate) mod query;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::limits::{MAX_FIND_TOPICS, MAX_FOUND_BYTES, MAX_FOUND_RECORDS};
 use p2p_node_wire::envelope::{FindAgents, FoundAgents, WIRE_VERSION, strict_decode};
-use p2p_node_wire::record::{SignedRecord, TopicHash, decode_topic_hashes, encode_topic_hashes, topic_hash};
+use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Instant;
 use prost::Message as _;
 
@@ -23,18 +26,22 @@ use crate::effect::NetworkCommand;
 use crate::gate::pending_verification::{OfferedRecord, RecordSource};
 use crate::gate::rate_limiter::{Quota, RateLimiter};
 use crate::input::Token;
+use crate::local::Local;
 use crate::peers::Peers;
 use crate::peers::dialer::{MAX_CONNECTIONS, MIN_PEERS, TOPIC_PEERS};
 use crate::signal::Signal;
 use crate::topics::is_node_topic;
+use peer_lookups::{MAX_QUESTIONS_FOR_ADDRESSES, PeerLookups};
+use query::Query;
 
 /// Number of servers that store a record, from Kademlia.
 pub(crate) const REPLICATION: u32 = 20;
-/// Largest number of peers that one `discover` asks: our choice, twice the four bootstrap nodes of
+/// Largest number of peers that one `discover` or one lookup asks: our choice, twice the four bootstrap nodes of
 /// the first sidecar's network.
 const MAX_PEERS_ASKED: usize = 8;
-/// Largest number of questions without an answer: our choice, eight searches by eight peers each.
-pub(crate) const MAX_QUESTIONS: usize = 64;
+/// Largest number of questions without an answer: our choice, eight searches by eight peers each,
+/// beside those for addresses.
+pub(crate) const MAX_QUESTIONS: usize = 64 + MAX_QUESTIONS_FOR_ADDRESSES;
 /// Number of records that the node asks for to find peers: twice the connections that it seeks.
 const SAMPLE: u32 = 2 * MIN_PEERS as u32;
 /// Delay of a question after a reason for it, so that one question serves several: our choice.
@@ -50,34 +57,6 @@ const ANSWERS: Quota = Quota { burst: 256, interval: Duration::from_millis(100),
 /// Reserve in an answer for the fields beside the records, in bytes.
 const RESERVE: usize = 64;
 
-/// The agents that the node searches for: those with one of the topics, or with the capability, or
-/// all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Query {
-    topics: Vec<TopicHash>,
-    capability: String,
-}
-
-impl Query {
-    /// Searches for the subscribers of any of these topics.
-    pub(crate) fn topics<'a>(topics: impl IntoIterator<Item = &'a String>) -> Self {
-        let hashes: BTreeSet<TopicHash> = topics.into_iter().map(|topic| topic_hash(topic)).collect();
-        Query { topics: hashes.into_iter().collect(), capability: String::new() }
-    }
-
-    /// Searches for the agents with this capability.
-    pub(crate) fn capability(capability: &str) -> Self {
-        Query { topics: Vec::new(), capability: capability.to_owned() }
-    }
-
-    /// Returns `true` if the query selects this record. `hashes` are those of its topics.
-    fn selects(&self, record: &SignedRecord, hashes: &[TopicHash]) -> bool {
-        let topics =
-            self.topics.is_empty() || self.topics.iter().any(|topic| hashes.binary_search(topic).is_ok());
-        topics && (self.capability.is_empty() || record.record.capabilities.contains(&self.capability))
-    }
-}
-
 /// The reason for a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -85,6 +64,20 @@ pub(crate) enum Purpose {
     Discovery(u64),
     /// More connections.
     Connections,
+    /// The lookup with this token, of this agent.
+    Lookup(Token, Address),
+    /// The question of a peer with this token, for this agent.
+    Forwarded(Token, Address),
+}
+
+impl Purpose {
+    /// Returns the agent that the question is for.
+    fn address(&self) -> Option<Address> {
+        match self {
+            Purpose::Discovery(_) | Purpose::Connections => None,
+            Purpose::Lookup(_, address) | Purpose::Forwarded(_, address) => Some(*address),
+        }
+    }
 }
 
 /// The result of a question.
@@ -121,6 +114,7 @@ pub(crate) struct Finder {
     interval: Duration,
     /// The number of agents that a DHT server last claimed.
     claimed_agents: usize,
+    lookups: PeerLookups,
 }
 
 impl Default for Finder {
@@ -132,6 +126,7 @@ impl Default for Finder {
             last: Instant::ZERO,
             interval: SHORTEST,
             claimed_agents: 0,
+            lookups: PeerLookups::default(),
         }
     }
 }
@@ -144,21 +139,25 @@ impl Finder {
     pub(crate) fn peers_answered(&self) -> usize {
         self.answers.len()
     }
+
+    pub(crate) fn lookups(&self) -> &PeerLookups {
+        &self.lookups
+    }
 }
 
 impl Peers {
     /// Returns the peers that know most agents: connected DHT servers, otherwise connected nodes of
     /// our network. In random order.
     fn knowing_peers(&self, directory: &Directory, cx: &mut Cx) -> Vec<PeerId> {
-        let mut peers: Vec<PeerId> = self.table.connected_servers().collect();
-        if peers.is_empty() {
-            let has_record = |peer: &&PeerId| directory.records.by_peer(peer, cx.now.unix_ms).is_some();
-            peers = self.table.connections().map(|(peer, _)| peer).filter(has_record).copied().collect();
-        }
-        for end in (1..peers.len()).rev() {
-            peers.swap(end, cx.jitter.index(end + 1));
-        }
-        peers
+        let servers: Vec<PeerId> = self.table.connected_servers().collect();
+        if servers.is_empty() { self.peers_with_record(directory, cx) } else { shuffled(servers, cx) }
+    }
+
+    /// Returns the connected nodes of our network, in random order.
+    fn peers_with_record(&self, directory: &Directory, cx: &mut Cx) -> Vec<PeerId> {
+        let has_record = |peer: &&PeerId| directory.records.by_peer(peer, cx.now.unix_ms).is_some();
+        let peers = self.table.connections().map(|(peer, _)| peer).filter(has_record).copied().collect();
+        shuffled(peers, cx)
     }
 
     /// Asks several peers for a `discover`. Returns the number of questions.
@@ -186,17 +185,26 @@ impl Peers {
         limit: u32,
         cx: &mut Cx,
     ) -> bool {
+        let question = FindAgents {
+            after: after.map_or_else(Bytes::new, |address| Bytes::copy_from_slice(address.as_slice())),
+            limit,
+            ..query.question(&cx.identity.network)
+        };
+        self.put_question(peer, purpose, after, &question, cx)
+    }
+
+    /// Sends a question. Returns `false` if too many questions are open.
+    fn put_question(
+        &mut self,
+        peer: PeerId,
+        purpose: Purpose,
+        after: Option<Address>,
+        question: &FindAgents,
+        cx: &mut Cx,
+    ) -> bool {
         if self.finder.open.len() >= MAX_QUESTIONS {
             return false;
         }
-        let question = FindAgents {
-            version: WIRE_VERSION,
-            network: cx.identity.network.clone(),
-            topic_hashes: encode_topic_hashes(&query.topics),
-            capability: query.capability.clone(),
-            after: after.map_or_else(Bytes::new, |address| Bytes::copy_from_slice(address.as_slice())),
-            limit,
-        };
         let token = cx.token();
         self.finder.open.insert(token, Question { peer, purpose, after });
         cx.network(NetworkCommand::SendFind { token, peer, body: question.encode_to_vec().into() });
@@ -204,7 +212,14 @@ impl Peers {
     }
 
     /// Handles the answer to a question. The directory verifies the records.
-    pub(crate) fn on_find_response(&mut self, token: Token, response: Result<Bytes, String>, cx: &mut Cx) {
+    pub(crate) fn on_found(
+        &mut self,
+        token: Token,
+        response: Result<Bytes, String>,
+        local: &mut Local,
+        directory: &mut Directory,
+        cx: &mut Cx,
+    ) {
         let Some(Question { peer, purpose, after }) = self.finder.open.remove(&token) else { return };
         let found = response.ok().and_then(|body| strict_decode::<FoundAgents>(&body).ok());
         let answer = match &found {
@@ -227,17 +242,24 @@ impl Peers {
         {
             self.finder.claimed_agents = (found.agents as usize).min(MAX_AGENTS);
         }
-        for bytes in found.map(|found| found.records).unwrap_or_default() {
-            let (source, expected_address) = (RecordSource::Found, None);
+        let expected_address = purpose.address();
+        let limit = if expected_address.is_some() { 1 } else { MAX_FOUND_RECORDS };
+        let records = found.map(|found| found.records).unwrap_or_default();
+        let has_record = !records.is_empty();
+        for bytes in records.into_iter().take(limit) {
+            let source = RecordSource::Found;
             cx.signal(Signal::RecordReceived(OfferedRecord { bytes, source, expected_address }));
         }
-        if let Purpose::Discovery(number) = purpose {
-            cx.signal(Signal::FindAnswered { number, peer, answer });
+        match purpose {
+            Purpose::Discovery(number) => cx.signal(Signal::FindAnswered { number, peer, answer }),
+            Purpose::Connections => {}
+            Purpose::Lookup(lookup, _) => self.on_lookup_answer(lookup, local, directory, cx),
+            Purpose::Forwarded(question, _) => self.on_forwarded_answer(question, has_record, directory, cx),
         }
     }
 
-    /// Answers the question of a peer from the directory. The answer to a peer that asks too often
-    /// or improperly is empty.
+    /// Answers the question of a peer from the directory, or forwards it. The answer to a peer that
+    /// asks too often or improperly is empty.
     pub(crate) fn find(
         &mut self,
         token: Token,
@@ -251,6 +273,7 @@ impl Peers {
             .filter(|question| question.network == cx.identity.network)
             .filter(|_| self.finder.answers.admit(peer, cx.now.mono));
         let body = match question {
+            Some(question) if self.forward_question(token, peer, &question, directory, cx) => return,
             Some(question) => {
                 cx.stats.count(Counter::FindsAnswered);
                 self.found(&question, directory, cx).encode_to_vec().into()
@@ -264,10 +287,7 @@ impl Peers {
     }
 
     fn found(&self, question: &FindAgents, directory: &Directory, cx: &Cx) -> FoundAgents {
-        let query = Query {
-            topics: decode_topic_hashes(&question.topic_hashes).unwrap_or_default(),
-            capability: question.capability.clone(),
-        };
+        let query = Query::from(question);
         let after = Address::try_from(question.after.as_ref()).ok();
         let mut found = FoundAgents {
             version: WIRE_VERSION,
@@ -277,6 +297,11 @@ impl Peers {
             servers: self.table.servers_len() as u32,
             partial: directory.is_partial,
         };
+        if let Ok(address) = Address::try_from(question.address.as_ref()) {
+            let known = directory.records.get(&address, cx.now.unix_ms);
+            found.records.extend(known.map(|record| record.bytes.clone()));
+            return found;
+        }
         let mut bytes = RESERVE;
         let behind = directory.records.behind(after, cx.now.unix_ms);
         for (record, _) in behind.filter(|(record, hashes)| query.selects(record, hashes)) {
@@ -346,4 +371,12 @@ impl Peers {
             }
         }
     }
+}
+
+/// Returns the peers in random order.
+fn shuffled(mut peers: Vec<PeerId>, cx: &mut Cx) -> Vec<PeerId> {
+    for end in (1..peers.len()).rev() {
+        peers.swap(end, cx.jitter.index(end + 1));
+    }
+    peers
 }

@@ -13,6 +13,7 @@ pub(crate) mod table;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
+use crate::directory::lookups::MAX_LOOKUPS;
 use crate::local::Local;
 use crate::timers::TimerTable;
 use crate::usage::Usage;
@@ -64,6 +65,7 @@ impl Peers {
         timers.enter("DNS seeds", self.next_seed_query(cx));
         timers.enter("peer book", self.next_book_deadline());
         timers.enter("finder", self.find_deadline(cx));
+        timers.enter("forwarded questions", self.forwarded_deadline());
         timers.enter("local network", self.local_network_deadline());
         timers.enter("relays", self.relays_deadline(local, cx));
     }
@@ -74,12 +76,14 @@ impl Peers {
         self.poll_sources(directory, cx);
         self.dial_local_network(cx);
         self.reserve_relays(local, cx);
+        self.end_overdue_forwarded(directory, cx);
         self.disconnect_unsubscribed_peers(cx);
     }
 
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
         let (offers, reservations, pauses) = self.relays.lens();
+        let (lookups, forwarded, forwarding) = self.finder.lookups().lens();
         [
             ("peers", self.table.len(), table::MAX_PEERS),
             ("bootstrap peers", self.table.bootstraps_len(), bootstrap::MAX_BOOTSTRAPS),
@@ -94,6 +98,9 @@ impl Peers {
             ("peers with a dial pause", self.table.pauses_len(), dialer::MAX_BACKOFFS),
             ("questions for agents", self.finder.questions(), finder::MAX_QUESTIONS),
             ("peers that ask for agents", self.finder.peers_answered(), dialer::MAX_CONNECTIONS),
+            ("lookups at peers", lookups, MAX_LOOKUPS),
+            ("forwarded questions", forwarded, finder::peer_lookups::MAX_FORWARDED),
+            ("peers with forwarded questions", forwarding, dialer::MAX_CONNECTIONS),
             ("local candidates", self.local_network.len(), local_network::MAX_LOCAL_CANDIDATES),
             ("offered relays", offers, relays::MAX_OFFERS),
             ("relay reservations", reservations, relays::MAX_RELAYS),

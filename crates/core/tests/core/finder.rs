@@ -88,6 +88,8 @@ fn question(change: impl FnOnce(&mut FindAgents)) -> Bytes {
         capability: String::new(),
         after: Bytes::new(),
         limit: 64,
+        address: Bytes::new(),
+        forward: false,
     };
     change(&mut question);
     question.encode_to_vec().into()

@@ -21,6 +21,7 @@ mod local_record;
 mod mail;
 mod mesh;
 mod newcomers;
+mod peer_lookups;
 mod pipeline;
 mod priorities;
 mod restored_store;

@@ -99,21 +99,28 @@ fn subscribers<W: World>(world: &W, node: usize, topic: &str) -> Vec<usize> {
 /// Forwards a message to neighbours that subscribe to its topic.
 fn forward<W: World>(world: &mut W, node: usize, message: &GossipMessage) {
     let mut subscribers = subscribers(world, node, &message.topic);
+    let hash = message_hash(&message.topic, &message.data);
     for _ in 0..world.fan_out().min(subscribers.len()) {
         let to = subscribers.swap_remove(world.pick(subscribers.len()));
         if let Some(delay) = world.gossip_delay() {
-            deliver_copy(world, node, to, message.clone(), delay);
+            deliver_copy(world, (node, to), message.clone(), hash, delay);
         }
     }
 }
 
 /// Delivers a message to a node that has not received it yet.
-fn deliver_copy<W: World>(world: &mut W, from: usize, to: usize, message: GossipMessage, delay: Duration) {
+fn deliver_copy<W: World>(
+    world: &mut W,
+    (from, to): (usize, usize),
+    message: GossipMessage,
+    hash: u64,
+    delay: Duration,
+) {
     let (life, now) = (world.life(to), world.now());
     let network = world.network_mut();
     let Some(epoch) = network.links.get(&pair(from, to)).map(super::Link::epoch) else { return };
     // The message arrives later. It is marked as seen now, so that no further copies are sent.
-    if !network.endpoints[to].mark_if_new(message_hash(&message.topic, &message.data), now) {
+    if !network.endpoints[to].mark_if_new(hash, now) {
         return;
     }
     let token = network.token();

@@ -336,7 +336,7 @@ pub struct Hello {
     pub time_ms: u64,
 }
 
-/// A question for agents. At most one of topics and capability selects.
+/// A question for agents. At most one of topics, capability and address selects.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
 pub struct FindAgents {
     /// [`WIRE_VERSION`](super::WIRE_VERSION).
@@ -357,6 +357,12 @@ pub struct FindAgents {
     /// Largest number of records in the answer.
     #[prost(uint32, tag = 6)]
     pub limit: u32,
+    /// Selects the agent with this address.
+    #[prost(bytes = "bytes", tag = 7)]
+    pub address: Bytes,
+    /// `true` if the peer may ask its own peers for this address.
+    #[prost(bool, tag = 8)]
+    pub forward: bool,
 }
 
 /// The answer to [`FindAgents`].

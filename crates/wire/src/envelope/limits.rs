@@ -251,7 +251,7 @@ impl Wire for Hello {
 
 impl Wire for FindAgents {
     const MAX_BYTES: usize = MAX_FIND_BYTES;
-    const SHAPE: Shape = Shape::flat(6);
+    const SHAPE: Shape = Shape::flat(8);
     const HAS_VERSION: bool = true;
 
     fn check(&self) -> Result<(), DecodeError> {
@@ -262,7 +262,13 @@ impl Wire for FindAgents {
         ensure(self.capability.len() <= MAX_RECORD_TAG_BYTES, "capability")?;
         ensure(self.topic_hashes.is_empty() || self.capability.is_empty(), "capability")?;
         ensure(matches!(self.after.len(), 0 | 20), "after")?;
-        ensure((1..=MAX_FOUND_RECORDS as u32).contains(&self.limit), "limit")
+        ensure((1..=MAX_FOUND_RECORDS as u32).contains(&self.limit), "limit")?;
+        ensure(matches!(self.address.len(), 0 | 20), "address")?;
+        if self.address.is_empty() {
+            return ensure(!self.forward, "forward");
+        }
+        let is_alone = self.topic_hashes.is_empty() && self.capability.is_empty() && self.after.is_empty();
+        ensure(is_alone && self.limit == 1, "address")
     }
 }
 

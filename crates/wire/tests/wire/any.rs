@@ -259,7 +259,10 @@ proptest! {
         let capability = if hashes.is_empty() { "review".to_owned() } else { String::new() };
         let topic_hashes = encode_topic_hashes(&hashes);
         let after = after.unwrap_or_default();
-        let question = FindAgents { version: WIRE_VERSION, network, topic_hashes, capability, after, limit };
+        let question = FindAgents {
+            version: WIRE_VERSION, network, topic_hashes, capability, after, limit,
+            address: Bytes::new(), forward: false,
+        };
         prop_assert_eq!(strict_decode(&question.encode_to_vec().into()), Ok(question));
     }
 

@@ -259,6 +259,8 @@ fn fields_of_a_question_for_agents_are_limited() {
         capability: String::new(),
         after: bytes(20),
         limit: MAX_FOUND_RECORDS as u32,
+        address: Bytes::new(),
+        forward: false,
     };
     accept(&question);
     let many = encode_topic_hashes(&(0..=MAX_FIND_TOPICS as u32).collect::<Vec<_>>());
@@ -272,7 +274,18 @@ fn fields_of_a_question_for_agents_are_limited() {
     refuse(&FindAgents { after: bytes(19), ..question.clone() }, "after");
     refuse(&FindAgents { limit: 0, ..question.clone() }, "limit");
     refuse(&FindAgents { limit: MAX_FOUND_RECORDS as u32 + 1, ..question.clone() }, "limit");
-    refuse(&FindAgents { network: String::new(), ..question }, "network");
+    refuse(&FindAgents { network: String::new(), ..question.clone() }, "network");
+    refuse(&FindAgents { forward: true, ..question.clone() }, "forward");
+    refuse(&FindAgents { address: bytes(20), limit: 1, ..question.clone() }, "address");
+    let nothing = FindAgents { topic_hashes: Bytes::new(), after: Bytes::new(), ..question.clone() };
+    let by_address = FindAgents { address: bytes(20), limit: 1, forward: true, ..nothing };
+    accept(&by_address);
+    accept(&FindAgents { forward: false, ..by_address.clone() });
+    refuse(&FindAgents { address: bytes(19), ..by_address.clone() }, "address");
+    refuse(&FindAgents { limit: 2, ..by_address.clone() }, "address");
+    refuse(&FindAgents { after: bytes(20), ..by_address.clone() }, "address");
+    refuse(&FindAgents { topic_hashes: question.topic_hashes, ..by_address.clone() }, "address");
+    refuse(&FindAgents { capability: text(1), ..by_address }, "address");
 }
 
 #[test]
