@@ -18,6 +18,7 @@ use crate::input::Now;
 use crate::local::addresses::{Addresses, Reachability};
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::PersistedMessage;
+use crate::peers::limits::ConnectionLimits;
 use crate::source::{KnownPeer, KnownPeers, Regions};
 
 /// The source of the agent's key.
@@ -105,6 +106,8 @@ pub struct CoreConfig {
     pub external_addrs: Vec<Multiaddr>,
     /// `true` if the node relays connections of others, so that it must tell them its addresses.
     pub serves_relay: bool,
+    /// Limits of the connections and dials.
+    pub connections: ConnectionLimits,
     /// Random for each process. Distinguishes its frames from those of earlier processes.
     pub boot: u64,
     /// Random for each process. The ids of its streams derive from it.

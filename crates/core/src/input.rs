@@ -11,6 +11,7 @@ pub use p2p_node_wire::time::{Instant, Now};
 
 use crate::client_id::ClientId;
 use crate::crypto_task::{Opened, TaskOutcome};
+pub use crate::peers::links::PeerReport;
 pub use crate::peers::relays::AddressEvent;
 use crate::source::SourceEvent;
 
@@ -91,6 +92,13 @@ pub enum Input {
         peer: PeerId,
         /// Reason, for people.
         reason: Option<String>,
+    },
+    /// The swarm reports something of a connected peer.
+    PeerReport {
+        /// The peer.
+        peer: PeerId,
+        /// The report.
+        report: PeerReport,
     },
     /// A dial requested by the core failed.
     DialFailed {
@@ -200,11 +208,6 @@ pub enum Input {
         token: Token,
         /// The outcome.
         outcome: PublishOutcome,
-    },
-    /// The queue of outgoing gossip to this peer is full.
-    SlowPeer {
-        /// The peer.
-        peer: PeerId,
     },
 
     /// A peer asks us, as a DHT server, to store a record.

@@ -59,7 +59,7 @@ use gossip::Gossip;
 use input::{Input, Now};
 use lifecycle::Phase;
 use local::{Local, local_record::LocalRecord};
-use mail::{Mail, demand::Wants};
+use mail::{Mail, demand::Uses, demand::Wants};
 use parent::Parent;
 use peers::Peers;
 use replies::{Replies, required::Required};
@@ -93,7 +93,7 @@ pub struct Core {
 impl Core {
     /// Creates a core that has not started to listen.
     pub fn new(setup: CoreConfig, now: Now) -> Self {
-        let (origin, boot, seed) = (setup.origin(), setup.boot, setup.seed);
+        let (origin, boot, seed, limits) = (setup.origin(), setup.boot, setup.seed, setup.connections);
         let (key_source, known_peers) = (setup.key_source.clone(), setup.known_peers());
         let (mut highest_seen, access_rules) = (setup.highest_seen.clone(), setup.access_rules.clone());
         let mail = Mail::restore(&setup, now);
@@ -107,7 +107,7 @@ impl Core {
             local: Local::new(record, keyring, &me, now),
             gate: Gate::new(AccessList::new(access_rules)),
             directory: Directory::new(highest_seen),
-            peers: Peers::default(),
+            peers: Peers::new(limits),
             mail,
             gossip: Gossip::new(origin),
             cx: Cx::new(me, Replies::new(required), boot, seed, now),
@@ -162,7 +162,7 @@ impl Core {
             }
             Input::PeerSubscribed { peer, topic } => peers.on_subscribed(peer, topic, local, directory, cx),
             Input::PeerUnsubscribed { peer, topic } => peers.on_unsubscribed(&peer, &topic),
-            Input::SlowPeer { peer } => peers.on_slow_peer(peer, cx),
+            Input::PeerReport { peer, report } => peers.on_peer_report(peer, report, cx),
             Input::MailRequestReceived { token, peer, frame } => {
                 mail.on_mail_request(MailRequest { token, peer, frame }, local, gate, directory, peers, cx);
             }
@@ -212,7 +212,8 @@ impl Core {
         }
         self.peers.on_new_dht_servers(&mut self.local, &mut self.directory, &mut self.cx);
         self.route_signals();
-        let Core { local, directory, peers, gossip, cx, .. } = self;
+        let Core { local, gate, directory, peers, gossip, mail, cx, .. } = self;
+        peers.trim_connections(&Uses { gossip, mail }, gate, directory, cx);
         peers.handle_timeout(local, directory, cx);
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
         peers.find_peers_to_dial(|| gossip.topics(), directory, cx);
@@ -265,7 +266,7 @@ impl Core {
                 let status = Snapshot::of(local, directory, peers, gossip, mail, cx).report(client, cx);
                 cx.answer(to, "status", |answer| answer.status = Some(Box::new(status)));
             }
-            Command::Peers(_) => list_peers(to, gate, directory, peers, cx),
+            Command::Peers(_) => list_peers(to, gate, directory, peers, &Uses { gossip, mail }, cx),
             Command::Block(block) => {
                 set_access_rule(to, "block", &block.peer_id, Some(AccessRule::Blocked), gate, cx);
             }

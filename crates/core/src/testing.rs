@@ -13,6 +13,7 @@ use crate::effect::Effect;
 use crate::gate::address_scope::AddressScope;
 use crate::input::Now;
 use crate::local::addresses::Reachability;
+use crate::peers::limits::ConnectionLimits;
 use crate::signal::Signal;
 use crate::{Core, CoreConfig, KeySource};
 
@@ -44,6 +45,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         reachability: Reachability::Reachable,
         external_addrs: Vec::new(),
         serves_relay: false,
+        connections: ConnectionLimits::default(),
         boot: 1,
         database: [1; 16],
         kem_seed: [1; 32].into(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::local::addresses::Reachability;
+use p2p_node_core::peers::limits::ConnectionLimits;
 use p2p_node_core::{CoreConfig, KeySource};
 use p2p_node_protocol::Role;
 use p2p_node_wire::identity::{NodeKey, SignedBinding};
@@ -36,6 +37,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         reachability: Reachability::Reachable,
         external_addrs: Vec::new(),
         serves_relay: false,
+        connections: ConnectionLimits::default(),
         boot: 1,
         database: [1; 16],
         kem_seed: [1; 32].into(),

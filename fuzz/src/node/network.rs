@@ -1,10 +1,11 @@
 //! Input from the network: of honest peers, and of hostile ones.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use p2p_node_core::input::{Input, PublishOutcome};
+use p2p_node_core::input::{Input, PeerReport, PublishOutcome};
 use p2p_node_core::{ANNOUNCEMENTS, MESSAGES};
 use p2p_node_wire::envelope::ack::ACK_DOMAIN;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
@@ -26,6 +27,19 @@ use super::super::material::{
 use super::super::source::Source;
 use super::{MAX_TRACKED, World};
 
+fn peer_report(source: &mut Source<'_>) -> PeerReport {
+    match source.below(4) {
+        0 => PeerReport::LinkOpened {
+            link: source.below(8) as u64,
+            dialer: source.flag(),
+            remote: format!("/ip4/10.{}.0.1/tcp/1", source.below(256)).parse().unwrap(),
+        },
+        1 => PeerReport::LinkClosed { link: source.below(8) as u64 },
+        2 => PeerReport::RoundTrip(Duration::from_millis(16 * source.below(256) as u64)),
+        _ => PeerReport::Slow,
+    }
+}
+
 impl World {
     pub(super) fn connection(&mut self, source: &mut Source<'_>) {
         let peer = peer(source);
@@ -33,7 +47,7 @@ impl World {
             0..=4 => Input::Connected { peer, dialer: source.flag() },
             5 => Input::Disconnected { peer, reason: source.optional(Source::text) },
             6 | 7 => Input::DialFailed { peer, reason: source.text() },
-            8 => Input::SlowPeer { peer },
+            8 => Input::PeerReport { peer, report: peer_report(source) },
             9 => Input::NetworkMismatch { peer, network: "other".to_owned() },
             _ => Input::DhtServerSeen { peer },
         });

@@ -98,6 +98,90 @@ pub struct ConnectedPeer {
     pub role: Option<Role>,
     /// Duration of the connection, in ms.
     pub connected_for_ms: u64,
+    /// Score of the peer: 79 for an unknown one, at most 150. It ranks whom the node dials and keeps.
+    #[serde(default)]
+    pub score: u32,
+    /// Round trip time in ms, rounded up, if the node has measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_ms: Option<u64>,
+    /// Transport connections, oldest first.
+    #[serde(default)]
+    pub links: Vec<PeerLink>,
+    /// Reasons for which the node keeps the connection when it has too many.
+    #[serde(default)]
+    pub kept_for: Vec<KeptFor>,
+}
+
+/// A transport connection to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PeerLink {
+    /// Which of the two nodes dialled.
+    pub direction: LinkDirection,
+    /// Transport of the connection.
+    pub transport: LinkTransport,
+    /// Multiaddr of the other end.
+    pub remote_address: String,
+    /// Age in ms.
+    pub age_ms: u64,
+}
+
+/// Which node dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum LinkDirection {
+    /// The peer dialled.
+    Inbound,
+    /// This node dialled.
+    Outbound,
+    /// A value that this version of the crate does not know. The node never writes it.
+    #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    Unknown,
+}
+
+/// Transport of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum LinkTransport {
+    /// TCP.
+    Tcp,
+    /// QUIC.
+    Quic,
+    /// A relay carries the connection.
+    Relay,
+    /// A value that this version of the crate does not know. The node never writes it.
+    #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    Unknown,
+}
+
+/// Reason for which the node keeps a connection when it has too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum KeptFor {
+    /// The peer is a bootstrap peer.
+    Bootstrap,
+    /// Others reach this node through the peer.
+    Relay,
+    /// The peer is one of the eight DHT servers that have been connected longest.
+    Server,
+    /// Messages to the agent wait or are in flight.
+    Mail,
+    /// A topic of this agent would have too few connected subscribers without the peer.
+    Topic,
+    /// The agent or its node is allowed.
+    Allowed,
+    /// The connection is young.
+    Young,
+    /// A value that this version of the crate does not know. The node never writes it.
+    #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    Unknown,
 }
 
 /// The answer to `status`.

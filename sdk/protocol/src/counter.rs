@@ -62,6 +62,8 @@ counters! {
     "clock_jumps" => ClockJumps,
     /// Commands that waited for `ready`.
     "commands_deferred" => CommandsDeferred,
+    /// Connections that the node closed, because it had too many.
+    "connections_trimmed" => ConnectionsTrimmed,
     /// Checks, encryptions and decryptions that the node did not run, because the crypto pool was full.
     "crypto_pool_full" => CryptoPoolFull,
     /// Lookups in the DHT that the node started.
@@ -70,8 +72,12 @@ counters! {
     "dht_records_dropped" => DhtRecordsDropped,
     /// Dials that the node started.
     "dials" => Dials,
+    /// Dials that were given up, because too many waited.
+    "dials_dropped" => DialsDropped,
     /// Dials that failed.
     "dials_failed" => DialsFailed,
+    /// Dials that waited, because of the limits of dials.
+    "dials_queued" => DialsQueued,
     /// Questions of peers for agents that the node answered.
     "finds_answered" => FindsAnswered,
     /// Questions of peers for an address that the node forwarded to its own peers.

@@ -10,11 +10,16 @@ use crate::gate::Gate;
 use crate::gate::access_list::{AccessRule, Subject};
 use crate::parent::on_command::{Recipient, parse_recipient};
 use crate::peers::Peers;
+use crate::peers::history::History;
+use crate::peers::score::Scoring;
+use crate::peers::trimmer::{Kept, Needs};
 use crate::replies::line_bytes;
 use crate::replies::reply_to::ReplyTo;
 
-/// Upper bound of the bytes of a peer in the answer to `peers`, without the name.
-const PEER_BYTES: usize = 256;
+/// Upper bound of the bytes of a peer in the answer to `peers`, without the name and the links.
+const PEER_BYTES: usize = 448;
+/// Upper bound of the bytes of a link, without its address.
+const LINK_BYTES: usize = 128;
 
 /// Sets the access rule of an agent or node, or removes it if `rule` is `None`.
 pub(crate) fn set_access_rule(
@@ -45,8 +50,18 @@ pub(crate) fn set_access_rule(
     cx.answer(to, command, |_| {});
 }
 
-pub(crate) fn list_peers(to: ReplyTo, gate: &Gate, directory: &Directory, peers: &Peers, cx: &mut Cx) {
+/// Answers `peers`. `needs` is what the components above need connections for.
+pub(crate) fn list_peers(
+    to: ReplyTo,
+    gate: &Gate,
+    directory: &Directory,
+    peers: &Peers,
+    needs: &dyn Needs,
+    cx: &mut Cx,
+) {
     let now = cx.now;
+    let topics = needs.topics();
+    let (scoring, kept) = (Scoring::new(peers, &topics, now), Kept::new(peers, &topics, gate, directory));
     let mut room = cx.room_for_lists(Some(to.client));
     let mut names = |rule| -> Vec<String> {
         let names = gate.access_list.with_rule(rule).map(|subject| subject.to_string());
@@ -57,15 +72,22 @@ pub(crate) fn list_peers(to: ReplyTo, gate: &Gate, directory: &Directory, peers:
     for (peer, known) in peers.table.connections() {
         let record = directory.records.by_peer(peer, now.unix_ms);
         let name = record.map(|record| record.record.name.clone()).filter(|name| !name.is_empty());
-        if !room.takes(PEER_BYTES + name.as_deref().map_or(0, line_bytes)) {
+        let links = known.links.report(now.mono);
+        let of_links: usize = links.iter().map(|link| LINK_BYTES + line_bytes(&link.remote_address)).sum();
+        if !room.takes(PEER_BYTES + of_links + name.as_deref().map_or(0, line_bytes)) {
             break;
         }
+        let latency = peers.histories.get(peer).and_then(History::latency);
         connected.push(ConnectedPeer {
             peer_id: peer.to_string(),
             address: record.map(|record| record.address().to_string()),
             name,
             role: record.map(|record| record.record.role),
             connected_for_ms: now.mono.saturating_since(known.connected_at).as_millis() as u64,
+            score: scoring.of_connected(peer, known, directory).round() as u32,
+            round_trip_ms: latency.map(|latency| latency.as_micros().div_ceil(1000) as u64),
+            links,
+            kept_for: kept.reasons(peer, known, |agent| needs.has_mail(agent), now),
         });
     }
     let count = peers.table.connections_len();

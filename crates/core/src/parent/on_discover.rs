@@ -287,7 +287,7 @@ fn knows_all_peers(gate: &Gate, directory: &Directory, peers: &Peers, cx: &Cx) -
     let now = cx.now;
     gate.pending_verification.len() == 0
         && directory.lookups.running() + directory.lookups.queued() == 0
-        && peers.table.dialing_len() == 0
+        && peers.table.pending_dials_len() == 0
         && peers.table.connections().all(|(peer, _)| directory.records.by_peer(peer, now.unix_ms).is_some())
 }
 

@@ -16,16 +16,17 @@ use crate::directory::Directory;
 use crate::effect::NetworkCommand;
 use crate::peers::Peers;
 use crate::peers::candidate::Candidate;
+use crate::peers::limits::MAX_CONNECTIONS;
+use crate::peers::score::Scoring;
 use crate::peers::table::Connection;
 
-/// Number of connections that an agent's node seeks, from the TOS document (minimum number of
-/// peers).
-pub(crate) const MIN_PEERS: usize = 8;
 /// Number of connected subscribers that each of our topics should have: the lower bound of a
 /// gossipsub mesh, and two more.
 pub(super) const TOPIC_PEERS: usize = 6;
-/// Largest number of dials in one period, from the CHORUS node package (5 dials a second).
-const DIALS_PER_PERIOD: usize = 5;
+/// Number of agents among which each dial takes the one with the best score: our choice. If all nodes
+/// dialled the best of all, they would all dial the same few, and the network would fall into clusters.
+/// So the draw stays random: the better half gets 7 of 8 dials, and every agent gets some.
+const CHOICES: usize = 3;
 /// Interval between two selections.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Interval between two selections while the node has enough connections. What may change that
@@ -40,8 +41,6 @@ const MIN_DIAL_INTERVAL: Duration = Duration::from_millis(200);
 /// Time after its hello within which a node of our network announces its subscriptions. Our choice:
 /// a node sends them when it connects, so this leaves much time.
 const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(5);
-/// Largest number of connections: those of a bootstrap node, by default.
-pub(crate) const MAX_CONNECTIONS: usize = 1000;
 /// Largest number of peers whose subscriptions the node awaits.
 pub(crate) const MAX_AWAITING_SUBSCRIPTIONS: usize = MAX_CONNECTIONS;
 /// Largest number of remembered unreachable agents: our choice, more than are dialled during the
@@ -87,11 +86,11 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     /// Returns the number of dials that the current period permits.
-    fn budget(&mut self, now: Instant) -> usize {
+    fn budget(&mut self, dials_per_second: u32, now: Instant) -> usize {
         if now >= self.dials.0 + PERIOD {
             self.dials = (now, 0);
         }
-        DIALS_PER_PERIOD.saturating_sub(self.dials.1)
+        (dials_per_second as usize).saturating_sub(self.dials.1)
     }
 
     pub(crate) fn awaiting_subscriptions(&self) -> usize {
@@ -183,7 +182,7 @@ impl Peers {
             let reachable = !record.record.addrs.is_empty() && !self.is_unreachable(&peer, now.mono);
             record.record.has_topic(topic) && reachable && !subscribes(&peer)
         };
-        self.subscribers(topic) < TOPIC_PEERS
+        self.subscribers(topic) < self.wanted_subscribers()
             && directory.records.iter(now.unix_ms).any(|record| is_missing(&record))
     }
 
@@ -202,21 +201,24 @@ impl Peers {
         self.dialer.next = now.mono + PERIOD;
         self.dialer.last = now.mono;
         let mut lacking = topics();
-        lacking.retain(|topic| self.subscribers(topic) < TOPIC_PEERS);
-        let missing = MIN_PEERS.saturating_sub(self.table.connections_len());
+        let own_topics = lacking.clone();
+        lacking.retain(|topic| self.subscribers(topic) < self.wanted_subscribers());
+        let missing = self.limits.min.saturating_sub(self.table.connections_len());
         let few = missing > 0;
         if !few && lacking.is_empty() {
             self.dialer.next = now.mono + QUIET_PERIOD;
             return;
         }
-        let mut budget = self.dialer.budget(now.mono);
+        let mut budget = self.dialer.budget(self.limits.dials_per_second, now.mono);
         if lacking.is_empty() {
             // The others dial as well, so each dial saves another node one.
-            budget = budget.min(missing.div_ceil(2).saturating_sub(self.table.dialing_len()).max(1));
+            budget = budget.min(missing.div_ceil(2).saturating_sub(self.table.pending_dials_len()).max(1));
         }
         let may_be_dialled = |record: &SignedRecord| {
             let peer = record.peer_id();
-            let ready = self.table.is_down(&peer) && !self.is_unreachable(&peer, now.mono);
+            let ready = self.table.is_down(&peer)
+                && !self.is_unreachable(&peer, now.mono)
+                && (few || !self.trimmer.is_trimmed(&peer, now.mono));
             ready && !record.record.addrs.is_empty()
         };
         let is_wanted = |record: &SignedRecord| {
@@ -228,15 +230,32 @@ impl Peers {
             directory.records.iter(now.unix_ms).filter(|record| may_be_dialled(record) && is_wanted(record));
         let mut agents: Vec<&SignedRecord> = agents.collect();
         let mut chosen: Vec<Candidate> = Vec::new();
-        // The directory is ordered by address. A random choice spreads the connections over all
-        // agents.
+        let scoring = Scoring::new(self, &own_topics, now);
         for _ in 0..budget.min(agents.len()) {
-            let agent = agents.swap_remove(cx.jitter.index(agents.len()));
-            chosen.push(Candidate::from(agent));
+            chosen.push(Candidate::from(draw(&mut agents, &scoring, &mut cx.jitter)));
         }
         self.dialer.dials.1 += chosen.len();
         for candidate in chosen {
             self.dial(candidate, cx);
         }
     }
+}
+
+/// Draws an agent at random and looks at others at equal distances from it. Removes the one with the best
+/// score, of equal ones the drawn one. The directory is ordered by address, so the others are random too.
+fn draw<'a>(
+    agents: &mut Vec<&'a SignedRecord>,
+    scoring: &Scoring<'_>,
+    jitter: &mut Jitter,
+) -> &'a SignedRecord {
+    let drawn = jitter.index(agents.len());
+    let (mut best, mut best_score) = (drawn, scoring.of_candidate(agents[drawn]));
+    for choice in 1..CHOICES {
+        let other = (drawn + choice * agents.len() / CHOICES) % agents.len();
+        let score = scoring.of_candidate(agents[other]);
+        if score > best_score {
+            (best, best_score) = (other, score);
+        }
+    }
+    agents.swap_remove(best)
 }

@@ -28,11 +28,11 @@ use crate::gate::rate_limiter::{Quota, RateLimiter};
 use crate::input::Token;
 use crate::local::Local;
 use crate::peers::Peers;
-use crate::peers::dialer::{MAX_CONNECTIONS, MIN_PEERS, TOPIC_PEERS};
+use crate::peers::limits::{MAX_CONNECTIONS, MIN_PEERS};
 use crate::signal::Signal;
 use crate::topics::is_node_topic;
 use peer_lookups::{MAX_QUESTIONS_FOR_ADDRESSES, PeerLookups};
-use query::Query;
+pub(crate) use query::Query;
 
 /// Number of servers that store a record, from Kademlia.
 pub(crate) const REPLICATION: u32 = 20;
@@ -168,6 +168,7 @@ impl Peers {
         directory: &Directory,
         cx: &mut Cx,
     ) -> usize {
+        self.sought.add(query);
         let mut peers = self.knowing_peers(directory, cx);
         peers.truncate(MAX_PEERS_ASKED);
         let limit = MAX_FOUND_RECORDS as u32;
@@ -268,6 +269,7 @@ impl Peers {
         directory: &Directory,
         cx: &mut Cx,
     ) {
+        self.touch(&peer, cx);
         let question = strict_decode::<FindAgents>(&body)
             .ok()
             .filter(|question| question.network == cx.identity.network)
@@ -347,9 +349,9 @@ impl Peers {
             return;
         }
         let mut lacking = topics();
-        lacking.retain(|topic| !is_node_topic(topic) && self.subscribers(topic) < TOPIC_PEERS);
+        lacking.retain(|topic| !is_node_topic(topic) && self.subscribers(topic) < self.wanted_subscribers());
         let lacking: Vec<String> = lacking.into_iter().collect();
-        let few = self.table.connections_len() < MIN_PEERS;
+        let few = self.has_few();
         self.finder.last = now;
         self.finder.due = now + cx.jitter.spread(self.finder.interval);
         self.finder.interval = (2 * self.finder.interval).min(LONGEST);

@@ -9,7 +9,6 @@ use p2p_node_wire::time::Instant;
 use crate::cx::Cx;
 use crate::peers::Peers;
 use crate::peers::candidate::{Candidate, CandidateSource};
-use crate::peers::dialer::MIN_PEERS;
 
 /// Largest number of candidates of the local network, as many as bootstrap peers. The oldest goes first.
 pub(crate) const MAX_LOCAL_CANDIDATES: usize = 64;
@@ -68,8 +67,8 @@ impl Peers {
     /// Dials candidates of the local network while the node has too few peers.
     pub(crate) fn dial_local_network(&mut self, cx: &mut Cx) {
         let now = cx.now.mono;
-        let connections = self.table.connections_len() + self.table.dialing_len();
-        let wanted = MIN_PEERS.saturating_sub(connections);
+        let connections = self.table.connections_len() + self.table.pending_dials_len();
+        let wanted = self.limits.min.saturating_sub(connections);
         let may_be_dialled = |known: &&LocalCandidate| {
             !known.is_foreign && self.table.is_down(&known.peer) && !self.is_unreachable(&known.peer, now)
         };
@@ -90,7 +89,7 @@ impl Peers {
 
     /// Returns the time at which the pause of a candidate of the local network ends.
     pub(crate) fn local_network_deadline(&self) -> Option<Instant> {
-        if self.table.connections_len() + self.table.dialing_len() >= MIN_PEERS {
+        if self.table.connections_len() + self.table.pending_dials_len() >= self.limits.min {
             return None;
         }
         let down = self
@@ -113,6 +112,7 @@ mod tests {
     use crate::effect::{Effect, NetworkCommand};
     use crate::input::{AddressEvent, Input};
     use crate::lifecycle::Phase;
+    use crate::peers::limits::MIN_PEERS;
     use crate::testing::{START, core};
 
     /// Reports a peer of the local network to a core that listens.

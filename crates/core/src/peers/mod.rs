@@ -3,13 +3,19 @@
 pub mod bootstrap;
 pub(crate) mod candidate;
 pub(crate) mod dht_servers;
+pub(crate) mod dial_queue;
 pub(crate) mod dialer;
 pub(crate) mod finder;
+pub(crate) mod history;
+pub mod limits;
+pub mod links;
 pub(crate) mod local_network;
 pub(crate) mod on_network;
 pub mod relays;
+pub(crate) mod score;
 pub(crate) mod sources;
 pub(crate) mod table;
+pub(crate) mod trimmer;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -18,15 +24,20 @@ use crate::local::Local;
 use crate::timers::TimerTable;
 use crate::usage::Usage;
 use dht_servers::DhtServers;
+use dial_queue::DialQueue;
 use dialer::Dialer;
 use finder::Finder;
+use history::Histories;
+use limits::ConnectionLimits;
 use local_network::LocalNetwork;
 use relays::Relays;
+use score::Sought;
 use sources::dns_seeds::DnsSeeds;
 use sources::peer_book::PeerBook;
 use sources::regions::RegionPeers;
 use sources::schedule::Schedule;
 use table::PeerTable;
+use trimmer::Trimmer;
 
 /// The state of connections to other nodes.
 #[derive(Debug, Default)]
@@ -51,9 +62,24 @@ pub(crate) struct Peers {
     pub(crate) local_network: LocalNetwork,
     /// The relays that this node uses and could use.
     pub(crate) relays: Relays,
+    /// The limits of connections and dials.
+    pub(crate) limits: ConnectionLimits,
+    /// The dials that wait.
+    pub(crate) dial_queue: DialQueue,
+    /// When the node trims connections, and whom it trimmed.
+    pub(crate) trimmer: Trimmer,
+    /// What the node observed of peers.
+    pub(crate) histories: Histories,
+    /// What the agent recently searched for.
+    pub(crate) sought: Sought,
 }
 
 impl Peers {
+    /// Creates the component.
+    pub(crate) fn new(limits: ConnectionLimits) -> Self {
+        Peers { limits, ..Peers::default() }
+    }
+
     /// Enters the timers of connections.
     pub(crate) fn timers(&self, timers: &mut TimerTable, local: &Local, directory: &Directory, cx: &Cx) {
         timers.enter("bootstrap peers", self.table.next_redial());
@@ -68,11 +94,14 @@ impl Peers {
         timers.enter("forwarded questions", self.forwarded_deadline());
         timers.enter("local network", self.local_network_deadline());
         timers.enter("relays", self.relays_deadline(local, cx));
+        timers.enter("dial queue", self.dial_queue_deadline());
+        timers.enter("trimmer", self.trim_deadline());
     }
 
     /// Does the work that is due: asks the sources and dials their peers, asks relays, disconnects
     /// useless peers.
     pub(crate) fn handle_timeout(&mut self, local: &mut Local, directory: &Directory, cx: &mut Cx) {
+        self.start_queued_dials(cx);
         self.poll_sources(directory, cx);
         self.dial_local_network(cx);
         self.reserve_relays(local, cx);
@@ -97,14 +126,18 @@ impl Peers {
             ("peer book", self.book.len(), sources::peer_book::MAX_BOOK_PEERS),
             ("peers with a dial pause", self.table.pauses_len(), dialer::MAX_BACKOFFS),
             ("questions for agents", self.finder.questions(), finder::MAX_QUESTIONS),
-            ("peers that ask for agents", self.finder.peers_answered(), dialer::MAX_CONNECTIONS),
+            ("peers that ask for agents", self.finder.peers_answered(), limits::MAX_CONNECTIONS),
             ("lookups at peers", lookups, MAX_LOOKUPS),
             ("forwarded questions", forwarded, finder::peer_lookups::MAX_FORWARDED),
-            ("peers with forwarded questions", forwarding, dialer::MAX_CONNECTIONS),
+            ("peers with forwarded questions", forwarding, limits::MAX_CONNECTIONS),
             ("local candidates", self.local_network.len(), local_network::MAX_LOCAL_CANDIDATES),
             ("offered relays", offers, relays::MAX_OFFERS),
             ("relay reservations", reservations, relays::MAX_RELAYS),
             ("relays with a pause", pauses, relays::MAX_RELAY_PAUSES),
+            ("dials that wait", self.dial_queue.len(), dial_queue::MAX_QUEUED),
+            ("trimmed peers", self.trimmer.len(), trimmer::MAX_TRIMMED),
+            ("histories of peers", self.histories.len(), history::MAX_HISTORIES),
+            ("recent searches", self.sought.len(), score::MAX_SOUGHT),
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })

@@ -49,6 +49,7 @@ impl Peers {
         if self.local_network.reject(&peer) {
             cx.network(NetworkCommand::Disconnect { peer });
         }
+        self.forget_queued_dial(&peer);
         if !self.table.remove_bootstrap(peer) {
             return;
         }
@@ -67,15 +68,9 @@ impl Peers {
     pub(crate) fn dial_bootstrap_peers(&mut self, cx: &mut Cx) {
         while let Some((peer, addrs)) = self.table.redial_due(cx.now.mono) {
             self.dial(Candidate { peer, addrs, source: CandidateSource::Bootstrap }, cx);
-        }
-    }
-
-    /// Dials a candidate, unless the node is connected to the peer or is dialling it.
-    pub(crate) fn dial(&mut self, candidate: Candidate, cx: &mut Cx) {
-        let Candidate { peer, addrs, .. } = candidate;
-        if self.table.start_dial(peer) {
-            cx.stats.count(Counter::Dials);
-            cx.network(NetworkCommand::Dial { peer, addrs });
+            if self.table.is_down(&peer) {
+                return;
+            }
         }
     }
 
@@ -88,7 +83,10 @@ impl Peers {
         cx: &mut Cx,
     ) {
         let now = cx.now;
+        self.forget_queued_dial(&peer);
         self.table.connected(peer, now.mono);
+        self.histories.connected(&peer, now.mono);
+        self.rank_returned(&peer, now.mono);
         self.book.changed(now.mono);
         let address = directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address());
         let address_text = address.map(|address| address.to_string());
@@ -102,6 +100,13 @@ impl Peers {
         if let Some(address) = address {
             cx.signal(Signal::AgentConnected(address));
             directory.records.touch(&address);
+        }
+    }
+
+    /// Records that the two nodes used their connection.
+    pub(crate) fn touch(&mut self, peer: &PeerId, cx: &Cx) {
+        if let Some(connection) = self.table.connection_mut(peer) {
+            connection.used_at = cx.now.mono;
         }
     }
 
@@ -123,6 +128,9 @@ impl Peers {
         cx: &mut Cx,
     ) {
         let now = cx.now;
+        let ours = self.table.connection_mut(&peer).and_then(|connection| connection.closing.take());
+        self.forget_queued_dial(&peer);
+        self.histories.disconnected(&peer, now.mono);
         if self.table.disconnected(peer, now.mono, &mut cx.jitter) {
             self.record_dial_failure(peer, true, cx);
         } else {
@@ -138,13 +146,14 @@ impl Peers {
         cx.emit_peer_event(Event::PeerDisconnected(PeerDisconnected {
             peer_id: peer.to_string(),
             address,
-            reason,
+            reason: ours.or(reason),
         }));
     }
 
     pub(crate) fn on_dial_failed(&mut self, peer: PeerId, reason: &str, directory: &Directory, cx: &mut Cx) {
         let now = cx.now;
         cx.stats.count(Counter::DialsFailed);
+        self.histories.dial_failed(&peer, now.mono);
         self.record_dial_failure(peer, false, cx);
         if self.table.dial_failed(peer, now.mono, &mut cx.jitter) {
             let message =

@@ -115,6 +115,17 @@ impl Relays {
         ends.map(Backoff::not_before).min()
     }
 
+    /// Takes a peer as a relay.
+    #[cfg(test)]
+    pub(crate) fn reserve_for_test(&mut self, relay: PeerId) {
+        self.reservations.insert(relay, true);
+    }
+
+    /// Returns `true` if others reach this node through the peer.
+    pub(crate) fn uses(&self, peer: &PeerId) -> bool {
+        self.reservations.contains_key(peer)
+    }
+
     fn pause(&mut self, relay: PeerId, cx: &mut Cx) {
         let now = cx.now.mono;
         if self.pauses.len() >= MAX_RELAY_PAUSES {

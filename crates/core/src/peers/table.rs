@@ -9,7 +9,10 @@ use p2p_node_wire::time::Instant;
 use crate::backoff::Jitter;
 use crate::directory::record_table::MAX_AGENTS;
 use crate::peers::bootstrap::{Bootstrap, MAX_BOOTSTRAPS, MIN_STABLE_CONNECTION};
-use crate::peers::dialer::{MAX_BACKOFFS, MAX_CONNECTIONS, Pause};
+use crate::peers::dial_queue::DialKind;
+use crate::peers::dialer::{MAX_BACKOFFS, Pause};
+use crate::peers::limits::MAX_CONNECTIONS;
+use crate::peers::links::Links;
 
 /// Limit of entries. The node dials only bootstrap peers and agents with a record, and the swarm
 /// limits the connections.
@@ -27,6 +30,12 @@ pub(crate) struct Connection {
     pub(crate) is_relayed: bool,
     /// When gossipsub last reported that the peer's queue is full.
     pub(crate) slow_at: Option<Instant>,
+    /// When the two nodes last exchanged mail or a search, or connected.
+    pub(crate) used_at: Instant,
+    /// The transport connections.
+    pub(crate) links: Links,
+    /// Set when this node closes the connection, with the reason for people.
+    pub(crate) closing: Option<String>,
 }
 
 /// The link between this node and a peer.
@@ -35,6 +44,8 @@ pub(crate) enum Link {
     /// The node neither dials the peer nor is connected to it.
     #[default]
     Down,
+    /// A dial to the peer waits in the queue.
+    Queued(DialKind),
     /// The node dials the peer.
     Dialing,
     /// The node is connected to the peer.
@@ -75,7 +86,9 @@ pub(crate) struct PeerTable {
     connected: BTreeSet<PeerId>,
     /// The bootstrap peers that are down, by the time of the next dial: an index of `entries`.
     redials: BTreeSet<(Instant, PeerId)>,
-    /// Numbers of entries that are dialled, are bootstrap peers, pause, and serve the DHT.
+    /// Numbers of entries that wait for a dial, are dialled, are bootstrap peers, pause, and serve the
+    /// DHT.
+    queued: usize,
     dialing: usize,
     bootstraps: usize,
     pauses: usize,
@@ -86,6 +99,7 @@ impl PeerTable {
     /// Changes the entry of a peer and the indexes with it. Removes an entry without content.
     fn update<R>(&mut self, peer: PeerId, change: impl FnOnce(&mut Entry) -> R) -> R {
         let mut entry = self.entries.remove(&peer).unwrap_or_default();
+        self.queued -= usize::from(matches!(entry.link, Link::Queued(_)));
         self.dialing -= usize::from(matches!(entry.link, Link::Dialing));
         self.bootstraps -= usize::from(entry.bootstrap.is_some());
         self.pauses -= usize::from(entry.pause.is_some());
@@ -94,6 +108,7 @@ impl PeerTable {
             self.redials.remove(&(at, peer));
         }
         let result = change(&mut entry);
+        self.queued += usize::from(matches!(entry.link, Link::Queued(_)));
         self.dialing += usize::from(matches!(entry.link, Link::Dialing));
         self.bootstraps += usize::from(entry.bootstrap.is_some());
         self.pauses += usize::from(entry.pause.is_some());
@@ -123,7 +138,12 @@ impl PeerTable {
 
     /// Removes a peer from the bootstrap peers. Returns `true` if it was one.
     pub(crate) fn remove_bootstrap(&mut self, peer: PeerId) -> bool {
-        self.update(peer, |entry| entry.bootstrap.take().is_some())
+        self.update(peer, |entry| {
+            if matches!(entry.link, Link::Queued(DialKind::Bootstrap)) {
+                entry.link = Link::Down;
+            }
+            entry.bootstrap.take().is_some()
+        })
     }
 
     /// Returns the first bootstrap peer to dial now, with its addresses.
@@ -141,34 +161,61 @@ impl PeerTable {
     /// Marks a peer as being dialled. Returns `false` if it is connected or is being dialled.
     pub(crate) fn start_dial(&mut self, peer: PeerId) -> bool {
         self.update(peer, |entry| {
-            let down = matches!(entry.link, Link::Down);
-            if down {
+            let may_start = matches!(entry.link, Link::Down | Link::Queued(_));
+            if may_start {
                 entry.link = Link::Dialing;
             }
-            down
+            may_start
         })
+    }
+
+    /// Marks a peer that is down as waiting for a dial.
+    pub(crate) fn queue_dial(&mut self, peer: PeerId, kind: DialKind) {
+        self.update(peer, |entry| {
+            if matches!(entry.link, Link::Down) {
+                entry.link = Link::Queued(kind);
+            }
+        });
+    }
+
+    /// Marks a peer that waits for a dial as down.
+    pub(crate) fn unqueue(&mut self, peer: PeerId) {
+        self.update(peer, |entry| {
+            if matches!(entry.link, Link::Queued(_)) {
+                entry.link = Link::Down;
+            }
+        });
+    }
+
+    /// Returns the kind of the dial for which a peer waits.
+    pub(crate) fn queued_kind(&self, peer: &PeerId) -> Option<DialKind> {
+        match self.entries.get(peer)?.link {
+            Link::Queued(kind) => Some(kind),
+            Link::Down | Link::Dialing | Link::Up(_) => None,
+        }
     }
 
     /// Records a connection.
     pub(crate) fn connected(&mut self, peer: PeerId, now: Instant) {
         self.update(peer, |entry| match &mut entry.link {
             Link::Up(connection) => connection.connected_at = now,
-            Link::Down | Link::Dialing => {
-                entry.link = Link::Up(Connection { connected_at: now, ..Connection::default() });
+            Link::Down | Link::Queued(_) | Link::Dialing => {
+                let connection = Connection { connected_at: now, used_at: now, ..Connection::default() };
+                entry.link = Link::Up(connection);
             }
         });
     }
 
     /// Records the end of the connection. Returns `true` if it was shorter than
-    /// [`MIN_STABLE_CONNECTION`].
+    /// [`MIN_STABLE_CONNECTION`] and this node did not close it on purpose.
     pub(crate) fn disconnected(&mut self, peer: PeerId, now: Instant, jitter: &mut Jitter) -> bool {
         self.update(peer, |entry| {
             entry.serves_dht = false;
-            let connected_at = match std::mem::take(&mut entry.link) {
-                Link::Up(connection) => connection.connected_at,
-                Link::Down | Link::Dialing => now,
+            let (connected_at, is_ours) = match std::mem::take(&mut entry.link) {
+                Link::Up(connection) => (connection.connected_at, connection.closing.is_some()),
+                Link::Down | Link::Queued(_) | Link::Dialing => (now, false),
             };
-            let short = now.saturating_since(connected_at) < MIN_STABLE_CONNECTION;
+            let short = !is_ours && now.saturating_since(connected_at) < MIN_STABLE_CONNECTION;
             if let Some(bootstrap) = &mut entry.bootstrap {
                 bootstrap.disconnected(short, now, jitter);
             }
@@ -230,7 +277,7 @@ impl PeerTable {
     pub(crate) fn connection(&self, peer: &PeerId) -> Option<&Connection> {
         match &self.entries.get(peer)?.link {
             Link::Up(connection) => Some(connection),
-            Link::Down | Link::Dialing => None,
+            Link::Down | Link::Queued(_) | Link::Dialing => None,
         }
     }
 
@@ -238,7 +285,7 @@ impl PeerTable {
     pub(crate) fn connection_mut(&mut self, peer: &PeerId) -> Option<&mut Connection> {
         match &mut self.entries.get_mut(peer)?.link {
             Link::Up(connection) => Some(connection),
-            Link::Down | Link::Dialing => None,
+            Link::Down | Link::Queued(_) | Link::Dialing => None,
         }
     }
 
@@ -257,7 +304,7 @@ impl PeerTable {
         self.entries.get(peer).is_some_and(|entry| entry.serves_dht)
     }
 
-    /// Returns `true` if the node neither is connected to the peer nor dials it.
+    /// Returns `true` if the node neither is connected to the peer nor dials it, now or soon.
     pub(crate) fn is_down(&self, peer: &PeerId) -> bool {
         self.entries.get(peer).is_none_or(|entry| matches!(entry.link, Link::Down))
     }
@@ -275,6 +322,11 @@ impl PeerTable {
     /// Returns the number of peers that the node dials.
     pub(crate) fn dialing_len(&self) -> usize {
         self.dialing
+    }
+
+    /// Returns the number of peers that the node dials now or soon.
+    pub(crate) fn pending_dials_len(&self) -> usize {
+        self.dialing + self.queued
     }
 
     /// Returns the number of bootstrap peers.

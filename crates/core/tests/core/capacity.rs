@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use p2p_node_core::input::{Input, PublishOutcome};
+use p2p_node_core::input::{Input, PeerReport, PublishOutcome};
 use p2p_node_protocol::{Counter, Role};
 
 use crate::mesh::{CONNECT, Mesh};
@@ -107,7 +107,7 @@ fn gossip_pace_falls_while_peer_queues_are_full() {
     assert_eq!(received_at_once(&mut full), 1);
     let mut slow = pair();
     let peer = slow.nodes[0].peer;
-    slow.input(1, Input::SlowPeer { peer });
+    slow.input(1, Input::PeerReport { peer, report: PeerReport::Slow });
     assert!((1..at_once).contains(&received_at_once(&mut slow)), "half the pace");
     for mesh in [&mut free, &mut full, &mut slow] {
         mesh.advance(Duration::from_secs(10));
@@ -119,10 +119,10 @@ fn gossip_pace_falls_while_peer_queues_are_full() {
 fn slow_peer_is_disconnected_at_second_report() {
     let mut mesh = pair();
     let peer = mesh.nodes[0].peer;
-    mesh.input(1, Input::SlowPeer { peer });
+    mesh.input(1, Input::PeerReport { peer, report: PeerReport::Slow });
     mesh.settle();
     assert!(!mesh.disconnect_requests.contains(&(1, peer)));
-    mesh.input(1, Input::SlowPeer { peer });
+    mesh.input(1, Input::PeerReport { peer, report: PeerReport::Slow });
     mesh.settle();
     assert!(mesh.disconnect_requests.contains(&(1, peer)));
 }

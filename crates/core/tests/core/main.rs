@@ -9,6 +9,7 @@ mod cancel;
 mod capacity;
 mod clocks;
 mod command_limits;
+mod connections;
 mod dialer;
 mod discover;
 mod durable;

@@ -70,6 +70,8 @@ pub struct Mesh {
     pub frames: Vec<(usize, PeerId, Bytes)>,
     /// Requests of nodes to disconnect a peer.
     pub disconnect_requests: Vec<(usize, PeerId)>,
+    /// `true` if connections end when a node requests so.
+    pub obeys_disconnects: bool,
     pub faults: Faults,
     /// Response to mail that replaces the real one, if any.
     pub forged_responses: Box<dyn FnMut(usize) -> Option<Bytes>>,
@@ -117,6 +119,7 @@ impl Mesh {
             partitions: BTreeSet::new(),
             frames: Vec::new(),
             disconnect_requests: Vec::new(),
+            obeys_disconnects: false,
             faults: Box::new(|_, _| FaultDecision::Deliver),
             forged_responses: Box::new(|_| None),
             ahead_ms: BTreeMap::new(),

@@ -67,8 +67,8 @@ impl<W: World> Interpreter for W {
     }
 
     fn disconnect(&mut self, node: usize, peer: PeerId) {
-        if let Some(other) = self.network().by_peer(&peer)
-            && self.disconnects(node, peer)
+        if self.disconnects(node, peer)
+            && let Some(other) = self.network().by_peer(&peer)
         {
             links::close(self, pair(node, other), "closed by the other end");
         }

@@ -58,9 +58,10 @@ impl Mail {
         local: &mut Local,
         gate: &mut Gate,
         directory: &Directory,
-        peers: &Peers,
+        peers: &mut Peers,
         cx: &mut Cx,
     ) {
+        peers.touch(&request.peer, cx);
         let token = request.token;
         if let Some(response) = self.receive_mail(request, local, gate, directory, peers, cx) {
             cx.answer_mail(token, response);

@@ -78,5 +78,5 @@ pub(super) fn dial_recipient(
         return;
     }
     destination.dialing_until = Some(now + wait);
-    peers.dial(Candidate::from(record), cx);
+    peers.dial_for_mail(Candidate::from(record), cx);
 }

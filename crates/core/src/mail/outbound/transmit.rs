@@ -269,6 +269,7 @@ impl Mail {
         destination.dialing_until = None;
         if matches!(way, RouteDecision::Direct) {
             destination.found(now.mono);
+            peers.touch(&peer, cx);
         }
         let Some((kem_id, public_key, suite)) = key_of(record, cx) else {
             destination.lacks_key(cx);

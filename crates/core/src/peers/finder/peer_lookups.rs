@@ -21,7 +21,7 @@ use crate::gate::rate_limiter::{Quota, RateLimiter};
 use crate::input::Token;
 use crate::local::Local;
 use crate::peers::Peers;
-use crate::peers::dialer::MAX_CONNECTIONS;
+use crate::peers::limits::MAX_CONNECTIONS;
 
 /// Largest number of questions of peers that the node forwards at the same time: our choice, four
 /// peers that each run all their lookups at once.

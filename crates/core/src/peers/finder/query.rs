@@ -26,7 +26,7 @@ impl Query {
     }
 
     /// Returns `true` if the query selects this record. `hashes` are those of its topics.
-    pub(super) fn selects(&self, record: &SignedRecord, hashes: &[TopicHash]) -> bool {
+    pub(crate) fn selects(&self, record: &SignedRecord, hashes: &[TopicHash]) -> bool {
         let topics =
             self.topics.is_empty() || self.topics.iter().any(|topic| hashes.binary_search(topic).is_ok());
         topics && (self.capability.is_empty() || record.record.capabilities.contains(&self.capability))

@@ -8,7 +8,6 @@ use multiaddr::Multiaddr;
 use p2p_node_wire::time::Instant;
 
 use crate::cx::Cx;
-use crate::effect::NetworkCommand;
 use crate::peers::Peers;
 use crate::peers::candidate::{Candidate, CandidateSource};
 use crate::peers::sources::schedule::Schedule;
@@ -102,7 +101,7 @@ impl Peers {
                 self.seeds.peers.pop_first();
             }
             self.seeds.peers.insert(addr.clone(), known);
-            cx.network(NetworkCommand::DialAddr { addr });
+            self.dial_addr(addr, cx);
         }
         true
     }

@@ -13,7 +13,6 @@ use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::peers::Peers;
 use crate::peers::candidate::Candidate;
-use crate::peers::dialer::MIN_PEERS;
 use crate::peers::sources::peer_book::PeerBook;
 use crate::source::{KnownPeers, SourceEvent};
 
@@ -32,7 +31,7 @@ impl Peers {
 
     /// Returns `true` if the node has fewer connections than it seeks, so that it asks its sources.
     pub(crate) fn has_few(&self) -> bool {
-        self.table.connections_len() < MIN_PEERS
+        self.table.connections_len() < self.limits.min
     }
 
     /// Asks the sources soon, because a connection ended.

@@ -106,6 +106,7 @@ impl Peers {
         let gone: BTreeSet<PeerId> = gone.map(|(peer, _)| *peer).collect();
         for peer in &gone {
             self.table.remove_bootstrap(*peer);
+            self.forget_queued_dial(peer);
         }
         for (peer, addrs) in wanted {
             let is_new = !dialled.contains_key(&peer) || gone.contains(&peer);

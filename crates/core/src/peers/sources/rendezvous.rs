@@ -9,7 +9,6 @@ use p2p_node_wire::time::Instant;
 use crate::cx::Cx;
 use crate::peers::Peers;
 use crate::peers::candidate::{Candidate, CandidateSource};
-use crate::peers::dialer::MIN_PEERS;
 use crate::signal::Signal;
 use crate::source::{LocalNode, SourceCommand};
 
@@ -23,7 +22,7 @@ impl Peers {
     pub(crate) fn sample_local_nodes(&mut self, cx: &mut Cx) {
         if self.next_sample(cx).is_some() && self.samples.poll(cx.now.mono, &mut cx.jitter) {
             let seed = cx.jitter.seed();
-            cx.source(SourceCommand::SampleLocalNodes { seed, max: MIN_PEERS });
+            cx.source(SourceCommand::SampleLocalNodes { seed, max: self.limits.min });
         }
     }
 

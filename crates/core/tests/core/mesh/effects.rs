@@ -111,7 +111,7 @@ impl World for Mesh {
     /// Records the request and keeps the connection.
     fn disconnects(&mut self, node: usize, peer: PeerId) -> bool {
         self.disconnect_requests.push((node, peer));
-        false
+        self.obeys_disconnects
     }
 
     fn on_verdict(&mut self, node: usize, token: Token, verdict: Verdict, _message: &GossipMessage) {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::Core;
-use crate::effect::Effect;
+use crate::effect::{Effect, NetworkCommand};
 use crate::input::Now;
 use crate::lifecycle::Phase;
 use crate::source::SourceEvent;

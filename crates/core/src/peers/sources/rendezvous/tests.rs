@@ -5,6 +5,7 @@ use crate::Core;
 use crate::effect::{Effect, NetworkCommand};
 use crate::input::Now;
 use crate::lifecycle::Phase;
+use crate::peers::limits::MIN_PEERS;
 use crate::source::SourceEvent;
 use crate::testing::{START, TestCore as _, core_with};
 
