@@ -18,6 +18,7 @@ mod dns_seeds;
 mod durable;
 mod examples;
 mod far;
+mod fleet;
 mod flow;
 mod hostile_input;
 mod identity;

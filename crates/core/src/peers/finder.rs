@@ -31,7 +31,7 @@ use crate::peers::limits::{MAX_CONNECTIONS, MIN_PEERS};
 use crate::signal::Signal;
 use crate::topics::is_node_topic;
 use peer_lookups::{MAX_QUESTIONS_FOR_ADDRESSES, PeerLookups};
-use query::Query;
+pub(crate) use query::Query;
 
 /// Number of servers that store a record, from Kademlia.
 pub(crate) const REPLICATION: u32 = 20;
