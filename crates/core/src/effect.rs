@@ -239,6 +239,11 @@ pub enum NetworkCommand {
         /// Time for which to store the record.
         lifetime: Duration,
     },
+    /// Removes a record from our DHT server, if the server stores it.
+    RemoveDhtRecord {
+        /// Kademlia key.
+        key: Bytes,
+    },
 }
 
 /// The verdict on data that a peer forwarded.

@@ -172,7 +172,7 @@ impl Core {
                 gossip.on_gossip(message, local, gate, directory, peers, cx);
             }
             Input::Published { token, outcome } => mail.on_published(token, outcome, gossip, cx),
-            Input::RecordOffered { key, value, .. } => directory.on_record_offered(&key, value, cx),
+            Input::RecordOffered { peer, key, value } => directory.on_record_offered(&peer, &key, value, cx),
             Input::RecordFound { token, value } => directory.on_record_found(token, value, cx),
             Input::QueryEnded { token } => peers.on_query_ended(token, local, directory, cx),
             Input::RecordPut { stored } => directory.on_record_put(stored, local, cx),

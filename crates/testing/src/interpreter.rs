@@ -68,6 +68,7 @@ pub trait Interpreter {
             NetworkCommand::GetRecord { token, key } => self.get_record(node, token, &key),
             NetworkCommand::StopQuery { token } => self.stop_query(node, token),
             NetworkCommand::StoreDhtRecord { key, value, .. } => self.store_dht_record(node, key, value),
+            NetworkCommand::RemoveDhtRecord { key } => self.remove_dht_record(node, &key),
         }
     }
 
@@ -115,6 +116,8 @@ pub trait Interpreter {
     fn get_record(&mut self, _node: usize, _token: Token, _key: &Bytes) {}
     /// `NetworkCommand::StopQuery`.
     fn stop_query(&mut self, _node: usize, _token: Token) {}
+    /// `NetworkCommand::RemoveDhtRecord`.
+    fn remove_dht_record(&mut self, _node: usize, _key: &Bytes) {}
     /// `NetworkCommand::StoreDhtRecord`.
     fn store_dht_record(&mut self, _node: usize, _key: Bytes, _value: Bytes) {}
 }

@@ -46,7 +46,7 @@ use p2p_node_core::local::addresses::Reachability;
 use p2p_node_wire::identity::SecretBytes;
 
 pub use self::behaviour::PENDING;
-pub use self::dht_store::{KEY_BYTES, MAX_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
+pub use self::dht_store::{KEY_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
 pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
 pub use self::hello::MAX_HELLO;
 pub use self::listen::can_listen_on;

@@ -79,6 +79,9 @@ impl SwarmDriver {
             NetworkCommand::StoreDhtRecord { key, value, lifetime } => {
                 self.store_dht_record(&key, value, lifetime);
             }
+            NetworkCommand::RemoveDhtRecord { key } => {
+                self.swarm.behaviour_mut().kad.remove_record(&key.to_vec().into());
+            }
         }
     }
 

@@ -100,6 +100,7 @@ impl Peers {
         if let Some(address) = address {
             cx.signal(Signal::AgentConnected(address));
             directory.records.touch(&address);
+            directory.records.meet(&address);
         }
     }
 
