@@ -658,7 +658,7 @@ export interface Ready {
 }
 
 /** Role of a node. */
-export type Role = "full" | "bootstrap" | (string & {});
+export type Role = "full" | "bootstrap" | "light" | (string & {});
 
 /** Route of a message. */
 export type Route = "auto" | "direct" | "gossip";
