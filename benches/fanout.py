@@ -2,7 +2,7 @@
 """Publishes broadcasts on a topic of several nodes, one at a time, and prints the time until all others
 have each of them, and what it costs a node.
 
-    benches/fanout.py [--node NAME='COMMAND'] … [--nodes N] [--number M]
+    benches/fanout.py [--node [NAME=]'COMMAND'] … [--nodes N] [--number M]
 
 COMMAND is that of benches/pipe.py. All nodes join by the first; the second one publishes.
 """
@@ -10,12 +10,11 @@ COMMAND is that of benches/pipe.py. All nodes join by the first; the second one 
 import argparse
 import json
 import os
-import select
 import time
 from contextlib import ExitStack, closing
 
 from lone import usage
-from pipe import DEFAULT, SMALL, Figures, Node
+from pipe import DEFAULT, SMALL, Figures, Node, named, readable
 
 TOPIC = "bench"
 #: Seconds after the subscriptions: gossipsub forms its meshes by heartbeats of one second.
@@ -30,7 +29,7 @@ def read_until(others: list[Node], tag: bytes, limit: float) -> bool:
     missing = {node.stdout: node for node in others}
     deadline = time.monotonic() + limit
     while missing:
-        ready = select.select(list(missing), [], [], max(0.0, deadline - time.monotonic()))[0]
+        ready = readable(missing, deadline - time.monotonic())
         if not ready:
             return False
         for stdout in ready:
@@ -83,7 +82,7 @@ def main() -> None:
     args = parser.parse_args()
     results: dict[str, Figures] = {}
     for node in args.node or [DEFAULT]:
-        name, command = node.split("=", 1)
+        name, command = named(node)
         results[name] = run(command, args.nodes, args.number)
     print(
         f"Each of {args.number} broadcasts of {SMALL} B to {args.nodes - 1} others, "

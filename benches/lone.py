@@ -2,7 +2,7 @@
 """Sends messages one at a time from one node to another, and prints what each of them costs: CPU time,
 context switches and, with --calls, system calls, of the sender and of the recipient.
 
-    benches/lone.py [--node NAME='COMMAND'] … [--number N] [--rate R] [--calls]
+    benches/lone.py [--node [NAME=]'COMMAND'] … [--number N] [--rate R] [--calls]
 
 COMMAND is that of benches/pipe.py. --calls needs strace, which slows the nodes down, so it counts the
 calls of other messages than those whose time is measured.
@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipe import DEFAULT, SMALL, Figures, Node, Pair, latency, pair_of
+from pipe import DEFAULT, SMALL, Figures, Node, Pair, latency, named, pair_of
 
 #: Most kinds of system calls that the table names for each node.
 MOST_CALLS = 8
@@ -79,7 +79,7 @@ def main() -> None:
     args = parser.parse_args()
     results: dict[str, Figures] = {}
     for node in args.node or [DEFAULT]:
-        name, command = node.split("=", 1)
+        name, command = named(node)
         with pair_of(command) as pair:
             time.sleep(1)
             results[name] = cost(pair, args.number, args.rate)

@@ -2,7 +2,7 @@
 """Starts two nodes, drives them by lines on their pipes, and measures how fast mail goes from one
 to the other. Prints a Markdown table: the median of the runs, with (lowest–highest).
 
-    benches/pipe.py [--node NAME='COMMAND'] … [--runs N] [--tests start,latency,…] [--json FILE]
+    benches/pipe.py [--node [NAME=]'COMMAND'] … [--runs N] [--tests start,latency,…] [--json FILE]
 
 COMMAND starts any program that speaks the lines of docs/pipe-protocol.md and writes them without
 white space, `type` first. Each run starts two fresh nodes of each command, one command after the
@@ -15,12 +15,13 @@ import json
 import os
 import select
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -34,6 +35,22 @@ DEFAULT = "p2p-node=target/release/p2p-node --network dev"
 
 #: What a test measured: the name of a row, and its value.
 Figures = dict[str, float]
+
+
+def readable(pipes: Iterable[int], seconds: float) -> list[int]:
+    """Waits until some of the pipes can be read or have ended, and returns these. Any number of pipes may
+    be open, which `select` does not allow."""
+    poll = select.poll()
+    for pipe in pipes:
+        poll.register(pipe, select.POLLIN)
+    return [pipe for pipe, _ in poll.poll(max(0.0, seconds) * 1000)]
+
+
+def writable(pipe: int, seconds: float) -> bool:
+    """Waits until the pipe can be written or has no reader."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLOUT)
+    return bool(poll.poll(seconds * 1000))
 
 
 class Node:
@@ -57,7 +74,7 @@ class Node:
         """Writes all of `data`, and waits while the pipe is full."""
         rest = memoryview(data)
         while rest:
-            if not select.select([], [self.stdin], [], LIMIT)[1]:
+            if not writable(self.stdin, LIMIT):
                 raise TimeoutError(f"the {self.role} read nothing from its stdin for {LIMIT:.0f} s")
             with suppress(BlockingIOError):
                 rest = rest[os.write(self.stdin, rest) :]
@@ -81,7 +98,7 @@ class Node:
     def until(self, kind: str, limit: float = LIMIT) -> dict:
         """The next event of the type `kind`. Skips those before it."""
         deadline = time.monotonic() + limit
-        while select.select([self.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        while readable([self.stdout], deadline - time.monotonic()):
             for event in map(json.loads, self.read().splitlines()):
                 if event["type"] == kind:
                     return event
@@ -134,7 +151,7 @@ class Pair:
 
     def step(self, seconds: float) -> bytes | None:
         """Waits for output and counts it. Returns the recipient's lines, and None in silence."""
-        pipes = select.select([self.sender.stdout, self.recipient.stdout], [], [], seconds)[0]
+        pipes = readable([self.sender.stdout, self.recipient.stdout], seconds)
         lines = self.recipient.read() if self.recipient.stdout in pipes else b""
         if messages := (b"\n" + lines).count(b'\n{"type":"message",'):
             self.received += messages
@@ -156,6 +173,18 @@ def environment() -> dict[str, str]:
     ours = "P2P_NODE_", "PRIVATE_KEY"
     others = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**others, "P2P_NODE_RENDEZVOUS": "off"}
+
+
+def named(text: str) -> tuple[str, str]:
+    """Returns the name and the command of NAME=COMMAND, or of a command alone. Ends the program if there
+    is no such command."""
+    name, is_named, command = text.partition("=")
+    if not is_named or set(name) & set("/ "):
+        name, command = Path(shlex.split(text)[0]).name, text
+    program = shlex.split(command)[0]
+    if not shutil.which(program):
+        sys.exit(f"{program} is no program: build it by `cargo build --release`, or give another by --node")
+    return name, command
 
 
 def latency(pair: Pair, number: int = 500, rate: int = 100) -> Figures:
@@ -275,15 +304,14 @@ def options() -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="also write every figure of every run")
     args = parser.parse_args()
     args.node, args.tests = args.node or [DEFAULT], args.tests.split(",")
-    named = all("=" in node for node in args.node)
-    if args.runs < 1 or not named or not set(args.tests) <= set(TESTS.split(",")):
-        parser.error(f"--runs is at least 1, --node is NAME=COMMAND, and --tests is of {TESTS}")
+    if args.runs < 1 or not set(args.tests) <= set(TESTS.split(",")):
+        parser.error(f"--runs is at least 1, and --tests is of {TESTS}")
     return args
 
 
 def main() -> None:
     args = options()
-    commands = dict(node.split("=", 1) for node in args.node)
+    commands = dict(map(named, args.node))
     results: dict[str, dict[str, list[float]]] = {name: {} for name in commands}
     for number in range(args.runs):
         for name, command in commands.items():

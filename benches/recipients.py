@@ -2,24 +2,27 @@
 """Sends messages one at a time to each of many nodes in turn, and prints what a message costs its
 sender: it should cost the same, however many recipients there are.
 
-    benches/recipients.py [--node NAME='COMMAND'] … [--recipients 2,10,100,300] [--number M]
+    benches/recipients.py [--node [NAME=]'COMMAND'] [--recipients 2,10,100,300] [--number M]
 
-COMMAND is that of benches/pipe.py. All nodes join by the sender, a bootstrap node, which may have 1,000
-connections.
+COMMAND is that of benches/pipe.py. The sender is a bootstrap node, which may have 1,000 connections, of
+which 750 may be dialled by others. So up to 700 recipients join by the sender. The others join by the
+first recipient, and the sender dials them.
 """
 
 import argparse
 import os
-import select
 import time
 from contextlib import ExitStack, closing
 
 from lone import usage
-from pipe import DEFAULT, SMALL, Figures, Node
+from pipe import DEFAULT, SMALL, Figures, Node, named, readable
+from scale import check_limits
 
 #: Seconds between the last `ready` and the first message that counts.
 SETTLE = 5.0
 LIMIT = 30.0
+#: Most recipients that join by the sender.
+MOST_DIALLED = 700
 
 
 def line(target: str, data: str) -> bytes:
@@ -32,7 +35,7 @@ def deliver(sender: Node, recipient: Node, target: str, data: str) -> float:
     sender.write(line(target, data))
     missing, took = {sender.stdout: sender, recipient.stdout: recipient}, 0.0
     while missing:
-        ready = select.select(list(missing), [], [], LIMIT)[0]
+        ready = readable(missing, LIMIT)
         if not ready:
             raise TimeoutError(f"no message and delivery within {LIMIT:.0f} s")
         for stdout in ready:
@@ -45,17 +48,32 @@ def deliver(sender: Node, recipient: Node, target: str, data: str) -> float:
     return took
 
 
+def end(nodes: list[Node]) -> None:
+    """Ends all nodes at once. One after the other, each would wait for its peers to read the last
+    answers."""
+    for node in nodes:
+        node.process.kill()
+
+
 def run(command: str, recipients: int, number: int) -> Figures:
     with ExitStack() as stack:
         sender = stack.enter_context(closing(Node("sender", f"{command} --role bootstrap")))
         addrs = sender.connect([])["addrs"][:1]
-        nodes = [stack.enter_context(closing(Node(f"recipient {n}", command))) for n in range(recipients)]
-        targets = [node.connect(addrs)["address"] for node in nodes]
+        nodes, targets = [], []
+        for n in range(recipients):
+            is_entry = n == 0 and recipients > MOST_DIALLED
+            arguments = f"{command} --role bootstrap" if is_entry else command
+            nodes.append(stack.enter_context(closing(Node(f"recipient {n}", arguments))))
+            ready = nodes[n].connect(entries if n >= MOST_DIALLED else addrs)
+            targets.append(ready["address"])
+            if n == 0:
+                entries = ready["addrs"][:1]
+        stack.callback(end, nodes)
         for node, target in zip(nodes, targets, strict=True):
             deliver(sender, node, target, "begins the session")
         time.sleep(SETTLE)
         for node in [sender, *nodes]:
-            while select.select([node.stdout], [], [], 0)[0]:
+            while readable([node.stdout], 0):
                 node.read()
         cpu, times = usage(sender)[0], []
         for n in range(number):
@@ -75,8 +93,9 @@ def main() -> None:
     parser.add_argument("--recipients", default="2,10,100,300")
     parser.add_argument("--number", type=int, default=1000)
     args = parser.parse_args()
-    command = args.node.split("=", 1)[1]
+    command = named(args.node)[1]
     counts = [int(text) for text in args.recipients.split(",")]
+    check_limits(max(counts))
     results = {count: run(command, count, args.number) for count in counts}
     print(f"{args.number} messages of {SMALL} B, one at a time, to each recipient in turn\n")
     print(f"| recipients | {' | '.join(map(str, counts))} |\n|---|{'---:|' * len(counts)}")

@@ -11,7 +11,6 @@ use p2p_node::config::{Config, RunArgs};
 use p2p_node::io::swarm::SwarmConfig;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::local::addresses::Reachability;
-use p2p_node_protocol::Role;
 use p2p_node_testing::secrets::{check, hex, secret};
 
 #[test]
@@ -22,7 +21,7 @@ fn debug_of_swarm_config_shows_no_key() {
             seed: secret().into(),
             network: "dev".to_owned(),
             scope: AddressScope::Loopback,
-            role: Role::Full,
+            serves_dht: false,
             dns_server: None,
             listen: None,
             reachability: Reachability::Reachable,

@@ -12,6 +12,7 @@ use hickory_resolver::proto::rr::Name;
 use libp2p::Multiaddr;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::local::addresses::Reachability;
+use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::peers::limits::{
     ConnectionLimits, DEFAULT_GRACE, MAX_CONCURRENT_DIALS, MAX_CONNECTIONS, MAX_DIALS_PER_SECOND,
     MIN_CONNECTIONS,
@@ -190,9 +191,14 @@ settings! {
         address_scope: AddressScope = "address-scope", "P2P_NODE_ADDRESS_SCOPE",
             Option<String> [value_name = "SCOPE"], parse, or AddressScope::of_network(&network),
             shown "default: loopback on dev, public on main, else private";
-        /// Role: full, or bootstrap for an entry point of the network
+        /// Role: full; bootstrap, for an entry point of the network; or light, for a node with few
+        /// connections that serves nothing to others
         role: Role = "role" ('r'), "P2P_NODE_ROLE", Option<String> [value_name = "ROLE"], role,
             or Role::default(), shown "default full";
+        /// Whether the node stores the records of others and answers their lookups: client, server, or
+        /// auto, which serves while others can dial the node
+        dht_mode: DhtMode = "dht-mode", "P2P_NODE_DHT_MODE", Option<String> [value_name = "MODE"], parse,
+            or DhtMode::of(role), shown "default: server on a bootstrap node, else client", notes "A light node is a client.";
     }
     group "Reachability" {
         /// How the node finds out whether others can dial it: auto, by tests of its bootstrap nodes;
@@ -237,19 +243,19 @@ settings! {
         /// Maximum number of connections
         max_connections: usize = "max-connections", "P2P_NODE_MAX_CONNECTIONS",
             Option<String> [value_name = "NUMBER"], within(MIN_CONNECTIONS, MAX_CONNECTIONS),
-            or ConnectionLimits::default_max(role), shown "default: 1000 on a bootstrap node, else 200",
+            or ConnectionLimits::default_max(role), shown "default: 1000 on a bootstrap node, 16 on a light node, else 200",
             notes "From 8 to 1000. Fewer if the limit of open files is too low.";
         /// Number of connections above which the node closes those of the least value
         high_watermark: usize = "high-watermark", "P2P_NODE_HIGH_WATERMARK",
             Option<String> [value_name = "NUMBER"], within(1, MAX_CONNECTIONS),
             or ConnectionLimits::new(role, max_connections).high_watermark,
-            shown "default: 700 on a bootstrap node, else 128",
+            shown "default: 700 on a bootstrap node, 12 on a light node, else 128",
             notes "At most --max-connections. docs/operations.md says which connections stay.";
         /// Number of connections down to which the node closes them
         low_watermark: usize = "low-watermark", "P2P_NODE_LOW_WATERMARK",
             Option<String> [value_name = "NUMBER"], within(1, MAX_CONNECTIONS),
             or ConnectionLimits::new(role, max_connections).low_watermark.min(high_watermark),
-            shown "default: 600 on a bootstrap node, else 32", notes "At most --high-watermark.";
+            shown "default: 600 on a bootstrap node, 12 on a light node, else 32", notes "At most --high-watermark.";
         /// Number of connections from which on the node opens more only where gossip needs them
         target_peers: usize = "target-peers", "P2P_NODE_TARGET_PEERS",
             Option<String> [value_name = "NUMBER"], within(1, MAX_CONNECTIONS),

@@ -127,7 +127,8 @@ pub(super) fn role(text: &str) -> Result<Role, String> {
     match text {
         "full" => Ok(Role::Full),
         "bootstrap" => Ok(Role::Bootstrap),
-        _ => Err("the value must be full or bootstrap".to_owned()),
+        "light" => Ok(Role::Light),
+        _ => Err("the value must be full, light or bootstrap".to_owned()),
     }
 }
 

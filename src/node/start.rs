@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 use libp2p::Multiaddr;
-use p2p_node_protocol::ErrorCode;
+use p2p_node_protocol::{ErrorCode, Role};
 
 use super::identity::Identity;
 use super::sources::{self, OpenSources};
@@ -16,6 +16,7 @@ use crate::io::store::{self, Snapshot, Store};
 use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
 use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
+use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::peers::limits::{ConnectionLimits, MIN_CONNECTIONS};
 use p2p_node_wire::identity::NodeKey;
 use p2p_node_wire::seal::suite::Suite;
@@ -48,6 +49,11 @@ pub enum StartError {
     /// A bootstrap address or the region file is invalid.
     #[error("{0}")]
     Bootstrap(String),
+    /// A light node is to serve others.
+    #[error(
+        "a light node serves nothing to others: start it without --relay and --dht-mode, or with --role full"
+    )]
+    LightServes,
     /// The node does not support the transport of a listen address.
     #[error(
         "--listen {0}: unsupported address; use /ip4/…/tcp/…, /ip6/…/tcp/…, /ip4/…/udp/…/quic-v1 or /ip6/…/udp/…/quic-v1"
@@ -79,6 +85,7 @@ impl StartError {
             StartError::DataDir(error) => error.code(),
             StartError::Bootstrap(_)
             | StartError::Listen(_)
+            | StartError::LightServes
             | StartError::CommandLine(_)
             | StartError::Config(_) => ErrorCode::InvalidArgument,
             StartError::System(_) => ErrorCode::Internal,
@@ -93,7 +100,10 @@ impl StartError {
     /// Returns the exit code for this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            StartError::Identity(_) | StartError::Bootstrap(_) | StartError::Listen(_) => ExitCode::Config,
+            StartError::Identity(_)
+            | StartError::Bootstrap(_)
+            | StartError::Listen(_)
+            | StartError::LightServes => ExitCode::Config,
             StartError::KeyFile(error) => error.exit_code(),
             StartError::Lock(error) => error.exit_code(),
             StartError::DataDir(error) => error.exit_code(),
@@ -144,13 +154,16 @@ fn swarm_config(
     if let Some(addr) = config.listen.iter().find(|addr| !can_listen_on(addr)) {
         return Err(StartError::Listen(addr.clone()));
     }
+    if config.role == Role::Light && (config.relay || config.dht_mode != DhtMode::Client) {
+        return Err(StartError::LightServes);
+    }
     let (max_connections, too_few) = connections(config.max_connections as u32, descriptors::raise_limit);
     too_few.into_iter().for_each(notice);
     Ok(SwarmConfig {
         seed: node_key.seed(),
         network: config.network.clone(),
         scope: config.address_scope,
-        role: config.role,
+        serves_dht: config.dht_mode.serves(false),
         dns_server: config.dns_server,
         reachability: config.reachability,
         relay_bytes: config.relay.then_some(config.relay_bytes),
@@ -215,6 +228,7 @@ pub fn start(
         scope: config.address_scope,
         reachability: config.reachability,
         external_addrs: config.external_addrs.clone(),
+        dht_mode: config.dht_mode,
         serves_relay: config.relay,
         connections: ConnectionLimits { max: swarm.max_connections as usize, ..config.connections() }
             .lowered(),

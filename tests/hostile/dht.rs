@@ -66,16 +66,13 @@ fn discover(victim: &mut Real, address: &str, timeout_ms: u64) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn false_servers_beside_an_honest_one_hide_and_change_no_record() {
     let mut server = Real::join(HONEST, &["--role", "bootstrap"], &[]);
-    // Puts the true records, as the agents themselves would.
-    let mut honest_publisher = Hostile::join(Forger::new(0x70), &server).await;
-    honest_publisher.served_by(&server).await;
+    // A server takes a record from its owner only.
     for target in TARGETS {
-        let about = Forger::new(target);
-        assert!(
-            honest_publisher
-                .put(about.kad_key(), about.record(|record| record.name = "true".to_owned()))
-                .await
-        );
+        let mut agent = Hostile::join(Forger::new(target), &server).await;
+        agent.served_by(&server).await;
+        let (key, record) =
+            (agent.forger.kad_key(), agent.forger.record(|record| record.name = "true".to_owned()));
+        assert!(agent.put(key, record).await);
     }
     server.until("has the true records", |status| status["agents"] == TARGETS.len());
     let mut false_servers = Vec::new();

@@ -70,7 +70,7 @@ impl Hostile {
         let server = real.peer();
         self.node
             .expect("server", |input| {
-                matches!(input, Input::DhtServerSeen { peer } if *peer == server).then_some(())
+                matches!(input, Input::DhtMode { peer, serves: true } if *peer == server).then_some(())
             })
             .await;
     }

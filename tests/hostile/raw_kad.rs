@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use futures::StreamExt;
+use libp2p::identity::Keypair;
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::kad::{
     Behaviour, Config, Event, GetProvidersOk, GetRecordOk, Mode, QueryId, QueryResult, Quorum, Record,
@@ -12,6 +13,7 @@ use libp2p::kad::{
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
 use p2p_node::io::swarm::MAX_VALUE_BYTES;
+use p2p_node_wire::identity::NodeKey;
 
 use crate::fixture::{Fixture, HONEST, Real};
 use crate::forge::Forger;
@@ -21,8 +23,9 @@ struct Raw {
 }
 
 impl Raw {
-    async fn join(real: &Real) -> Self {
-        let mut swarm = SwarmBuilder::with_new_identity()
+    async fn join(real: &Real, seed: [u8; 32]) -> Self {
+        let keypair = Keypair::ed25519_from_bytes(seed).expect("a seed");
+        let mut swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
             .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
             .unwrap()
@@ -81,8 +84,10 @@ impl Raw {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn dht_server_refuses_invalid_keys_and_values() {
     let mut fixture = Fixture::new("bootstrap");
-    let mut raw = Raw::join(&fixture.victim).await;
-    let forger = Forger::new(0x40);
+    // A server takes a record from its owner only.
+    let seed = [0x40; 32];
+    let mut raw = Raw::join(&fixture.victim, seed).await;
+    let forger = Forger::with_node(0x40, NodeKey::from_seed(seed));
     let good = forger.record(|_| {}).to_vec();
     let honest = Forger::new(HONEST).kad_key();
     let key = forger.kad_key();
@@ -112,6 +117,11 @@ async fn dht_server_refuses_invalid_keys_and_values() {
         matches!(result, QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) if !providers.is_empty())
     });
     assert!(!found, "the victim names a provider");
+
+    let other = Forger::new(0x41);
+    raw.put(&other.kad_key(), other.record(|_| {}).to_vec()).await;
+    fixture.victim.until_counted("records_of_others", 1);
+    assert!(!raw.is_stored(&other.kad_key()).await, "the record of another node");
 
     raw.put(&key, good).await;
     fixture.victim.child.expect("the valid record", |event| event["address"] == forger.address().as_str());

@@ -197,6 +197,12 @@ impl Child {
         true
     }
 
+    /// Returns the lines that can be read without waiting. Those that were read before are not among
+    /// them.
+    pub fn read_now(&self) -> Vec<Value> {
+        self.lines.try_iter().map(|line| serde_json::from_slice(&line).unwrap()).collect()
+    }
+
     /// Takes the first line so far for which `matches` holds, if any.
     pub fn take(&self, matches: impl Fn(&Value) -> bool) -> Option<Value> {
         let mut seen = self.seen.borrow_mut();

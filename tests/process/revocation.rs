@@ -10,7 +10,6 @@ use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::Input;
 use p2p_node_core::local::addresses::Reachability;
-use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::{
     Batch, FrameBody, Hello, MailResponse, Message, Payload, Response, Scope, Sealed, WIRE_VERSION,
     direct_frame,
@@ -53,7 +52,7 @@ fn swarm_config(key: &NodeKey) -> SwarmConfig {
         seed: key.seed(),
         network: "dev".to_owned(),
         scope: AddressScope::Loopback,
-        role: Role::Full,
+        serves_dht: false,
         dns_server: None,
         listen: None,
         reachability: Reachability::Reachable,

@@ -70,7 +70,6 @@ fn run(nodes: usize) -> World {
     world.start_all();
     // Nodes that were down start within some milliseconds of each other.
     world.run_until(Instant::after_start(PARTITION.1) + Duration::from_millis(nodes as u64 + 1));
-    let earlier = world.report.latencies.len();
     probe(&mut world);
     world.run_until(world.now + REACHABLE_WITHIN + Duration::from_secs(1));
     let (elapsed, steps) = (began.elapsed(), world.trace.steps);

@@ -6,6 +6,7 @@ use alloy::primitives::Address;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node_core::input::Now;
+use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::{Core, CoreConfig};
 use p2p_node_protocol::Role;
 use p2p_node_testing::config::config;
@@ -154,6 +155,7 @@ impl Node {
         let setup = CoreConfig {
             agent: Some(agent_key(self.number)),
             role: self.role,
+            dht_mode: DhtMode::of(self.role),
             bootstraps,
             boot: word(16),
             durable: self.durable,

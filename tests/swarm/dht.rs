@@ -14,7 +14,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 
 async fn until_server_seen(node: &mut Node, server: &Node) {
     let known = |input: &Input| match input {
-        Input::DhtServerSeen { peer } => Some(*peer),
+        Input::DhtMode { peer, serves: true } => Some(*peer),
         _ => None,
     };
     assert_eq!(node.expect("server", known).await, server.peer);
@@ -78,7 +78,7 @@ async fn record_stored_by_the_server_is_found() {
     }
     b.apply(NetworkCommand::StopQuery { token: 2 }).await;
     assert_eq!(until_query_ended(&mut b).await, 2);
-    assert!(!b.has(|input| matches!(input, Input::QueryEnded { .. } | Input::DhtServerSeen { .. })));
+    assert!(!b.has(|input| matches!(input, Input::QueryEnded { .. } | Input::DhtMode { serves: true, .. })));
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ pub fn config(number: u8, role: Role) -> SwarmConfig {
         seed: [number; 32].into(),
         network: "dev".to_owned(),
         scope: AddressScope::Loopback,
-        role,
+        serves_dht: role == Role::Bootstrap,
         dns_server: None,
         listen: None,
         reachability: Reachability::Reachable,

@@ -16,6 +16,7 @@ pub(super) use crate::gate::address_scope::AddressScope;
 use crate::highest_seen::HighestSeen;
 use crate::input::Now;
 use crate::local::addresses::{Addresses, Reachability};
+use crate::local::dht_mode::DhtMode;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::PersistedMessage;
 use crate::peers::limits::ConnectionLimits;
@@ -104,6 +105,8 @@ pub struct CoreConfig {
     pub reachability: Reachability,
     /// Addresses at which others can dial the node, in addition to those on which it listens.
     pub external_addrs: Vec<Multiaddr>,
+    /// How the node decides whether it serves the DHT.
+    pub dht_mode: DhtMode,
     /// `true` if the node relays connections of others, so that it must tell them its addresses.
     pub serves_relay: bool,
     /// Limits of the connections and dials.
@@ -180,6 +183,7 @@ pub(super) struct LocalIdentity {
     pub(super) reachability: Reachability,
     pub(super) external_addrs: Vec<Multiaddr>,
     pub(super) serves_relay: bool,
+    pub(super) dht_mode: DhtMode,
     pub(super) started_ms: u64,
     /// The encoded binding, as every frame carries it.
     pub(super) binding_bytes: Bytes,
@@ -222,6 +226,7 @@ impl LocalIdentity {
             reachability: setup.reachability,
             external_addrs: setup.external_addrs,
             serves_relay: setup.serves_relay,
+            dht_mode: setup.dht_mode,
             started_ms: now.unix_ms,
             status_stream,
         }

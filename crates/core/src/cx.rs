@@ -27,6 +27,8 @@ pub(crate) struct Cx {
     pub(crate) now: Now,
     /// The identity of this node.
     pub(crate) identity: LocalIdentity,
+    /// `true` while the node serves the DHT.
+    pub(crate) serves_dht: bool,
     /// Phase of the node's life.
     pub(crate) phase: Phase,
     /// Boot and counter of our frames.
@@ -49,6 +51,7 @@ impl Cx {
     pub(crate) fn new(identity: LocalIdentity, replies: Replies, boot: u64, seed: u64, now: Now) -> Self {
         Cx {
             now,
+            serves_dht: identity.dht_mode.serves(false),
             identity,
             phase: Phase::Idle,
             frame_numbers: FrameNumbers::new(boot),

@@ -207,6 +207,8 @@ pub enum NetworkCommand {
         /// The verdict.
         verdict: Verdict,
     },
+    /// Begins or ends to serve the DHT. The swarm begins with the configured mode, `auto` as a client.
+    ServeDht(bool),
     /// Puts our record into the DHT. Answered by `RecordPut`.
     PutRecord {
         /// Kademlia key.
@@ -236,6 +238,11 @@ pub enum NetworkCommand {
         value: Bytes,
         /// Time for which to store the record.
         lifetime: Duration,
+    },
+    /// Removes a record from our DHT server, if the server stores it.
+    RemoveDhtRecord {
+        /// Kademlia key.
+        key: Bytes,
     },
 }
 

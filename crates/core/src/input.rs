@@ -114,10 +114,13 @@ pub enum Input {
         /// Name of the peer's network.
         network: String,
     },
-    /// The peer serves the DHT of our network and is now in the routing table.
-    DhtServerSeen {
+    /// The peer begins or ends to serve the DHT of our network. Only a server is in the routing
+    /// table.
+    DhtMode {
         /// The peer.
         peer: PeerId,
+        /// `true` if the peer serves the DHT.
+        serves: bool,
     },
 
     /// A source of peers outside of libp2p reports something.

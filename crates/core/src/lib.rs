@@ -149,7 +149,7 @@ impl Core {
             Input::Disconnected { peer, reason } => peers.on_disconnected(peer, reason, directory, cx),
             Input::DialFailed { peer, reason } => peers.on_dial_failed(peer, &reason, directory, cx),
             Input::NetworkMismatch { peer, network } => peers.on_network_mismatch(peer, &network, cx),
-            Input::DhtServerSeen { peer } => peers.on_dht_server_seen(peer, cx),
+            Input::DhtMode { peer, serves } => peers.on_dht_mode(peer, serves, cx),
             Input::Source(event) => peers.on_source(event, cx),
             Input::Addresses(event) => peers.on_address_event(event, local, cx),
             Input::HelloRequestReceived { token, peer, body } => {
@@ -172,7 +172,7 @@ impl Core {
                 gossip.on_gossip(message, local, gate, directory, peers, cx);
             }
             Input::Published { token, outcome } => mail.on_published(token, outcome, gossip, cx),
-            Input::RecordOffered { key, value, .. } => directory.on_record_offered(&key, value, cx),
+            Input::RecordOffered { peer, key, value } => directory.on_record_offered(&peer, &key, value, cx),
             Input::RecordFound { token, value } => directory.on_record_found(token, value, cx),
             Input::QueryEnded { token } => peers.on_query_ended(token, local, directory, cx),
             Input::RecordPut { stored } => directory.on_record_put(stored, local, cx),

@@ -13,6 +13,7 @@ use crate::effect::Effect;
 use crate::gate::address_scope::AddressScope;
 use crate::input::Now;
 use crate::local::addresses::Reachability;
+use crate::local::dht_mode::DhtMode;
 use crate::peers::limits::ConnectionLimits;
 use crate::signal::Signal;
 use crate::{Core, CoreConfig, KeySource};
@@ -44,6 +45,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         scope: AddressScope::Loopback,
         reachability: Reachability::Reachable,
         external_addrs: Vec::new(),
+        dht_mode: DhtMode::Client,
         serves_relay: false,
         connections: ConnectionLimits::default(),
         boot: 1,

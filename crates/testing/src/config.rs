@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::local::addresses::Reachability;
+use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::peers::limits::ConnectionLimits;
 use p2p_node_core::{CoreConfig, KeySource};
 use p2p_node_protocol::Role;
@@ -36,6 +37,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         scope: AddressScope::Loopback,
         reachability: Reachability::Reachable,
         external_addrs: Vec::new(),
+        dht_mode: DhtMode::Client,
         serves_relay: false,
         connections: ConnectionLimits::default(),
         boot: 1,

@@ -63,10 +63,12 @@ pub trait Interpreter {
             NetworkCommand::ReportValidation { token, verdict } => {
                 self.report_validation(node, token, verdict)
             }
+            NetworkCommand::ServeDht(serves) => self.serve_dht(node, serves),
             NetworkCommand::PutRecord { key, value, lifetime } => self.put_record(node, key, value, lifetime),
             NetworkCommand::GetRecord { token, key } => self.get_record(node, token, &key),
             NetworkCommand::StopQuery { token } => self.stop_query(node, token),
             NetworkCommand::StoreDhtRecord { key, value, .. } => self.store_dht_record(node, key, value),
+            NetworkCommand::RemoveDhtRecord { key } => self.remove_dht_record(node, &key),
         }
     }
 
@@ -106,12 +108,16 @@ pub trait Interpreter {
     fn publish(&mut self, _node: usize, _token: Token, _topic: String, _data: Bytes) {}
     /// `NetworkCommand::ReportValidation`.
     fn report_validation(&mut self, _node: usize, _token: Token, _verdict: Verdict) {}
+    /// `NetworkCommand::ServeDht`.
+    fn serve_dht(&mut self, _node: usize, _serves: bool) {}
     /// `NetworkCommand::PutRecord`.
     fn put_record(&mut self, _node: usize, _key: Bytes, _value: Bytes, _lifetime: Duration) {}
     /// `NetworkCommand::GetRecord`.
     fn get_record(&mut self, _node: usize, _token: Token, _key: &Bytes) {}
     /// `NetworkCommand::StopQuery`.
     fn stop_query(&mut self, _node: usize, _token: Token) {}
+    /// `NetworkCommand::RemoveDhtRecord`.
+    fn remove_dht_record(&mut self, _node: usize, _key: &Bytes) {}
     /// `NetworkCommand::StoreDhtRecord`.
     fn store_dht_record(&mut self, _node: usize, _key: Bytes, _value: Bytes) {}
 }

@@ -101,9 +101,10 @@ impl<K: Ord + Clone, V> LruMap<K, V> {
         self.iter_by_use().next()
     }
 
-    /// Returns the least recently used entry with a key in the range.
-    pub fn oldest_in(&self, keys: impl RangeBounds<K>) -> Option<(&K, &V)> {
-        let (key, entry) = self.entries.range(keys).min_by_key(|(_, entry)| entry.last_use)?;
+    /// Returns the least recently used entry with a key in the range and a value that `fits`.
+    pub fn oldest_in(&self, keys: impl RangeBounds<K>, fits: impl Fn(&V) -> bool) -> Option<(&K, &V)> {
+        let fitting = self.entries.range(keys).filter(|(_, entry)| fits(&entry.value));
+        let (key, entry) = fitting.min_by_key(|(_, entry)| entry.last_use)?;
         Some((key, &entry.value))
     }
 
@@ -155,7 +156,7 @@ mod tests {
         }
         assert_eq!(map.oldest(), Some((&3, &0)));
         assert_eq!(map.get(&3), Some(&0), "a lookup is not a use");
-        assert_eq!(map.oldest_in(1..3), Some((&1, &0)));
+        assert_eq!(map.oldest_in(1..3, |_| true), Some((&1, &0)));
         map.touch(&3);
         assert_eq!(map.insert(1, 7), Some(0), "an insertion is a use");
         assert_eq!(by_use(&map), [(2, 0), (3, 0), (1, 7)]);
@@ -204,7 +205,7 @@ mod tests {
                 prop_assert_eq!(by_use(&map), &list[..]);
                 prop_assert_eq!((map.len(), map.by_use.len()), (list.len(), list.len()));
                 let oldest = list.iter().find(|(known, _)| (2..6).contains(known));
-                prop_assert_eq!(map.oldest_in(2..6).map(|(key, value)| (*key, *value)), oldest.copied());
+                prop_assert_eq!(map.oldest_in(2..6, |_| true).map(|(key, value)| (*key, *value)), oldest.copied());
             }
         }
     }

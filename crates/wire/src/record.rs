@@ -312,6 +312,7 @@ struct WireRecord {
 enum WireRole {
     Full = 0,
     Bootstrap = 1,
+    Light = 2,
 }
 
 impl Wire for WireRecord {
@@ -351,6 +352,7 @@ impl From<&Record> for WireRecord {
         let role = match record.role {
             Role::Full | Role::Unknown => WireRole::Full,
             Role::Bootstrap => WireRole::Bootstrap,
+            Role::Light => WireRole::Light,
         };
         WireRecord {
             version: WIRE_VERSION,
@@ -377,6 +379,7 @@ impl TryFrom<WireRecord> for Record {
         let role = match wire.role() {
             WireRole::Full => Role::Full,
             WireRole::Bootstrap => Role::Bootstrap,
+            WireRole::Light => Role::Light,
         };
         let addrs = wire.addrs.iter().map(|addr| Multiaddr::try_from(addr.to_vec()));
         Ok(Record {

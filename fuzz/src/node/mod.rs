@@ -13,6 +13,7 @@ use libp2p::PeerId;
 use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::input::{Input, Now, PublishOutcome, Token};
+use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::{Core, CoreConfig, KeySource};
 use p2p_node_protocol::Role;
 use p2p_node_protocol::line::decode_request;
@@ -91,6 +92,7 @@ impl World {
             agent: (choices & 4 == 0).then(|| me.agent.clone()),
             name: "fuzzed".to_owned(),
             role: if choices & 8 == 0 { Role::Full } else { Role::Bootstrap },
+            dht_mode: if choices & 8 == 0 { DhtMode::Client } else { DhtMode::Server },
             manual_ack: choices & 64 != 0,
             stay_on_eof: stays_on_eof,
             receive_after_eof: Duration::from_secs(if choices & 96 == 96 { 3 } else { 0 }),

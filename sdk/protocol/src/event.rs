@@ -105,6 +105,8 @@ pub enum Role {
     Full,
     /// An entry point that others join through: DHT server.
     Bootstrap,
+    /// A node with few connections that serves nothing to others.
+    Light,
     /// A value that this version of the crate does not know. The node never writes it.
     #[serde(other)]
     #[cfg_attr(feature = "schema", schemars(skip))]

@@ -330,15 +330,16 @@ impl Database {
         let Some(excess) = (table.len()? as usize).checked_sub(MAX_ROWS).filter(|excess| *excess > 0) else {
             return Ok(changed);
         };
-        // The agent with the lowest `seq` has been silent for the longest time.
+        // Rows that revoke no key go first. The agent with the lowest `seq` has been silent for the
+        // longest time.
         let mut by_age = Vec::with_capacity(MAX_ROWS + excess);
         for entry in table.iter()? {
             let (key, value) = entry?;
             let row = codec::decode(key.value(), value.value())?;
-            by_age.push((row.seq, row.address));
+            by_age.push((row.generation > 0, row.seq, row.address));
         }
         by_age.sort_unstable();
-        for (_, address) in &by_age[..excess] {
+        for (_, _, address) in &by_age[..excess] {
             let key: &[u8; KEY_BYTES] = address;
             table.remove(key)?;
         }

@@ -11,7 +11,6 @@ use libp2p::{
     PeerId, StreamProtocol, allow_block_list, autonat, connection_limits, dcutr, identify, kad, mdns, ping,
     relay, upnp,
 };
-use p2p_node_protocol::Role;
 
 use super::dht_store::DhtStore;
 use super::gossip::{self, Gossipsub};
@@ -158,7 +157,7 @@ impl Behaviour {
             upnp: config.upnp.then(upnp::tokio::Behaviour::default).into(),
             mdns: config.mdns.then(|| mdns_behaviour(peer)).flatten().into(),
             links: Links::new(peer),
-            kad: kademlia(keypair, config.role, names.kad.clone()),
+            kad: kademlia(keypair, config.serves_dht, names.kad.clone()),
             hello: hello(&names.hello, Codec::hello(failed_hello_reads)),
             find: find(&names.find),
             mail: Mail::new(names.mail.clone()),
@@ -195,7 +194,7 @@ fn limits(max: u32) -> connection_limits::ConnectionLimits {
 
 /// Creates Kademlia without replication, republication and caching, because only the owner of a
 /// record can sign and renew it. The core verifies records before the node stores them.
-fn kademlia(keypair: &Keypair, role: Role, protocol: StreamProtocol) -> kad::Behaviour<DhtStore> {
+fn kademlia(keypair: &Keypair, serves_dht: bool, protocol: StreamProtocol) -> kad::Behaviour<DhtStore> {
     let mut config = kad::Config::new(protocol);
     config
         .set_record_filtering(StoreInserts::FilterBoth)
@@ -207,11 +206,13 @@ fn kademlia(keypair: &Keypair, role: Role, protocol: StreamProtocol) -> kad::Beh
         .set_query_timeout(QUERY_TIMEOUT)
         .set_periodic_bootstrap_interval(Some(BOOTSTRAP_INTERVAL));
     let mut kad = kad::Behaviour::with_config(keypair.public().to_peer_id(), DhtStore::default(), config);
-    kad.set_mode(Some(match role {
-        Role::Bootstrap => Mode::Server,
-        Role::Full | Role::Unknown => Mode::Client,
-    }));
+    kad.set_mode(Some(dht_mode(serves_dht)));
     kad
+}
+
+/// Returns the mode of Kademlia. Its own automatic mode would follow each candidate of an address.
+pub(super) fn dht_mode(serves_dht: bool) -> Mode {
+    if serves_dht { Mode::Server } else { Mode::Client }
 }
 
 fn hello(protocol: &StreamProtocol, codec: Codec) -> request_response::Behaviour<Codec> {

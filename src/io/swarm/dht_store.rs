@@ -10,6 +10,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
+use p2p_node_core::directory::record_table::MAX_AGENTS;
 
 /// Length of a key, in bytes: a Keccak-256 hash.
 pub const KEY_BYTES: usize = 32;
@@ -17,23 +18,17 @@ pub const KEY_BYTES: usize = 32;
 /// Maximum size of a value, in bytes. A record has at most 5.5 KiB; the rest is reserve.
 pub const MAX_VALUE_BYTES: usize = 6 << 10;
 
-/// Maximum number of records. With few servers each stores the records of all agents. 4,096 is four
-/// times the largest planned network of 1,000 agents.
-pub const MAX_RECORDS: usize = 4096;
-
-/// Maximum number of bytes of keys and values: [`MAX_RECORDS`] of 2 KiB, the usual size of a
-/// record.
-pub const MAX_BYTES: usize = 8 << 20;
+/// Maximum number of records: those of the directory, which evicts for both, and our own. With few
+/// servers each stores the records of all agents.
+pub const MAX_RECORDS: usize = MAX_AGENTS + 1;
 
 /// Maximum lifetime of a stored record. `expiresAt` of a record is at most 24 h in the future.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Bounded record store. A full store rejects new keys until records expire, so that a flood cannot
-/// evict existing records.
+/// Bounded record store. The core decides which records it contains.
 #[derive(Debug, Default)]
 pub(super) struct DhtStore {
     records: HashMap<RecordKey, Record>,
-    bytes: usize,
 }
 
 impl DhtStore {
@@ -48,22 +43,16 @@ impl DhtStore {
                 return Err(Error::MaxRecords);
             }
         }
-        self.remove(&record.key);
-        self.bytes += size(&record);
         self.records.insert(record.key.clone(), record);
         Ok(())
     }
 
     fn has_room_for(&self, record: &Record) -> bool {
-        let replaced = self.records.get(&record.key);
-        let count = self.records.len() + usize::from(replaced.is_none());
-        let bytes = self.bytes - replaced.map_or(0, size) + size(record);
-        count <= MAX_RECORDS && bytes <= MAX_BYTES
+        self.records.len() < MAX_RECORDS || self.records.contains_key(&record.key)
     }
 
     fn sweep(&mut self, now: Instant) {
         self.records.retain(|_, record| !record.is_expired(now));
-        self.bytes = self.records.values().map(size).sum();
     }
 }
 
@@ -76,10 +65,6 @@ pub(super) fn record(key: &Bytes, value: Bytes, lifetime: Duration) -> Record {
 #[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
     Instant::now()
-}
-
-fn size(record: &Record) -> usize {
-    record.key.as_ref().len() + record.value.len()
 }
 
 impl RecordStore for DhtStore {
@@ -96,9 +81,7 @@ impl RecordStore for DhtStore {
     }
 
     fn remove(&mut self, key: &RecordKey) {
-        if let Some(record) = self.records.remove(key) {
-            self.bytes -= size(&record);
-        }
+        self.records.remove(key);
     }
 
     fn records(&self) -> Self::RecordsIter<'_> {
@@ -150,9 +133,9 @@ mod tests {
         let mut store = filled(1, 10, now() + SECOND);
         store.put(expiring(0, 20, now() + SECOND)).unwrap();
         assert_eq!(store.get(&key(0)).unwrap().value.len(), 20);
-        assert_eq!((store.records().count(), store.bytes), (1, KEY_BYTES + 20));
+        assert_eq!(store.records().count(), 1);
         store.remove(&key(0));
-        assert_eq!((store.records().count(), store.bytes), (0, 0));
+        assert_eq!(store.records().count(), 0);
     }
 
     #[test]
@@ -180,18 +163,7 @@ mod tests {
         let expires = now() + SECOND;
         let mut store = filled(MAX_RECORDS, 1, expires);
         store.put_at(expiring(MAX_RECORDS, 1, expires + SECOND), expires).unwrap();
-        assert_eq!((store.records().count(), store.bytes), (1, KEY_BYTES + 1));
-    }
-
-    #[test]
-    fn stored_bytes_are_bounded() {
-        let expires = now() + SECOND;
-        let fit = MAX_BYTES / (KEY_BYTES + MAX_VALUE_BYTES);
-        assert!(fit < MAX_RECORDS);
-        let mut store = filled(fit, MAX_VALUE_BYTES, expires);
-        let one_more = expiring(fit, MAX_VALUE_BYTES, expires);
-        assert!(matches!(store.put_at(one_more, expires - SECOND), Err(Error::MaxRecords)));
-        assert!(store.bytes <= MAX_BYTES);
+        assert_eq!(store.records().count(), 1);
     }
 
     #[test]

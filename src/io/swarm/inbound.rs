@@ -157,11 +157,13 @@ impl SwarmDriver {
         }
     }
 
-    /// Reports a DHT server. Only servers offer our Kademlia protocol; clients do not.
+    /// Reports the DHT mode of a peer. Only servers offer our Kademlia protocol; clients do not.
     fn on_server_identified(&mut self, peer: PeerId, info: identify::Info) {
         let kad = &mut self.swarm.behaviour_mut().kad;
         if !info.protocols.contains(&self.names.kad) {
-            kad.remove_peer(&peer);
+            if kad.remove_peer(&peer).is_some() {
+                self.inputs.push_back(Input::DhtMode { peer, serves: false });
+            }
             return;
         }
         let mut addrs = self.scope.select(info.listen_addrs);
@@ -171,7 +173,7 @@ impl SwarmDriver {
             known |= !matches!(kad.add_address(&peer, addr), RoutingUpdate::Failed);
         }
         if known {
-            self.inputs.push_back(Input::DhtServerSeen { peer });
+            self.inputs.push_back(Input::DhtMode { peer, serves: true });
         }
     }
 

@@ -32,7 +32,6 @@ use libp2p::identity::Keypair;
 use libp2p::kad::QueryId;
 use libp2p::request_response::{OutboundRequestId, ResponseChannel};
 use libp2p::{Multiaddr, PeerId, Swarm, swarm};
-use p2p_node_protocol::Role;
 
 use self::behaviour::{Behaviour, ProtocolNames};
 use self::handle_table::HandleTable;
@@ -47,7 +46,7 @@ use p2p_node_core::local::addresses::Reachability;
 use p2p_node_wire::identity::SecretBytes;
 
 pub use self::behaviour::PENDING;
-pub use self::dht_store::{KEY_BYTES, MAX_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
+pub use self::dht_store::{KEY_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
 pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
 pub use self::hello::MAX_HELLO;
 pub use self::listen::can_listen_on;
@@ -106,8 +105,8 @@ pub struct SwarmConfig {
     pub scope: AddressScope,
     /// DNS server for host names, instead of those of the system.
     pub dns_server: Option<SocketAddr>,
-    /// Role of the node. A bootstrap node is a DHT server, the others are clients.
-    pub role: Role,
+    /// `true` if the node begins as a DHT server.
+    pub serves_dht: bool,
     /// How the node finds out whether others can dial it.
     pub reachability: Reachability,
     /// Makes the node relay connections of others, at most so many bytes each, and test their

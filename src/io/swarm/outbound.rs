@@ -10,6 +10,7 @@ use libp2p::swarm::DialError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
 
+use super::behaviour::dht_mode;
 use super::{MAX_MAIL_SENT, MAX_QUERIES, SwarmDriver, dht_store, gossip};
 use p2p_node_core::effect::{NetworkCommand, Verdict};
 use p2p_node_core::gate::address_scope::AddressScope;
@@ -69,11 +70,17 @@ impl SwarmDriver {
                 self.inputs.push_back(Input::Published { token, outcome });
             }
             NetworkCommand::ReportValidation { token, verdict } => self.report_validation(token, verdict),
+            NetworkCommand::ServeDht(serves) => {
+                self.swarm.behaviour_mut().kad.set_mode(Some(dht_mode(serves)));
+            }
             NetworkCommand::PutRecord { key, value, lifetime } => self.put_record(&key, value, lifetime),
             NetworkCommand::GetRecord { token, key } => self.get_record(token, &key),
             NetworkCommand::StopQuery { token } => self.stop_query(token),
             NetworkCommand::StoreDhtRecord { key, value, lifetime } => {
                 self.store_dht_record(&key, value, lifetime);
+            }
+            NetworkCommand::RemoveDhtRecord { key } => {
+                self.swarm.behaviour_mut().kad.remove_record(&key.to_vec().into());
             }
         }
     }

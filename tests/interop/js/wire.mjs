@@ -42,7 +42,7 @@ const TYPES = {
     int("expires_at_ms"),
     bytes("addrs", 1, 600, { many: 8 }),
     message("kem", "Kem"),
-    int("role", 0n, 1n),
+    int("role", 0n, 2n),
     text("name", 0, 64, plain),
     text("capabilities", 1, 512, { many: 512, ...plain }),
     text("topics", 1, 512, { many: 512, ...plain }),

@@ -52,6 +52,7 @@ impl Directory {
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [
             ("agents", self.records.len(), record_table::MAX_AGENTS),
+            ("bytes of records", self.records.bytes(), record_table::MAX_RECORD_BYTES),
             (
                 "highest seen records",
                 self.records.rollback_rows(),

@@ -3,8 +3,9 @@
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_protocol::{Counter, Level, Role};
+use p2p_node_protocol::{Counter, Level};
 use p2p_node_wire::record::{SignedRecord, kad_key};
+use p2p_node_wire::time::Instant;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -72,6 +73,9 @@ impl Directory {
             return Some(Verdict::Ignore);
         }
         let freshness = self.records.compare(&signed, now.unix_ms);
+        if freshness == Freshness::Same && !source.is_hearsay() {
+            self.records.meet(&signed.address());
+        }
         match freshness {
             // The node has verified this record before, perhaps from another source. Peers behind
             // us may not have it yet, so gossipsub should forward it.
@@ -106,7 +110,7 @@ impl Directory {
             self.report_conflict(signed.address(), cx);
             return Some(Verdict::Ignore);
         }
-        self.store_record(signed, demand, cx);
+        self.store_record(signed, source.is_hearsay(), demand, cx);
         Some(Verdict::Accept)
     }
 
@@ -132,15 +136,19 @@ impl Directory {
         }
     }
 
-    fn store_record(&mut self, signed: SignedRecord, demand: &dyn Demand, cx: &mut Cx) {
+    fn store_record(&mut self, signed: SignedRecord, is_hearsay: bool, demand: &dyn Demand, cx: &mut Cx) {
         let now = cx.now;
         let address = signed.address();
-        store_in_dht(&signed, cx);
         cx.effects.push_back(Effect::PersistHighestSeen(HighestSeen::from(&signed)));
         let in_use = |record: &SignedRecord| {
             demand.is_connected(&record.peer_id()) || demand.has_mail(&record.address())
         };
-        let update = self.records.insert(signed.clone(), in_use, now);
+        let is_hearsay = is_hearsay && !demand.is_connected(&signed.peer_id());
+        let update = self.records.insert(signed.clone(), is_hearsay, in_use, now);
+        for evicted in self.records.drain_evicted() {
+            remove_from_dht(&evicted, cx);
+        }
+        store_in_dht(&signed, cx);
         self.lookups.mark_found(&address);
         cx.stats.count(Counter::RecordsAccepted);
         cx.signal(Signal::RecordChanged { record: Box::new(signed), update });
@@ -199,16 +207,20 @@ impl Directory {
     }
 }
 
+fn wants_to_serve_dht(local: &Local, cx: &Cx) -> bool {
+    cx.identity.dht_mode.serves(local.addresses.is_reachable())
+}
+
 /// Counts a rejected record and returns the verdict.
 fn reject_record(counter: Counter, verdict: Verdict, cx: &mut Cx) -> Verdict {
     cx.stats.count(counter);
     verdict
 }
 
-/// Stores the record in our DHT server, if the node has the role `bootstrap`.
+/// Stores the record in our DHT server, if the node serves the DHT.
 fn store_in_dht(signed: &SignedRecord, cx: &mut Cx) {
     let now = cx.now;
-    if cx.identity.role == Role::Bootstrap {
+    if cx.serves_dht {
         let lifetime = signed.record.expires_at_ms.saturating_sub(now.unix_ms);
         cx.network(NetworkCommand::StoreDhtRecord {
             key: Bytes::copy_from_slice(&kad_key(&cx.identity.network, &signed.address())),
@@ -218,13 +230,44 @@ fn store_in_dht(signed: &SignedRecord, cx: &mut Cx) {
     }
 }
 
+/// Removes the record of an agent from our DHT server, if the node serves the DHT. So the
+/// directory alone decides what a full server keeps.
+fn remove_from_dht(address: &Address, cx: &mut Cx) {
+    if cx.serves_dht {
+        let key = Bytes::copy_from_slice(&kad_key(&cx.identity.network, address));
+        cx.network(NetworkCommand::RemoveDhtRecord { key });
+    }
+}
+
 impl Directory {
-    /// Handles a record that a peer asks us, a DHT server, to store.
-    pub(crate) fn on_record_offered(&self, key: &Bytes, bytes: Bytes, cx: &mut Cx) {
-        let address = match SignedRecord::decode(bytes.clone()) {
-            Ok(signed) => signed.address(),
+    /// Begins or ends to serve the DHT, when this node has become reachable or unreachable. A new
+    /// server stores all records of the directory.
+    pub(crate) fn follow_dht_mode(&self, local: &Local, cx: &mut Cx) {
+        let serves = wants_to_serve_dht(local, cx);
+        if std::mem::replace(&mut cx.serves_dht, serves) == serves {
+            return;
+        }
+        cx.network(NetworkCommand::ServeDht(serves));
+        let now_ms = cx.now.unix_ms;
+        self.records.iter(now_ms).for_each(|record| store_in_dht(record, cx));
+    }
+
+    /// Returns the time at which the node changes its DHT mode: now, or never.
+    pub(crate) fn dht_mode_deadline(&self, local: &Local, cx: &Cx) -> Option<Instant> {
+        (wants_to_serve_dht(local, cx) != cx.serves_dht).then_some(cx.now.mono)
+    }
+
+    /// Handles a record that a peer asks us, a DHT server, to store. Only the owner of a record
+    /// puts it, so that nobody fills the servers with the records of others.
+    pub(crate) fn on_record_offered(&self, peer: &PeerId, key: &Bytes, bytes: Bytes, cx: &mut Cx) {
+        let signed = match SignedRecord::decode(bytes.clone()) {
+            Ok(signed) => signed,
             Err(error) => return cx.stats.count(undecodable_counter(&error)),
         };
+        if signed.peer_id() != *peer {
+            return cx.stats.count(Counter::RecordsOfOthers);
+        }
+        let address = signed.address();
         if key.as_ref() != kad_key(&cx.identity.network, &address) {
             return cx.stats.count(Counter::RecordsMisplaced);
         }

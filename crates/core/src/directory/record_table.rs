@@ -26,6 +26,12 @@ pub const MAX_HIGHEST_SEEN: usize = 10_000;
 /// bootstrap node and as many agents with queued messages.
 const MAX_EVICTION_SCAN: usize = 2000;
 
+/// Largest total size of the records, in bytes: [`MAX_AGENTS`] of 2.4 KiB. A usual record has 2 KiB.
+pub const MAX_RECORD_BYTES: usize = 24 << 20;
+/// Largest number of agents of one node: our choice. A node speaks for one agent, and after a change
+/// of its key for another. Without the limit one connection could fill the table.
+pub const MAX_AGENTS_OF_NODE: usize = 8;
+
 /// The freshness of a record: its order compared with the known order of its agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
@@ -66,7 +72,15 @@ fn order_by_now((generation, seq): (u64, u64), now_ms: u64) -> (u64, u64) {
 #[derive(Debug, Default)]
 pub struct RecordTable {
     entries: LruMap<Address, SignedRecord>,
-    by_peer: BTreeMap<PeerId, Address>,
+    /// Total size of the records, in bytes.
+    bytes: usize,
+    /// The agents of each node, the latest last.
+    by_peer: BTreeMap<PeerId, Vec<Address>>,
+    /// The agents whose node never sent this node its record itself, in the order of use. A record
+    /// from others proves that somebody made a key, and no more.
+    hearsay: LruMap<Address, ()>,
+    /// Agents that the table evicted since the last call of `drain_evicted`.
+    evicted: Vec<Address>,
     by_expiry: BTreeSet<(u64, Address)>,
     /// The hashes of the topics of each agent that has topics, in ascending order.
     topic_hashes: BTreeMap<Address, Vec<TopicHash>>,
@@ -118,20 +132,29 @@ impl RecordTable {
         known.map(|order| order_by_now(order, now_ms).0).max().unwrap_or_default()
     }
 
-    /// Inserts a verified record that is new or newer. Evicts expired records first. If the table
-    /// is still full, evicts the least recently used agent that is not `in_use`, or the least
-    /// recently used agent if all inspected agents are in use.
+    /// Inserts a verified record that is new or newer. `is_hearsay` states that another node sent
+    /// it. Evicts expired records first. If the table is still full, evicts the least recently used
+    /// agent that is not `in_use`: one known by hearsay, if there is any. If all inspected agents
+    /// are in use, evicts the least recently used one.
     pub fn insert(
         &mut self,
         record: SignedRecord,
+        is_hearsay: bool,
         in_use: impl Fn(&SignedRecord) -> bool,
         now: Now,
     ) -> Update {
         self.evict_expired(now.unix_ms);
         let (address, peer) = (record.address(), record.peer_id());
+        let is_hearsay = is_hearsay && !self.is_met(&address);
         let old = self.remove(&address);
-        if self.entries.len() >= MAX_AGENTS {
-            self.evict_least_recent(in_use);
+        while self.entries.len() >= MAX_AGENTS || self.bytes + record.bytes.len() > MAX_RECORD_BYTES {
+            self.evict_least_recent(&in_use);
+        }
+        if let Some(of_node) = self.by_peer.get(&peer)
+            && of_node.len() >= MAX_AGENTS_OF_NODE
+            && let Some(first) = of_node.first().copied()
+        {
+            self.evict(&first);
         }
         let update = match &old {
             None => Update::New,
@@ -148,12 +171,16 @@ impl RecordTable {
         if self.rollback_guard.get(&address).is_some_and(|highest| highest.generation <= record.order().0) {
             self.rollback_guard.remove(&address);
         }
-        self.by_peer.insert(peer, address);
+        self.by_peer.entry(peer).or_default().push(address);
+        if is_hearsay {
+            self.hearsay.insert(address, ());
+        }
         self.by_expiry.insert((record.record.expires_at_ms, address));
         let hashes = record.record.all_topic_hashes();
         if !hashes.is_empty() {
             self.topic_hashes.insert(address, hashes);
         }
+        self.bytes += record.bytes.len();
         self.entries.insert(address, record);
         self.trim();
         update
@@ -162,17 +189,42 @@ impl RecordTable {
     /// Marks the agent as used, so that other agents are evicted first.
     pub fn touch(&mut self, address: &Address) {
         self.entries.touch(address);
+        self.hearsay.touch(address);
+    }
+
+    /// Records that the agent's node itself connected, so that agents known by hearsay are evicted
+    /// first.
+    pub fn meet(&mut self, address: &Address) {
+        self.hearsay.remove(address);
+    }
+
+    /// Returns `true` if the table has the agent, and the agent's node itself connected.
+    pub fn is_met(&self, address: &Address) -> bool {
+        self.entries.contains_key(address) && !self.hearsay.contains_key(address)
+    }
+
+    /// Returns the agents that the table evicted since the last call.
+    pub fn drain_evicted(&mut self) -> Vec<Address> {
+        std::mem::take(&mut self.evicted)
     }
 
     fn evict_least_recent(&mut self, in_use: impl Fn(&SignedRecord) -> bool) {
         for _ in 0..MAX_EVICTION_SCAN {
-            let Some((oldest, _)) = self.entries.oldest().filter(|(_, record)| in_use(record)) else { break };
+            let Some(oldest) = self.next_to_evict() else { return };
+            if !self.entries.get(&oldest).is_some_and(&in_use) {
+                break;
+            }
             // The agent moves to the end, so that the next eviction inspects other agents first.
-            self.touch(&oldest.clone());
+            self.touch(&oldest);
         }
-        if let Some((oldest, _)) = self.entries.oldest() {
-            self.evict(&oldest.clone());
+        if let Some(oldest) = self.next_to_evict() {
+            self.evict(&oldest);
         }
+    }
+
+    fn next_to_evict(&self) -> Option<Address> {
+        let by_hearsay = self.hearsay.oldest().map(|(address, ())| *address);
+        by_hearsay.or_else(|| self.entries.oldest().map(|(address, _)| *address))
     }
 
     fn evict_expired(&mut self, now_ms: u64) {
@@ -187,6 +239,7 @@ impl RecordTable {
     fn evict(&mut self, address: &Address) {
         let Some(record) = self.remove(address) else { return };
         self.rollback_guard.insert(HighestSeen::from(&record));
+        self.evicted.push(*address);
         self.trim();
     }
 
@@ -197,11 +250,15 @@ impl RecordTable {
 
     fn remove(&mut self, address: &Address) -> Option<SignedRecord> {
         let record = self.entries.remove(address)?;
+        self.bytes -= record.bytes.len();
         self.by_expiry.remove(&(record.record.expires_at_ms, *address));
         self.topic_hashes.remove(address);
-        // A node may speak for several agents; the table finds the latest of them by PeerId.
-        if self.by_peer.get(&record.peer_id()) == Some(address) {
-            self.by_peer.remove(&record.peer_id());
+        self.hearsay.remove(address);
+        if let Some(of_node) = self.by_peer.get_mut(&record.peer_id()) {
+            of_node.retain(|one| one != address);
+            if of_node.is_empty() {
+                self.by_peer.remove(&record.peer_id());
+            }
         }
         Some(record)
     }
@@ -212,9 +269,9 @@ impl RecordTable {
         (record.record.expires_at_ms > now_ms).then_some(record)
     }
 
-    /// Returns the record of the agent that runs on this node.
+    /// Returns the record of the agent that runs on this node: the latest if there are several.
     pub fn by_peer(&self, peer: &PeerId, now_ms: u64) -> Option<&SignedRecord> {
-        self.get(self.by_peer.get(peer)?, now_ms)
+        self.get(self.by_peer.get(peer)?.last()?, now_ms)
     }
 
     /// Returns every record that has not expired.
@@ -240,6 +297,11 @@ impl RecordTable {
     /// Returns the number of agents. Expired records count until the next insertion.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Returns the total size of the records, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Returns the number of evicted agents whose highest order is remembered.

@@ -1,6 +1,7 @@
 use alloy_primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::Counter;
+use p2p_node_wire::identity::NodeKey;
 use p2p_node_wire::record::kad_key;
 
 use crate::Core;
@@ -32,16 +33,20 @@ fn lookup_raises_signals_at_its_start_and_its_end() {
 }
 
 #[test]
-fn record_under_key_of_another_agent_is_counted_and_dropped() {
+fn record_under_another_key_or_from_another_node_is_counted_and_dropped() {
     let mut core = core();
     let Core { directory, local, cx, .. } = &mut core;
     local.set_addrs(Vec::new(), cx);
     local.reissue_if_due(cx);
     let bytes = local.record.current().expect("a record").bytes.clone();
-    directory.on_record_offered(&Bytes::copy_from_slice(&kad_key("dev", &SOMEBODY)), bytes.clone(), cx);
+    let (owner, other) = (cx.identity.peer, NodeKey::from_seed([77; 32]).peer_id());
+    let misplaced = Bytes::copy_from_slice(&kad_key("dev", &SOMEBODY));
+    directory.on_record_offered(&owner, &misplaced, bytes.clone(), cx);
     assert_eq!((cx.stats.get(Counter::RecordsMisplaced), cx.signals.len()), (1, 0));
     let ours = Bytes::copy_from_slice(&kad_key("dev", &cx.identity.address));
-    directory.on_record_offered(&ours, bytes, cx);
+    directory.on_record_offered(&other, &ours, bytes.clone(), cx);
+    assert_eq!((cx.stats.get(Counter::RecordsOfOthers), cx.signals.len()), (1, 0), "not of its owner");
+    directory.on_record_offered(&owner, &ours, bytes, cx);
     assert!(matches!(core.signals()[..], [Signal::RecordReceived(_)]));
 }
 

@@ -35,12 +35,22 @@ pub(crate) enum RecordSource {
     Hello(PeerId),
     /// The announcements topic. The token waits for a verdict.
     Announcement(Token),
-    /// A peer that asks us, a DHT server, to store the record.
+    /// The node of the record, which asks us, a DHT server, to store it.
     Offer,
     /// The answer of a DHT server.
     Answer,
     /// The answer of a peer to the question which agents it knows.
     Found,
+}
+
+impl RecordSource {
+    /// Returns `true` if another node than that of the record sent it.
+    pub(crate) fn is_hearsay(self) -> bool {
+        match self {
+            RecordSource::Hello(_) | RecordSource::Offer => false,
+            RecordSource::Announcement(_) | RecordSource::Answer | RecordSource::Found => true,
+        }
+    }
 }
 
 /// A record that arrived and is not checked yet.

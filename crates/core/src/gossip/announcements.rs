@@ -25,7 +25,12 @@ impl Gossip {
     pub(crate) fn follow_announcements(&mut self, directory: &mut Directory, peers: &Peers, cx: &mut Cx) {
         let agents = peers.network_size(directory);
         let limit = if self.follows_announcements { MAX_FOLLOWED_AGENTS } else { RESUME_AT };
-        let follows = cx.identity.role == Role::Bootstrap || agents <= limit;
+        let follows = match cx.identity.role {
+            Role::Bootstrap => true,
+            // A light node serves nothing, so it carries no announcements.
+            Role::Light => false,
+            Role::Full | Role::Unknown => agents <= limit,
+        };
         if follows == self.follows_announcements {
             return;
         }

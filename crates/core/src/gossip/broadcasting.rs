@@ -39,7 +39,7 @@ impl Gossip {
             let Some(batch) = self.broadcasts.next_frame(&topic, token, now.mono) else { continue };
             let data = cx.signed_frame(Scope::Topic(topic.clone()), Payload::Plain(batch));
             self.pacer.record(data.len(), now.mono);
-            self.budget.record(data.len(), now.mono);
+            self.budget.record(data.len(), None, now.mono);
             cx.stats.count(Counter::BroadcastFramesSent);
             cx.network(NetworkCommand::Publish { token, topic, data });
         }

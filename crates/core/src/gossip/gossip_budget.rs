@@ -1,9 +1,12 @@
 //! The gossip budget: limits the memory of forwarded messages. Gossipsub keeps each message for
 //! some seconds, without a limit of its own.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use libp2p_identity::PeerId;
 use p2p_node_wire::time::Instant;
+
+use crate::peers::limits::MAX_CONNECTIONS;
 
 /// Time for which gossipsub keeps a message, in seconds, rounded up. `io::swarm` configures the
 /// time.
@@ -15,32 +18,64 @@ pub const MAX_RETAINED_BYTES: usize = 160 << 20;
 /// off the node.
 pub const RESERVED_BYTES: usize = MAX_RETAINED_BYTES / 4;
 
+/// Bytes of one neighbour for each byte that is free: our choice. A neighbour that floods alone
+/// takes eight ninths of the budget, two such neighbours eight seventeenths each, and the rest stays
+/// free for others, who then get as much. (Choudhury and Hahne's dynamic threshold for shared packet buffers.)
+const SHARE_OF_FREE: usize = 8;
+
+/// Largest number of neighbours whose bytes the node counts: the connections of a bootstrap node,
+/// and as many that ended in these seconds. The node drops the messages of further neighbours.
+pub(crate) const MAX_NEIGHBOURS: usize = 2 * MAX_CONNECTIONS;
+
+/// The bytes that arrived in one second.
+#[derive(Debug)]
+struct Second {
+    number: u64,
+    bytes: usize,
+    by_neighbour: BTreeMap<PeerId, usize>,
+}
+
 /// An estimate of the messages that gossipsub keeps.
 #[derive(Debug, Default)]
 pub struct GossipBudget {
-    /// Bytes of each second, oldest first.
-    seconds: VecDeque<(u64, usize)>,
+    /// Oldest first.
+    seconds: VecDeque<Second>,
     /// Sum of `seconds`. Only bytes: the node does not see the messages that gossipsub keeps.
     bytes: usize,
+    /// Sums of `seconds` by neighbour.
+    by_neighbour: BTreeMap<PeerId, usize>,
 }
 
 impl GossipBudget {
-    /// Returns `true` if the budget permits a message of this size. `reserved` is `true` for mail
-    /// and the nodes' own topics.
-    pub fn has_room(&mut self, bytes: usize, reserved: bool, now: Instant) -> bool {
+    /// Returns `true` if the budget permits a message of this size from a neighbour. `reserved` is
+    /// `true` for mail and the nodes' own topics.
+    pub fn has_room(&mut self, bytes: usize, from: &PeerId, reserved: bool, now: Instant) -> bool {
         self.expire(now);
         let limit = if reserved { MAX_RETAINED_BYTES + RESERVED_BYTES } else { MAX_RETAINED_BYTES };
-        self.bytes + bytes <= limit
+        let free = limit.saturating_sub(self.bytes);
+        let of_neighbour = match self.by_neighbour.get(from) {
+            Some(bytes) => *bytes,
+            None if self.by_neighbour.len() >= MAX_NEIGHBOURS => return false,
+            None => 0,
+        };
+        bytes <= free && of_neighbour + bytes <= free * SHARE_OF_FREE
     }
 
-    /// Records a message that gossipsub keeps.
-    pub fn record(&mut self, bytes: usize, now: Instant) {
+    /// Records a message that gossipsub keeps: of a neighbour, or our own.
+    pub fn record(&mut self, bytes: usize, from: Option<PeerId>, now: Instant) {
         self.expire(now);
-        match self.seconds.back_mut() {
-            Some((second, sum)) if *second == now.since_start().as_secs() => *sum += bytes,
-            _ => self.seconds.push_back((now.since_start().as_secs(), bytes)),
+        let number = now.since_start().as_secs();
+        if self.seconds.back().is_none_or(|last| last.number != number) {
+            self.seconds.push_back(Second { number, bytes: 0, by_neighbour: BTreeMap::new() });
         }
-        self.bytes += bytes;
+        if let Some(last) = self.seconds.back_mut() {
+            last.bytes += bytes;
+            self.bytes += bytes;
+            if let Some(from) = from {
+                *last.by_neighbour.entry(from).or_default() += bytes;
+                *self.by_neighbour.entry(from).or_default() += bytes;
+            }
+        }
     }
 
     /// Returns the number of bytes that gossipsub keeps.
@@ -48,13 +83,26 @@ impl GossipBudget {
         self.bytes
     }
 
+    /// Returns the number of neighbours that sent some of these bytes.
+    pub fn neighbours(&self) -> usize {
+        self.by_neighbour.len()
+    }
+
     /// Removes the messages that gossipsub no longer keeps.
     fn expire(&mut self, now: Instant) {
-        while let Some((second, bytes)) = self.seconds.front()
-            && second + RETENTION_SECS < now.since_start().as_secs()
+        let is_old = |second: &Second| second.number + RETENTION_SECS < now.since_start().as_secs();
+        while self.seconds.front().is_some_and(is_old)
+            && let Some(Second { bytes, by_neighbour, .. }) = self.seconds.pop_front()
         {
             self.bytes -= bytes;
-            self.seconds.pop_front();
+            for (neighbour, bytes) in by_neighbour {
+                if let Some(sum) = self.by_neighbour.get_mut(&neighbour) {
+                    *sum -= bytes;
+                    if *sum == 0 {
+                        self.by_neighbour.remove(&neighbour);
+                    }
+                }
+            }
         }
     }
 }
@@ -63,25 +111,48 @@ impl GossipBudget {
 mod tests {
     use super::*;
 
+    fn neighbour(number: u8) -> PeerId {
+        p2p_node_wire::identity::NodeKey::from_seed([number; 32]).peer_id()
+    }
+
     #[test]
     fn gossip_budget_expires_old_seconds() {
         let mut budget = GossipBudget::default();
         let at = |millis: u64| Instant::from_millis(millis);
         for millis in 0..60_000 {
-            budget.record(100, at(millis));
+            budget.record(100, Some(neighbour(1)), at(millis));
         }
         assert!(budget.seconds.len() <= RETENTION_SECS as usize + 1);
         assert_eq!(budget.bytes(), 6 * 100_000, "bytes of the current second and of five seconds before");
-        assert!(budget.has_room(MAX_RETAINED_BYTES, false, at(70_000)));
-        assert_eq!(budget.bytes(), 0);
+        assert_eq!(budget.neighbours(), 1);
+        assert!(budget.has_room(MAX_RETAINED_BYTES / 2, &neighbour(1), false, at(70_000)));
+        assert_eq!((budget.bytes(), budget.neighbours()), (0, 0));
     }
 
     #[test]
     fn gossip_budget_reserves_bytes_for_mail_and_node_topics() {
         let (mut budget, now) = (GossipBudget::default(), Instant::ZERO);
-        budget.record(MAX_RETAINED_BYTES - 10, now);
-        assert!(budget.has_room(10, false, now) && !budget.has_room(11, false, now));
-        assert!(budget.has_room(10 + RESERVED_BYTES, true, now));
-        assert!(!budget.has_room(11 + RESERVED_BYTES, true, now));
+        budget.record(MAX_RETAINED_BYTES - 10, None, now);
+        let mut fits = |bytes, reserved| budget.has_room(bytes, &neighbour(1), reserved, now);
+        assert!(fits(10, false) && !fits(11, false));
+        assert!(fits(10 + RESERVED_BYTES, true) && !fits(11 + RESERVED_BYTES, true));
+    }
+
+    #[test]
+    fn neighbours_that_flood_leave_room_for_others() {
+        let now = Instant::ZERO;
+        for floods in 1..=4 {
+            let mut budget = GossipBudget::default();
+            for round in 0..10_000_u32 {
+                let from = neighbour((round % floods) as u8);
+                if budget.has_room(32 << 10, &from, false, now) {
+                    budget.record(32 << 10, Some(from), now);
+                }
+            }
+            let free = MAX_RETAINED_BYTES - budget.bytes();
+            let fair = MAX_RETAINED_BYTES / (SHARE_OF_FREE * floods as usize + 1);
+            assert!(free.abs_diff(fair) < 1 << 20, "{floods} neighbours leave {free} bytes");
+            assert!(budget.has_room(64 << 10, &neighbour(100), false, now));
+        }
     }
 }

@@ -78,6 +78,7 @@ impl Gossip {
                     + gossip_budget::RESERVED_BYTES
                     + pacer::FASTEST as usize * (gossip_budget::RETENTION_SECS as usize + 1),
             ),
+            ("neighbours with recent gossip", self.budget.neighbours(), gossip_budget::MAX_NEIGHBOURS),
             ("subscribed topics", self.subscribed.len(), MAX_SUBSCRIPTIONS),
             ("topics with broadcasts", self.broadcasts.len(), broadcast_queue::MAX_TOPICS),
             (

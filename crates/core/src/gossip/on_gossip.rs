@@ -35,11 +35,11 @@ impl Gossip {
     ) {
         let now = cx.now;
         let (token, size) = (message.token, message.data.len());
-        if !self.budget.has_room(size, is_node_topic(&message.topic), now.mono) {
+        if !self.budget.has_room(size, &message.from, is_node_topic(&message.topic), now.mono) {
             cx.stats.count(Counter::GossipDropped);
             return cx.network(NetworkCommand::ReportValidation { token, verdict: Verdict::Ignore });
         }
-        self.budget.record(size, now.mono);
+        self.budget.record(size, Some(message.from), now.mono);
         if message.topic == ANNOUNCEMENTS {
             return cx.signal(Signal::RecordReceived(OfferedRecord {
                 bytes: message.data,

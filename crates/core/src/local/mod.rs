@@ -4,6 +4,7 @@ pub mod addresses;
 pub(crate) mod binding_renewal;
 pub(crate) mod clock_jump;
 pub(crate) mod clock_skew;
+pub mod dht_mode;
 pub(crate) mod frame_numbers;
 pub mod local_record;
 pub(crate) mod own_record;

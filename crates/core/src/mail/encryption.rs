@@ -124,7 +124,7 @@ impl Mail {
                 let data = cx.signed_frame(Scope::Topic(MESSAGES.to_owned()), sealed);
                 self.outbox.record_frame(token, cx.frame_numbers.latest());
                 gossip.pacer.record(data.len(), now.mono);
-                gossip.budget.record(data.len(), now.mono);
+                gossip.budget.record(data.len(), None, now.mono);
                 cx.network(NetworkCommand::Publish { token, topic: MESSAGES.to_owned(), data });
             }
         }

@@ -31,7 +31,7 @@ use crate::peers::limits::{MAX_CONNECTIONS, MIN_PEERS};
 use crate::signal::Signal;
 use crate::topics::is_node_topic;
 use peer_lookups::{MAX_QUESTIONS_FOR_ADDRESSES, PeerLookups};
-use query::Query;
+pub(crate) use query::Query;
 
 /// Number of servers that store a record, from Kademlia.
 pub(crate) const REPLICATION: u32 = 20;
@@ -152,10 +152,13 @@ impl Peers {
         if servers.is_empty() { self.peers_with_record(directory, cx) } else { shuffled(servers, cx) }
     }
 
-    /// Returns the connected nodes of our network, in random order.
+    /// Returns the connected nodes of our network that answer questions, in random order.
     fn peers_with_record(&self, directory: &Directory, cx: &mut Cx) -> Vec<PeerId> {
-        let has_record = |peer: &&PeerId| directory.records.by_peer(peer, cx.now.unix_ms).is_some();
-        let peers = self.table.connections().map(|(peer, _)| peer).filter(has_record).copied().collect();
+        let answers = |peer: &&PeerId| {
+            let record = directory.records.by_peer(peer, cx.now.unix_ms);
+            record.is_some_and(|record| record.record.role != Role::Light)
+        };
+        let peers = self.table.connections().map(|(peer, _)| peer).filter(answers).copied().collect();
         shuffled(peers, cx)
     }
 
@@ -271,7 +274,7 @@ impl Peers {
         let question = strict_decode::<FindAgents>(&body)
             .ok()
             .filter(|question| question.network == cx.identity.network)
-            .filter(|_| self.finder.answers.admit(peer, cx.now.mono));
+            .filter(|_| cx.identity.role != Role::Light && self.finder.answers.admit(peer, cx.now.mono));
         let body = match question {
             Some(question) if self.forward_question(token, peer, &question, directory, cx) => return,
             Some(question) => {

@@ -10,6 +10,8 @@ const MAX: usize = 200;
 /// Maximum number of connections of a bootstrap node, through which all other nodes join. Also the
 /// largest value of the setting.
 pub const MAX_CONNECTIONS: usize = 1000;
+/// Maximum number of connections of a light node. Our choice: twice the number that a node seeks.
+const MAX_OF_LIGHT: usize = 16;
 /// Smallest value of the setting: a node with a few connections still reaches the network through them.
 pub const MIN_CONNECTIONS: usize = 8;
 /// Number of connections above which the node trims, from the CHORUS node package.
@@ -57,7 +59,11 @@ pub struct ConnectionLimits {
 impl ConnectionLimits {
     /// Returns the default of the maximum number of connections.
     pub fn default_max(role: Role) -> usize {
-        if role == Role::Bootstrap { MAX_CONNECTIONS } else { MAX }
+        match role {
+            Role::Bootstrap => MAX_CONNECTIONS,
+            Role::Light => MAX_OF_LIGHT,
+            Role::Full | Role::Unknown => MAX,
+        }
     }
 
     /// Returns the default of the target for a low watermark.
@@ -140,7 +146,7 @@ mod tests {
 
     #[test]
     fn defaults_of_each_role_are_ordered_for_each_maximum() {
-        for role in [Role::Full, Role::Bootstrap] {
+        for role in [Role::Full, Role::Light, Role::Bootstrap] {
             for max in 1..=MAX_CONNECTIONS {
                 let limits = ConnectionLimits::new(role, max);
                 assert_eq!(limits.check(), Ok(()), "{limits:?}");
@@ -149,6 +155,8 @@ mod tests {
         }
         let full = ConnectionLimits::default();
         assert_eq!((full.high_watermark, full.low_watermark, full.target, full.min), (128, 32, 25, 8));
+        let light = ConnectionLimits::new(Role::Light, ConnectionLimits::default_max(Role::Light));
+        assert_eq!((light.high_watermark, light.low_watermark, light.target, light.min), (12, 12, 12, 6));
         let bootstrap = ConnectionLimits::new(Role::Bootstrap, MAX_CONNECTIONS);
         assert_eq!((bootstrap.high_watermark, bootstrap.low_watermark), (700, 600));
     }

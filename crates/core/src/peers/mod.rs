@@ -96,12 +96,14 @@ impl Peers {
         timers.enter("relays", self.relays_deadline(local, cx));
         timers.enter("dial queue", self.dial_queue_deadline());
         timers.enter("trimmer", self.trim_deadline());
+        timers.enter("DHT mode", directory.dht_mode_deadline(local, cx));
     }
 
     /// Does the work that is due: asks the sources and dials their peers, asks relays, disconnects
     /// useless peers.
     pub(crate) fn handle_timeout(&mut self, local: &mut Local, directory: &Directory, cx: &mut Cx) {
         self.start_queued_dials(cx);
+        directory.follow_dht_mode(local, cx);
         self.poll_sources(directory, cx);
         self.dial_local_network(cx);
         self.reserve_relays(local, cx);

@@ -100,6 +100,7 @@ impl Peers {
         if let Some(address) = address {
             cx.signal(Signal::AgentConnected(address));
             directory.records.touch(&address);
+            directory.records.meet(&address);
         }
     }
 
@@ -165,10 +166,10 @@ impl Peers {
         }
     }
 
-    pub(crate) fn on_dht_server_seen(&mut self, peer: PeerId, cx: &Cx) {
-        let now = cx.now;
-        if self.table.serves_dht(peer) {
-            self.dht_servers.connected(now.mono);
+    pub(crate) fn on_dht_mode(&mut self, peer: PeerId, serves: bool, cx: &Cx) {
+        let is_new = self.table.set_serves_dht(peer, serves);
+        if is_new && serves {
+            self.dht_servers.connected(cx.now.mono);
         }
     }
 

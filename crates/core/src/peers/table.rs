@@ -258,9 +258,9 @@ impl PeerTable {
         self.entries.get(peer)?.pause.as_ref()
     }
 
-    /// Records that a peer serves the DHT. Returns `true` if the node did not know it.
-    pub(crate) fn serves_dht(&mut self, peer: PeerId) -> bool {
-        self.update(peer, |entry| !std::mem::replace(&mut entry.serves_dht, true))
+    /// Records whether a peer serves the DHT. Returns `true` if that is new.
+    pub(crate) fn set_serves_dht(&mut self, peer: PeerId, serves: bool) -> bool {
+        self.update(peer, |entry| std::mem::replace(&mut entry.serves_dht, serves) != serves)
     }
 
     /// Returns `true` if the peer is a bootstrap peer.

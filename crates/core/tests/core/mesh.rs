@@ -11,6 +11,7 @@ use libp2p_identity::PeerId;
 use p2p_node_core::client_id::ClientId;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::{Input, Now, Token};
+use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::{Core, CoreConfig};
 use p2p_node_protocol::{Role, line};
 use p2p_node_testing::config::config;
@@ -165,6 +166,7 @@ impl Mesh {
             agent: Some(agent),
             name: format!("node {number}"),
             role,
+            dht_mode: DhtMode::of(role),
             boot: u64::from(number) + self.nodes.len() as u64,
             database: [number ^ self.nodes.len() as u8; 16],
             kem_seed: [number; 32].into(),

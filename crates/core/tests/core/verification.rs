@@ -272,7 +272,7 @@ fn reconnecting_server_causes_no_retransmission() {
     for _ in 0..5 {
         let server = node_key(50).peer_id();
         mesh.input(1, Input::Connected { peer: server, dialer: false });
-        mesh.input(1, Input::DhtServerSeen { peer: server });
+        mesh.input(1, Input::DhtMode { peer: server, serves: true });
         mesh.input(1, Input::Disconnected { peer: server, reason: None });
     }
     assert_eq!(mesh.nodes[1].core.stats().get(Counter::MailFramesSent), sent);

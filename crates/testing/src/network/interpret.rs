@@ -128,4 +128,8 @@ impl<W: World> Interpreter for W {
     fn store_dht_record(&mut self, node: usize, key: Bytes, value: Bytes) {
         self.network_mut().endpoints[node].records.insert(key, value);
     }
+
+    fn remove_dht_record(&mut self, node: usize, key: &Bytes) {
+        self.network_mut().endpoints[node].records.remove(key);
+    }
 }

@@ -173,7 +173,7 @@ impl ReplayWindows {
         }
         let idle = self
             .windows
-            .oldest_in(all)
+            .oldest_in(all, |_| true)
             .filter(|(_, window)| now.mono.saturating_since(window.used) > WINDOW_IDLE);
         idle.map(|(name, _)| Some(*name)).ok_or(())
     }

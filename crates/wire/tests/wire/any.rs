@@ -204,7 +204,7 @@ prop_compose! {
         (seq, issued_at_ms, expires_at_ms) in any::<(u64, u64, u64)>(),
         ports in vec(any::<u16>(), 0..=8),
         kem in prop::option::of((bytes(1..=32), any::<u32>(), bytes(1..=1216), any::<u64>())),
-        role in prop::sample::select(vec![Role::Full, Role::Bootstrap]),
+        role in prop::sample::select(vec![Role::Full, Role::Bootstrap, Role::Light]),
         name in "\\PC{0,16}",
         (capabilities, topics) in (vec("\\PC{1,8}", 0..6), vec("\\PC{1,8}", 0..6)),
         hashes in prop::collection::btree_set(any::<u32>(), 0..6),

@@ -76,16 +76,20 @@ fn highest_seen_row_never_decreases() {
 }
 
 #[test]
-fn rows_above_limit_evict_the_oldest() {
+fn rows_above_limit_evict_the_oldest_that_revoke_no_key() {
     let directory = directory();
     let path = directory.path().join("db");
     let (mut file, _) = Database::open(&path, "dev", ANN).expect("made");
-    let all: Vec<HighestSeen> = (0..MAX_ROWS as u64 + 3).map(|number| row(number, 0, 1 + number)).collect();
+    let generation = |number| u64::from(number == 1);
+    let row = |number: u64| row(number, generation(number), 1 + number);
+    let mut all: Vec<HighestSeen> = (0..MAX_ROWS as u64 + 3).map(row).collect();
     write(&mut file, &all[1..MAX_ROWS]).expect("written");
     write(&mut file, &[all[0].clone()]).expect("written");
     write(&mut file, &all[MAX_ROWS..]).expect("written");
     drop(file);
-    assert_eq!(rows(&path), all[3..]);
+    // The row of a revocation stays, although it is old.
+    let kept: Vec<HighestSeen> = [all.remove(1)].into_iter().chain(all.drain(3..)).collect();
+    assert_eq!(rows(&path), kept);
 }
 
 #[test]

@@ -49,7 +49,10 @@ fn stranger(number: usize, template: &SignedRecord, expires_at_ms: u64) -> Signe
     let mut record = template.clone();
     let mut account = [0xAB; 20];
     account[..8].copy_from_slice(&(number as u64).to_be_bytes());
+    let node = NodeKey::from_seed(std::array::from_fn(|index| account[index % 8]));
     record.record.binding.binding.account = Address::from(account);
+    (record.record.binding.binding.peer_id, record.record.binding.binding.node_key) =
+        (node.peer_id(), node.public());
     record.record.expires_at_ms = expires_at_ms;
     record
 }
@@ -59,7 +62,7 @@ fn higher_order_supersedes_and_equal_order_conflicts() {
     let mut table = RecordTable::default();
     let first = record(&agent(), &node(1), 1, 5, "");
     assert_eq!(table.compare(&first, NOW_MS), Freshness::New);
-    assert_eq!(table.insert(first.clone(), |_| false, at(0)), Update::New);
+    assert_eq!(table.insert(first.clone(), false, |_| false, at(0)), Update::New);
     assert_eq!(table.compare(&first, NOW_MS), Freshness::Same);
     assert_eq!(table.compare(&record(&agent(), &node(1), 1, 5, "other"), NOW_MS), Freshness::Conflict);
     assert_eq!(table.compare(&record(&agent(), &node(1), 1, 4, ""), NOW_MS), Freshness::Stale);
@@ -71,7 +74,7 @@ fn higher_order_supersedes_and_equal_order_conflicts() {
 #[test]
 fn record_stored_by_fast_clock_rejects_only_lower_generations() {
     let mut table = RecordTable::default();
-    table.insert(record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"), |_| false, at(0));
+    table.insert(record(&agent(), &node(1), 1, NOW_MS + 600_000, "ahead"), false, |_| false, at(0));
     let (now, older) = (record(&agent(), &node(1), 1, NOW_MS, ""), record(&agent(), &node(1), 0, NOW_MS, ""));
     assert_eq!(table.compare(&now, NOW_MS + 600_000), Freshness::Stale);
     assert_eq!(table.compare(&now, NOW_MS), Freshness::Newer);
@@ -79,7 +82,7 @@ fn record_stored_by_fast_clock_rejects_only_lower_generations() {
     // A seq as far ahead as the tolerated clock skew still bars lower ones.
     for (ahead, order) in [(30_000, Freshness::Stale), (30_001, Freshness::Newer)] {
         let mut table = RecordTable::default();
-        table.insert(record(&agent(), &node(1), 1, NOW_MS + ahead, ""), |_| false, at(0));
+        table.insert(record(&agent(), &node(1), 1, NOW_MS + ahead, ""), false, |_| false, at(0));
         assert_eq!(table.compare(&now, NOW_MS), order, "{ahead} ms ahead");
     }
     let table =
@@ -92,9 +95,12 @@ fn record_stored_by_fast_clock_rejects_only_lower_generations() {
 #[test]
 fn moved_agent_is_not_found_under_old_peer_id() {
     let mut table = RecordTable::default();
-    table.insert(record(&agent(), &node(1), 0, 1, ""), |_| false, at(0));
-    assert_eq!(table.insert(record(&agent(), &node(2), 0, 2, ""), |_| false, at(0)), Update::Moved);
-    assert_eq!(table.insert(record(&agent(), &node(2), 0, 3, ""), |_| false, at(0)), Update::Refreshed);
+    table.insert(record(&agent(), &node(1), 0, 1, ""), false, |_| false, at(0));
+    assert_eq!(table.insert(record(&agent(), &node(2), 0, 2, ""), false, |_| false, at(0)), Update::Moved);
+    assert_eq!(
+        table.insert(record(&agent(), &node(2), 0, 3, ""), false, |_| false, at(0)),
+        Update::Refreshed
+    );
     assert!(table.by_peer(&node(1).peer_id(), NOW_MS).is_none());
     assert!(table.by_peer(&node(2).peer_id(), NOW_MS).is_some());
 }
@@ -103,9 +109,9 @@ fn moved_agent_is_not_found_under_old_peer_id() {
 fn moved_agent_does_not_remove_other_agent_of_same_node() {
     let mut table = RecordTable::default();
     let other = AgentKey::from_bytes(&[0x33; 32]).unwrap();
-    table.insert(record(&agent(), &node(1), 0, 1, ""), |_| false, at(0));
-    table.insert(record(&other, &node(1), 0, 1, ""), |_| false, at(0));
-    table.insert(record(&agent(), &node(2), 0, 2, ""), |_| false, at(0));
+    table.insert(record(&agent(), &node(1), 0, 1, ""), false, |_| false, at(0));
+    table.insert(record(&other, &node(1), 0, 1, ""), false, |_| false, at(0));
+    table.insert(record(&agent(), &node(2), 0, 2, ""), false, |_| false, at(0));
     let found = table.by_peer(&node(1).peer_id(), NOW_MS).map(SignedRecord::address);
     assert_eq!(found, Some(other.address()));
 }
@@ -114,7 +120,7 @@ fn moved_agent_does_not_remove_other_agent_of_same_node() {
 fn expired_record_is_not_returned_but_rejects_older_records() {
     let mut table = RecordTable::default();
     let first = record(&agent(), &node(1), 2, 5, "");
-    table.insert(first.clone(), |_| false, at(0));
+    table.insert(first.clone(), false, |_| false, at(0));
     assert!(table.get(&agent().address(), NOW_MS + LIFE_MS - 1).is_some());
     assert!(table.get(&agent().address(), NOW_MS + LIFE_MS).is_none());
     assert!(table.by_peer(&node(1).peer_id(), NOW_MS + LIFE_MS).is_none());
@@ -123,10 +129,10 @@ fn expired_record_is_not_returned_but_rejects_older_records() {
     assert_eq!((table.len(), table.is_empty(), table.rollback_rows()), (1, false, 0));
     assert_eq!(table.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Freshness::Stale);
 
-    table.insert(stranger(1, &first, u64::MAX), |_| false, at(LIFE_MS));
+    table.insert(stranger(1, &first, u64::MAX), false, |_| false, at(LIFE_MS));
     assert_eq!((table.len(), table.rollback_rows()), (1, 1), "the expired record was evicted");
-    table.insert(stranger(2, &first, NOW_MS + LIFE_MS), |_| false, at(0));
-    table.insert(stranger(3, &first, u64::MAX), |_| false, at(LIFE_MS));
+    table.insert(stranger(2, &first, NOW_MS + LIFE_MS), false, |_| false, at(0));
+    table.insert(stranger(3, &first, u64::MAX), false, |_| false, at(LIFE_MS));
     assert_eq!((table.len(), table.rollback_rows()), (2, 2));
     assert_eq!(table.compare(&record(&agent(), &node(1), 2, 4, ""), NOW_MS), Freshness::Stale);
     assert_eq!(table.compare(&record(&agent(), &node(1), 2, 5, "other"), NOW_MS), Freshness::Conflict);
@@ -139,20 +145,20 @@ fn expired_record_is_not_returned_but_rejects_older_records() {
 fn full_record_table_evicts_least_recently_used_agent_and_keeps_its_order() {
     let mut table = RecordTable::default();
     let template = record(&agent(), &node(1), 3, 5, "");
-    table.insert(template.clone(), |_| false, at(0));
+    table.insert(template.clone(), false, |_| false, at(0));
     for number in 1..MAX_AGENTS {
-        table.insert(stranger(number, &template, u64::MAX), |_| false, at(number as u64));
+        table.insert(stranger(number, &template, u64::MAX), false, |_| false, at(number as u64));
     }
     assert_eq!(table.len(), MAX_AGENTS);
     table.touch(&agent().address());
     let second = stranger(1, &template, u64::MAX);
-    table.insert(stranger(MAX_AGENTS, &template, u64::MAX), |_| false, at(20_001));
+    table.insert(stranger(MAX_AGENTS, &template, u64::MAX), false, |_| false, at(20_001));
     assert_eq!(table.len(), MAX_AGENTS);
     assert!(table.get(&agent().address(), NOW_MS).is_some());
     assert!(table.get(&second.address(), NOW_MS).is_none());
     assert_eq!(table.lowest_generation(&second.address(), NOW_MS), 3);
     let newer = SignedRecord { record: Record { seq: 6, ..second.record.clone() }, ..second };
-    assert_eq!(table.insert(newer, |_| false, at(20_002)), Update::New);
+    assert_eq!(table.insert(newer, false, |_| false, at(20_002)), Update::New);
     assert_eq!(table.len(), MAX_AGENTS);
 }
 
@@ -161,17 +167,17 @@ fn full_record_table_spares_agents_in_use() {
     let mut table = RecordTable::default();
     let template = record(&agent(), &node(1), 0, 5, "");
     for number in 0..MAX_AGENTS {
-        table.insert(stranger(number, &template, u64::MAX), |_| false, at(number as u64));
+        table.insert(stranger(number, &template, u64::MAX), false, |_| false, at(number as u64));
     }
     let address = |number| stranger(number, &template, 0).address();
     let in_use = |record: &SignedRecord| (0..3).any(|number| record.address() == address(number));
     for number in MAX_AGENTS..MAX_AGENTS + 10 {
-        table.insert(stranger(number, &template, u64::MAX), in_use, at(20_000 + number as u64));
+        table.insert(stranger(number, &template, u64::MAX), false, in_use, at(20_000 + number as u64));
     }
     let there = |number| table.get(&address(number), NOW_MS).is_some();
     assert!((0..3).all(there) && !(3..13).any(there) && there(13));
     // When all agents are in use, the table evicts one of them.
-    table.insert(stranger(MAX_AGENTS + 10, &template, u64::MAX), |_| true, at(40_000));
+    table.insert(stranger(MAX_AGENTS + 10, &template, u64::MAX), false, |_| true, at(40_000));
     assert_eq!(table.len(), MAX_AGENTS);
 }
 
@@ -181,9 +187,9 @@ fn full_record_table_evicts_expired_records_first() {
     let template = record(&agent(), &node(1), 0, 5, "");
     for number in 0..MAX_AGENTS {
         let end = if number == MAX_AGENTS - 1 { NOW_MS + 15_000 } else { u64::MAX };
-        table.insert(stranger(number, &template, end), |_| false, at(number as u64));
+        table.insert(stranger(number, &template, end), false, |_| false, at(number as u64));
     }
-    table.insert(template.clone(), |_| false, at(15_000));
+    table.insert(template.clone(), false, |_| false, at(15_000));
     assert_eq!(table.len(), MAX_AGENTS);
     assert!(table.get(&stranger(0, &template, 0).address(), NOW_MS).is_some());
     assert!(table.get(&stranger(MAX_AGENTS - 1, &template, 0).address(), NOW_MS).is_none());
@@ -195,7 +201,7 @@ fn rollback_rows_are_kept_up_to_limit_and_oldest_evicted_first() {
     let mut table = RecordTable::default();
     let template = record(&agent(), &node(1), 1, 5, "");
     for number in 0..=BOUND {
-        table.insert(stranger(number, &template, NOW_MS + 1), |_| false, at(0));
+        table.insert(stranger(number, &template, NOW_MS + 1), false, |_| false, at(0));
         table.evict_expired(NOW_MS + 1);
     }
     assert!(table.is_empty());
@@ -204,7 +210,7 @@ fn rollback_rows_are_kept_up_to_limit_and_oldest_evicted_first() {
     assert_eq!(table.lowest_generation(&stranger(1, &template, 0).address(), NOW_MS), 1);
     assert_eq!(table.lowest_generation(&stranger(BOUND, &template, 0).address(), NOW_MS), 1);
     for number in 0..MAX_AGENTS {
-        table.insert(stranger(BOUND + 1 + number, &template, u64::MAX), |_| false, at(0));
+        table.insert(stranger(BOUND + 1 + number, &template, u64::MAX), false, |_| false, at(0));
     }
     assert_eq!((table.len(), table.rollback_guard.len()), (MAX_AGENTS, MAX_HIGHEST_SEEN));
 }
@@ -216,12 +222,12 @@ fn future_generation_rejects_no_record_until_its_time() {
     let present = record(&agent(), &node(2), NOW_SECS, NOW_MS, "present");
     for mut table in [RecordTable::new(vec![HighestSeen::from(&ahead)]), {
         let mut table = RecordTable::default();
-        table.insert(ahead.clone(), |_| false, at(0));
+        table.insert(ahead.clone(), false, |_| false, at(0));
         table
     }] {
         assert_eq!(table.lowest_generation(&agent().address(), NOW_MS), 0);
         assert!(matches!(table.compare(&present, NOW_MS), Freshness::New | Freshness::Newer));
-        table.insert(present.clone(), |_| false, at(0));
+        table.insert(present.clone(), false, |_| false, at(0));
         assert_eq!(table.compare(&present, NOW_MS), Freshness::Same);
         assert_eq!(table.lowest_generation(&agent().address(), NOW_MS), NOW_SECS);
         // The table keeps the higher order, because our clock may have been wrong.
@@ -285,7 +291,7 @@ proptest! {
             let order = table.compare(&record, NOW_MS);
             prop_assert!(expected.contains(&order), "{order:?} instead of {expected:?}");
             if matches!(order, Freshness::New | Freshness::Newer) {
-                table.insert(record, |_| false, at(0));
+                table.insert(record, false, |_| false, at(0));
                 rows.insert(row.address, row);
             }
             table.evict_expired(NOW_MS + 1);
@@ -297,4 +303,50 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn flood_of_records_from_others_evicts_no_agent_that_was_met() {
+    let mut table = RecordTable::default();
+    let template = record(&agent(), &node(1), 0, 5, "");
+    table.insert(template.clone(), false, |_| false, at(0));
+    let (heard, met_later) = (stranger(0, &template, u64::MAX), stranger(1, &template, u64::MAX));
+    table.insert(heard.clone(), true, |_| false, at(0));
+    table.insert(met_later.clone(), true, |_| false, at(0));
+    table.meet(&met_later.address());
+    for number in 2..MAX_AGENTS + 50 {
+        table.insert(stranger(number, &template, u64::MAX), true, |_| false, at(number as u64));
+    }
+    let is_there = |record: &SignedRecord| table.get(&record.address(), NOW_MS).is_some();
+    assert_eq!((table.len(), table.hearsay.len()), (MAX_AGENTS, MAX_AGENTS - 2));
+    assert_eq!([&template, &heard, &met_later].map(is_there), [true, false, true]);
+    assert!(table.is_met(&template.address()) && !table.is_met(&heard.address()));
+}
+
+#[test]
+fn agents_of_one_node_are_bounded() {
+    let mut table = RecordTable::default();
+    let names: Vec<AgentKey> = (1..=100).map(|byte| AgentKey::from_bytes(&[byte; 32]).unwrap()).collect();
+    for agent in &names {
+        table.insert(record(agent, &node(1), 0, 5, ""), true, |_| false, at(0));
+    }
+    assert_eq!(table.len(), MAX_AGENTS_OF_NODE);
+    let latest = table.by_peer(&node(1).peer_id(), NOW_MS).map(SignedRecord::address);
+    assert_eq!(latest, names.last().map(AgentKey::address));
+    assert_eq!(
+        table.drain_evicted(),
+        names[..100 - MAX_AGENTS_OF_NODE].iter().map(AgentKey::address).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn bytes_of_records_are_bounded() {
+    let mut table = RecordTable::default();
+    let mut large = record(&agent(), &node(1), 0, 5, "");
+    large.bytes = vec![1; 5632].into();
+    let fit = MAX_RECORD_BYTES / 5632;
+    for number in 0..fit + 10 {
+        table.insert(stranger(number, &large, u64::MAX), true, |_| false, at(number as u64));
+    }
+    assert_eq!((table.len(), table.bytes()), (fit, fit * 5632));
 }

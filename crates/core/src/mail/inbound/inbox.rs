@@ -109,7 +109,9 @@ impl Inbox {
             return InsertOutcome::NoCapacity;
         };
         let key = (sender, stream);
-        self.open(key, now);
+        if !self.open(key, now) {
+            return InsertOutcome::NoCapacity;
+        }
         let share = self.senders.entry(sender).or_default();
         let incoming = self.streams.touch_or_default(&key);
         incoming.last_used = now;
@@ -156,16 +158,20 @@ impl Inbox {
         InsertOutcome::Ready
     }
 
-    /// Makes room for a new stream, and drops messages that have been buffered too long.
-    fn open(&mut self, key: Key, now: Instant) {
+    /// Makes room for a new stream, and drops messages that have been buffered too long. Returns
+    /// `false` if there is no room.
+    fn open(&mut self, key: Key, now: Instant) -> bool {
         if !self.streams.contains_key(&key) {
-            self.evict_for(&key.0);
+            if !self.evict_for(&key.0) {
+                return false;
+            }
             self.senders.entry(key.0).or_default().streams += 1;
         }
         if self.buffered.bytes() >= REORDER_BYTES / 2 && now >= self.gc_threshold {
             self.gc_threshold = now + SWEEP;
             self.drop_idle(now);
         }
+        true
     }
 
     /// Records the number under which the sender accepted a renumbered message. A sender whose
@@ -276,21 +282,33 @@ impl Inbox {
         std::mem::take(&mut self.renamed)
     }
 
-    /// Evicts the least recently used stream: of this sender if it has used its share, else of all
-    /// senders. This is safe: the sender sets `base_seq` to 0 once all earlier messages are
-    /// acknowledged, and it repeats acknowledged messages only if the ack was lost.
-    fn evict_for(&mut self, sender: &Address) {
+    /// Evicts the least recently used stream without open mail: of this sender if it has used its
+    /// share, else of all senders. Returns `false` if each has open mail. The eviction is safe: the
+    /// sender sets `base_seq` to 0 once all earlier messages are acknowledged, and it repeats
+    /// acknowledged messages only if the ack was lost.
+    fn evict_for(&mut self, sender: &Address) -> bool {
+        let is_closed = |incoming: &InboundStream| !incoming.arrivals.has_open_mail();
         if self.senders.get(sender).is_some_and(|share| share.streams >= SENDER_STREAMS) {
             let own = (*sender, StreamId([0; 16]))..=(*sender, StreamId([u8::MAX; 16]));
-            if let Some((key, _)) = self.streams.oldest_in(own) {
-                self.forget(*key);
-            }
-        }
-        while self.streams.len() >= MAX_STREAMS
-            && let Some((key, _)) = self.streams.oldest()
-        {
+            let Some((key, _)) = self.streams.oldest_in(own, is_closed) else { return false };
             self.forget(*key);
         }
+        let mut open = 0;
+        while self.streams.len() >= MAX_STREAMS
+            && let Some((key, oldest)) = self.streams.oldest()
+        {
+            let key = *key;
+            if is_closed(oldest) {
+                self.forget(key);
+            } else if open < MAX_STREAMS {
+                // The next search begins with other streams.
+                self.streams.touch(&key);
+                open += 1;
+            } else {
+                return false;
+            }
+        }
+        true
     }
 
     fn forget(&mut self, key: Key) {

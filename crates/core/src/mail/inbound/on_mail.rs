@@ -150,6 +150,12 @@ impl Mail {
             ));
         }
         self.on_acks(&sender, frame, batch, directory, cx);
+        if sender.rule == Some(AccessRule::Blocked) && !batch.messages.is_empty() {
+            // A refused message opens no stream, so it takes no room from others.
+            cx.stats.add(Counter::MailRefused, batch.messages.len() as u64 - 1);
+            let code = ErrorCode::PeerRejected.as_str();
+            return Some(refuse_mail(Counter::MailRefused, code, &"the recipient blocks the sender", cx));
+        }
         let outcome = self.accept_batch(&mut sender, batch, Route::Direct, gate, cx);
         let BatchOutcome { streams, gaps, has_gap, is_full } = outcome;
         // If there is no room, the sender learns at once how much of the frame the node accepted.

@@ -167,6 +167,12 @@ impl ReceiveWindow {
         self.out_of_order.contains(&seq)
     }
 
+    /// Returns `true` if the parent, or the store, has yet to confirm a delivered message, or has
+    /// confirmed a later one first. Without the window, the node would deliver such messages again.
+    pub fn has_open_mail(&self) -> bool {
+        self.outstanding() > 0 || self.out_of_order() > 0
+    }
+
     /// Returns the number of delivered messages that are not acked.
     pub fn outstanding(&self) -> usize {
         self.outstanding.len()

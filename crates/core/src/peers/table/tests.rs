@@ -96,7 +96,7 @@ fn peer_entry_without_content_is_removed() {
     assert!(table.start_dial(peer));
     assert_eq!((table.dialing_len(), table.is_down(&peer)), (1, false));
     table.connected(peer, Instant::ZERO);
-    assert!(table.serves_dht(peer) && !table.serves_dht(peer));
+    assert!(table.set_serves_dht(peer, true) && !table.set_serves_dht(peer, true));
     assert_eq!((table.dialing_len(), table.connections_len(), table.servers_len()), (0, 1, 1));
     table.disconnected(peer, Instant::from_secs(60), &mut jitter);
     assert_eq!((table.len(), table.connections_len(), table.servers_len()), (0, 0, 0));

@@ -106,6 +106,28 @@ fn stream_limit_evicts_the_least_recently_used() {
 }
 
 #[test]
+fn stream_limit_spares_streams_with_open_mail() {
+    let mut inbox = Inbox::new(AckPolicy::Manual);
+    let mut ready = Vec::new();
+    let open = (sender(1), StreamId([1; 16]));
+    inbox.insert(open.0, message(1, 1, 0, 1), Instant::ZERO, &mut ready);
+    inbox.deliver(open, 1);
+    let mut flood = |inbox: &mut Inbox, first: u64| {
+        for index in first..first + 2 * MAX_STREAMS as u64 {
+            let mut message = message(0, 1, 0, 1);
+            message.stream = Bytes::from([index.to_be_bytes(), [0; 8]].concat());
+            inbox.insert(stranger(index), message, Instant::from_secs(index), &mut ready);
+        }
+        assert_eq!(inbox.len(), MAX_STREAMS);
+    };
+    flood(&mut inbox, 0);
+    assert_eq!(inbox.next_seq(&open.0, &open.1), 2);
+    assert!(inbox.mark_acked(open, 1));
+    flood(&mut inbox, 1 << 32);
+    assert_eq!(inbox.next_seq(&open.0, &open.1), 0, "evicted once its mail has ended");
+}
+
+#[test]
 fn rejections_are_bounded() {
     let mut inbox = Inbox::default();
     insert(&mut inbox, message(1, 1, 0, 1));
