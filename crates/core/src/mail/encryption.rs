@@ -51,6 +51,9 @@ impl Mail {
     ) {
         let now = cx.now;
         let content = padding::pad(batch.encode_to_vec());
+        if to.peer.is_some() {
+            self.outbox.record_node(token, to.node_key);
+        }
         let Some(destination) = self.outbox.destination(&to.recipient) else { return };
         if let Some(peer) = to.peer {
             let unusable =

@@ -294,9 +294,6 @@ impl Mail {
         let Some(batch) = self.outbox.send_next_batch(recipient, token, route, now.mono) else {
             return false;
         };
-        if peer.is_some() {
-            self.outbox.record_node(token, node_key);
-        }
         cx.stats.count(Counter::MailFramesSent);
         let to = PendingEncryption { recipient, peer, node_key, kem_id, suite };
         self.seal_mail(token, to, &public_key, &batch, cx);
