@@ -1,13 +1,16 @@
 //! The record: an agent's node publishes its binding, addresses and keys in it, signed by the node
 //! key.
 
+mod wire_role;
+
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::Role;
-use prost::{Enumeration, Message};
+use prost::Message;
 
+use self::wire_role::WireRole;
 use crate::identity::binding::{MAX_BINDING_BYTES, MAX_SKEW_SECS, is_network_name};
 use crate::identity::keys::{keccak_fields, signed_body, verify_signed};
 use crate::identity::{BindingError, NodeKey, SignedBinding, hash_fields};
@@ -307,14 +310,6 @@ struct WireRecord {
     topic_hashes: Bytes,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
-#[repr(i32)]
-enum WireRole {
-    Full = 0,
-    Bootstrap = 1,
-    Light = 2,
-}
-
 impl Wire for WireRecord {
     const MAX_BYTES: usize = MAX_RECORD_BYTES;
     const SHAPE: Shape = Shape { fields: 13, messages: &[(8, &Shape::flat(4))] };
@@ -349,11 +344,6 @@ fn is_printable(text: &str) -> bool {
 
 impl From<&Record> for WireRecord {
     fn from(record: &Record) -> Self {
-        let role = match record.role {
-            Role::Full | Role::Unknown => WireRole::Full,
-            Role::Bootstrap => WireRole::Bootstrap,
-            Role::Light => WireRole::Light,
-        };
         WireRecord {
             version: WIRE_VERSION,
             network: record.network.clone(),
@@ -363,7 +353,7 @@ impl From<&Record> for WireRecord {
             expires_at_ms: record.expires_at_ms,
             addrs: record.addrs.iter().map(|addr| addr.to_vec().into()).collect(),
             kem: record.kem.clone(),
-            role: role.into(),
+            role: WireRole::from(record.role).into(),
             name: record.name.clone(),
             capabilities: record.capabilities.clone(),
             topics: record.topics.clone(),
@@ -376,11 +366,7 @@ impl TryFrom<WireRecord> for Record {
     type Error = RecordError;
 
     fn try_from(wire: WireRecord) -> Result<Self, RecordError> {
-        let role = match wire.role() {
-            WireRole::Full => Role::Full,
-            WireRole::Bootstrap => Role::Bootstrap,
-            WireRole::Light => Role::Light,
-        };
+        let role = Role::from(wire.role());
         let addrs = wire.addrs.iter().map(|addr| Multiaddr::try_from(addr.to_vec()));
         Ok(Record {
             network: wire.network,

@@ -70,19 +70,21 @@ impl SwarmDriver {
                 self.inputs.push_back(Input::Published { token, outcome });
             }
             NetworkCommand::ReportValidation { token, verdict } => self.report_validation(token, verdict),
-            NetworkCommand::ServeDht(serves) => {
-                self.swarm.behaviour_mut().kad.set_mode(Some(dht_mode(serves)));
-            }
+            NetworkCommand::ServeDht(serves) => self.serve_dht(serves),
             NetworkCommand::PutRecord { key, value, lifetime } => self.put_record(&key, value, lifetime),
             NetworkCommand::GetRecord { token, key } => self.get_record(token, &key),
             NetworkCommand::StopQuery { token } => self.stop_query(token),
-            NetworkCommand::StoreDhtRecord { key, value, lifetime } => {
-                self.store_dht_record(&key, value, lifetime);
-            }
-            NetworkCommand::RemoveDhtRecord { key } => {
-                self.swarm.behaviour_mut().kad.remove_record(&key.to_vec().into());
-            }
+            NetworkCommand::StoreDhtRecord { key, value, lifetime } => self.store_dht(&key, value, lifetime),
+            NetworkCommand::RemoveDhtRecord { key } => self.remove_dht(&key),
         }
+    }
+
+    fn serve_dht(&mut self, serves: bool) {
+        self.swarm.behaviour_mut().kad.set_mode(Some(dht_mode(serves)));
+    }
+
+    fn remove_dht(&mut self, key: &Bytes) {
+        self.swarm.behaviour_mut().kad.remove_record(&key.to_vec().into());
     }
 
     fn listen(&mut self, port: u16) {
@@ -196,7 +198,7 @@ impl SwarmDriver {
         }
     }
 
-    fn store_dht_record(&mut self, key: &Bytes, value: Bytes, lifetime: Duration) {
+    fn store_dht(&mut self, key: &Bytes, value: Bytes, lifetime: Duration) {
         let record = dht_store::record(key, value, lifetime);
         if let Err(error) = self.swarm.behaviour_mut().kad.store_mut().put(record) {
             self.inputs.push_back(Input::Dropped { what: DropKind::DhtRecord, number: 1 });

@@ -73,20 +73,8 @@ impl Directory {
             return Some(Verdict::Ignore);
         }
         let freshness = self.records.compare(&signed, now.unix_ms);
-        if freshness == Freshness::Same && !source.is_hearsay() {
-            self.records.meet(&signed.address());
-        }
         match freshness {
-            // The node has verified this record before, perhaps from another source. Peers behind
-            // us may not have it yet, so gossipsub should forward it.
-            Freshness::Same if signed.record.expires_at_ms > now.unix_ms => {
-                if let RecordSource::Offer = source {
-                    // The owner offers the record again because a lookup did not find it here.
-                    store_in_dht(&signed, cx);
-                }
-                return Some(Verdict::Accept);
-            }
-            Freshness::Same => return Some(Verdict::Ignore),
+            Freshness::Same => return Some(self.on_known_record(&signed, source, cx)),
             Freshness::Stale => return Some(reject_record(Counter::RecordsStale, Verdict::Ignore, cx)),
             Freshness::New | Freshness::Newer | Freshness::Conflict => {}
         }
@@ -112,6 +100,22 @@ impl Directory {
         }
         self.store_record(signed, source.is_hearsay(), demand, cx);
         Some(Verdict::Accept)
+    }
+
+    /// Handles a record that the node has verified before, perhaps from another source. Peers behind
+    /// us may not have it yet, so gossipsub should forward it.
+    fn on_known_record(&mut self, signed: &SignedRecord, source: RecordSource, cx: &mut Cx) -> Verdict {
+        if !source.is_hearsay() {
+            self.records.meet(&signed.address());
+        }
+        if signed.record.expires_at_ms <= cx.now.unix_ms {
+            return Verdict::Ignore;
+        }
+        if let RecordSource::Offer = source {
+            // The owner offers the record again because a lookup did not find it here.
+            store_in_dht(signed, cx);
+        }
+        Verdict::Accept
     }
 
     /// Handles a record that this process issued. Our current record, read back from the DHT,
