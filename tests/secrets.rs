@@ -29,6 +29,7 @@ fn debug_of_swarm_config_shows_no_key() {
             upnp: false,
             mdns: false,
             max_connections: 1,
+            connections_per_address: 3,
             agent_version: String::new(),
         },
     );

@@ -14,8 +14,8 @@ use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::local::addresses::Reachability;
 use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::peers::limits::{
-    ConnectionLimits, DEFAULT_GRACE, MAX_CONCURRENT_DIALS, MAX_CONNECTIONS, MAX_DIALS_PER_SECOND,
-    MIN_CONNECTIONS,
+    CONNECTIONS_PER_ADDRESS, ConnectionLimits, DEFAULT_GRACE, MAX_CONCURRENT_DIALS, MAX_CONNECTIONS,
+    MAX_DIALS_PER_SECOND, MIN_CONNECTIONS,
 };
 use p2p_node_protocol::{Capabilities, Command, Connect, PROTOCOL_VERSION, Role};
 use tracing::level_filters::LevelFilter;
@@ -245,6 +245,12 @@ settings! {
             Option<String> [value_name = "NUMBER"], within(MIN_CONNECTIONS, MAX_CONNECTIONS),
             or ConnectionLimits::default_max(role), shown "default: 1000 on a bootstrap node, 16 on a light node, else 200",
             notes "From 8 to 1000. Fewer if the limit of open files is too low.";
+        /// Number of incoming connections that each IP address may always have; more only while many
+        /// places are free
+        connections_per_address: u32 = "connections-per-address", "P2P_NODE_CONNECTIONS_PER_ADDRESS",
+            Option<String> [value_name = "NUMBER"], within(1, MAX_CONNECTIONS as u32),
+            or CONNECTIONS_PER_ADDRESS, shown "default 3",
+            notes "The /64 of an IPv6 address counts as one address. In the scope loopback there is no limit.";
         /// Number of connections above which the node closes those of the least value
         high_watermark: usize = "high-watermark", "P2P_NODE_HIGH_WATERMARK",
             Option<String> [value_name = "NUMBER"], within(1, MAX_CONNECTIONS),

@@ -171,6 +171,7 @@ fn swarm_config(
         mdns: config.mdns,
         listen: (!config.listen.is_empty()).then(|| config.listen.clone()),
         max_connections,
+        connections_per_address: config.connections_per_address,
         agent_version: format!("p2p-node/{VERSION}"),
     })
 }

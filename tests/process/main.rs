@@ -28,6 +28,7 @@ mod listening;
 mod nat;
 mod network;
 mod numbers;
+mod one_address;
 mod peer_book;
 mod peer_exchange;
 mod pipeline;

@@ -60,6 +60,7 @@ fn swarm_config(key: &NodeKey) -> SwarmConfig {
         upnp: false,
         mdns: false,
         max_connections: 10,
+        connections_per_address: 3,
         agent_version: "p2p-node/test".to_owned(),
     }
 }

@@ -40,6 +40,7 @@ pub fn config(number: u8, role: Role) -> SwarmConfig {
         upnp: false,
         mdns: false,
         max_connections: 50,
+        connections_per_address: 3,
         agent_version: "p2p-node/test".to_owned(),
     }
 }

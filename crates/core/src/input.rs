@@ -304,6 +304,8 @@ pub enum Input {
 /// read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropKind {
+    /// A connection from an IP address that has too many.
+    Connection,
     /// A frame of mail. Too many frames waited for an answer.
     Mail,
     /// A frame of mail that was too long, truncated, or too slow to arrive.
@@ -324,6 +326,7 @@ impl DropKind {
     /// Returns the counter of these drops.
     pub fn counter(self) -> Counter {
         match self {
+            DropKind::Connection => Counter::ConnectionsRefused,
             DropKind::Mail => Counter::MailFramesDropped,
             DropKind::MailReadFailed => Counter::MailReadsFailed,
             DropKind::HelloReadFailed => Counter::HelloReadsFailed,

@@ -62,6 +62,8 @@ counters! {
     "clock_jumps" => ClockJumps,
     /// Commands that waited for `ready`.
     "commands_deferred" => CommandsDeferred,
+    /// Incoming connections that the node refused, because their IP address had too many.
+    "connections_refused" => ConnectionsRefused,
     /// Connections that the node closed, because it had too many.
     "connections_trimmed" => ConnectionsTrimmed,
     /// Checks, encryptions and decryptions that the node did not run, because the crypto pool was full.

@@ -12,6 +12,7 @@ use libp2p::{
     relay, upnp,
 };
 
+use super::address_limits::{AddressLimits, Places};
 use super::dht_store::DhtStore;
 use super::gossip::{self, Gossipsub};
 use super::hello::{Codec, FailedReads};
@@ -19,6 +20,7 @@ use super::links::Links;
 use super::mail::Mail;
 use super::nat::{self, AutonatClient};
 use super::{SetupError, SwarmConfig};
+use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::local::addresses::Reachability;
 use p2p_node_wire::identity::binding::is_network_name;
 
@@ -67,6 +69,7 @@ const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     pub limits: connection_limits::Behaviour,
+    pub addresses: AddressLimits,
     pub blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub identify: identify::Behaviour,
     pub ping: ping::Behaviour,
@@ -138,6 +141,12 @@ impl Behaviour {
         let asks_autonat = config.reachability == Reachability::Auto;
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits(config.max_connections)),
+            addresses: AddressLimits::new(Places {
+                pending: PENDING_INCOMING,
+                established: max_incoming(config.max_connections),
+                of_address: config.connections_per_address,
+                exempts_loopback: config.scope == AddressScope::Loopback,
+            }),
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(
                 identify::Config::new(names.version.clone(), keypair.public())
@@ -180,13 +189,17 @@ fn relay_server(peer: PeerId, max_circuit_bytes: u64) -> relay::Behaviour {
     relay
 }
 
+fn max_incoming(max: u32) -> u32 {
+    (max - max / 4).max(1)
+}
+
 /// Limits each direction to less than all connections, so that the node can always dial and always
 /// accept.
 fn limits(max: u32) -> connection_limits::ConnectionLimits {
     connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING_INCOMING))
         .with_max_pending_outgoing(Some(PENDING_OUTGOING))
-        .with_max_established_incoming(Some((max - max / 4).max(1)))
+        .with_max_established_incoming(Some(max_incoming(max)))
         .with_max_established_outgoing(Some((max / 2).max(1)))
         .with_max_established(Some(max))
         .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER))

@@ -5,9 +5,10 @@ use libp2p::gossipsub::{self, MessageAcceptance, TopicHash};
 use libp2p::kad::{self, GetRecordOk, InboundRequest, PutRecordError, QueryResult, RoutingUpdate};
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, Message};
-use libp2p::swarm::{DialError, SwarmEvent};
+use libp2p::swarm::{DialError, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, mdns, ping};
 
+use super::address_limits::TooManyFromAddress;
 use super::behaviour::BehaviourEvent;
 use super::links::Superseded;
 use super::listen::whole_reason;
@@ -70,7 +71,12 @@ impl SwarmDriver {
             | SwarmEvent::ExternalAddrConfirmed { .. }
             | SwarmEvent::ExternalAddrExpired { .. }) => self.on_address_event(event),
             SwarmEvent::IncomingConnectionError { error, .. } => {
-                tracing::debug!(%error, "incoming connection")
+                tracing::debug!(%error, "incoming connection");
+                if let ListenError::Denied { cause } = error
+                    && cause.downcast::<TooManyFromAddress>().is_ok()
+                {
+                    self.inputs.push_back(Input::Dropped { what: DropKind::Connection, number: 1 });
+                }
             }
             // The other events need no action: they announce steps, or report observed addresses.
             _ => {}
@@ -115,9 +121,10 @@ impl SwarmDriver {
 
     fn on_behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Limits(never) | BehaviourEvent::Blocked(never) | BehaviourEvent::Mail(never) => {
-                match never {}
-            }
+            BehaviourEvent::Limits(never)
+            | BehaviourEvent::Addresses(never)
+            | BehaviourEvent::Blocked(never)
+            | BehaviourEvent::Mail(never) => match never {},
             BehaviourEvent::Identify(
                 identify::Event::Received { connection_id, peer_id: peer, info }
                 | identify::Event::Pushed { connection_id, peer_id: peer, info },

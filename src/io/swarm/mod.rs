@@ -4,6 +4,7 @@
 //! into inputs. It stores the libp2p handles, which the core refers to by token. It makes no
 //! decisions: the core decides which peers to dial or disconnect and what to store.
 
+mod address_limits;
 mod behaviour;
 mod dht_store;
 mod gossip;
@@ -121,6 +122,8 @@ pub struct SwarmConfig {
     pub listen: Option<Vec<Multiaddr>>,
     /// Maximum number of connections to all peers together.
     pub max_connections: u32,
+    /// Number of connections that one IP address may always have.
+    pub connections_per_address: u32,
     /// Name and version of this program, sent to peers by identify.
     pub agent_version: String,
 }

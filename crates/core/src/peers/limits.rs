@@ -23,6 +23,9 @@ const TARGET_PEERS: usize = 25;
 /// Number of connections that an agent's node seeks, from the TOS document (minimum number of
 /// peers).
 pub(crate) const MIN_PEERS: usize = 8;
+/// Number of incoming connections that each IP address may always have, from the CHORUS node package
+/// and the TOS document.
+pub const CONNECTIONS_PER_ADDRESS: u32 = 3;
 /// Age below which the node does not trim a connection. Our choice: by then the two
 /// nodes know what they are to each other.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);

@@ -1,0 +1,64 @@
+//! One host with many connections: it leaves places for others.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use serde_json::json;
+
+use crate::child::{Child, test_key};
+
+/// The first line of a dialer and of a listener, with its length.
+const MULTISTREAM: &[u8] = b"\x13/multistream/1.0.0\n";
+/// Time in which a newcomer must get an answer.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Connects from a loopback address of this test's choice.
+fn connect_from(from: [u8; 4], port: u16) -> TcpStream {
+    let stream = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&stream, &SocketAddr::from((from, 0))).expect("an address");
+    connect(&stream, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))).expect("a connection");
+    stream.into()
+}
+
+/// Returns `true` if the node answers the first line of a connection.
+fn is_answered(mut stream: &TcpStream) -> bool {
+    stream.set_read_timeout(Some(ANSWERED_WITHIN)).expect("a timeout");
+    let mut answer = [0; MULTISTREAM.len()];
+    stream.write_all(MULTISTREAM).is_ok() && stream.read_exact(&mut answer).is_ok() && answer == MULTISTREAM
+}
+
+#[test]
+fn silent_host_keeps_no_newcomer_out() {
+    let args = ["--address-scope", "private", "--listen", "/ip4/127.0.0.1/tcp/0", "--role", "bootstrap"];
+    let mut node = Child::spawn(&args, &[("PRIVATE_KEY", &test_key(0x59))]);
+    node.command(json!({"type":"connect","protocol":1}));
+    let listening = node.expect("ready", |event| event["type"] == "ready");
+    // A node of the scope `private` does not announce loopback addresses, so the system tells the port.
+    let port = listening_port(node.id()).unwrap_or_else(|| panic!("no port: {listening}"));
+    let silent: Vec<TcpStream> = (0..65).map(|_| connect_from([127, 0, 0, 2], port)).collect();
+    node.until("refused connections", |status| {
+        status["counters"]["connections_refused"].as_u64() >= Some(40)
+    });
+    let newcomer = connect_from([127, 0, 1, 3], port);
+    assert!(is_answered(&newcomer), "a newcomer gets an answer");
+    assert!(!is_answered(&connect_from([127, 0, 0, 2], port)), "the silent host does not");
+    drop(silent);
+}
+
+/// Returns the TCP port on which a process listens.
+fn listening_port(pid: u32) -> Option<u16> {
+    let sockets = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let inodes: Vec<String> = sockets
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()))
+        .collect();
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).ok()?;
+    table.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // State 0A is LISTEN.
+        let listens = fields[3] == "0A" && inodes.iter().any(|inode| inode == fields[9]);
+        listens.then(|| u16::from_str_radix(fields[1].split(':').nth(1)?, 16).ok()).flatten()
+    })
+}
