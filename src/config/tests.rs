@@ -202,7 +202,7 @@ fn bad_value_is_reported_with_its_source() {
         (["--bootstrap", "localhost:4001"], "--bootstrap: localhost:4001 is not a multiaddr"),
         (["--port", "70000"], "--port: number too large"),
         (["--network", "Dev"], "--network: the value must be 1 to 32"),
-        (["--role", "king"], "--role: the value must be full or bootstrap"),
+        (["--role", "king"], "--role: the value must be full, light or bootstrap"),
         (["--address-scope", "wide"], "--address-scope: the value must be loopback, private or public"),
         (["--on-eof", "wait"], "--on-eof: the value must be exit or stay"),
         (["--drain-timeout", "3601"], "--drain-timeout: the value must be 0 to 3600 seconds"),

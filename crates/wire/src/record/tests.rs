@@ -184,7 +184,7 @@ fn other_versions_and_roles_are_rejected() {
     };
     refuse(|wire| wire.version = 2, DecodeError::Version);
     refuse(|wire| wire.version = 0, DecodeError::Field("version"));
-    refuse(|wire| wire.role = 2, DecodeError::Unknown);
+    refuse(|wire| wire.role = 3, DecodeError::Unknown);
     refuse(|wire| wire.addrs = vec![vec![0xff].into()], DecodeError::Field("addrs"));
     refuse(|wire| wire.binding = Bytes::new(), DecodeError::Field("binding"));
 }
