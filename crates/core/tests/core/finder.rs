@@ -161,3 +161,21 @@ fn peer_that_always_has_more_is_not_asked_for_ever() {
     let result = mesh.lines(1, "result").into_iter().find(|line| line["id"] == "d").expect("a result");
     assert_eq!((&result["count"], &result["complete"]), (&json!(2), &json!(true)), "asked anew");
 }
+
+#[test]
+fn light_node_is_not_asked_for_agents_and_answers_no_question() {
+    let mut mesh = Mesh::new(0);
+    let full = mesh.add(1, Role::Full);
+    let light = mesh.add(2, Role::Light);
+    mesh.connect(light, full);
+    mesh.advance(Duration::from_secs(2));
+    discover(&mut mesh, full, json!({"timeoutMs":1000}), Duration::from_secs(2));
+    let counts = |mesh: &Mesh| {
+        let stats = mesh.nodes[light].core.stats();
+        (stats.get(Counter::FindsAnswered), stats.get(Counter::FindsRefused))
+    };
+    assert_eq!(counts(&mesh), (0, 0), "not asked");
+    let peer = mesh.nodes[full].peer;
+    mesh.input(light, Input::FindRequestReceived { token: 9, peer, body: question(|_| {}) });
+    assert_eq!(counts(&mesh), (0, 1));
+}
