@@ -7,7 +7,7 @@ are ready, the time until random mails are delivered, CPU time while idle, and m
 
 The nodes talk over loopback and meet no other nodes of this user. Each agent knows up to two of the
 bootstrap nodes. There is one of these for up to 600 agents, and one for each 300 in larger networks,
-because a bootstrap node accepts 750 connections. With --rendezvous the nodes also meet in a directory.
+because a bootstrap node accepts 1,500 connections. With --rendezvous the nodes also meet in a directory.
 """
 
 import argparse

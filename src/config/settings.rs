@@ -243,8 +243,8 @@ settings! {
         /// Maximum number of connections
         max_connections: usize = "max-connections", "P2P_NODE_MAX_CONNECTIONS",
             Option<String> [value_name = "NUMBER"], within(MIN_CONNECTIONS, MAX_CONNECTIONS),
-            or ConnectionLimits::default_max(role), shown "default: 1000 on a bootstrap node, 16 on a light node, else 200",
-            notes "From 8 to 1000. Fewer if the limit of open files is too low.";
+            or ConnectionLimits::default_max(role), shown "default: 2000 on a bootstrap node, 16 on a light node, else 200",
+            notes "From 8 to 2000. Fewer if the limit of open files is too low.";
         /// Number of incoming connections that each IP address may always have; more only while many
         /// places are free
         connections_per_address: u32 = "connections-per-address", "P2P_NODE_CONNECTIONS_PER_ADDRESS",
@@ -255,13 +255,13 @@ settings! {
         high_watermark: usize = "high-watermark", "P2P_NODE_HIGH_WATERMARK",
             Option<String> [value_name = "NUMBER"], within(1, MAX_CONNECTIONS),
             or ConnectionLimits::new(role, max_connections).high_watermark,
-            shown "default: 700 on a bootstrap node, 12 on a light node, else 128",
+            shown "default: 1400 on a bootstrap node, 12 on a light node, else 128",
             notes "At most --max-connections. docs/operations.md says which connections stay.";
         /// Number of connections down to which the node closes them
         low_watermark: usize = "low-watermark", "P2P_NODE_LOW_WATERMARK",
             Option<String> [value_name = "NUMBER"], within(1, MAX_CONNECTIONS),
             or ConnectionLimits::new(role, max_connections).low_watermark.min(high_watermark),
-            shown "default: 600 on a bootstrap node, 12 on a light node, else 32", notes "At most --high-watermark.";
+            shown "default: 1200 on a bootstrap node, 12 on a light node, else 32", notes "At most --high-watermark.";
         /// Number of connections from which on the node opens more only where gossip needs them
         target_peers: usize = "target-peers", "P2P_NODE_TARGET_PEERS",
             Option<String> [value_name = "NUMBER"], within(1, MAX_CONNECTIONS),

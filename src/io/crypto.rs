@@ -2,7 +2,8 @@
 //! loop, and its bound limits the CPU time that strangers can use.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use getrandom::SysRng;
 use hpke::rand_core::UnwrapErr;
@@ -16,8 +17,10 @@ use p2p_node_core::input::Input;
 pub struct Pool {
     /// One permit for each task that is queued, running, or finished but not yet returned.
     slots: Arc<Semaphore>,
-    /// One permit for each running task.
-    workers: Arc<Semaphore>,
+    /// The queued tasks.
+    queue: Arc<Mutex<Queue>>,
+    /// Largest number of workers.
+    workers: usize,
     /// Results. The capacity equals the number of slots, so a finished task never waits.
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     /// Rejections of tasks that found the pool full; `next` returns them first. Grows by at most
@@ -28,6 +31,19 @@ pub struct Pool {
 /// A result, and the slot that becomes free when `next` returns the result.
 type Done = (Input, OwnedSemaphorePermit);
 
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Job>,
+    /// Number of workers that run. A worker ends when nothing waits.
+    running: usize,
+}
+
+struct Job {
+    work: Box<dyn FnOnce() -> Input + Send>,
+    refused: Input,
+    slot: OwnedSemaphorePermit,
+}
+
 impl Pool {
     /// Creates a pool that runs `workers` tasks at once (at least one) and queues `queue` more.
     pub fn new(workers: usize, queue: usize) -> Self {
@@ -35,7 +51,8 @@ impl Pool {
         let slots = workers + queue;
         Self {
             slots: Arc::new(Semaphore::new(slots)),
-            workers: Arc::new(Semaphore::new(workers)),
+            queue: Arc::default(),
+            workers,
             done: mpsc::channel(slots),
             refused: VecDeque::new(),
         }
@@ -65,15 +82,32 @@ impl Pool {
             self.refused.push_back(refused);
             return;
         };
-        let workers = Arc::clone(&self.workers);
-        let done = self.done.0.clone();
-        task::spawn(async move {
-            // Cannot fail, because the semaphore is never closed.
-            let _worker = workers.acquire_owned().await;
-            // A task that panicked counts as rejected.
-            let input = task::spawn_blocking(work).await.unwrap_or(refused);
-            let _ = done.send((input, slot)).await;
-        });
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.waiting.push_back(Job { work: Box::new(work), refused, slot });
+        if queue.running < self.workers {
+            queue.running += 1;
+            let (queue, done) = (Arc::clone(&self.queue), self.done.0.clone());
+            task::spawn_blocking(move || work_off(&queue, &done));
+        }
+    }
+}
+
+/// Runs the queued tasks until there are none. One thread runs many of them in a row: on a machine
+/// with more runnable processes than processors, a thread waits long for its turn.
+fn work_off(queue: &Mutex<Queue>, done: &mpsc::Sender<Done>) {
+    loop {
+        let job = {
+            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(job) = queue.waiting.pop_front() else {
+                queue.running -= 1;
+                return;
+            };
+            job
+        };
+        // A task that panicked counts as rejected.
+        let input = catch_unwind(AssertUnwindSafe(job.work)).unwrap_or(job.refused);
+        // Fails only when the pool is gone.
+        let _ = done.try_send((input, job.slot));
     }
 }
 
@@ -134,6 +168,18 @@ mod tests {
         pool.check([2; 32], || true);
         assert_eq!(next(&mut pool).await, (2, None));
         assert_eq!(next(&mut pool).await, (1, Some(true)));
+    }
+
+    #[tokio::test]
+    async fn one_worker_runs_all_tasks_that_wait() {
+        let mut pool = Pool::new(1, 100);
+        for number in 0..100 {
+            pool.check([number; 32], move || number % 2 == 0);
+        }
+        for number in 0..100 {
+            assert_eq!(next(&mut pool).await, (number, Some(number % 2 == 0)));
+        }
+        assert_eq!(pool.queue.lock().unwrap().waiting.len(), 0);
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ const MIN_PENDING: u32 = 4;
 /// Part of the free places for handshakes that one address may take, and one prefix.
 const PENDING_SHARE: Share = Share { of_address: 4, of_prefix: 2 };
 /// Part of the free places for connections that one address may take, and one prefix. Our choice: the
-/// first host gets 16 of the 150 places of an agent's node, and 83 of the 750 of a bootstrap node.
+/// first host gets 16 of the 150 places of an agent's node, and 166 of the 1,500 of a bootstrap node.
 const CONNECTION_SHARE: Share = Share { of_address: 8, of_prefix: 2 };
 /// Number of addresses whose guaranteed connections one prefix may have, as in go-libp2p (8 for an
 /// address, 64 for a prefix).

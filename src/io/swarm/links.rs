@@ -46,7 +46,7 @@ const RENEW_AFTER: Duration = Duration::from_secs(20);
 const MAX_DOUBLINGS: u32 = 8;
 /// Largest number of peers whose relayed connections the node counts: those of a bootstrap node. Above
 /// it, the node counts anew.
-const MAX_RENEWALS: usize = 1000;
+const MAX_RENEWALS: usize = 2000;
 /// Interval at which a connection with mail in flight is considered again.
 const RECONSIDER: Duration = Duration::from_millis(500);
 

@@ -19,7 +19,7 @@ pub(crate) const MAX_CONFIRMED: usize = 16;
 const MAX_ADDRS_PER_RELAY: usize = 2;
 /// Largest number of IP addresses at which peers see this node: one for each connection of a bootstrap
 /// node.
-pub(crate) const MAX_OBSERVED: usize = 1000;
+pub(crate) const MAX_OBSERVED: usize = 2000;
 
 /// How a node finds out whether others can dial it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
