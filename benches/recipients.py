@@ -2,11 +2,10 @@
 """Sends messages one at a time to each of many nodes in turn, and prints what a message costs its
 sender: it should cost the same, however many recipients there are.
 
-    benches/recipients.py [--node [NAME=]'COMMAND'] [--recipients 2,10,100,300] [--number M]
+    benches/recipients.py [--node [NAME=]'COMMAND'] [--recipients 2,10,100,300,1000] [--number M]
 
-COMMAND is that of benches/pipe.py. The sender is a bootstrap node, which may have 1,000 connections, of
-which 750 may be dialled by others. So up to 700 recipients join by the sender. The others join by the
-first recipient, and the sender dials them.
+COMMAND is that of benches/pipe.py. All nodes join by the sender, a bootstrap node, which accepts 1,500
+connections.
 """
 
 import argparse
@@ -21,8 +20,6 @@ from scale import check_limits
 #: Seconds between the last `ready` and the first message that counts.
 SETTLE = 5.0
 LIMIT = 30.0
-#: Most recipients that join by the sender.
-MOST_DIALLED = 700
 
 
 def line(target: str, data: str) -> bytes:
@@ -59,15 +56,8 @@ def run(command: str, recipients: int, number: int) -> Figures:
     with ExitStack() as stack:
         sender = stack.enter_context(closing(Node("sender", f"{command} --role bootstrap")))
         addrs = sender.connect([])["addrs"][:1]
-        nodes, targets = [], []
-        for n in range(recipients):
-            is_entry = n == 0 and recipients > MOST_DIALLED
-            arguments = f"{command} --role bootstrap" if is_entry else command
-            nodes.append(stack.enter_context(closing(Node(f"recipient {n}", arguments))))
-            ready = nodes[n].connect(entries if n >= MOST_DIALLED else addrs)
-            targets.append(ready["address"])
-            if n == 0:
-                entries = ready["addrs"][:1]
+        nodes = [stack.enter_context(closing(Node(f"recipient {n}", command))) for n in range(recipients)]
+        targets = [node.connect(addrs)["address"] for node in nodes]
         stack.callback(end, nodes)
         for node, target in zip(nodes, targets, strict=True):
             deliver(sender, node, target, "begins the session")
@@ -90,7 +80,7 @@ def run(command: str, recipients: int, number: int) -> Figures:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--node", default=DEFAULT, help=f"default: {DEFAULT}")
-    parser.add_argument("--recipients", default="2,10,100,300")
+    parser.add_argument("--recipients", default="2,10,100,300,1000")
     parser.add_argument("--number", type=int, default=1000)
     args = parser.parse_args()
     command = named(args.node)[1]
