@@ -39,10 +39,12 @@ pub fn start(level: LevelFilter) -> anyhow::Result<Logging> {
     Ok(Logging(queue))
 }
 
-/// Returns the filter for `level`. It drops a warning that Kademlia repeats every minute while a
-/// node has no peers, which is normal for the first node of a network.
+/// Returns the filter for `level`. At the default level it drops two warnings: one that Kademlia
+/// repeats every minute while a node has no peers, which is normal for the first node of a network,
+/// and one of gossipsub for each message that has no room in the queue to a slow peer. A bootstrap
+/// node wrote 17,000 of these while 1,000 nodes joined. The counter `slow_peers` tells of them.
 fn filter(level: LevelFilter) -> EnvFilter {
-    let quiet = if level == LevelFilter::WARN { ",libp2p_kad=error" } else { "" };
+    let quiet = if level == LevelFilter::WARN { ",libp2p_kad=error,libp2p_gossipsub=error" } else { "" };
     EnvFilter::new(format!("{level}{quiet}"))
 }
 
@@ -114,5 +116,25 @@ mod tests {
         let mut read = String::new();
         io::Read::read_to_string(&mut reader, &mut read).expect("read");
         assert_eq!(read, "last words\n");
+    }
+
+    #[test]
+    fn warnings_of_a_full_queue_to_a_slow_peer_are_shown_only_to_who_asks_for_more() {
+        for (level, shown) in [(LevelFilter::WARN, false), (LevelFilter::INFO, true)] {
+            let (mut reader, pipe) = io::pipe().expect("a pipe");
+            let lines = writer(pipe).expect("a thread");
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(filter(level))
+                .with_writer(move || Lossy(lines.clone()))
+                .finish();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::warn!(target: "libp2p_gossipsub::behaviour", "Send Queue full");
+                tracing::warn!(target: "libp2p_swarm", "another warning");
+            });
+            let mut read = String::new();
+            io::Read::read_to_string(&mut reader, &mut read).expect("read");
+            assert_eq!(read.contains("Send Queue full"), shown, "{level}");
+            assert!(read.contains("another warning"), "{level}");
+        }
     }
 }
