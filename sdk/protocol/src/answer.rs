@@ -98,7 +98,7 @@ pub struct ConnectedPeer {
     pub role: Option<Role>,
     /// Duration of the connection, in ms.
     pub connected_for_ms: u64,
-    /// Score of the peer: 79 for an unknown one, at most 150. It ranks whom the node dials and keeps.
+    /// Score of the peer: 79 for an unknown one, at most 125. It ranks whom the node dials and keeps.
     #[serde(default)]
     pub score: u32,
     /// Round trip time in ms, rounded up, if the node has measured it.

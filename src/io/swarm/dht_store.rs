@@ -51,6 +51,12 @@ impl DhtStore {
         self.records.len() < MAX_RECORDS || self.records.contains_key(&record.key)
     }
 
+    /// Removes the records that the node stored for others. Kademlia names the node as the publisher of
+    /// its own record only.
+    pub(super) fn clear_records_of_others(&mut self) {
+        self.records.retain(|_, record| record.publisher.is_some());
+    }
+
     fn sweep(&mut self, now: Instant) {
         self.records.retain(|_, record| !record.is_expired(now));
     }
@@ -164,6 +170,15 @@ mod tests {
         let mut store = filled(MAX_RECORDS, 1, expires);
         store.put_at(expiring(MAX_RECORDS, 1, expires + SECOND), expires).unwrap();
         assert_eq!(store.records().count(), 1);
+    }
+
+    #[test]
+    fn node_that_ends_to_serve_keeps_its_own_record_only() {
+        let mut store = filled(3, 10, now() + SECOND);
+        let own = Record { publisher: Some(PeerId::random()), ..expiring(7, 10, now() + SECOND) };
+        store.put(own).unwrap();
+        store.clear_records_of_others();
+        assert_eq!(store.records().map(|record| record.key.clone()).collect::<Vec<_>>(), [key(7)]);
     }
 
     #[test]

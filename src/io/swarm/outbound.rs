@@ -80,7 +80,11 @@ impl SwarmDriver {
     }
 
     fn serve_dht(&mut self, serves: bool) {
-        self.swarm.behaviour_mut().kad.set_mode(Some(dht_mode(serves)));
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        kad.set_mode(Some(dht_mode(serves)));
+        if !serves {
+            kad.store_mut().clear_records_of_others();
+        }
     }
 
     fn remove_dht(&mut self, key: &Bytes) {

@@ -30,7 +30,8 @@ pub struct Lookup {
     pub address: Address,
     /// `true` if a record of the agent has arrived from any source since the lookup started.
     pub found: bool,
-    /// `true` if the DHT has answered with a record, which may be the known one.
+    /// `true` if the DHT has answered with the record that the directory has, or with one that waits
+    /// for its check.
     pub answered: bool,
 }
 
@@ -70,11 +71,16 @@ impl Lookups {
         Enqueue::Queued
     }
 
-    /// Records that the DHT has answered a running lookup. Returns the address of the agent.
-    pub fn mark_answered(&mut self, token: Token) -> Option<Address> {
-        let lookup = self.running.get_mut(&token)?;
-        lookup.answered = true;
-        Some(lookup.address)
+    /// Returns the address of a running lookup.
+    pub fn address(&self, token: Token) -> Option<Address> {
+        self.running.get(&token).map(|lookup| lookup.address)
+    }
+
+    /// Records that the DHT has answered with a record of this agent.
+    pub fn mark_answered(&mut self, address: &Address) {
+        for lookup in self.running.values_mut().filter(|lookup| lookup.address == *address) {
+            lookup.answered = true;
+        }
     }
 
     /// Returns the agent of a running lookup without a record.
@@ -173,15 +179,16 @@ mod tests {
         lookups.mark_found(&agent(0));
         lookups.mark_found(&agent(MAX_LOOKUPS));
         assert_eq!(lookups.unanswered(0), None);
-        assert_eq!(lookups.mark_answered(0), Some(agent(0)), "more answers may arrive");
+        assert_eq!(lookups.address(0), Some(agent(0)), "more answers may arrive");
+        lookups.mark_answered(&agent(0));
         let last = MAX_LOOKUPS + 1;
         assert_eq!(
             lookups.finish(0),
             (Some(Lookup { answered: true, ..lookup(0, true) }), Some((last as Token, agent(last))))
         );
         assert_eq!(lookups.unanswered(1), Some(agent(1)));
-        lookups.mark_answered(1);
-        assert_eq!(lookups.unanswered(1), None, "an old record is an answer as well");
+        lookups.mark_answered(&agent(1));
+        assert_eq!(lookups.unanswered(1), None, "the known record is an answer as well");
         assert_eq!(lookups.finish(1), (Some(Lookup { answered: true, ..lookup(1, false) }), None));
         assert_eq!(lookups.finish(2), (Some(lookup(2, false)), None));
         lookups.mark_found(&agent(1));

@@ -88,8 +88,15 @@ impl Directory {
             }
             return Some(reject_record(rejection_counter(&error), verdict_on(&error), cx));
         }
-        if !gate.check_binding(&signed.record.binding, || Pending::Record(offered), cx)? {
-            return Some(reject_record(Counter::RecordsBindingForged, Verdict::Reject, cx));
+        match gate.check_binding(&signed.record.binding, || Pending::Record(offered), cx) {
+            None => {
+                self.on_answer(&signed, source);
+                return None;
+            }
+            Some(false) => {
+                return Some(reject_record(Counter::RecordsBindingForged, Verdict::Reject, cx));
+            }
+            Some(true) => {}
         }
         if signed.address() == cx.identity.address {
             return Some(local.on_own_record(&signed, cx));
@@ -115,7 +122,16 @@ impl Directory {
             // The owner offers the record again because a lookup did not find it here.
             store_in_dht(signed, cx);
         }
+        self.on_answer(signed, source);
         Verdict::Accept
+    }
+
+    /// Records that the DHT answered with a record that is the known one, or that the crypto pool
+    /// still checks. Another answer is none, because a server may lie.
+    fn on_answer(&mut self, signed: &SignedRecord, source: RecordSource) {
+        if let RecordSource::Answer = source {
+            self.lookups.mark_answered(&signed.address());
+        }
     }
 
     /// Handles a record that this process issued. Our current record, read back from the DHT,
@@ -280,8 +296,8 @@ impl Directory {
     }
 
     /// Handles an answer to a lookup.
-    pub(crate) fn on_record_found(&mut self, token: Token, bytes: Bytes, cx: &mut Cx) {
-        if let Some(address) = self.lookups.mark_answered(token) {
+    pub(crate) fn on_record_found(&self, token: Token, bytes: Bytes, cx: &mut Cx) {
+        if let Some(address) = self.lookups.address(token) {
             let (source, expected_address) = (RecordSource::Answer, Some(address));
             cx.signal(Signal::RecordReceived(OfferedRecord { bytes, source, expected_address }));
         }

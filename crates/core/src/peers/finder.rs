@@ -270,11 +270,13 @@ impl Peers {
         directory: &Directory,
         cx: &mut Cx,
     ) {
-        self.touch(&peer, cx);
         let question = strict_decode::<FindAgents>(&body)
             .ok()
             .filter(|question| question.network == cx.identity.network)
             .filter(|_| cx.identity.role != Role::Light && self.finder.answers.admit(peer, cx.now.mono));
+        if question.is_some() {
+            self.touch(&peer, cx);
+        }
         let body = match question {
             Some(question) if self.forward_question(token, peer, &question, directory, cx) => return,
             Some(question) => {

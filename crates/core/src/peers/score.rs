@@ -40,7 +40,8 @@ pub(crate) struct Observed {
     pub(crate) is_diverse: bool,
 }
 
-/// Returns the score of a peer: 100 for an average one, at most 150.
+/// Returns the score of a peer: 79 for an unknown one. At most 125, because the uptime that the node
+/// observes is a share.
 pub(crate) fn score(observed: &Observed) -> f64 {
     let uptime = observed.uptime.unwrap_or(DEFAULT_UPTIME).min(1.5);
     let latency_ms = observed.latency.unwrap_or(DEFAULT_LATENCY).as_secs_f64() * 1000.0;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
+use p2p_node_core::input::Input;
 use p2p_node_protocol::{Counter, Role};
 use serde_json::{Value, json};
 
-use crate::mesh::{CONNECT, Mesh, agent_key};
+use crate::mesh::{CONNECT, FaultDecision, Mesh, agent_key};
 
 /// Returns a mesh of a bootstrap node and two agents that know each other.
 fn pair() -> Mesh {
@@ -60,6 +61,40 @@ fn blocked_peer_is_rejected_until_unblocked() {
         assert_eq!(set_rule(&mut mesh, "unblock", by_peer)["type"], "result");
         assert_eq!(talk(&mut mesh), (json!(["delivered", null]), 2), "no earlier message arrives late");
     }
+}
+
+fn streams_received(mesh: &Mesh) -> usize {
+    let usage = mesh.nodes[2].core.usage();
+    usage.iter().find(|usage| usage.name == "streams received").expect("a collection").size
+}
+
+#[test]
+fn mail_of_agent_blocked_before_it_wrote_opens_no_stream() {
+    let mut mesh = pair();
+    set_rule(&mut mesh, "block", false);
+    assert_eq!(talk(&mut mesh), (json!(["rejected", "PEER_REJECTED"]), 0));
+    assert_eq!(streams_received(&mesh), 0);
+    set_rule(&mut mesh, "unblock", false);
+    assert_eq!(talk(&mut mesh), (json!(["delivered", null]), 2));
+    assert_eq!(streams_received(&mesh), 1);
+}
+
+#[test]
+fn mail_that_arrived_before_a_block_is_delivered_although_its_ack_got_lost() {
+    let mut mesh = pair();
+    mesh.faults = Box::new(|node, input| match input {
+        Input::MailResponseReceived { .. } if node == 1 => FaultDecision::Drop,
+        _ => FaultDecision::Deliver,
+    });
+    mesh.send(1, 2, 1, "");
+    mesh.advance(Duration::from_secs(1));
+    assert_eq!(mesh.received(2), [1]);
+    set_rule(&mut mesh, "block", false);
+    mesh.faults = Box::new(|_, _| FaultDecision::Deliver);
+    mesh.disconnect(1, 2);
+    mesh.connect(1, 2);
+    mesh.advance(Duration::from_secs(30));
+    assert_eq!(mesh.lines(1, "delivery").last().expect("an end")["state"], "delivered");
 }
 
 #[test]

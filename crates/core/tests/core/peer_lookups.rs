@@ -6,6 +6,7 @@ use bytes::Bytes;
 use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::{FindAgents, FoundAgents, WIRE_VERSION, strict_decode};
+use p2p_node_wire::record::kad_key;
 use prost::Message as _;
 use serde_json::json;
 
@@ -88,6 +89,22 @@ fn agent_without_record_in_the_dht_is_found_at_peers() {
 }
 
 #[test]
+fn false_answer_of_the_dht_does_not_end_a_lookup() {
+    for lie in ["junk", "record of another agent"] {
+        let mut mesh = Mesh::new(3);
+        mesh.faults = only_by_address();
+        mesh.connect(1, 0);
+        mesh.connect(2, 0);
+        let hidden = mesh.add(9, Role::Full);
+        mesh.connect(hidden, 2);
+        let value = if lie == "junk" { Bytes::from_static(b"junk") } else { mesh.record_in_dht(2).bytes };
+        let key = Bytes::copy_from_slice(&kad_key("dev", &agent_key(9).address()));
+        mesh.dht_mut().insert(key, value);
+        assert!(finds(&mut mesh, 1, hidden), "{lie}: a peer knows the agent");
+    }
+}
+
+#[test]
 fn lookups_of_own_record_ask_no_peer() {
     let mut mesh = Mesh::new(2);
     mesh.connect(1, 0);
@@ -162,12 +179,13 @@ fn forwarded_questions_are_bounded_and_end_in_time_without_answers() {
         _ => FaultDecision::Deliver,
     });
     let answered = count(&mesh, 0, Counter::FindsAnswered);
-    for token in 0..96 {
+    for token in 0..192 {
         ask(&mut mesh, 20 + (token / 32) as u8, token);
     }
-    assert_eq!((open_forwarded(&mesh, 0), count(&mesh, 0, Counter::FindsAnswered) - answered), (64, 32));
+    // 32 of the first peer, then each peer gets half of the free places.
+    assert_eq!((open_forwarded(&mesh, 0), count(&mesh, 0, Counter::FindsAnswered) - answered), (63, 129));
     mesh.advance(Duration::from_millis(1900));
-    assert_eq!(open_forwarded(&mesh, 0), 64);
+    assert_eq!(open_forwarded(&mesh, 0), 63);
     mesh.advance(Duration::from_millis(200));
-    assert_eq!((open_forwarded(&mesh, 0), count(&mesh, 0, Counter::FindsAnswered) - answered), (0, 96));
+    assert_eq!((open_forwarded(&mesh, 0), count(&mesh, 0, Counter::FindsAnswered) - answered), (0, 192));
 }

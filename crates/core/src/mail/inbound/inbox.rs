@@ -186,6 +186,11 @@ impl Inbox {
         }
     }
 
+    /// Returns `true` if the inbox has this stream.
+    pub fn has_stream(&self, sender: &Address, stream: &StreamId) -> bool {
+        self.streams.contains_key(&(*sender, *stream))
+    }
+
     /// Returns the number of the next message in order of a stream.
     pub fn next_seq(&self, sender: &Address, stream: &StreamId) -> u64 {
         self.streams.get(&(*sender, *stream)).map_or(0, |incoming| incoming.next)

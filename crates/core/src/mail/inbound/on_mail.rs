@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use alloy_primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::{Counter, ErrorCode, Route};
 use p2p_node_wire::envelope::limits::MAX_ACK_STREAMS;
@@ -61,9 +62,13 @@ impl Mail {
         peers: &mut Peers,
         cx: &mut Cx,
     ) {
-        peers.touch(&request.peer, cx);
-        let token = request.token;
-        if let Some(response) = self.receive_mail(request, local, gate, directory, peers, cx) {
+        let (token, peer) = (request.token, request.peer);
+        let response = self.receive_mail(request, local, gate, directory, peers, cx);
+        // Mail that the node refuses is no use of the connection.
+        if matches!(response, None | Some(Response::Ack(_))) {
+            peers.touch(&peer, cx);
+        }
+        if let Some(response) = response {
             cx.answer_mail(token, response);
         }
     }
@@ -150,8 +155,9 @@ impl Mail {
             ));
         }
         self.on_acks(&sender, frame, batch, directory, cx);
-        if sender.rule == Some(AccessRule::Blocked) && !batch.messages.is_empty() {
-            // A refused message opens no stream, so it takes no room from others.
+        if sender.rule == Some(AccessRule::Blocked) && self.has_only_new_streams(&sender.address, batch) {
+            // A refused message opens no stream, so it takes no room from others. What arrived before
+            // the block is acknowledged all the same.
             cx.stats.add(Counter::MailRefused, batch.messages.len() as u64 - 1);
             let code = ErrorCode::PeerRejected.as_str();
             return Some(refuse_mail(Counter::MailRefused, code, &"the recipient blocks the sender", cx));
@@ -193,6 +199,15 @@ impl Mail {
         };
         // Most frames fit as a whole, which needs no lookup for each message.
         fits(&|_| true) || fits(&is_news)
+    }
+
+    /// Returns `true` if the batch has messages, and all of them are of streams that the node does not
+    /// know.
+    fn has_only_new_streams(&self, sender: &Address, batch: &Batch) -> bool {
+        let is_known = |message: &envelope::Message| {
+            stream_id(&message.stream).is_some_and(|stream| self.inbox.has_stream(sender, &stream))
+        };
+        !batch.messages.is_empty() && !batch.messages.iter().any(is_known)
     }
 
     /// Puts each message in order and delivers those that are next.

@@ -49,6 +49,8 @@ struct PeerLookup {
 /// The question of a peer that the node has forwarded.
 #[derive(Debug)]
 struct Forwarded {
+    /// The peer that asked.
+    peer: PeerId,
     question: FindAgents,
     address: Address,
     deadline: Instant,
@@ -83,6 +85,15 @@ impl PeerLookups {
     /// questions.
     pub(crate) fn lens(&self) -> (usize, usize, usize) {
         (self.running.len(), self.forwarded.len(), self.forwards.len())
+    }
+}
+
+impl PeerLookups {
+    /// Returns `true` if the node may forward one more question of a peer: one for each that is free,
+    /// so that peers that ask all they can leave places for others.
+    fn has_place(&self, peer: &PeerId) -> bool {
+        let of_peer = self.forwarded.values().filter(|forwarded| forwarded.peer == *peer).count();
+        of_peer < MAX_FORWARDED.saturating_sub(self.forwarded.len())
     }
 }
 
@@ -184,7 +195,7 @@ impl Peers {
         if !question.forward
             || is_known
             || address == cx.identity.address
-            || self.finder.lookups.forwarded.len() >= MAX_FORWARDED
+            || !self.finder.lookups.has_place(&peer)
             || !self.finder.lookups.forwards.admit(peer, cx.now.mono)
         {
             return false;
@@ -197,7 +208,7 @@ impl Peers {
         cx.stats.count(Counter::FindsForwarded);
         let deadline = cx.now.mono + FORWARD_TIME;
         let question = question.clone();
-        let forwarded = Forwarded { question, address, deadline, open, has_record: false };
+        let forwarded = Forwarded { peer, question, address, deadline, open, has_record: false };
         self.finder.lookups.forwarded.insert(token, forwarded);
         true
     }
