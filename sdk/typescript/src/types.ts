@@ -380,7 +380,7 @@ export interface ConnectedPeer {
   /** Round trip time in ms, rounded up, if the node has measured it. */
   roundTripMs?: number;
   /**
-   * Score of the peer: 79 for an unknown one, at most 150. It ranks whom the node dials and
+   * Score of the peer: 79 for an unknown one, at most 125. It ranks whom the node dials and
    * keeps.
    */
   score?: number;

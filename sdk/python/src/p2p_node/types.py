@@ -323,7 +323,7 @@ class ConnectedPeer:
     role: str | None = None
     # Round trip time in ms, rounded up, if the node has measured it.
     round_trip_ms: int | None = None
-    # Score of the peer: 79 for an unknown one, at most 150. It ranks whom the node dials and
+    # Score of the peer: 79 for an unknown one, at most 125. It ranks whom the node dials and
     # keeps.
     score: int | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
