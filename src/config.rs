@@ -5,6 +5,7 @@
 //! in the environment that they inherit.
 
 mod cli;
+mod declare;
 mod documents;
 mod env;
 mod settings;
@@ -19,11 +20,12 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 pub use cli::{BindArgs, Cli, KeygenArgs, SchemaArgs, Task};
+pub use declare::Setting;
 pub use documents::{env_example, table_of_settings};
 use env::EnvFile;
 pub use env::EnvFileError;
 use p2p_node_core::effect::ExitCode;
-pub use settings::{Config, RunArgs, SETTINGS, Setting};
+pub use settings::{Config, RunArgs, SETTINGS};
 use sources::Sources;
 pub use values::{network_name, short_text};
 

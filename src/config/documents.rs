@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::settings::{SETTINGS, Setting};
+use super::declare::Setting;
+use super::settings::SETTINGS;
 
 /// Maximum length of a line of `.env.example`.
 const WIDTH: usize = 100;

@@ -20,126 +20,16 @@ use p2p_node_core::peers::limits::{
 use p2p_node_protocol::{Capabilities, Command, Connect, PROTOCOL_VERSION, Role};
 use tracing::level_filters::LevelFilter;
 
+use super::declare::{Setting, settings};
 use super::sources::{Given, Sources};
 use super::values::{
     ack, bootstrap_peers, capabilities, dns_seeds, external_addrs, log_level, multiaddrs, network_name,
-    on_eof, parse, parse_bool, place, process_id, regions, relay_bytes, role, seconds, short_text, some,
-    within,
+    on_eof, on_off, parse, parse_bool, place, process_id, regions, relay_bytes, role, seconds, short_text,
+    some, within,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
 use crate::io::rendezvous::Place;
 use crate::io::swarm::DEFAULT_RELAY_BYTES;
-
-/// A setting as the documents show it.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// Flag with its dashes; `None` for a secret, because other users can see the command line.
-    pub flag: Option<&'static str>,
-    /// Letter of the short flag.
-    pub short: Option<char>,
-    /// Name of the variable.
-    pub variable: &'static str,
-    /// Group of settings that it belongs to.
-    pub group: &'static str,
-    /// What it sets, in one sentence without its period.
-    pub meaning: &'static str,
-    /// Default, as `--help` says it; empty if `--help` says none.
-    pub default: &'static str,
-    /// What only `.env.example` says.
-    pub notes: &'static str,
-}
-
-/// Declares the settings. Text in `shown` follows the meaning in `--help`: `default 0` or
-/// `default: …`.
-macro_rules! settings {
-    (
-        secrets {
-            $(
-                $(#[doc = $sdoc:literal])+
-                $secret:ident $(from $file:ident)?: $svariable:literal, shown $sshown:literal,
-                notes $snotes:literal;
-            )+
-        }
-        $(
-            group $group:literal {
-                $(
-                    $(args_only { $(#[$extra_meta:meta])* $extra:ident: $extra_ty:ty })?
-                    $(#[doc = $doc:literal])+
-                    $field:ident: $ty:ty = $flag:literal $(($short:literal))?, $variable:literal,
-                    $given:ty [$($arg:tt)*], $parse:expr, or $default:expr $(, shown $shown:literal)?
-                    $(, notes $notes:literal)?;
-                )+
-            }
-        )+
-    ) => {
-        /// Flags of the running node. The help of each flag names its environment variable in
-        /// brackets.
-        #[derive(Debug, Default, clap::Args)]
-        pub struct RunArgs {
-            $($(
-                $($(#[$extra_meta])* #[arg(help_heading = $group)] pub $extra: $extra_ty,)?
-                $(#[doc = $doc])+
-                #[arg(
-                    $(short = $short,)? long = $flag, help_heading = $group, $($arg)*,
-                    help = concat!($($doc,)+ $(" (", $shown, ")",)? " [", $variable, "]").trim_ascii()
-                )]
-                pub $field: $given,
-            )+)+
-        }
-
-        /// Configuration of a node.
-        #[derive(Clone, Debug)]
-        pub struct Config {
-            $(
-                $(#[doc = $sdoc])+
-                pub $secret: Option<Secret>,
-                $(
-                    #[doc = concat!("Env file that contains `", stringify!($secret), "`, if one does.")]
-                    pub $file: Option<PathBuf>,
-                )?
-            )+
-            $($(
-                $(#[doc = $doc])+
-                pub $field: $ty,
-            )+)+
-        }
-
-        impl Config {
-            /// Resolves each setting, in the order of the declaration.
-            pub(super) fn from_sources(args: &RunArgs, from: &Sources<'_>) -> Result<Self, ConfigError> {
-                $(let ($secret, _file) = from.secret($svariable)?; $(let $file = _file;)?)+
-                $($(
-                    let given = Given::text(&args.$field);
-                    let found = from.setting(concat!("--", $flag), given, $variable, $parse)?;
-                    let $field: $ty = found.unwrap_or_else(|| $default);
-                )+)+
-                Ok(Config { $($secret, $($file,)?)+ $($($field,)+)+ })
-            }
-        }
-
-        /// Every setting, in the order of the declaration.
-        pub const SETTINGS: &[Setting] = &[
-            $(Setting {
-                flag: None,
-                short: None,
-                variable: $svariable,
-                group: "Keys",
-                meaning: concat!($($sdoc),+).trim_ascii(),
-                default: $sshown,
-                notes: $snotes,
-            },)+
-            $($(Setting {
-                flag: Some(concat!("--", $flag)),
-                short: { let _short: Option<char> = None; $(let _short = Some($short);)? _short },
-                variable: $variable,
-                group: $group,
-                meaning: concat!($($doc),+).trim_ascii(),
-                default: concat!($($shown)?),
-                notes: concat!($($notes)?),
-            },)+)+
-        ];
-    };
-}
 
 settings! {
     secrets {
@@ -283,6 +173,12 @@ settings! {
         dial_concurrency: usize = "dial-concurrency", "P2P_NODE_DIAL_CONCURRENCY",
             Option<String> [value_name = "NUMBER"], within(1, MAX_CONCURRENT_DIALS),
             or ConnectionLimits::default().concurrent_dials, shown "default 10", notes "From 1 to 16.";
+    }
+    group "Limits" {
+        /// Whether the node limits what peers and authors may use: on or off
+        limits: bool = "limits", "P2P_NODE_LIMITS", Option<String> [value_name = "STATE"], on_off,
+            or address_scope != AddressScope::Loopback, shown "default: off in the scope loopback, else on",
+            notes "docs/operations.md says how much strangers may send. The command `allow` lifts the limits of one agent.";
     }
     group "Identity" {
         /// Display name; peers cannot verify it

@@ -148,6 +148,14 @@ pub(super) fn on_eof(text: &str) -> Result<OnEof, String> {
     }
 }
 
+pub(super) fn on_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("the value must be on or off".to_owned()),
+    }
+}
+
 pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "true" | "yes" => Ok(true),

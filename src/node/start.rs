@@ -231,6 +231,7 @@ pub fn start(
         external_addrs: config.external_addrs.clone(),
         dht_mode: config.dht_mode,
         serves_relay: config.relay,
+        limits_apply: config.limits,
         connections: ConnectionLimits { max: swarm.max_connections as usize, ..config.connections() }
             .lowered(),
         boot: word(16),

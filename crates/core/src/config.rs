@@ -109,6 +109,9 @@ pub struct CoreConfig {
     pub dht_mode: DhtMode,
     /// `true` if the node relays connections of others, so that it must tell them its addresses.
     pub serves_relay: bool,
+    /// `true` if the node limits what peers and authors may use. Otherwise everyone counts as
+    /// allowed.
+    pub limits_apply: bool,
     /// Limits of the connections and dials.
     pub connections: ConnectionLimits,
     /// Random for each process. Distinguishes its frames from those of earlier processes.

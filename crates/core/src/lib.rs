@@ -44,7 +44,7 @@ use p2p_node_wire::time::Instant;
 use crate::directory::record_table::Update;
 use crate::gate::pending_verification::{GossipMessage, MailRequest};
 use crate::local::own_record::{own_highest_seen, superseded};
-use crate::parent::on_access::{list_peers, set_access_rule};
+use crate::parent::on_access::{AccessChange, list_peers, set_access_rule};
 use crate::parent::on_command::{on_bad_line, on_ping, refuse_unknown};
 use crate::signal::Signal;
 use client_id::ClientId;
@@ -54,7 +54,7 @@ pub use config::{CoreConfig, KeySource};
 use cx::Cx;
 use directory::Directory;
 use effect::{Effect, NetworkCommand, Verdict};
-use gate::{Gate, access_list::AccessList, access_list::AccessRule};
+use gate::Gate;
 use gossip::Gossip;
 use input::{Input, Now};
 use lifecycle::Phase;
@@ -95,8 +95,8 @@ impl Core {
     pub fn new(setup: CoreConfig, now: Now) -> Self {
         let (origin, boot, seed, limits) = (setup.origin(), setup.boot, setup.seed, setup.connections);
         let (key_source, known_peers) = (setup.key_source.clone(), setup.known_peers());
-        let (mut highest_seen, access_rules) = (setup.highest_seen.clone(), setup.access_rules.clone());
-        let mail = Mail::restore(&setup, now);
+        let mut highest_seen = setup.highest_seen.clone();
+        let (gate, mail) = (Gate::new(&setup), Mail::restore(&setup, now));
         let required = Required::new(setup.require_delivery, mail.outbox.len());
         let keyring = Keyring::new(*setup.kem_seed, setup.suite, now);
         let me = LocalIdentity::new(setup, now);
@@ -105,7 +105,7 @@ impl Core {
         let mut core = Core {
             parent: Parent::new(),
             local: Local::new(record, keyring, &me, now),
-            gate: Gate::new(AccessList::new(access_rules)),
+            gate,
             directory: Directory::new(highest_seen),
             peers: Peers::new(limits),
             mail,
@@ -265,13 +265,11 @@ impl Core {
                 cx.answer(to, "status", |answer| answer.status = Some(Box::new(status)));
             }
             Command::Peers(_) => list_peers(to, gate, directory, peers, &Uses { gossip, mail }, cx),
-            Command::Block(block) => {
-                set_access_rule(to, "block", &block.peer_id, Some(AccessRule::Blocked), gate, cx);
+            Command::Block(block) => set_access_rule(to, AccessChange::Block, &block.peer_id, gate, cx),
+            Command::Allow(allow) => set_access_rule(to, AccessChange::Allow, &allow.peer_id, gate, cx),
+            Command::Unblock(unblock) => {
+                set_access_rule(to, AccessChange::Unblock, &unblock.peer_id, gate, cx)
             }
-            Command::Allow(allow) => {
-                set_access_rule(to, "allow", &allow.peer_id, Some(AccessRule::Allowed), gate, cx);
-            }
-            Command::Unblock(unblock) => set_access_rule(to, "unblock", &unblock.peer_id, None, gate, cx),
             Command::Ack(ack) => mail.on_ack_command(to, ack, cx),
             Command::Cancel(cancel) => parent.cancel(to, &cancel.target, gossip, mail, cx),
             Command::Ping(_) => on_ping(to, cx),
@@ -306,12 +304,10 @@ impl Core {
             Signal::PeersAnswered(token) => directory.on_query_ended(token, local, cx),
             Signal::LookupEnded { address, found } => mail.on_lookup_ended(&address, found, cx),
             Signal::RecordFromFuture { record, genuine } => {
-                local.compare_future_record(&record, peers.is_connected(&record.peer_id()), cx);
-                if genuine {
-                    mail.record_clocks(&record.address(), local.min_clock_lead(&record, cx));
-                }
+                mail.on_record_from_future(&record, genuine, local, peers, cx);
             }
             Signal::Heard(address) => directory.on_heard(address, cx),
+            Signal::Mailed(address) => gate.tiers.on_mailed(address),
             Signal::AgentConnected(address) => mail.wake(&address),
             Signal::AgentSighted(address) => mail.on_agent_sighted(address, cx),
             Signal::PeerDisconnected { peer, address } => mail.on_peer_disconnected(&peer, address),

@@ -41,6 +41,8 @@ pub(crate) enum Signal {
     RecordFromFuture { record: Box<SignedRecord>, genuine: bool },
     /// The node accepted a frame of this agent.
     Heard(Address),
+    /// The outbox was empty for this agent and got a message.
+    Mailed(Address),
     /// A node of this agent connected.
     AgentConnected(Address),
     /// A node of this agent appeared on this machine.

@@ -47,6 +47,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         external_addrs: Vec::new(),
         dht_mode: DhtMode::Client,
         serves_relay: false,
+        limits_apply: false,
         connections: ConnectionLimits::default(),
         boot: 1,
         database: [1; 16],

@@ -39,6 +39,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         external_addrs: Vec::new(),
         dht_mode: DhtMode::Client,
         serves_relay: false,
+        limits_apply: false,
         connections: ConnectionLimits::default(),
         boot: 1,
         database: [1; 16],

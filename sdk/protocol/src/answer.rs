@@ -104,12 +104,34 @@ pub struct ConnectedPeer {
     /// Round trip time in ms, rounded up, if the node has measured it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_ms: Option<u64>,
+    /// How much of this node the peer may use.
+    #[serde(default)]
+    pub tier: Tier,
     /// Transport connections, oldest first.
     #[serde(default)]
     pub links: Vec<PeerLink>,
     /// Reasons for which the node keeps the connection when it has too many.
     #[serde(default)]
     pub kept_for: Vec<KeptFor>,
+}
+
+/// How much of a node an agent may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Tier {
+    /// The node knows nothing of the agent but its keys.
+    #[default]
+    Stranger,
+    /// The parent sent mail to the agent.
+    Known,
+    /// The parent allowed the agent or its node, or the node has no limits.
+    Allowed,
+    /// A value that this version of the crate does not know. The node never writes it.
+    #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
+    Unknown,
 }
 
 /// A transport connection to a peer.

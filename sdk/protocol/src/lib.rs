@@ -21,7 +21,9 @@ pub mod line;
 mod sdk_code;
 mod sdk_limit;
 
-pub use answer::{Answer, ConnectedPeer, KeptFor, LinkDirection, LinkTransport, PeerLink, StatusReport};
+pub use answer::{
+    Answer, ConnectedPeer, KeptFor, LinkDirection, LinkTransport, PeerLink, StatusReport, Tier,
+};
 pub use base64::{decode_base64, encode_base64};
 pub use code::ErrorCode;
 pub use command::*;

@@ -384,6 +384,8 @@ export interface ConnectedPeer {
    * keeps.
    */
   score?: number;
+  /** How much of this node the peer may use. */
+  tier?: Tier;
 }
 
 /** `delivery`: exactly one for each accepted message. */
@@ -739,6 +741,9 @@ export interface Subscribe {
   /** The topic, 1 to 128 bytes. A parent may subscribe to at most 500 topics. */
   topic: string;
 }
+
+/** How much of a node an agent may use. */
+export type Tier = "stranger" | "known" | "allowed" | (string & {});
 
 /** Trust in a sender, whose address is always proven. */
 export type Trust = "unverified" | "allowed" | (string & {});

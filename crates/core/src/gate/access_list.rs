@@ -65,9 +65,14 @@ impl AccessList {
 
     /// Returns the rule for an agent on a node. `Blocked` wins, so a block of either one applies.
     pub fn of(&self, agent: &Address, node: &PeerId) -> Option<AccessRule> {
-        let access_rules = [self.0.get(&Subject::Agent(*agent)), self.0.get(&Subject::Node(*node))];
+        self.of_peer(Some(agent), node)
+    }
+
+    /// Returns the rule for a node and its agent, if the agent is known.
+    pub fn of_peer(&self, agent: Option<&Address>, node: &PeerId) -> Option<AccessRule> {
+        let of_agent = agent.and_then(|agent| self.0.get(&Subject::Agent(*agent)));
         // `Blocked` is the smaller value.
-        access_rules.into_iter().flatten().min().copied()
+        [of_agent, self.0.get(&Subject::Node(*node))].into_iter().flatten().min().copied()
     }
 
     /// Returns all subjects with this rule.

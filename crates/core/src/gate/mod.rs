@@ -11,21 +11,26 @@ pub(crate) mod message_event;
 pub(crate) mod pending_verification;
 pub mod rate_limiter;
 pub(crate) mod sender;
+pub mod tier;
 
 use p2p_node_wire::envelope;
 use p2p_node_wire::envelope::ReplayWindows;
 
+use crate::config::CoreConfig;
 use crate::gate::binding_cache::BindingCache;
 use crate::gate::pending_verification::PendingVerifications;
 use crate::usage::Usage;
 use access_list::AccessList;
 use high_priority_limiter::HighPriorityLimiter;
+use tier::Tiers;
 
 /// The state of the gate.
 #[derive(Debug)]
 pub(crate) struct Gate {
     /// Agents and nodes that the parent blocked or allowed.
     pub(crate) access_list: AccessList,
+    /// What the tiers of agents depend on, beside the access list.
+    pub(crate) tiers: Tiers,
     /// Windows of frame counters, against replay.
     pub(crate) replay: ReplayWindows,
     /// Results of checks of binding signatures.
@@ -39,9 +44,11 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(access_list: AccessList) -> Self {
+    pub(crate) fn new(config: &CoreConfig) -> Self {
+        let mailed = config.outbox.iter().map(|message| message.recipient);
         Gate {
-            access_list,
+            access_list: AccessList::new(config.access_rules.iter().copied()),
+            tiers: Tiers::new(config.limits_apply, mailed),
             replay: ReplayWindows::default(),
             binding_cache: BindingCache::default(),
             pending_verification: PendingVerifications::default(),
@@ -59,6 +66,7 @@ impl Gate {
                 binding_cache::MAX_VALID_BINDINGS + binding_cache::MAX_INVALID_BINDINGS,
             ),
             ("access rules", self.access_list.len(), access_list::MAX_ACCESS_RULES),
+            ("mailed agents", self.tiers.mailed(), tier::MAX_MAILED),
             ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),
             ("node keys with evicted replay windows", self.replay.outlived(), envelope::replay::MAX_OUTLIVED),
             ("pending verifications", self.pending_verification.len(), pending_verification::MAX_PENDING),

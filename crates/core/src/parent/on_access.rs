@@ -17,19 +17,25 @@ use crate::replies::line_bytes;
 use crate::replies::reply_to::ReplyTo;
 
 /// Upper bound of the bytes of a peer in the answer to `peers`, without the name and the links.
-const PEER_BYTES: usize = 448;
+const PEER_BYTES: usize = 480;
 /// Upper bound of the bytes of a link, without its address.
 const LINK_BYTES: usize = 128;
 
-/// Sets the access rule of an agent or node, or removes it if `rule` is `None`.
-pub(crate) fn set_access_rule(
-    to: ReplyTo,
-    command: &str,
-    of: &str,
-    rule: Option<AccessRule>,
-    gate: &mut Gate,
-    cx: &mut Cx,
-) {
+/// A command that changes the access rule of an agent or node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AccessChange {
+    Block,
+    Allow,
+    Unblock,
+}
+
+/// Sets or removes the access rule of an agent or node.
+pub(crate) fn set_access_rule(to: ReplyTo, change: AccessChange, of: &str, gate: &mut Gate, cx: &mut Cx) {
+    let (command, rule) = match change {
+        AccessChange::Block => ("block", Some(AccessRule::Blocked)),
+        AccessChange::Allow => ("allow", Some(AccessRule::Allowed)),
+        AccessChange::Unblock => ("unblock", None),
+    };
     let subject = match parse_recipient(of) {
         Ok(Recipient::Address(address)) => Subject::Agent(address),
         Ok(Recipient::Peer(peer)) => Subject::Node(peer),
@@ -86,6 +92,7 @@ pub(crate) fn list_peers(
             connected_for_ms: now.mono.saturating_since(known.connected_at).as_millis() as u64,
             score: scoring.of_connected(peer, known, directory).round() as u32,
             round_trip_ms: latency.map(|latency| latency.as_micros().div_ceil(1000) as u64),
+            tier: gate.tier(record.map(|record| record.address()).as_ref(), peer).into(),
             links,
             kept_for: kept.reasons(peer, known, |agent| needs.has_mail(agent), now),
         });

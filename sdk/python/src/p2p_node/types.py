@@ -326,6 +326,8 @@ class ConnectedPeer:
     # Score of the peer: 79 for an unknown one, at most 125. It ranks whom the node dials and
     # keeps.
     score: int | None = None
+    # How much of this node the peer may use.
+    tier: str | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("connectedForMs", "connected_for_ms", "int", True),
         Field("peerId", "peer_id", "str", True),
@@ -336,6 +338,7 @@ class ConnectedPeer:
         Field("role", "role", "str", False),
         Field("roundTripMs", "round_trip_ms", "int", False),
         Field("score", "score", "int", False),
+        Field("tier", "tier", "str", False),
     )
 
 

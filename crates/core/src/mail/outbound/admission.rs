@@ -8,6 +8,7 @@ use crate::capacity::{NoRoom, Wait};
 use crate::cx::Cx;
 use crate::mail::Mail;
 use crate::outgoing::OutgoingMessage;
+use crate::signal::Signal;
 
 impl Mail {
     pub(crate) fn admit_mail(
@@ -23,7 +24,11 @@ impl Mail {
         let (command, route) = (draft.command.clone(), draft.route);
         let durable = self.pending_writes.is_durable();
         let to_keep = durable.then(|| draft.clone());
+        let is_first = !self.outbox.has_mail_for(&recipient);
         let accepted = self.outbox.accept(recipient, draft, !durable, now.mono)?;
+        if is_first {
+            cx.signal(Signal::Mailed(recipient));
+        }
         self.persist_message(recipient, accepted, to_keep, command, route, cx);
         Ok(())
     }

@@ -116,8 +116,24 @@ impl Mail {
         self.record_clocks(recipient, ahead_of_us(refused.time_ms, now));
     }
 
+    /// Compares the clocks with that of a node whose record is from the future. `genuine` states that
+    /// the agent signed the binding in it.
+    pub(crate) fn on_record_from_future(
+        &mut self,
+        record: &SignedRecord,
+        genuine: bool,
+        local: &mut Local,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) {
+        local.compare_future_record(record, peers.is_connected(&record.peer_id()), cx);
+        if genuine {
+            self.record_clocks(&record.address(), local.min_clock_lead(record, cx));
+        }
+    }
+
     /// Records that the clocks differ as an obstacle, if the difference exceeds what nodes accept.
-    pub(crate) fn record_clocks(&mut self, recipient: &Address, ahead_ms: i64) {
+    fn record_clocks(&mut self, recipient: &Address, ahead_ms: i64) {
         if let Some(destination) = self.outbox.destination(recipient)
             && ahead_ms.unsigned_abs() >= MAX_SKEW_SECS * 1000
         {
