@@ -25,6 +25,7 @@ mod next_version;
 mod node;
 mod peer;
 mod raw;
+mod raw_gossip;
 mod raw_kad;
 mod records;
 mod replay;

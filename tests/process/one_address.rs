@@ -2,15 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::child::{Child, test_key};
 
 /// The first line of a dialer and of a listener, with its length.
 const MULTISTREAM: &[u8] = b"\x13/multistream/1.0.0\n";
+/// Largest number of handshakes at the same time (`src/io/swarm/handshakes.rs`).
+const MAX_HANDSHAKES: usize = 64;
 /// Time in which a newcomer must get an answer.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -29,14 +31,37 @@ fn is_answered(mut stream: &TcpStream) -> bool {
     stream.write_all(MULTISTREAM).is_ok() && stream.read_exact(&mut answer).is_ok() && answer == MULTISTREAM
 }
 
-#[test]
-fn silent_host_keeps_no_newcomer_out() {
+/// Starts a bootstrap node that limits connections by address, and returns its TCP port.
+fn limited_node(key: u8) -> (Child, u16) {
     let args = ["--address-scope", "private", "--listen", "/ip4/127.0.0.1/tcp/0", "--role", "bootstrap"];
-    let mut node = Child::spawn(&args, &[("PRIVATE_KEY", &test_key(0x59))]);
+    let mut node = Child::spawn(&args, &[("PRIVATE_KEY", &test_key(key))]);
     node.command(json!({"type":"connect","protocol":1}));
     let listening = node.expect("ready", |event| event["type"] == "ready");
     // A node of the scope `private` does not announce loopback addresses, so the system tells the port.
     let port = listening_port(node.id()).unwrap_or_else(|| panic!("no port: {listening}"));
+    (node, port)
+}
+
+#[test]
+fn five_hundred_silent_connections_of_many_hosts_keep_no_newcomer_out() {
+    let (mut node, port) = limited_node(0x5a);
+    let before = descriptors(node.id());
+    // From 125 addresses with 25 prefixes: none of them exceeds its own limit.
+    let hosts = (0..500_u16).map(|number| [127, 1, (number % 25) as u8, 1 + (number / 25 % 5) as u8]);
+    let silent: Vec<TcpStream> = hosts.map(|host| connect_from(host, port)).collect();
+    let deadline = Instant::now() + ANSWERED_WITHIN;
+    while !is_answered(&connect_from([127, 2, 1, 3], port)) {
+        assert!(Instant::now() < deadline, "a newcomer gets an answer in time");
+    }
+    let evicted = |status: &Value| status["counters"]["handshakes_evicted"].as_u64() > Some(0);
+    node.until("evicted handshakes", evicted);
+    assert!(descriptors(node.id()) <= before + MAX_HANDSHAKES + 8, "the node keeps few of the connections");
+    drop(silent);
+}
+
+#[test]
+fn silent_host_keeps_no_newcomer_out() {
+    let (mut node, port) = limited_node(0x59);
     let silent: Vec<TcpStream> = (0..65).map(|_| connect_from([127, 0, 0, 2], port)).collect();
     node.until("refused connections", |status| {
         status["counters"]["connections_refused"].as_u64() >= Some(40)
@@ -45,6 +70,11 @@ fn silent_host_keeps_no_newcomer_out() {
     assert!(is_answered(&newcomer), "a newcomer gets an answer");
     assert!(!is_answered(&connect_from([127, 0, 0, 2], port)), "the silent host does not");
     drop(silent);
+}
+
+/// Returns the number of open files of a process.
+fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
 /// Returns the TCP port on which a process listens.

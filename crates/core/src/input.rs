@@ -306,6 +306,8 @@ pub enum Input {
 pub enum DropKind {
     /// A connection from an IP address that has too many.
     Connection,
+    /// A handshake of an incoming connection. Too many took place at the same time.
+    Handshake,
     /// A frame of mail. Too many frames waited for an answer.
     Mail,
     /// A frame of mail that was too long, truncated, or too slow to arrive.
@@ -327,6 +329,7 @@ impl DropKind {
     pub fn counter(self) -> Counter {
         match self {
             DropKind::Connection => Counter::ConnectionsRefused,
+            DropKind::Handshake => Counter::HandshakesEvicted,
             DropKind::Mail => Counter::MailFramesDropped,
             DropKind::MailReadFailed => Counter::MailReadsFailed,
             DropKind::HelloReadFailed => Counter::HelloReadsFailed,

@@ -124,6 +124,8 @@ counters! {
     "gossip_queues_full" => GossipQueuesFull,
     /// Publications that are too large for gossip.
     "gossip_too_large" => GossipTooLarge,
+    /// Handshakes of incoming connections that the node ended, because too many took place at the same time.
+    "handshakes_evicted" => HandshakesEvicted,
     /// Hellos that were too long, truncated or too slow to arrive.
     "hello_reads_failed" => HelloReadsFailed,
     /// Hellos of a later version of the wire protocol.

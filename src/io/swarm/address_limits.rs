@@ -58,7 +58,7 @@ pub(super) struct TooManyFromAddress(IpAddr);
 
 /// The addresses that share a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Block {
+pub(super) enum Block {
     /// An IPv4 address, or the /64 of an IPv6 address, which one host has as a whole.
     Host(IpAddr),
     /// The /24 of an IPv4 address, or the /48 of an IPv6 address.
@@ -133,6 +133,12 @@ impl AddressLimits {
             None => {}
         }
     }
+}
+
+/// Returns the prefix of an address.
+pub(super) fn prefix_of(ip: IpAddr) -> Block {
+    let [_, prefix] = blocks(ip);
+    prefix
 }
 
 /// Returns the blocks of an address.

@@ -15,6 +15,7 @@ use libp2p::{
 use super::address_limits::{AddressLimits, Places};
 use super::dht_store::DhtStore;
 use super::gossip::{self, Gossipsub};
+use super::handshakes::MAX_HANDSHAKES;
 use super::hello::{Codec, FailedReads};
 use super::links::Links;
 use super::mail::Mail;
@@ -43,9 +44,8 @@ const FIND_STREAMS: usize = 64;
 /// the same time may close both connections.
 const CONNECTIONS_PER_PEER: u32 = 3;
 
-/// Maximum number of incoming connections during the handshake. It bounds the handshakes that
-/// strangers can cause at once.
-const PENDING_INCOMING: u32 = 64;
+/// Maximum number of incoming connections during the handshake.
+const PENDING_INCOMING: u32 = MAX_HANDSHAKES as u32;
 /// Maximum number of outgoing connections during the handshake.
 const PENDING_OUTGOING: u32 = 32;
 /// Maximum number of connections during the handshake, both directions together.
@@ -197,7 +197,8 @@ fn max_incoming(max: u32) -> u32 {
 /// accept.
 fn limits(max: u32) -> connection_limits::ConnectionLimits {
     connection_limits::ConnectionLimits::default()
-        .with_max_pending_incoming(Some(PENDING_INCOMING))
+        // The transport ends slow handshakes for new ones, and the swarm learns of it a moment later.
+        .with_max_pending_incoming(Some(2 * PENDING_INCOMING))
         .with_max_pending_outgoing(Some(PENDING_OUTGOING))
         .with_max_established_incoming(Some(max_incoming(max)))
         .with_max_established_outgoing(Some((max / 2).max(1)))

@@ -9,6 +9,7 @@ mod behaviour;
 mod dht_store;
 mod gossip;
 mod handle_table;
+mod handshakes;
 mod hello;
 mod inbound;
 mod links;
@@ -36,6 +37,7 @@ use libp2p::{Multiaddr, PeerId, Swarm, swarm};
 
 use self::behaviour::{Behaviour, ProtocolNames};
 use self::handle_table::HandleTable;
+use self::handshakes::EvictedHandshakes;
 use self::hello::FailedReads;
 use self::listen::Listeners;
 use self::mail::Reply;
@@ -169,6 +171,7 @@ pub struct SwarmDriver {
     gossip_unvalidated: HandleTable<(MessageId, PeerId)>,
     queries: HashMap<QueryId, Token>,
     failed_hello_reads: FailedReads,
+    evicted_handshakes: EvictedHandshakes,
     nat: NatState,
     reports: LinkReports,
 }
@@ -178,8 +181,9 @@ impl SwarmDriver {
     pub fn new(config: SwarmConfig) -> Result<Self, SetupError> {
         let keypair = Keypair::ed25519_from_bytes(*config.seed)?;
         let names = ProtocolNames::new(&config.network)?;
+        let evicted_handshakes = EvictedHandshakes::default();
         let Built { transport, relay_client, degraded } =
-            transport::build(&keypair, config.scope, config.dns_server)?;
+            transport::build(&keypair, config.scope, config.dns_server, evicted_handshakes.clone())?;
         let failed_hello_reads = FailedReads::default();
         let behaviour = Behaviour::new(&keypair, &config, &names, relay_client, failed_hello_reads.clone())?;
         let swarm_config = swarm::Config::with_tokio_executor()
@@ -205,6 +209,7 @@ impl SwarmDriver {
             gossip_unvalidated: HandleTable::new(MAX_GOSSIP_UNVALIDATED),
             queries: HashMap::new(),
             failed_hello_reads,
+            evicted_handshakes,
             nat: NatState::default(),
             reports: LinkReports::default(),
         })
@@ -287,12 +292,17 @@ impl SwarmDriver {
         }
     }
 
-    /// Reports requests that could not be read since the last call. Returns `true` if there were
-    /// any.
+    /// Reports handshakes that ended early and requests that could not be read since the last call.
+    /// Returns `true` if there were any.
     fn report_failed_reads(&mut self) -> bool {
         let mail = self.swarm.behaviour().mail.take_failed_reads();
         let hello = self.failed_hello_reads.take();
-        let failed = [(DropKind::HelloReadFailed, hello), (DropKind::MailReadFailed, mail)];
+        let evicted = self.evicted_handshakes.take();
+        let failed = [
+            (DropKind::Handshake, evicted),
+            (DropKind::HelloReadFailed, hello),
+            (DropKind::MailReadFailed, mail),
+        ];
         let lost = failed.into_iter().filter(|(_, number)| *number > 0);
         self.inputs.extend(lost.map(|(what, number)| Input::Dropped { what, number }));
         !self.inputs.is_empty()

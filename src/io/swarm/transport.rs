@@ -14,6 +14,7 @@ use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, relay, tcp, yamux};
 
 use super::SetupError;
+use super::handshakes::{EvictedHandshakes, LimitedHandshakes};
 use crate::io::dns::server_config;
 use p2p_node_core::gate::address_scope::AddressScope;
 
@@ -52,6 +53,7 @@ pub(super) fn build(
     keypair: &Keypair,
     scope: AddressScope,
     dns_server: Option<SocketAddr>,
+    evicted: EvictedHandshakes,
 ) -> Result<Built, SetupError> {
     let (direct, degraded) = direct(keypair, scope, dns_server)?;
     let (relayed, relay_client) = relay::client::new(keypair.public().to_peer_id());
@@ -62,6 +64,7 @@ pub(super) fn build(
         .timeout(DIAL_TIMEOUT)
         .boxed();
     let transport = relayed.or_transport(direct).map(|either, _| either.into_inner()).boxed();
+    let transport = LimitedHandshakes::new(transport, evicted).boxed();
     Ok(Built { transport, relay_client, degraded })
 }
 
@@ -164,7 +167,8 @@ mod tests {
     #[tokio::test]
     async fn address_outside_scope_is_not_dialed() {
         let keypair = Keypair::generate_ed25519();
-        let mut transport = build(&keypair, AddressScope::Loopback, None).unwrap().transport;
+        let mut transport =
+            build(&keypair, AddressScope::Loopback, None, EvictedHandshakes::default()).unwrap().transport;
         let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
         for outside in ["/ip4/192.0.2.1/tcp/9", "/ip4/192.0.2.1/udp/9/quic-v1", "/dns4/localhost/tcp/9"] {
             let refused = transport.dial(outside.parse().unwrap(), opts);
