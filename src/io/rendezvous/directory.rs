@@ -2,7 +2,6 @@
 //! PeerId, with one address on each line. The node holds a lock on its file while it lives, so a
 //! file without a lock is stale.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -45,15 +44,16 @@ impl Directory {
     pub(super) fn execute(&mut self, commands: Vec<SourceCommand>) -> Vec<SourceEvent> {
         let mut events = Vec::new();
         // All lookups of a batch share one listing.
-        let mut listing: Option<Vec<Name>> = None;
+        let mut listing: Option<Vec<String>> = None;
         for command in commands {
             match command {
                 SourceCommand::PublishLocalNode(node) => self.publish(node),
                 SourceCommand::FindLocalAgent { agent, max } => {
-                    let names = listing.get_or_insert_with(|| names(&self.path));
+                    let files = listing.get_or_insert_with(|| files(&self.path));
+                    let prefix = format!("{agent:#x}.");
                     let mut nodes = Vec::new();
-                    for name in names.iter().filter(|name| name.agent == agent) {
-                        nodes.extend(self.read(name));
+                    for file in files.iter().filter(|file| file.starts_with(&prefix)) {
+                        nodes.extend(self.read(file));
                         if nodes.len() == max {
                             break;
                         }
@@ -133,23 +133,24 @@ impl Directory {
     /// Reads up to `max` other nodes, chosen at random.
     fn sample(&self, seed: u64, max: usize) -> Vec<LocalNode> {
         let mut jitter = Jitter::new(seed);
-        let mut names = names(&self.path);
+        let mut files = files(&self.path);
         let mut nodes = Vec::new();
-        while nodes.len() < max && !names.is_empty() {
-            let name = names.swap_remove(jitter.index(names.len()));
-            nodes.extend(self.read(&name));
+        while nodes.len() < max && !files.is_empty() {
+            let file = files.swap_remove(jitter.index(files.len()));
+            nodes.extend(self.read(&file));
         }
         nodes
     }
 
     /// Reads the file of another node that lives. Removes the file of one that has ended.
-    fn read(&self, name: &Name) -> Option<LocalNode> {
+    fn read(&self, file: &str) -> Option<LocalNode> {
+        let name = parse_name(OsStr::new(file))?;
         let is_own = |(own, _): &(LocalNode, File)| own.peer == name.peer && own.agent == name.agent;
         if self.own.as_ref().is_some_and(is_own) {
             return None;
         }
         let mut text = String::new();
-        open_live(&self.path.join(&name.file))?.take(MAX_FILE_BYTES).read_to_string(&mut text).ok()?;
+        open_live(&self.path.join(file))?.take(MAX_FILE_BYTES).read_to_string(&mut text).ok()?;
         let mut lines = text.lines();
         let has_header = lines.next() == Some(HEADER);
         let addrs: Vec<Multiaddr> = lines.take(MAX_ADDRS).filter_map(|line| line.parse().ok()).collect();
@@ -187,10 +188,9 @@ fn remove_same(path: &Path, file: &File) {
     }
 }
 
-/// The name of a file.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// What the name of a file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name {
-    file: String,
     pub(super) agent: Address,
     peer: PeerId,
 }
@@ -204,24 +204,26 @@ fn file_name(agent: &Address, peer: &PeerId) -> String {
 pub(super) fn parse_name(name: &OsStr) -> Option<Name> {
     let file = name.to_str()?;
     let (agent, peer) = file.split_once('.')?;
-    let name = Name { file: file.to_owned(), agent: agent.parse().ok()?, peer: peer.parse().ok()? };
+    let name = Name { agent: agent.parse().ok()?, peer: peer.parse().ok()? };
     (file_name(&name.agent, &name.peer) == file).then_some(name)
 }
 
-/// Returns the names of the nodes' files, at most [`MAX_ENTRIES`]. Removes stale temporary files.
-pub(super) fn names(path: &Path) -> Vec<Name> {
+/// Returns the names of the files, at most [`MAX_ENTRIES`], in their order. Removes stale temporary files.
+/// To parse a name costs more than to read it, so only names of interest are parsed.
+pub(super) fn files(path: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    let mut names = HashSet::new();
+    let mut files = Vec::new();
     for entry in entries.take(MAX_ENTRIES).flatten() {
         let file = entry.file_name();
         if file.as_encoded_bytes().first() == Some(&b'.') {
             let _ = open_live(&entry.path());
         } else {
-            names.extend(parse_name(&file));
+            files.extend(file.into_string());
         }
     }
-    let mut names: Vec<Name> = names.into_iter().collect();
     // The order of a directory is no property of a node.
-    names.sort_by(|one, other| one.file.cmp(&other.file));
-    names
+    files.sort_unstable();
+    // A directory that changes meanwhile may name a file twice.
+    files.dedup();
+    files
 }

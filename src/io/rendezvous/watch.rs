@@ -3,13 +3,14 @@
 //! our peers knows.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use alloy::primitives::Address;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::directory::{Name, names};
+use super::directory::{files, parse_name};
 
 /// Interval of the scan: our choice. It reads the time of the directory, and the names only if that
 /// has changed.
@@ -57,7 +58,7 @@ impl Watch {
 pub(super) struct Scan {
     path: PathBuf,
     ticks: Interval,
-    known: HashSet<Name>,
+    known: HashSet<String>,
     changed: Option<SystemTime>,
 }
 
@@ -65,7 +66,7 @@ impl Scan {
     fn new(path: &Path) -> Self {
         let mut ticks = interval(SCAN_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Scan { path: path.to_owned(), ticks, known: names(path).into_iter().collect(), changed: None }
+        Scan { path: path.to_owned(), ticks, known: files(path).into_iter().collect(), changed: None }
     }
 
     async fn added(&mut self) -> Vec<Address> {
@@ -80,8 +81,9 @@ impl Scan {
             return Vec::new();
         }
         self.changed = changed;
-        let found: HashSet<Name> = names(&self.path).into_iter().collect();
-        let added = found.difference(&self.known).map(|name| name.agent).collect();
+        let found: HashSet<String> = files(&self.path).into_iter().collect();
+        let added = found.difference(&self.known).filter_map(|file| parse_name(OsStr::new(file)));
+        let added = added.map(|name| name.agent).collect();
         self.known = found;
         added
     }

@@ -18,11 +18,15 @@ impl Peers {
         (cx.identity.rendezvous && self.has_few()).then(|| self.samples.next())
     }
 
-    /// Takes a sample of the rendezvous directory, if one is due.
+    /// Takes a sample of the rendezvous directory, if one is due: half of the connections that the node
+    /// lacks. The other local nodes take samples as well, so each dial gives two nodes a connection, and
+    /// a network that starts at once sets up half as many connections.
     pub(crate) fn sample_local_nodes(&mut self, cx: &mut Cx) {
         if self.next_sample(cx).is_some() && self.samples.poll(cx.now.mono, &mut cx.jitter) {
             let seed = cx.jitter.seed();
-            cx.source(SourceCommand::SampleLocalNodes { seed, max: self.limits.min });
+            let connections = self.table.connections_len() + self.table.pending_dials_len();
+            let max = self.limits.min.saturating_sub(connections).div_ceil(2).max(1);
+            cx.source(SourceCommand::SampleLocalNodes { seed, max });
         }
     }
 

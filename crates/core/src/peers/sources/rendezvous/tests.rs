@@ -62,6 +62,27 @@ fn node_with_enough_connections_takes_no_sample_until_one_ends() {
 }
 
 #[test]
+fn sample_is_half_of_the_connections_that_the_node_lacks() {
+    let mut core = serving(true);
+    for (connected, expected) in [(0, MIN_PEERS / 2), (3, 3), (4, 1)] {
+        for _ in 0..connected {
+            let Core { peers, local, directory, cx, .. } = &mut core;
+            peers.on_connected(PeerId::random(), false, local, directory, cx);
+        }
+        core.effects();
+        core.peers.samples.hasten();
+        core.cx.now.mono += std::time::Duration::from_secs(60);
+        core.peers.sample_local_nodes(&mut core.cx);
+        let sample = |effect| match effect {
+            Effect::Source(SourceCommand::SampleLocalNodes { max, .. }) => Some(max),
+            _ => None,
+        };
+        let samples: Vec<usize> = core.effects().into_iter().filter_map(sample).collect();
+        assert_eq!(samples, [expected]);
+    }
+}
+
+#[test]
 fn local_node_is_dialled_once_although_an_earlier_dial_failed() {
     let mut core = serving(true);
     let peer = PeerId::random();
