@@ -88,6 +88,11 @@ impl Lab {
         }
     }
 
+    /// Gives a host another address on its interface.
+    pub fn add_address(&self, host: &str, addr: &str) {
+        self.run(host, &format!("ip addr add {addr} dev eth0 {}", nodad(addr)));
+    }
+
     /// Adds a router with this address on the switch, and a host behind its NAT. The router admits only
     /// packets that belong to what the host has sent.
     pub fn host_behind_nat(&mut self, host: &str, router: &str, router_addr: &str, lan: &str) {

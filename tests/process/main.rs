@@ -19,6 +19,7 @@ mod durable;
 mod examples;
 mod far;
 mod fleet;
+mod fleet_watermarks;
 mod flow;
 mod hostile_input;
 mod identity;

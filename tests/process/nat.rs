@@ -145,6 +145,43 @@ fn nodes_on_hosts_with_ipv6_only_exchange_mail() {
 }
 
 #[test]
+#[ignore = "needs root and network namespaces"]
+fn node_with_both_ip_versions_serves_hosts_that_have_one_each() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.host("both", "10.7.0.1/24");
+    lab.add_address("both", "fd07::1/64");
+    lab.host("four", "10.7.0.2/24");
+    lab.run("four", "sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
+    lab.host("six", "fd07::3/64");
+    let (mut both, both_ready) = lab.node("both", 1, &["--role", "bootstrap"]);
+    let entries = [entry(&both_ready, "10.7.0.1", "/tcp/"), entry(&both_ready, "fd07::1", "/tcp/")];
+    let (mut four, four_ready) = lab.node("four", 2, &["--bootstrap", &entries[0]]);
+    let (mut six, six_ready) = lab.node("six", 3, &["--bootstrap", &entries[1]]);
+    both.command(json!({"type":"subscribe","topic":"news","id":"subscribe"}));
+    both.expect("the answer", |event| event["id"] == "subscribe");
+    for (node, ready) in [(&mut four, &four_ready), (&mut six, &six_ready)] {
+        deliver(node, &both_ready, "to both");
+        deliver(&mut both, ready, ready["peerId"].as_str().unwrap());
+        node.command(json!({"type":"subscribe","topic":"news","id":"subscribe"}));
+        let greeting = format!("hello of {}", ready["address"]);
+        node.command(json!({"type":"send","topic":"news","data":greeting}));
+        // A node announces its subscription before it broadcasts.
+        both.expect("the greeting", |event| event["data"] == greeting);
+    }
+    four.command(json!({"type":"send","topic":"news","data":"of four"}));
+    six.expect("the broadcast", |event| event["type"] == "message" && event["data"] == "of four");
+    six.command(json!({"type":"send","topic":"news","data":"of six"}));
+    four.expect("the broadcast", |event| event["type"] == "message" && event["data"] == "of six");
+    // The hosts have no common IP version, so their broadcasts passed through the third node.
+    for (node, other) in [(&mut four, &six_ready), (&mut six, &four_ready)] {
+        node.command(json!({"type":"peers","id":"peers"}));
+        let peers = node.expect("its peers", |event| event["id"] == "peers");
+        let connected = peers["connected"].as_array().unwrap();
+        assert!(connected.iter().all(|peer| peer["peerId"] != other["peerId"]), "{peers}");
+    }
+}
+
+#[test]
 #[ignore = "needs root and network namespaces, and takes a minute"]
 fn no_mail_is_lost_when_the_address_of_an_interface_changes() {
     const MAILS: u64 = 20;
