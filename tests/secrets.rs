@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use p2p_node::config::{Config, RunArgs};
-use p2p_node::io::swarm::SwarmConfig;
+use p2p_node::io::swarm::{DEFAULT_CONNECTION_TIMEOUT, SwarmConfig};
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::local::addresses::Reachability;
 use p2p_node_testing::secrets::{check, hex, secret};
@@ -30,6 +30,7 @@ fn debug_of_swarm_config_shows_no_key() {
             mdns: false,
             max_connections: 1,
             connections_per_address: 3,
+            connection_timeout: DEFAULT_CONNECTION_TIMEOUT,
             agent_version: String::new(),
         },
     );

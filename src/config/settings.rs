@@ -23,13 +23,13 @@ use tracing::level_filters::LevelFilter;
 use super::declare::{Setting, settings};
 use super::sources::{Given, Sources};
 use super::values::{
-    ack, bootstrap_peers, capabilities, dns_seeds, external_addrs, log_level, multiaddrs, network_name,
-    on_eof, on_off, parse, parse_bool, place, process_id, regions, relay_bytes, role, seconds, short_text,
-    some, within,
+    ack, bootstrap_peers, capabilities, connection_timeout, dns_seeds, external_addrs, join_stagger,
+    log_level, multiaddrs, network_name, on_eof, on_off, parse, parse_bool, place, process_id, regions,
+    relay_bytes, role, seconds, short_text, some, within,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
 use crate::io::rendezvous::Place;
-use crate::io::swarm::DEFAULT_RELAY_BYTES;
+use crate::io::swarm::{DEFAULT_CONNECTION_TIMEOUT, DEFAULT_RELAY_BYTES};
 
 settings! {
     secrets {
@@ -173,6 +173,14 @@ settings! {
         dial_concurrency: usize = "dial-concurrency", "P2P_NODE_DIAL_CONCURRENCY",
             Option<String> [value_name = "NUMBER"], within(1, MAX_CONCURRENT_DIALS),
             or ConnectionLimits::default().concurrent_dials, shown "default 10", notes "From 1 to 16.";
+        /// Maximum time to set up a connection that the node dials, in seconds
+        connection_timeout: Duration = "connection-timeout", "P2P_NODE_CONNECTION_TIMEOUT",
+            Option<String> [value_name = "SECS"], connection_timeout, or DEFAULT_CONNECTION_TIMEOUT,
+            shown "default 10", notes "From 1 to 300.";
+        /// Longest random wait of a node before it dials its first peers, in milliseconds; 100 or more
+        /// for a fleet whose nodes start at the same time
+        join_stagger: Duration = "join-stagger", "P2P_NODE_JOIN_STAGGER", Option<String> [value_name = "MS"],
+            join_stagger, or Duration::ZERO, shown "default 0", notes "At most 60000. Mail does not wait.";
     }
     group "Limits" {
         /// Whether the node limits what peers and authors may use: on or off
@@ -272,6 +280,7 @@ impl Config {
             grace: self.connection_grace,
             dials_per_second: self.dial_rate,
             concurrent_dials: self.dial_concurrency,
+            join_stagger: self.join_stagger,
         }
     }
 

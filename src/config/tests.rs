@@ -91,6 +91,22 @@ fn binding_and_node_key_files_are_named_by_flag_or_variable() {
 }
 
 #[test]
+fn times_of_connections_have_defaults_and_limits() {
+    let config = case(&[]).config();
+    assert_eq!((config.connection_timeout, config.join_stagger), (Duration::from_secs(10), Duration::ZERO));
+    let config = case(&["--connection-timeout", "30", "--join-stagger", "100"]).config();
+    assert_eq!(
+        (config.connection_timeout, config.connections().join_stagger),
+        (Duration::from_secs(30), Duration::from_millis(100))
+    );
+    for line in
+        [["--connection-timeout", "0.5"], ["--connection-timeout", "301"], ["--join-stagger", "60001"]]
+    {
+        case(&line).error();
+    }
+}
+
+#[test]
 fn empty_variable_counts_as_unset() {
     let config = case(&["-e", "named"])
         .file("named", "P2P_NODE_NETWORK=\nP2P_NODE_PORT=")

@@ -8,10 +8,11 @@ use hickory_resolver::proto::rr::Name;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use p2p_node_core::local::publishing::check_capabilities;
+use p2p_node_core::peers::limits::MAX_JOIN_STAGGER;
 use p2p_node_protocol::Role;
 use tracing::level_filters::LevelFilter;
 
-use crate::io::swarm::MIN_RELAY_BYTES;
+use crate::io::swarm::{MAX_CONNECTION_TIMEOUT, MIN_CONNECTION_TIMEOUT, MIN_RELAY_BYTES};
 
 use super::{Ack, MAX_END_TIME, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
 use crate::io::dns_seeds::{MAX_NAMES, seed_name};
@@ -171,6 +172,24 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
         Ok(time) if time <= MAX_END_TIME => Ok(time),
         _ => Err(format!("the value must be 0 to {} seconds", MAX_END_TIME.as_secs())),
     }
+}
+
+/// Parses the connection timeout.
+pub(super) fn connection_timeout(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        time if (MIN_CONNECTION_TIMEOUT..=MAX_CONNECTION_TIMEOUT).contains(&time) => Ok(time),
+        _ => Err(format!(
+            "the value must be {} to {} seconds",
+            MIN_CONNECTION_TIMEOUT.as_secs(),
+            MAX_CONNECTION_TIMEOUT.as_secs()
+        )),
+    }
+}
+
+/// Parses the join stagger, with or without the unit `ms`.
+pub(super) fn join_stagger(text: &str) -> Result<Duration, String> {
+    let longest = MAX_JOIN_STAGGER.as_millis() as u64;
+    within(0, longest)(text.strip_suffix("ms").unwrap_or(text)).map(Duration::from_millis)
 }
 
 pub(super) fn process_id(text: &str) -> Result<i32, String> {

@@ -172,6 +172,7 @@ fn swarm_config(
         listen: (!config.listen.is_empty()).then(|| config.listen.clone()),
         max_connections,
         connections_per_address: config.connections_per_address,
+        connection_timeout: config.connection_timeout,
         agent_version: format!("p2p-node/{VERSION}"),
     })
 }

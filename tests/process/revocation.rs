@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use p2p_node::io::store::{STORE_FILE, Store};
-use p2p_node::io::swarm::{SwarmConfig, SwarmDriver};
+use p2p_node::io::swarm::{DEFAULT_CONNECTION_TIMEOUT, SwarmConfig, SwarmDriver};
 use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::Input;
@@ -61,6 +61,7 @@ fn swarm_config(key: &NodeKey) -> SwarmConfig {
         mdns: false,
         max_connections: 10,
         connections_per_address: 3,
+        connection_timeout: DEFAULT_CONNECTION_TIMEOUT,
         agent_version: "p2p-node/test".to_owned(),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use p2p_node::io::swarm::{AddressScope, SwarmConfig, SwarmDriver};
+use p2p_node::io::swarm::{AddressScope, DEFAULT_CONNECTION_TIMEOUT, SwarmConfig, SwarmDriver};
 use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::{DropKind, Input, PublishOutcome, Token};
 use p2p_node_core::local::addresses::Reachability;
@@ -41,6 +41,7 @@ pub fn config(number: u8, role: Role) -> SwarmConfig {
         mdns: false,
         max_connections: 50,
         connections_per_address: 3,
+        connection_timeout: DEFAULT_CONNECTION_TIMEOUT,
         agent_version: "p2p-node/test".to_owned(),
     }
 }

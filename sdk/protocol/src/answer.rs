@@ -190,9 +190,11 @@ pub enum KeptFor {
     Bootstrap,
     /// Others reach this node through the peer.
     Relay,
+    /// The peer has a reservation at this node as its relay.
+    Reservation,
     /// The peer is one of the eight DHT servers that have been connected longest.
     Server,
-    /// Messages to the agent wait or are in flight.
+    /// Messages to the agent wait or are in flight, or messages from it wait for an acknowledgement.
     Mail,
     /// A topic of this agent would have too few connected subscribers without the peer.
     Topic,

@@ -156,7 +156,8 @@ impl SwarmDriver {
             BehaviourEvent::AutonatClient(event) => tracing::debug!(?event, "AutoNAT"),
             BehaviourEvent::RelayClient(event) => tracing::debug!(?event, "relay"),
             BehaviourEvent::Upnp(event) => tracing::debug!(?event, "UPnP"),
-            BehaviourEvent::Relay(_) | BehaviourEvent::AutonatServer(_) => {}
+            BehaviourEvent::Relay(event) => self.on_relay_event(&event),
+            BehaviourEvent::AutonatServer(_) => {}
             BehaviourEvent::Kad(event) => self.on_kademlia_event(event),
             BehaviourEvent::Hello(event) => self.on_hello_event(event),
             BehaviourEvent::Find(event) => self.on_find_event(event),

@@ -55,7 +55,7 @@ pub use self::hello::MAX_HELLO;
 pub use self::listen::can_listen_on;
 pub use self::mail::{MAIL_TIMEOUT, MAX_MAIL, MAX_MAIL_RESPONSE};
 pub use self::nat::{DEFAULT_RELAY_BYTES, MIN_RELAY_BYTES};
-pub use self::transport::DIAL_TIMEOUT;
+pub use self::transport::{DEFAULT_CONNECTION_TIMEOUT, MAX_CONNECTION_TIMEOUT, MIN_CONNECTION_TIMEOUT};
 pub use p2p_node_core::gate::address_scope::AddressScope;
 
 /// Maximum number of received mail frames without a response. The core responds in the same turn,
@@ -126,6 +126,8 @@ pub struct SwarmConfig {
     pub max_connections: u32,
     /// Number of connections that one IP address may always have.
     pub connections_per_address: u32,
+    /// Longest time to set up a connection that this node dials.
+    pub connection_timeout: Duration,
     /// Name and version of this program, sent to peers by identify.
     pub agent_version: String,
 }
@@ -182,8 +184,13 @@ impl SwarmDriver {
         let keypair = Keypair::ed25519_from_bytes(*config.seed)?;
         let names = ProtocolNames::new(&config.network)?;
         let evicted_handshakes = EvictedHandshakes::default();
-        let Built { transport, relay_client, degraded } =
-            transport::build(&keypair, config.scope, config.dns_server, evicted_handshakes.clone())?;
+        let Built { transport, relay_client, degraded } = transport::build(
+            &keypair,
+            config.scope,
+            config.dns_server,
+            config.connection_timeout,
+            evicted_handshakes.clone(),
+        )?;
         let failed_hello_reads = FailedReads::default();
         let behaviour = Behaviour::new(&keypair, &config, &names, relay_client, failed_hello_reads.clone())?;
         let swarm_config = swarm::Config::with_tokio_executor()

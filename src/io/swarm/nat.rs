@@ -19,7 +19,7 @@ use libp2p::{Multiaddr, PeerId, identify, relay};
 use super::listen::whole_reason;
 use super::{MAX_ADDRS_PER_SERVER, SwarmDriver};
 use p2p_node_core::gate::address_scope::AddressScope;
-use p2p_node_core::input::{AddressEvent, Input};
+use p2p_node_core::input::{AddressEvent, Input, PeerReport};
 use p2p_node_core::local::addresses::{ip_of, is_relayed};
 
 /// Default of the bytes that a relay carries on one connection, both directions together: an hour of
@@ -230,6 +230,21 @@ impl SwarmDriver {
         for (peer, addrs) in peers {
             self.report_addresses(AddressEvent::PeerFound { peer, addrs });
         }
+    }
+
+    /// Reports the reservations of others at this node.
+    pub(super) fn on_relay_event(&mut self, event: &relay::Event) {
+        let (peer, report) = match event {
+            relay::Event::ReservationReqAccepted { src_peer_id, renewed: false } => {
+                (*src_peer_id, PeerReport::ReservationMade)
+            }
+            relay::Event::ReservationClosed { src_peer_id }
+            | relay::Event::ReservationTimedOut { src_peer_id } => {
+                (*src_peer_id, PeerReport::ReservationEnded)
+            }
+            _ => return,
+        };
+        self.inputs.push_back(Input::PeerReport { peer, report });
     }
 
     fn report_observed(&mut self) {

@@ -33,7 +33,7 @@ impl Demand for Wants<'_> {
 pub(crate) struct Uses<'a> {
     /// The topics.
     pub(crate) gossip: &'a Gossip,
-    /// The outbox, which knows the recipients of queued messages.
+    /// The outbox, which knows the recipients of queued messages, and the messages that arrive.
     pub(crate) mail: &'a Mail,
 }
 
@@ -44,5 +44,7 @@ impl Needs for Uses<'_> {
 
     fn has_mail(&self, agent: &Address) -> bool {
         self.mail.outbox.has_mail_for(agent)
+            || self.mail.deferred_responses.has_sender(agent)
+            || self.mail.delivery.unacked.has_sender(agent)
     }
 }

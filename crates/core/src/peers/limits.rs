@@ -39,6 +39,9 @@ pub const MAX_CONCURRENT_DIALS: usize = 16;
 /// Largest number of dials a second: our choice, one in a millisecond.
 pub const MAX_DIALS_PER_SECOND: u32 = 1000;
 
+/// Longest join stagger: our choice. A fleet of 1,000 nodes then joins with 17 nodes a second.
+pub const MAX_JOIN_STAGGER: Duration = Duration::from_secs(60);
+
 /// The limits of the connections and dials of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
@@ -58,6 +61,8 @@ pub struct ConnectionLimits {
     pub dials_per_second: u32,
     /// Largest number of dials at the same time. Together with dials for mail, twice as many.
     pub concurrent_dials: usize,
+    /// Longest random wait before the node dials its first peers.
+    pub join_stagger: Duration,
 }
 
 impl ConnectionLimits {
@@ -103,6 +108,7 @@ impl ConnectionLimits {
             grace: DEFAULT_GRACE,
             dials_per_second: DIALS_PER_SECOND,
             concurrent_dials: CONCURRENT_DIALS,
+            join_stagger: Duration::ZERO,
         }
     }
 

@@ -38,6 +38,10 @@ pub enum PeerReport {
     },
     /// The answer to a ping took this long.
     RoundTrip(Duration),
+    /// The peer made a reservation at this node as its relay, on one of its links.
+    ReservationMade,
+    /// A reservation of the peer at this node ended.
+    ReservationEnded,
     /// The queue of outgoing gossip to this peer is full.
     Slow,
 }
@@ -107,6 +111,12 @@ impl Peers {
             }
             PeerReport::LinkClosed { link } => connection.links.close(link),
             PeerReport::RoundTrip(round_trip) => self.histories.measured(&peer, round_trip),
+            PeerReport::ReservationMade => {
+                connection.reservations = connection.reservations.saturating_add(1);
+            }
+            PeerReport::ReservationEnded => {
+                connection.reservations = connection.reservations.saturating_sub(1);
+            }
             PeerReport::Slow => {}
         }
     }

@@ -17,6 +17,10 @@ pub(crate) mod sources;
 pub(crate) mod table;
 pub(crate) mod trimmer;
 
+use std::time::Duration;
+
+use p2p_node_wire::time::Instant;
+
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::directory::lookups::MAX_LOOKUPS;
@@ -72,6 +76,8 @@ pub(crate) struct Peers {
     pub(crate) histories: Histories,
     /// What the agent recently searched for.
     pub(crate) sought: Sought,
+    /// When the node begins to dial peers on its own. `None` until it is ready.
+    join_at: Option<Instant>,
 }
 
 impl Peers {
@@ -82,21 +88,41 @@ impl Peers {
 
     /// Enters the timers of connections.
     pub(crate) fn timers(&self, timers: &mut TimerTable, local: &Local, directory: &Directory, cx: &Cx) {
-        timers.enter("bootstrap peers", self.table.next_redial());
+        if let Some(join_at) = self.join_at.filter(|join_at| *join_at > cx.now.mono) {
+            timers.enter("join stagger", Some(join_at));
+        } else {
+            self.source_timers(timers, cx);
+        }
         timers.enter("DHT servers", self.dht_servers.next_deadline());
         timers.enter("dialer", self.selection_deadline(directory, cx));
         timers.enter("subscriptions of peers", self.subscriptions_deadline());
-        timers.enter("local nodes", self.next_sample(cx));
-        timers.enter("regions", self.region_deadline());
-        timers.enter("DNS seeds", self.next_seed_query(cx));
-        timers.enter("peer book", self.next_book_deadline());
         timers.enter("finder", self.find_deadline(cx));
         timers.enter("forwarded questions", self.forwarded_deadline());
-        timers.enter("local network", self.local_network_deadline());
         timers.enter("relays", self.relays_deadline(local, cx));
         timers.enter("dial queue", self.dial_queue_deadline());
         timers.enter("trimmer", self.trim_deadline());
         timers.enter("DHT mode", directory.dht_mode_deadline(local, cx));
+    }
+
+    /// Enters the timers of the sources.
+    fn source_timers(&self, timers: &mut TimerTable, cx: &Cx) {
+        timers.enter("bootstrap peers", self.table.next_redial());
+        timers.enter("local nodes", self.next_sample(cx));
+        timers.enter("regions", self.region_deadline());
+        timers.enter("DNS seeds", self.next_seed_query(cx));
+        timers.enter("peer book", self.next_book_deadline());
+        timers.enter("local network", self.local_network_deadline());
+    }
+
+    /// Returns `true` if the node may dial its first peers: a random time after it is ready, so that the
+    /// nodes of a fleet that start together do not all dial the same bootstrap peers at once.
+    fn may_join(&mut self, cx: &mut Cx) -> bool {
+        let stagger = self.limits.join_stagger;
+        let join_at = *self.join_at.get_or_insert_with(|| {
+            let wait = if stagger.is_zero() { Duration::ZERO } else { cx.jitter.full_jitter(stagger) };
+            cx.now.mono + wait
+        });
+        join_at <= cx.now.mono
     }
 
     /// Does the work that is due: asks the sources and dials their peers, asks relays, disconnects
@@ -104,8 +130,10 @@ impl Peers {
     pub(crate) fn handle_timeout(&mut self, local: &mut Local, directory: &Directory, cx: &mut Cx) {
         self.start_queued_dials(cx);
         directory.follow_dht_mode(local, cx);
-        self.poll_sources(directory, cx);
-        self.dial_local_network(cx);
+        if self.may_join(cx) {
+            self.poll_sources(directory, cx);
+            self.dial_local_network(cx);
+        }
         self.reserve_relays(local, cx);
         self.end_overdue_forwarded(directory, cx);
         self.disconnect_unsubscribed_peers(cx);

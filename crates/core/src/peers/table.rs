@@ -34,6 +34,8 @@ pub(crate) struct Connection {
     pub(crate) used_at: Instant,
     /// The transport connections.
     pub(crate) links: Links,
+    /// Number of reservations of the peer at this node as its relay, at most one on each link.
+    pub(crate) reservations: u32,
     /// Set when this node closes the connection, with the reason for people.
     pub(crate) closing: Option<String>,
 }

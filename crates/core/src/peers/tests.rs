@@ -1,11 +1,18 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::{Counter, Event, PROTOCOL_VERSION};
 
+use p2p_node_wire::time::Instant;
+
 use super::candidate::Candidate;
 use crate::effect::{Effect, NetworkCommand};
+use crate::input::Now;
+use crate::lifecycle::Phase;
 use crate::signal::Signal;
-use crate::testing::{TestCore as _, core};
+use crate::testing::{START, TestCore as _, core, core_with};
 use crate::{Core, MAX_PEER_TOPICS};
 
 fn candidate(peer: PeerId) -> Candidate {
@@ -25,6 +32,35 @@ fn bootstrap_candidate_has_one_dial_at_a_time() {
     assert_eq!(cx.effects.iter().filter(|effect| dials(effect)).count(), 1);
     peers.on_dial_failed(peer, "refused", directory, cx);
     assert!(peers.table.next_redial().is_some_and(|next| next > cx.now.mono));
+}
+
+/// Returns when a core with this stagger and this seed dials its bootstrap peer, in ms after it is
+/// ready.
+fn joins_after(stagger_ms: u64, seed: u64) -> u64 {
+    let mut core = core_with(|config| {
+        config.connections.join_stagger = Duration::from_millis(stagger_ms);
+        config.seed = seed;
+        config.bootstraps = vec![(PeerId::random(), "/ip4/127.0.0.1/tcp/1".parse().expect("an address"))];
+    });
+    core.cx.phase = Phase::Ready;
+    let dials = |effect: &Effect| matches!(effect, Effect::Network(NetworkCommand::Dial { .. }));
+    for ms in 0..=stagger_ms {
+        let now = Now { mono: Instant::from_millis(ms), ..START };
+        core.handle_timeout(now);
+        if core.effects().iter().any(dials) {
+            return ms;
+        }
+        let (due, name) = core.next_timer().expect("a timer");
+        assert!(due > now.mono, "the timer {name} would not wait");
+    }
+    panic!("the node never dials its bootstrap peer");
+}
+
+#[test]
+fn nodes_dial_their_first_peers_at_different_times_within_the_join_stagger() {
+    assert!((1..9).all(|seed| joins_after(0, seed) == 0));
+    let waits: BTreeSet<u64> = (1..9).map(|seed| joins_after(1000, seed)).collect();
+    assert!(waits.len() > 4 && waits.iter().all(|wait| *wait <= 1000), "{waits:?}");
 }
 
 #[test]

@@ -46,7 +46,8 @@ const SCORE_STEP: f64 = 8.0;
 pub(crate) trait Needs {
     /// Returns the topics that need connected subscribers.
     fn topics(&self) -> BTreeSet<String>;
-    /// Returns `true` if messages to this agent wait or are in flight.
+    /// Returns `true` if messages to this agent wait or are in flight, or messages from it wait for an
+    /// acknowledgement.
     fn has_mail(&self, agent: &Address) -> bool;
 }
 
@@ -155,9 +156,10 @@ impl<'a> Kept<'a> {
         let grace = self.peers.limits.grace;
         let is_young =
             || connection.connected_at + grace > now.mono && !self.peers.trimmer.is_trimmed(peer, now.mono);
-        let checks: [(KeptFor, &dyn Fn() -> bool); 7] = [
+        let checks: [(KeptFor, &dyn Fn() -> bool); 8] = [
             (KeptFor::Bootstrap, &|| self.peers.table.is_bootstrap(peer)),
             (KeptFor::Relay, &|| self.peers.relays.uses(peer)),
+            (KeptFor::Reservation, &|| connection.reservations > 0),
             (KeptFor::Server, &|| self.servers.contains(peer)),
             (KeptFor::Mail, &|| agent.is_some_and(|agent| has_mail(&agent))),
             (KeptFor::Topic, &|| self.has_thin_topic(connection)),

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
+use p2p_node_core::CoreConfig;
 use p2p_node_core::input::Input;
 use p2p_node_core::peers::limits::ConnectionLimits;
 use p2p_node_protocol::{Counter, Role};
 use serde_json::Value;
 
+use crate::acks::{ack, message_id};
 use crate::mesh::{CONNECT, FaultDecision, Mesh, node_key};
 
 const LOW: usize = 4;
@@ -17,7 +19,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// Adds a node with low watermarks.
 fn add(mesh: &mut Mesh, number: u8) -> usize {
+    add_with(mesh, number, |_| {})
+}
+
+fn add_with(mesh: &mut Mesh, number: u8, configure: impl FnOnce(&mut CoreConfig)) -> usize {
     mesh.add_with(number, Role::Full, CONNECT, |config| {
+        configure(config);
         let watermarks = ConnectionLimits { high_watermark: HIGH, low_watermark: LOW, ..config.connections };
         config.connections = ConnectionLimits { target: LOW, min: LOW / 2, ..watermarks };
     })
@@ -108,6 +115,31 @@ fn peer_to_which_mail_waits_stays() {
     assert!(kept["keptFor"].as_array().unwrap().contains(&"mail".into()), "{kept}");
     assert!(trimmed(&mesh, 0) > 0);
     assert!(!mesh.disconnect_requests.iter().any(|(node, peer)| (*node, *peer) == (0, recipient)));
+}
+
+#[test]
+fn peer_whose_mail_waits_for_an_acknowledgement_stays() {
+    let mut mesh = Mesh::new(0);
+    add_with(&mut mesh, 1, |config| config.manual_ack = true);
+    add(&mut mesh, 2);
+    mesh.connect(0, 1);
+    mesh.advance(Duration::from_secs(1));
+    mesh.send(1, 0, 1, "");
+    mesh.advance(Duration::from_secs(1));
+    let received = message_id(&mesh, 0, 1);
+    connect_fakes(&mut mesh, 100..110);
+    mesh.advance(MINUTE);
+    let sender = mesh.nodes[1].peer;
+    let kept_for_mail = |mesh: &mut Mesh| {
+        let kept = listed(mesh, 0).into_iter().find(|peer| peer["peerId"] == sender.to_string()).unwrap();
+        kept["keptFor"].as_array().unwrap().contains(&"mail".into())
+    };
+    assert!(kept_for_mail(&mut mesh));
+    assert!(trimmed(&mesh, 0) > 0);
+    assert!(!mesh.disconnect_requests.iter().any(|(node, peer)| (*node, *peer) == (0, sender)));
+    ack(&mut mesh, 0, &received);
+    mesh.advance(Duration::from_secs(1));
+    assert!(!kept_for_mail(&mut mesh), "the message is acknowledged");
 }
 
 #[test]

@@ -95,6 +95,11 @@ impl DeferredResponses {
         self.answers.is_empty()
     }
 
+    /// Returns `true` if a response to this sender is deferred.
+    pub fn has_sender(&self, sender: &Address) -> bool {
+        self.answers.iter().any(|answer| answer.sender == *sender)
+    }
+
     /// Returns when the first deferred response is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.answers.iter().map(|answer| answer.gap_deadline.unwrap_or(answer.deadline)).min()

@@ -84,6 +84,11 @@ impl Unacked {
         credit.max(usize::from(own == 0 && free > 0))
     }
 
+    /// Returns `true` if messages of this sender wait.
+    pub(crate) fn has_sender(&self, sender: &Address) -> bool {
+        !self.of(sender).is_empty()
+    }
+
     fn of(&self, sender: &Address) -> Budget {
         self.by_sender.get(sender).copied().unwrap_or_default()
     }

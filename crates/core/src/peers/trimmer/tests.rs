@@ -132,6 +132,25 @@ fn bootstrap_peers_relays_servers_and_allowed_nodes_are_kept() {
 }
 
 #[test]
+fn clients_of_this_relay_stay_until_their_last_reservation_ends() {
+    let mut core = small_core();
+    let peers = connect(&mut core, 12);
+    let client = peers[0];
+    for report in [PeerReport::ReservationMade, PeerReport::ReservationMade, PeerReport::ReservationEnded] {
+        core.peers.on_peer_report(client, report, &mut core.cx);
+    }
+    let trimmed = trimmed_after(&mut core, &Wanted::default(), MINUTE);
+    assert!(trimmed.len() == 8 && !trimmed.contains(&client), "{trimmed:?}");
+    core.peers.on_peer_report(client, PeerReport::ReservationEnded, &mut core.cx);
+    let newcomers = connect(&mut core, 6);
+    core.peers.on_peer_report(newcomers[0], PeerReport::ReservationMade, &mut core.cx);
+    core.cx.now.mono += MINUTE;
+    newcomers.iter().for_each(|peer| core.peers.touch(peer, &core.cx));
+    let trimmed = trimmed_after(&mut core, &Wanted::default(), MINUTE);
+    assert!(trimmed.contains(&client) && !trimmed.contains(&newcomers[0]), "{trimmed:?}");
+}
+
+#[test]
 fn at_most_eight_servers_are_kept() {
     let mut core = small_core();
     let peers = connect(&mut core, 12);
