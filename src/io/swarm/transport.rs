@@ -190,7 +190,7 @@ mod tests {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = format!("/ip4/127.0.0.1/tcp/{}", silent.local_addr().unwrap().port());
         let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         let failed = transport.dial(addr.parse().unwrap(), opts).unwrap().await;
         assert!(failed.is_err() && began.elapsed() >= timeout);
     }

@@ -2,6 +2,8 @@
 //! node publishes itself there. A new node dials some of the others, and a lookup also asks the
 //! directory, so that mail between any two of them needs no bootstrap node.
 
+use std::time::Duration;
+
 use alloy_primitives::Address;
 use p2p_node_protocol::Counter;
 use p2p_node_wire::time::Instant;
@@ -12,17 +14,24 @@ use crate::peers::candidate::{Candidate, CandidateSource};
 use crate::signal::Signal;
 use crate::source::{LocalNode, SourceCommand};
 
+/// Time for which a node with bootstrap peers takes no sample, because it gets the connections that it seeks
+/// through them. Our choice: the shortest interval between two samples. Lookups ask the directory at once.
+const HEAD_START: Duration = Duration::from_secs(2);
+
 impl Peers {
     /// Returns the time of the next sample.
     pub(crate) fn next_sample(&self, cx: &Cx) -> Option<Instant> {
-        (cx.identity.rendezvous && self.has_few()).then(|| self.samples.next())
+        let head_start = if self.table.bootstraps_len() > 0 { HEAD_START } else { Duration::ZERO };
+        let first = self.join_at.map_or(Instant::ZERO, |join_at| join_at + head_start);
+        (cx.identity.rendezvous && self.has_few()).then(|| self.samples.next().max(first))
     }
 
     /// Takes a sample of the rendezvous directory, if one is due: half of the connections that the node
     /// lacks. The other local nodes take samples as well, so each dial gives two nodes a connection, and
     /// a network that starts at once sets up half as many connections.
     pub(crate) fn sample_local_nodes(&mut self, cx: &mut Cx) {
-        if self.next_sample(cx).is_some() && self.samples.poll(cx.now.mono, &mut cx.jitter) {
+        let is_due = self.next_sample(cx).is_some_and(|due| due <= cx.now.mono);
+        if is_due && self.samples.poll(cx.now.mono, &mut cx.jitter) {
             let seed = cx.jitter.seed();
             let connections = self.table.connections_len() + self.table.pending_dials_len();
             let max = self.limits.min.saturating_sub(connections).div_ceil(2).max(1);

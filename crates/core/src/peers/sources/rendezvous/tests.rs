@@ -83,6 +83,17 @@ fn sample_is_half_of_the_connections_that_the_node_lacks() {
 }
 
 #[test]
+fn node_with_bootstrap_peers_takes_its_first_sample_after_a_head_start() {
+    let mut core = serving(true);
+    let addr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
+    core.peers.add_candidate(Candidate::bootstrap(PeerId::random(), addr), &mut core.cx);
+    core.peers.handle_timeout(&mut core.local, &core.directory, &mut core.cx);
+    core.effects();
+    let taken: Vec<usize> = (0..4).map(|secs| samples(&mut core, secs)).collect();
+    assert_eq!(taken, [0, 0, 1, 0]);
+}
+
+#[test]
 fn local_node_is_dialled_once_although_an_earlier_dial_failed() {
     let mut core = serving(true);
     let peer = PeerId::random();
