@@ -29,3 +29,4 @@ mod raw_gossip;
 mod raw_kad;
 mod records;
 mod replay;
+mod sybils;

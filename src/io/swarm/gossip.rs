@@ -80,7 +80,8 @@ pub(super) fn build(prefix: &str, scope: AddressScope) -> Result<Gossipsub, Setu
         .history_length(HISTORY)
         .history_gossip(3)
         .duplicate_cache_time(2 * MINUTE)
-        .flood_publish(false)
+        // Own messages go to every subscriber: the mesh may consist of peers that forward nothing.
+        .flood_publish(true)
         .connection_handler_queue_len(QUEUE_PER_PEER)
         .publish_queue_duration(Duration::from_secs(5))
         .forward_queue_duration(Duration::from_secs(3))
