@@ -182,7 +182,10 @@ impl network::World for World {
             return LookupResponse::Silence;
         }
         let record = match honesty {
-            Honesty::Lying => self.false_record(key),
+            Honesty::Lying => {
+                self.report.lies += 1;
+                self.false_record(key)
+            }
             _ => self.network.endpoints[server].records.get(key).cloned(),
         };
         record.into()

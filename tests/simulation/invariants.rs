@@ -28,8 +28,12 @@ impl World {
     fn line(&mut self, node: usize, line: Event) {
         match line {
             Event::Message(message) => self.message(node, &message),
+            Event::PeerDiscovered(found) => self.discovered(node, &found),
             Event::Result(answer) => {
                 self.terminal(node, &answer.id);
+                if let (Id::Number(serial), "discover") = (&answer.id, answer.command.as_str()) {
+                    self.search_ended(node, *serial);
+                }
                 if let (Id::Number(serial), "ack") = (&answer.id, answer.command.as_str()) {
                     self.ack_answered(node, *serial as u64);
                 }

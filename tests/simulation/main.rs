@@ -16,6 +16,7 @@ mod fixtures;
 mod generate;
 mod invariants;
 mod large;
+mod liars;
 mod links;
 mod node;
 mod operations;

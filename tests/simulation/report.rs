@@ -23,6 +23,8 @@ pub struct Report {
     pub hops: u64,
     pub crashes: u64,
     pub exits: u64,
+    /// Answers of lying DHT servers.
+    pub lies: u64,
     /// From `send` to the recipient's parent, in ms.
     pub latencies: Vec<u32>,
     /// Largest usage of each collection in any node.
@@ -53,6 +55,7 @@ impl Report {
             (&mut self.hops, other.hops),
             (&mut self.crashes, other.crashes),
             (&mut self.exits, other.exits),
+            (&mut self.lies, other.lies),
         ];
         for (sum, more) in pairs {
             *sum += more;

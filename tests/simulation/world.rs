@@ -16,6 +16,7 @@ use p2p_node_testing::network::{Delivery, Endpoint, Network, Pair};
 use p2p_node_wire::identity::BindingHash;
 use p2p_node_wire::time::Instant;
 
+use crate::liars::Search;
 use crate::node::Node;
 use crate::parent::Name;
 use crate::report::Report;
@@ -142,6 +143,8 @@ pub struct World {
     pub old_records: BTreeMap<Bytes, VecDeque<Bytes>>,
     /// Final messages, which must arrive because there are no faults.
     pub probes: BTreeSet<(usize, u64)>,
+    /// Searches whose results count, by node and serial number.
+    pub searches: BTreeMap<(usize, i64), Search>,
     /// `true` in a large network: the run has no fingerprint, and the invariants are checked after
     /// some steps only.
     pub is_large: bool,
@@ -177,6 +180,7 @@ impl World {
             captured: VecDeque::new(),
             old_records: BTreeMap::new(),
             probes: BTreeSet::new(),
+            searches: BTreeMap::new(),
             is_large: false,
             healed: false,
             trace: Trace::default(),
