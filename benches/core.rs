@@ -50,6 +50,7 @@ fn lines(c: &mut Criterion) {
         route: Route::Direct,
         reply_to: None,
         conversation_id: None,
+        hops: None,
         encoding: None,
         trust: Trust::Unverified,
         redelivered: false,

@@ -157,6 +157,7 @@ fn message(source: &mut Source<'_>) -> Message {
         route: source.pick(&[Route::Auto, Route::Direct, Route::Gossip]),
         reply_to: source.optional(Source::text),
         conversation_id: source.optional(Source::text),
+        hops: source.optional(|source| source.u64() as u32),
         encoding: source.optional(|_| Encoding::Base64),
         trust: Trust::Unverified,
         redelivered: source.byte() == 255,

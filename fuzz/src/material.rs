@@ -150,6 +150,8 @@ fn message(source: &mut Source<'_>) -> Message {
         1 => source.number(),
         _ => seq,
     };
+    let reply_to = printable(source);
+    let hops = if reply_to.is_empty() { 0 } else { source.below(400) as u32 };
     Message {
         stream: vec![source.below(3) as u8; 16].into(),
         seq,
@@ -158,7 +160,7 @@ fn message(source: &mut Source<'_>) -> Message {
         priority: source.below(3) as i32,
         sent_at_ms: source.number(),
         ttl_left_ms: source.number(),
-        reply_to: printable(source),
+        reply_to,
         conversation: String::new(),
         parents: Vec::new(),
         encoding: source.below(2) as i32,
@@ -169,6 +171,7 @@ fn message(source: &mut Source<'_>) -> Message {
             Bytes::new()
         },
         accepted_seq: 0,
+        hops,
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use hickory_resolver::proto::rr::Name;
 use libp2p::Multiaddr;
 use p2p_node_core::gate::address_scope::AddressScope;
+use p2p_node_core::gate::flow_guards::{DEFAULT_MAX_HOPS, FlowLimits, MAX_PER_MINUTE};
 use p2p_node_core::local::addresses::Reachability;
 use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::peers::limits::{
@@ -188,6 +189,21 @@ settings! {
             or address_scope != AddressScope::Loopback, shown "default: off in the scope loopback, else on",
             notes "docs/operations.md says how much strangers may send. The command `allow` lifts the limits of one agent.";
     }
+    group "Flow guards" {
+        /// Maximum number of messages a minute that the parent gets from one sender, 0 for no limit
+        max_per_minute: u32 = "max-per-minute", "P2P_NODE_MAX_PER_MINUTE",
+            Option<String> [value_name = "NUMBER"], within(0, MAX_PER_MINUTE), or 0, shown "default 0",
+            notes "At most 60000. The node rejects the others, and tells both sides.";
+        /// Maximum number of messages a minute that the parent gets from one sender in one conversation,
+        /// 0 for no limit
+        max_per_minute_of_conversation: u32 = "max-per-minute-of-conversation",
+            "P2P_NODE_MAX_PER_MINUTE_OF_CONVERSATION", Option<String> [value_name = "NUMBER"],
+            within(0, MAX_PER_MINUTE), or 0, shown "default 0", notes "At most 60000.";
+        /// Maximum number of replies, each to the one before, 0 for no limit
+        max_hops: u32 = "max-hops", "P2P_NODE_MAX_HOPS", Option<String> [value_name = "NUMBER"],
+            within(0, u32::MAX), or DEFAULT_MAX_HOPS, shown "default 256",
+            notes "Stops programs that answer each other for ever. The node rejects the next reply, and tells both sides.";
+    }
     group "Identity" {
         /// Display name; peers cannot verify it
         name: String = "name" ('n'), "P2P_NODE_NAME", Option<String> [value_name = "NAME"], short_text,
@@ -281,6 +297,15 @@ impl Config {
             dials_per_second: self.dial_rate,
             concurrent_dials: self.dial_concurrency,
             join_stagger: self.join_stagger,
+        }
+    }
+
+    /// Returns the limits of the flow guards.
+    pub fn flow(&self) -> FlowLimits {
+        FlowLimits {
+            per_sender: self.max_per_minute,
+            per_conversation: self.max_per_minute_of_conversation,
+            hops: self.max_hops,
         }
     }
 

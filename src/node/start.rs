@@ -205,8 +205,7 @@ pub fn start(
         bytes.copy_from_slice(&random[at..at + 8]);
         u64::from_le_bytes(bytes)
     };
-    let mut database = [0; 16];
-    database.copy_from_slice(&random[..16]);
+    let database = std::array::from_fn(|at| random[at]);
     let (store, snapshot) = open_store(config, binding.binding.account, &database, now)?;
     let core_config = CoreConfig {
         node_key,
@@ -233,6 +232,7 @@ pub fn start(
         dht_mode: config.dht_mode,
         serves_relay: config.relay,
         limits_apply: config.limits,
+        flow: config.flow(),
         connections: ConnectionLimits { max: swarm.max_connections as usize, ..config.connections() }
             .lowered(),
         boot: word(16),

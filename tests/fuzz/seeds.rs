@@ -36,6 +36,7 @@ fn message(priority: Priority, encoding: Encoding, route: Route, data: &[u8]) ->
         expires: Instant::ZERO,
         reply_to: String::new(),
         conversation: String::new(),
+        hops: 0,
         route,
         command: ReplyTo::PARENT,
     };

@@ -13,6 +13,7 @@ use p2p_node_wire::seal::suite::Suite;
 
 use crate::gate::access_list::{AccessRule, Subject};
 pub(super) use crate::gate::address_scope::AddressScope;
+use crate::gate::flow_guards::FlowLimits;
 use crate::highest_seen::HighestSeen;
 use crate::input::Now;
 use crate::local::addresses::{Addresses, Reachability};
@@ -112,6 +113,8 @@ pub struct CoreConfig {
     /// `true` if the node limits what peers and authors may use. Otherwise everyone counts as
     /// allowed.
     pub limits_apply: bool,
+    /// Limits of the flow guards.
+    pub flow: FlowLimits,
     /// Limits of the connections and dials.
     pub connections: ConnectionLimits,
     /// Random for each process. Distinguishes its frames from those of earlier processes.

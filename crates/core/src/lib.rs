@@ -252,7 +252,9 @@ impl Core {
         match command {
             Command::Connect(connect) => parent.connect(to, connect, peers, mail, cx),
             Command::Send(send) => {
-                if let Some((target, send)) = parent.check_send(to, send, mail.default_ttl(), directory, cx) {
+                if let Some((target, send)) =
+                    parent.check_send(to, send, mail.default_ttl(), gate, directory, cx)
+                {
                     parent.admit_or_queue(target, send, peers, gossip, mail, cx);
                 }
             }

@@ -31,6 +31,8 @@ pub struct OutgoingMessage {
     pub reply_to: String,
     /// The conversation of the message; may be empty.
     pub conversation: String,
+    /// Number of replies that lead to this message.
+    pub hops: u32,
     /// The route that the client chose.
     pub route: Route,
     /// The `send`, to which the node answers and reports the delivery.
@@ -70,6 +72,7 @@ impl OutgoingMessage {
             data: self.data.clone(),
             accepted_stream,
             accepted_seq,
+            hops: self.hops,
         }
     }
 }
@@ -102,6 +105,7 @@ pub(crate) mod testing {
             expires,
             reply_to: String::new(),
             conversation: String::new(),
+            hops: 0,
             route: Route::Auto,
             command: ReplyTo::PARENT,
         }

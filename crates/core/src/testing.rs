@@ -11,6 +11,7 @@ use p2p_node_wire::time::Instant;
 use crate::client_id::ClientId;
 use crate::effect::Effect;
 use crate::gate::address_scope::AddressScope;
+use crate::gate::flow_guards::FlowLimits;
 use crate::input::Now;
 use crate::local::addresses::Reachability;
 use crate::local::dht_mode::DhtMode;
@@ -48,6 +49,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         dht_mode: DhtMode::Client,
         serves_relay: false,
         limits_apply: false,
+        flow: FlowLimits::default(),
         connections: ConnectionLimits::default(),
         boot: 1,
         database: [1; 16],

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use p2p_node_core::gate::address_scope::AddressScope;
+use p2p_node_core::gate::flow_guards::FlowLimits;
 use p2p_node_core::local::addresses::Reachability;
 use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::peers::limits::ConnectionLimits;
@@ -40,6 +41,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         dht_mode: DhtMode::Client,
         serves_relay: false,
         limits_apply: false,
+        flow: FlowLimits::default(),
         connections: ConnectionLimits::default(),
         boot: 1,
         database: [1; 16],

@@ -86,6 +86,12 @@ codes! {
     /// The recipient rejected the mail: it blocks this agent, or does not support this message
     /// format.
     PeerRejected = "PEER_REJECTED", false, "Do not send it again.";
+    /// The sender writes more than a flow guard of the recipient permits: messages a minute, of a
+    /// sender or of one conversation. To the recipient's parent: the node stopped such a sender.
+    FlowLimit = "FLOW_LIMIT", true, "Wait a minute, and send fewer messages.";
+    /// The message is part of an exchange with more replies than the recipient permits: the two
+    /// programs may answer each other for ever. To the recipient's parent: the node stopped such replies.
+    TooManyHops = "TOO_MANY_HOPS", false, "End the exchange, or begin a new one without `replyTo`.";
     /// The payload is larger than `ready.limits` allows, or than the recipient can read.
     MessageTooLarge = "MESSAGE_TOO_LARGE", false, "Send less data.";
     /// The node reached no subscriber of the topic in time.

@@ -86,6 +86,8 @@ counters! {
     "finds_forwarded" => FindsForwarded,
     /// Questions of peers for agents that the node refused: malformed, or too many.
     "finds_refused" => FindsRefused,
+    /// Received messages that the node rejected, because a flow guard of the parent stopped them.
+    "flow_guarded" => FlowGuarded,
     /// Times that the node detected a copy of its process and took another boot id.
     "frame_counters_reused" => FrameCountersReused,
     /// Frames whose binding has a wrong signature of the agent.

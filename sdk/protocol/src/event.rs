@@ -150,6 +150,10 @@ pub struct Message {
     /// Name of the conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation_id: Option<String>,
+    /// Number of replies that lead to this message, itself included; absent if it answers none. A
+    /// claim of the sender's node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hops: Option<u32>,
     /// Present when `data` is a string of base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,

@@ -127,6 +127,17 @@ export const ErrorCode = {
    * format.
    */
   PEER_REJECTED: "PEER_REJECTED",
+  /**
+   * The sender writes more than a flow guard of the recipient permits: messages a minute, of a
+   * sender or of one conversation. To the recipient's parent: the node stopped such a sender.
+   */
+  FLOW_LIMIT: "FLOW_LIMIT",
+  /**
+   * The message is part of an exchange with more replies than the recipient permits: the two
+   * programs may answer each other for ever. To the recipient's parent: the node stopped such
+   * replies.
+   */
+  TOO_MANY_HOPS: "TOO_MANY_HOPS",
   /** The payload is larger than `ready.limits` allows, or than the recipient can read. */
   MESSAGE_TOO_LARGE: "MESSAGE_TOO_LARGE",
   /** The node reached no subscriber of the topic in time. */
@@ -224,6 +235,8 @@ export const RETRYABLE: Readonly<Record<string, boolean>> = {
   PEER_BUSY: true,
   MESSAGE_NOT_FOUND: false,
   PEER_REJECTED: false,
+  FLOW_LIMIT: true,
+  TOO_MANY_HOPS: false,
   MESSAGE_TOO_LARGE: false,
   NO_SUBSCRIBERS: true,
   RESERVED_TOPIC: false,
@@ -531,6 +544,11 @@ export interface Message {
   encoding?: Encoding;
   /** The sender's checksummed Ethereum address, proven by signatures. */
   from: string;
+  /**
+   * Number of replies that lead to this message, itself included; absent if it answers none. A
+   * claim of the sender's node.
+   */
+  hops?: number;
   /** Kind of the message, as the sender states it. */
   kind?: string;
   /** Id of the message, unique in the network. */

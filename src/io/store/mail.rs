@@ -136,6 +136,8 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
         expires: Instant::ZERO,
         reply_to,
         conversation,
+        // Where the exchange goes on, it counts anew.
+        hops: 0,
         route,
         command: ReplyTo::PARENT,
     };

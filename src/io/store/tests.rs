@@ -43,6 +43,7 @@ pub(super) fn some_mail() -> PersistedMessage {
         expires: Instant::ZERO,
         reply_to: String::new(),
         conversation: String::new(),
+        hops: 0,
         route: Route::Auto,
         command: ReplyTo::PARENT,
     };

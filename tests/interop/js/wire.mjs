@@ -78,6 +78,7 @@ const TYPES = {
     bytes("data", 0, 2 ** 20),
     bytes("accepted_stream", 0, 16),
     int("accepted_seq"),
+    int("hops", 0n, 2n ** 32n - 1n),
   ],
   Sealed: [
     bytes("kem_id", 1, 32),

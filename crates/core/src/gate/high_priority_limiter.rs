@@ -7,7 +7,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use p2p_node_wire::time::Instant;
 
-use super::rate_limiter::{Quota, RateLimiter};
+use super::rate_limiter::{AtLimit, Quota, RateLimiter};
 
 /// Number of high-priority messages that one author may send at once: our choice, enough for votes
 /// in some twenty discussions.
@@ -31,7 +31,8 @@ pub struct HighPriorityLimiter {
 
 impl Default for HighPriorityLimiter {
     fn default() -> Self {
-        let quota = Quota { burst: BURST, interval: INTERVAL, max_keys: MAX_AUTHORS };
+        let quota =
+            Quota { burst: BURST, interval: INTERVAL, max_keys: MAX_AUTHORS, at_limit: AtLimit::Refuse };
         HighPriorityLimiter {
             limiter: RateLimiter::new(quota),
             demoted: BTreeMap::new(),

@@ -54,6 +54,7 @@ pub(crate) fn message_event(
         route,
         reply_to: text(message.reply_to),
         conversation_id: text(message.conversation),
+        hops: (message.hops > 0).then_some(message.hops),
         encoding,
         trust: match sender.rule {
             Some(AccessRule::Allowed) => Trust::Allowed,

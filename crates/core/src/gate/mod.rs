@@ -4,6 +4,7 @@
 pub mod access_list;
 pub mod address_scope;
 pub mod binding_cache;
+pub mod flow_guards;
 pub(crate) mod frame_checks;
 pub(crate) mod high_priority;
 pub mod high_priority_limiter;
@@ -21,6 +22,7 @@ use crate::gate::binding_cache::BindingCache;
 use crate::gate::pending_verification::PendingVerifications;
 use crate::usage::Usage;
 use access_list::AccessList;
+use flow_guards::FlowGuards;
 use high_priority_limiter::HighPriorityLimiter;
 use tier::Tiers;
 
@@ -31,6 +33,8 @@ pub(crate) struct Gate {
     pub(crate) access_list: AccessList,
     /// What the tiers of agents depend on, beside the access list.
     pub(crate) tiers: Tiers,
+    /// The flow guards of the parent.
+    pub(crate) flow: FlowGuards,
     /// Windows of frame counters, against replay.
     pub(crate) replay: ReplayWindows,
     /// Results of checks of binding signatures.
@@ -49,6 +53,7 @@ impl Gate {
         Gate {
             access_list: AccessList::new(config.access_rules.iter().copied()),
             tiers: Tiers::new(config.limits_apply, mailed),
+            flow: FlowGuards::new(config.flow),
             replay: ReplayWindows::default(),
             binding_cache: BindingCache::default(),
             pending_verification: PendingVerifications::default(),
@@ -78,6 +83,7 @@ impl Gate {
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })
+        .chain(self.flow.usage())
         .collect()
     }
 }

@@ -5,16 +5,33 @@ use std::time::Duration;
 
 use p2p_node_wire::time::Instant;
 
-/// The rate limit of each key.
+/// What a limiter does with a key that it does not track when it tracks as many as it may, and none
+/// has its full burst available.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtLimit {
+    /// Rejects its events.
+    Refuse,
+    /// Forgets the keys that have used least of their quotas. Each may use that little once more; a
+    /// newcomer is never locked out.
+    Forget,
+}
+
+/// The rate limit of each key, in units: events or bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
-    /// Number of events that a key may cause at once.
+    /// Number of units that a key may use at once.
     pub burst: u32,
-    /// Time in which a key earns one more event.
+    /// Time in which a key earns one more unit.
     pub interval: Duration,
-    /// Largest number of tracked keys. At the limit, events of other keys are rejected.
+    /// Largest number of tracked keys.
     pub max_keys: usize,
+    /// What becomes of further keys.
+    pub at_limit: AtLimit,
 }
+
+/// Part of the keys (one eighth) that a full limiter forgets at once, so that a flood of new keys does
+/// not cost a search for each: our choice.
+const FORGOTTEN_PART: usize = 8;
 
 /// Limits the rate of events of each key with the generic cell rate algorithm, which stores one
 /// point in time for each key.
@@ -26,7 +43,7 @@ pub struct RateLimiter<K> {
     tat: BTreeMap<K, Instant>,
 }
 
-impl<K: Ord> RateLimiter<K> {
+impl<K: Ord + Clone> RateLimiter<K> {
     /// Creates a limiter that tracks no key.
     pub fn new(quota: Quota) -> Self {
         RateLimiter { quota, tat: BTreeMap::new() }
@@ -34,37 +51,76 @@ impl<K: Ord> RateLimiter<K> {
 
     /// Returns `true` if one more event of `key` is within its quota, and counts the event.
     pub fn admit(&mut self, key: K, now: Instant) -> bool {
-        if !self.reserve_key(&key, now) {
-            return false;
-        }
-        let tat = self.tat.entry(key).or_default();
-        let next = (*tat).max(now) + self.quota.interval;
-        let is_admitted = next <= now + self.quota.interval * self.quota.burst;
+        let is_admitted = self.wait(&key, 1, now).is_some_and(|wait| wait.is_zero());
         if is_admitted {
-            *tat = next;
+            self.charge(key, 1, now);
         }
         is_admitted
     }
 
     /// Returns `true` if [`RateLimiter::admit`] would, without counting an event.
     pub fn would_admit(&self, key: &K, now: Instant) -> bool {
-        let latest = now + self.quota.interval * (self.quota.burst - 1);
+        self.wait(key, 1, now).is_some_and(|wait| wait.is_zero())
+    }
+
+    /// Returns the time until `units` of `key` are within its quota: zero if they are now, `None` if
+    /// the limiter refuses the key. More units than the burst need the full burst.
+    pub fn wait(&self, key: &K, units: u32, now: Instant) -> Option<Duration> {
         match self.tat.get(key) {
-            Some(tat) => *tat <= latest,
-            None => self.tat.len() < self.quota.max_keys || self.tat.values().any(|at| *at <= now),
+            Some(tat) => {
+                let spare = self.quota.burst.saturating_sub(units);
+                Some(tat.saturating_since(now + self.quota.interval * spare))
+            }
+            None if self.has_place(now) => Some(Duration::ZERO),
+            None => None,
         }
+    }
+
+    /// Returns how many units of `key` are within its quota now.
+    pub fn available(&self, key: &K, now: Instant) -> u32 {
+        let used = self.tat.get(key).map_or(Duration::ZERO, |tat| tat.saturating_since(now));
+        let used = used.as_nanos().div_ceil(self.quota.interval.as_nanos().max(1));
+        self.quota.burst.saturating_sub(used.try_into().unwrap_or(u32::MAX))
+    }
+
+    /// Counts units of `key`, also above its quota.
+    pub fn charge(&mut self, key: K, units: u32, now: Instant) {
+        if !self.reserve_key(&key, now) {
+            return;
+        }
+        let tat = self.tat.entry(key).or_default();
+        *tat = (*tat).max(now) + self.quota.interval * units;
+    }
+
+    fn has_place(&self, now: Instant) -> bool {
+        self.quota.at_limit == AtLimit::Forget
+            || self.tat.len() < self.quota.max_keys
+            || self.tat.values().any(|at| *at <= now)
     }
 
     /// Returns `true` if the limiter can track `key`. At the limit, first drops the keys whose full
     /// burst is available again.
-    pub fn reserve_key(&mut self, key: &K, now: Instant) -> bool {
+    fn reserve_key(&mut self, key: &K, now: Instant) -> bool {
         if self.tat.contains_key(key) {
             return true;
         }
         if self.tat.len() >= self.quota.max_keys {
             self.tat.retain(|_, tat| *tat > now);
         }
+        if self.tat.len() >= self.quota.max_keys && self.quota.at_limit == AtLimit::Forget {
+            self.forget_least_used();
+        }
         self.tat.len() < self.quota.max_keys
+    }
+
+    fn forget_least_used(&mut self) {
+        let mut times: Vec<Instant> = self.tat.values().copied().collect();
+        let index = times.len() / FORGOTTEN_PART;
+        if index < times.len() {
+            let (_, last, _) = times.select_nth_unstable(index);
+            let last = *last;
+            self.tat.retain(|_, tat| *tat > last);
+        }
     }
 
     /// Returns `true` if the limiter tracks `key`.
@@ -89,7 +145,8 @@ mod tests {
 
     use super::*;
 
-    const QUOTA: Quota = Quota { burst: 3, interval: Duration::from_secs(1), max_keys: 2 };
+    const QUOTA: Quota =
+        Quota { burst: 3, interval: Duration::from_secs(1), max_keys: 2, at_limit: AtLimit::Refuse };
 
     #[test]
     fn rate_limiter_admits_burst_then_one_event_per_interval() {
@@ -112,6 +169,33 @@ mod tests {
         assert_eq!(limiter.len(), 1);
     }
 
+    #[test]
+    fn flood_of_keys_locks_no_newcomer_out_and_frees_no_heavy_user() {
+        let quota = Quota { max_keys: 64, at_limit: AtLimit::Forget, ..QUOTA };
+        let mut limiter = RateLimiter::new(quota);
+        let now = Instant::from_secs(9);
+        assert_eq!((0..10).filter(|_| limiter.admit(0, now)).count(), 3);
+        for key in 1..10_000 {
+            assert!(limiter.admit(key, now), "{key}");
+            assert!(limiter.len() <= quota.max_keys);
+        }
+        assert!(!limiter.admit(0, now), "the key that used its burst is remembered");
+    }
+
+    #[test]
+    fn wait_and_available_agree_with_charged_units() {
+        let mut limiter = RateLimiter::new(QUOTA);
+        let now = Instant::from_secs(100);
+        let secs = |wait| Some(Duration::from_secs(wait));
+        assert_eq!((limiter.wait(&1, 3, now), limiter.wait(&1, 9, now)), (secs(0), secs(0)));
+        limiter.charge(1, 2, now);
+        assert_eq!((limiter.wait(&1, 1, now), limiter.wait(&1, 3, now)), (secs(0), secs(2)));
+        assert_eq!((limiter.available(&1, now), limiter.available(&2, now)), (1, 3));
+        limiter.charge(1, 9, now);
+        assert_eq!((limiter.available(&1, now), limiter.wait(&1, 1, now)), (0, secs(9)));
+        assert_eq!(limiter.wait(&1, 9, now), secs(11), "more units than the burst need the full burst");
+    }
+
     proptest! {
         /// Compares the limiter with a naive model: a token bucket for each key.
         #[test]
@@ -123,6 +207,7 @@ mod tests {
                 tokens = (tokens + step).min(3_000);
                 let expected = tokens >= 1_000;
                 prop_assert_eq!(limiter.would_admit(&1, now), expected);
+                prop_assert_eq!(u64::from(limiter.available(&1, now)), tokens / 1_000);
                 prop_assert_eq!(limiter.admit(1, now), expected);
                 tokens -= if expected { 1_000 } else { 0 };
             }

@@ -148,9 +148,13 @@ impl Gossip {
             return cx.stats.add(Counter::BroadcastsBlocked, batch.messages.len() as u64);
         }
         for message in &batch.messages {
-            match message_event(&mut sender, message.clone(), Some(topic), Route::Gossip, cx) {
+            let admitted = gate.guard_flow(&sender, message, cx);
+            let event = admitted
+                .and_then(|()| message_event(&mut sender, message.clone(), Some(topic), Route::Gossip, cx));
+            match event {
                 Ok((message, bytes)) => {
                     cx.stats.count(Counter::BroadcastsReceived);
+                    gate.flow.remember(&message.message_id, message.hops.unwrap_or_default());
                     let priority = gate.effective_priority(sender.address, &message, cx);
                     cx.emit_broadcast(priority, message, bytes);
                 }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
+use crate::gate::Gate;
 use crate::outgoing::OutgoingMessage;
 use crate::parent::Parent;
 use crate::parent::on_command::{Recipient, parse_recipient};
@@ -26,6 +27,7 @@ impl Parent {
         command: ReplyTo,
         send: Send,
         default_ttl: Duration,
+        gate: &Gate,
         directory: &Directory,
         cx: &mut Cx,
     ) -> Option<(To, WaitingSend)> {
@@ -43,6 +45,8 @@ impl Parent {
             }
         };
         let kind = send.kind.unwrap_or_default();
+        let reply_to = send.reply_to.unwrap_or_default();
+        let hops = gate.flow.hops_of_reply(&reply_to);
         let draft = OutgoingMessage {
             data,
             encoding,
@@ -50,13 +54,16 @@ impl Parent {
             sent_at_ms: now.unix_ms,
             expires: now.mono + send.ttl_ms.map_or(default_ttl, Duration::from_millis),
             kind,
-            reply_to: send.reply_to.unwrap_or_default(),
+            reply_to,
             conversation: send.conversation_id.unwrap_or_default(),
+            hops,
             route: send.route.unwrap_or_default(),
             command,
         };
         let checked = match (send.peer_id, send.topic) {
             (Some(peer), None) => self.check_mail(&peer, &draft, length, directory, cx),
+            // Nobody answers a broadcast, so this node stops an exchange of broadcasts.
+            (None, Some(_)) if gate.flow.is_above(hops) => Err((ErrorCode::TooManyHops, too_many_hops(hops))),
             (None, Some(topic)) => check_broadcast(topic, length),
             _ => Err((ErrorCode::InvalidArgument, "`send` needs either `peerId` or `topic`".to_owned())),
         };
@@ -121,6 +128,12 @@ impl Parent {
         self.recipient_parse_cache = Some((text.to_owned(), recipient));
         Ok(recipient)
     }
+}
+
+fn too_many_hops(hops: u32) -> String {
+    format!(
+        "this broadcast is the end of an exchange of {hops} replies, and --max-hops permits fewer; begin a new one without `replyTo`"
+    )
 }
 
 fn check_broadcast(topic: String, length: usize) -> Result<To, (ErrorCode, String)> {

@@ -24,7 +24,7 @@ use crate::directory::Directory;
 use crate::directory::record_table::MAX_AGENTS;
 use crate::effect::NetworkCommand;
 use crate::gate::pending_verification::{OfferedRecord, RecordSource};
-use crate::gate::rate_limiter::{Quota, RateLimiter};
+use crate::gate::rate_limiter::{AtLimit, Quota, RateLimiter};
 use crate::input::Token;
 use crate::peers::Peers;
 use crate::peers::limits::{MAX_CONNECTIONS, MIN_PEERS};
@@ -52,7 +52,12 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(64);
 /// Rate at which the node answers each peer. Our choice: a `discover` in a network of 1,000 agents
 /// asks about 30 times at once, and the search of a full directory for 64 topics takes 20 ms.
-const ANSWERS: Quota = Quota { burst: 256, interval: Duration::from_millis(100), max_keys: MAX_CONNECTIONS };
+const ANSWERS: Quota = Quota {
+    burst: 256,
+    interval: Duration::from_millis(100),
+    max_keys: MAX_CONNECTIONS,
+    at_limit: AtLimit::Forget,
+};
 /// Reserve in an answer for the fields beside the records, in bytes.
 const RESERVE: usize = 64;
 

@@ -16,6 +16,7 @@ mod durable;
 mod encryption;
 mod finder;
 mod first_broadcasts;
+mod flow_guards;
 mod forged;
 mod large_network;
 mod local_record;

@@ -141,6 +141,7 @@ fn persisted(stream: u8, seq: u64, position: u64) -> PersistedMessage {
             expires: Instant::ZERO,
             reply_to: String::new(),
             conversation: String::new(),
+            hops: 0,
             route: Route::Auto,
             command: ReplyTo::PARENT,
         },

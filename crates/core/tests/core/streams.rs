@@ -23,7 +23,6 @@ use proptest::sample::Index;
 const SENDER: Address = Address::repeat_byte(1);
 const RECIPIENT: Address = Address::repeat_byte(2);
 const NOW: Instant = Instant::ZERO;
-
 type Name = (StreamId, u64);
 
 /// Returns a message whose payload identifies it.
@@ -37,6 +36,7 @@ fn outgoing(priority: Priority, payload: u64) -> OutgoingMessage {
         expires: Instant::MAX,
         reply_to: String::new(),
         conversation: String::new(),
+        hops: 0,
         route: Route::Auto,
         command: p2p_node_core::replies::reply_to::ReplyTo::PARENT,
     }

@@ -115,6 +115,10 @@ pub struct Message {
     /// Sequence number of the message in `accepted_stream`.
     #[prost(uint64, tag = 14)]
     pub accepted_seq: u64,
+    /// Number of replies that lead to this message, itself included: one more than that of the
+    /// message that it answers, as far as the sender knows. 0 if it answers none.
+    #[prost(uint32, tag = 15)]
+    pub hops: u32,
 }
 
 /// Priority of a message. The default value comes first, because protobuf does not encode it.

@@ -133,7 +133,7 @@ impl Wire for FrameBody {
 
 impl Wire for Batch {
     const MAX_BYTES: usize = MAX_FRAME_BYTES - SIGNATURE_BYTES;
-    const SHAPE: Shape = Shape { fields: 2, messages: &[(1, &Shape::flat(14))] };
+    const SHAPE: Shape = Shape { fields: 2, messages: &[(1, &Shape::flat(15))] };
 
     fn prescan(bytes: &[u8]) -> Result<(), DecodeError> {
         let (mut messages, mut acks) = (0, 0);
@@ -176,6 +176,7 @@ fn check_message(message: &Message) -> Result<(), DecodeError> {
     ensure(message.parents.iter().all(|parent| filled(parent.len(), MAX_NAME_BYTES)), "parents")?;
     ensure(matches!(message.accepted_stream.len(), 0 | STREAM_BYTES), "accepted_stream")?;
     ensure(message.accepted_seq == 0 || !message.accepted_stream.is_empty(), "accepted_seq")?;
+    ensure(message.hops == 0 || !message.reply_to.is_empty(), "hops")?;
     listed(Encoding::is_valid(message.encoding))
 }
 

@@ -110,11 +110,13 @@ prop_compose! {
         (accepted_stream, accepted_seq) in prop_oneof![
             Just((Bytes::new(), 0)), (bytes(16), any::<u64>()),
         ],
+        hops in any::<u32>(),
     ) -> Message {
+        let hops = if reply_to.is_empty() { 0 } else { hops };
         let (priority, encoding) = (priority.into(), encoding.into());
         Message {
             stream, seq, base_seq, kind, priority, sent_at_ms, ttl_left_ms, reply_to, conversation, parents,
-            encoding, data, accepted_stream, accepted_seq,
+            encoding, data, accepted_stream, accepted_seq, hops,
         }
     }
 }

@@ -109,6 +109,7 @@ fn frame_body() -> FrameBody {
     let message = Message {
         accepted_stream: vec![0x54; 16].into(),
         accepted_seq: 3,
+        hops: 2,
         stream: vec![0x53; 16].into(),
         seq: 9,
         base_seq: 7,

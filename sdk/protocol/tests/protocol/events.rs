@@ -38,6 +38,7 @@ fn message(data: &str) -> Event {
         route: Route::Gossip,
         reply_to: Some("m0".to_owned()),
         conversation_id: Some("c".to_owned()),
+        hops: None,
         encoding: Some(Encoding::Base64),
         trust: Trust::Unverified,
         redelivered: false,

@@ -86,6 +86,8 @@ RETRYABLE: dict[str, bool] = {
     "PEER_BUSY": True,
     "MESSAGE_NOT_FOUND": False,
     "PEER_REJECTED": False,
+    "FLOW_LIMIT": True,
+    "TOO_MANY_HOPS": False,
     "MESSAGE_TOO_LARGE": False,
     "NO_SUBSCRIBERS": True,
     "RESERVED_TOPIC": False,
@@ -148,6 +150,13 @@ class ErrorCode:
     #: The recipient rejected the mail: it blocks this agent, or does not support this message
     #: format.
     PEER_REJECTED: Final = "PEER_REJECTED"
+    #: The sender writes more than a flow guard of the recipient permits: messages a minute, of a
+    #: sender or of one conversation. To the recipient's parent: the node stopped such a sender.
+    FLOW_LIMIT: Final = "FLOW_LIMIT"
+    #: The message is part of an exchange with more replies than the recipient permits: the two
+    #: programs may answer each other for ever. To the recipient's parent: the node stopped such
+    #: replies.
+    TOO_MANY_HOPS: Final = "TOO_MANY_HOPS"
     #: The payload is larger than `ready.limits` allows, or than the recipient can read.
     MESSAGE_TOO_LARGE: Final = "MESSAGE_TOO_LARGE"
     #: The node reached no subscriber of the topic in time.
@@ -508,6 +517,9 @@ class Message:
     conversation_id: str | None = None
     # Present when `data` is a string of base64.
     encoding: str | None = None
+    # Number of replies that lead to this message, itself included; absent if it answers none. A
+    # claim of the sender's node.
+    hops: int | None = None
     # Kind of the message, as the sender states it.
     kind: str | None = None
     # `true` if an earlier process of the node may have delivered the message, under the same
@@ -529,6 +541,7 @@ class Message:
         Field("trust", "trust", "str", True),
         Field("conversationId", "conversation_id", "str", False),
         Field("encoding", "encoding", "str", False),
+        Field("hops", "hops", "int", False),
         Field("kind", "kind", "str", False),
         Field("redelivered", "redelivered", "bool", False),
         Field("replyTo", "reply_to", "str", False),

@@ -283,11 +283,14 @@ impl Mail {
         let (key, seq) = ((sender.address, stream), message.seq);
         let outcome = match sender.rule {
             Some(AccessRule::Blocked) => Err(ErrorCode::PeerRejected),
-            Some(AccessRule::Allowed) | None => message_event(sender, message, None, route, cx),
+            Some(AccessRule::Allowed) | None => gate
+                .guard_flow(sender, &message, cx)
+                .and_then(|()| message_event(sender, message, None, route, cx)),
         };
         match outcome {
             Ok((message, bytes)) => {
                 cx.stats.count(Counter::MailReceived);
+                gate.flow.remember(&message.message_id, message.hops.unwrap_or_default());
                 self.deliver(key, seq, message, bytes, gate, cx);
             }
             Err(code) => {

@@ -31,6 +31,8 @@ const MAX_BUSY_MS: u64 = 60_000;
 /// numbers. Our choice: the third attempt comes after about two seconds, and a network that
 /// duplicates frames rarely duplicates three in a row.
 const REPLAYED_IN_A_ROW: u32 = 3;
+/// The codes of a recipient that the sender's parent learns; every other one is `PEER_REJECTED`.
+const TOLD: [ErrorCode; 3] = [ErrorCode::MessageTooLarge, ErrorCode::FlowLimit, ErrorCode::TooManyHops];
 /// The counters of invalid acks, and of acks of a later protocol version.
 const REFUSED: Counter = Counter::AcksRefused;
 const OF_LATER_VERSION: Counter = Counter::AcksOfLaterVersions;
@@ -146,10 +148,10 @@ impl Mail {
         let Completed { message_id, delivered_as, mail, refused, .. } = ended;
         let (state, code) = match &refused {
             None => (DeliveryState::Delivered, None),
-            Some(code) if code == ErrorCode::MessageTooLarge.as_str() => {
-                (DeliveryState::Rejected, Some(ErrorCode::MessageTooLarge))
+            Some(code) => {
+                let told = TOLD.into_iter().find(|told| told.as_str() == code);
+                (DeliveryState::Rejected, Some(told.unwrap_or(ErrorCode::PeerRejected)))
             }
-            Some(_) => (DeliveryState::Rejected, Some(ErrorCode::PeerRejected)),
         };
         let ReplyTo { client, id } = mail.draft.command;
         let delivery = Delivery {

@@ -17,7 +17,7 @@ use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::directory::lookups::MAX_LOOKUPS;
 use crate::effect::NetworkCommand;
-use crate::gate::rate_limiter::{Quota, RateLimiter};
+use crate::gate::rate_limiter::{AtLimit, Quota, RateLimiter};
 use crate::input::Token;
 use crate::local::Local;
 use crate::peers::Peers;
@@ -31,8 +31,12 @@ pub(crate) const MAX_FORWARDED: usize = 4 * MAX_LOOKUPS;
 pub(super) const MAX_QUESTIONS_FOR_ADDRESSES: usize = MAX_PEERS_ASKED * (MAX_LOOKUPS + MAX_FORWARDED);
 /// Rate at which the node forwards the questions of each peer. Our choice: two rounds of all lookups of
 /// a node at once; a peer that asks for ever costs 80 small questions a second.
-const FORWARDS: Quota =
-    Quota { burst: 2 * MAX_LOOKUPS as u32, interval: Duration::from_millis(100), max_keys: MAX_CONNECTIONS };
+const FORWARDS: Quota = Quota {
+    burst: 2 * MAX_LOOKUPS as u32,
+    interval: Duration::from_millis(100),
+    max_keys: MAX_CONNECTIONS,
+    at_limit: AtLimit::Forget,
+};
 /// Time after which the node answers a forwarded question in any case: our choice, less than half of
 /// the timeout of the asking node.
 const FORWARD_TIME: Duration = Duration::from_secs(2);

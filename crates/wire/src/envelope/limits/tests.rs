@@ -85,6 +85,7 @@ fn message_fields_are_limited() {
         ("parents", Message { parents: vec![text(0)], ..message() }),
         ("accepted_stream", Message { accepted_stream: bytes(STREAM_BYTES - 1), ..message() }),
         ("accepted_seq", Message { accepted_seq: 1, ..message() }),
+        ("hops", Message { hops: 1, ..message() }),
     ] {
         refuse(&batch(bad), field);
     }
