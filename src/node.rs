@@ -346,6 +346,11 @@ impl Node {
                         self.core.handle(Input::Dropped { what: DropKind::AccessRule, number: 1 }, now);
                     }
                 }
+                Effect::PersistBan { party, ban } => {
+                    if self.store.as_ref().is_some_and(|store| !store.put_ban(party, ban)) {
+                        self.core.handle(Input::Dropped { what: DropKind::Ban, number: 1 }, now);
+                    }
+                }
                 Effect::Network(effect) => self.net.apply(effect),
                 Effect::Source(command) => self.sources.execute(command),
                 Effect::Crypto(task) => self.crypto.submit(task),

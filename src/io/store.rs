@@ -1,7 +1,8 @@
-//! Persistent state except keys: highest seen values, access rules, messages and checkpoints. A
+//! Persistent state except keys: highest seen values, access rules, bans, messages and checkpoints. A
 //! thread writes the latest change of each key to an embedded database, many in one transaction.
 //! After a failed write it reopens the database until a write succeeds.
 
+pub mod bans;
 pub mod catch_panic;
 pub mod codec;
 pub mod disk_reserve;
@@ -28,6 +29,7 @@ pub use owner::OWNER_FILE;
 use owner::{Elsewhere, Owner};
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::gate::access_list::{AccessRule, MAX_ACCESS_RULES, Subject};
+use p2p_node_core::gate::reputation::{MAX_BANS, Party, PersistedBan};
 use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
@@ -125,6 +127,8 @@ pub struct Snapshot {
     pub highest_seen: Vec<HighestSeen>,
     /// Access rules set by the parent.
     pub access_rules: Vec<(Subject, AccessRule)>,
+    /// Bans, also those that have ended since.
+    pub bans: Vec<(Party, PersistedBan)>,
     /// Accepted messages that are not completed.
     pub messages: Vec<PersistedMessage>,
     /// Checkpoints of inbound streams.
@@ -211,7 +215,7 @@ impl Store {
             };
             let aside = data_dir.join(format!("{STORE_FILE}.corrupt-{now_ms}"));
             data_loss = Some(format!(
-                "the store {} was damaged ({reason}) and was moved to {}; {} queued messages were recovered, others are lost; all block and allow rules are lost: set them again; revocations of keys are learned again from peers",
+                "the store {} was damaged ({reason}) and was moved to {}; {} queued messages were recovered, others are lost; all block and allow rules and bans are lost: set them again; revocations of keys are learned again from peers",
                 path.display(),
                 aside.display(),
                 messages.len(),
@@ -257,6 +261,19 @@ impl Store {
             waiting.access_rules.len() < 4 * MAX_ACCESS_RULES || waiting.access_rules.contains_key(&subject);
         if room {
             waiting.access_rules.insert(subject, rule);
+        }
+        drop(waiting);
+        self.shared.changed.notify_one();
+        room
+    }
+
+    /// Queues a ban, or its deletion. Returns `false` if the queue is full; it holds several times the
+    /// bans that a core keeps.
+    pub fn put_ban(&self, party: Party, ban: Option<PersistedBan>) -> bool {
+        let mut waiting = self.shared.lock();
+        let room = waiting.bans.len() < 4 * MAX_BANS || waiting.bans.contains_key(&party);
+        if room {
+            waiting.bans.insert(party, ban);
         }
         drop(waiting);
         self.shared.changed.notify_one();

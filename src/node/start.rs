@@ -189,6 +189,12 @@ fn open_store(
     Ok((Some(store), snapshot))
 }
 
+fn first_half(random: &[u8; 32]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&random[..16]);
+    half
+}
+
 /// Builds the components of a node. Calls `notice` with warnings for the user.
 pub fn start(
     config: &Config,
@@ -206,6 +212,7 @@ pub fn start(
         u64::from_le_bytes(bytes)
     };
     let database = std::array::from_fn(|at| random[at]);
+    let database = first_half(&random);
     let (store, snapshot) = open_store(config, binding.binding.account, &database, now)?;
     let core_config = CoreConfig {
         node_key,
@@ -247,6 +254,7 @@ pub fn start(
         inbox: snapshot.checkpoints,
         highest_seen: snapshot.highest_seen,
         access_rules: snapshot.access_rules,
+        bans: snapshot.bans,
     };
     Ok(Components { core_config, swarm, store, sources })
 }

@@ -186,7 +186,7 @@ impl Hostile {
             .await;
         let mut found = Vec::new();
         while let Some(value) = self.node.take_earlier(|input| match input {
-            Input::RecordFound { token: other, value } if *other == token => Some(value.clone()),
+            Input::RecordFound { token: other, value, .. } if *other == token => Some(value.clone()),
             _ => None,
         }) {
             found.push(value);

@@ -70,7 +70,7 @@ async fn record_stored_by_the_server_is_found() {
         node.apply(NetworkCommand::GetRecord { token: 2, key: key.clone() }).await;
         let found = node
             .expect("record", |input| match input {
-                Input::RecordFound { token, value } => Some((*token, value.clone())),
+                Input::RecordFound { token, value, .. } => Some((*token, value.clone())),
                 _ => None,
             })
             .await;

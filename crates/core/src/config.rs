@@ -14,6 +14,7 @@ use p2p_node_wire::seal::suite::Suite;
 use crate::gate::access_list::{AccessRule, Subject};
 pub(super) use crate::gate::address_scope::AddressScope;
 use crate::gate::flow_guards::FlowLimits;
+use crate::gate::reputation::{Party, PersistedBan};
 use crate::highest_seen::HighestSeen;
 use crate::input::Now;
 use crate::local::addresses::{Addresses, Reachability};
@@ -144,6 +145,8 @@ pub struct CoreConfig {
     pub highest_seen: Vec<HighestSeen>,
     /// Blocked and allowed agents and nodes, as `Effect::PersistAccessRule` stored them.
     pub access_rules: Vec<(Subject, AccessRule)>,
+    /// Bans of earlier processes, as `Effect::PersistBan` stored them.
+    pub bans: Vec<(Party, PersistedBan)>,
 }
 
 impl CoreConfig {

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
+use alloy_primitives::Address;
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 use p2p_node_wire::envelope::{
     FrameBody, MailResponse, Payload, Response, Scope, WIRE_VERSION, direct_frame, sign_frame,
 };
@@ -12,6 +14,8 @@ use prost::Message as _;
 use crate::backoff::Jitter;
 use crate::config::LocalIdentity;
 use crate::effect::{Effect, NetworkCommand};
+use crate::gate::reputation::Conduct;
+use crate::gate::reputation::conduct::Report;
 use crate::input::{Now, Token};
 use crate::lifecycle::Phase;
 use crate::local::frame_numbers::FrameNumbers;
@@ -67,6 +71,16 @@ impl Cx {
     /// Raises a signal.
     pub(crate) fn signal(&mut self, signal: Signal) {
         self.signals.push_back(signal);
+    }
+
+    /// Reports what a node did, for its reputation.
+    pub(crate) fn observe(&mut self, node: PeerId, conduct: Conduct) {
+        self.signal(Signal::Conduct(Report { node, agent: None, conduct }));
+    }
+
+    /// Reports what an agent did by a node, for their reputations. Its signature proves the agent.
+    pub(crate) fn observe_agent(&mut self, agent: Address, node: PeerId, conduct: Conduct) {
+        self.signal(Signal::Conduct(Report { node, agent: Some(agent), conduct }));
     }
 
     /// Returns a token that the core has not used before.

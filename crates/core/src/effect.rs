@@ -13,6 +13,8 @@ use p2p_node_wire::message_id::StreamId;
 use crate::client_id::ClientId;
 use crate::crypto_task::CryptoTask;
 use crate::gate::access_list::{AccessRule, Subject};
+use crate::gate::host::Host;
+use crate::gate::reputation::{Party, PersistedBan};
 use crate::highest_seen::HighestSeen;
 use crate::input::Token;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
@@ -74,6 +76,13 @@ pub enum Effect {
         /// The new rule, or `None` to delete it.
         rule: Option<AccessRule>,
     },
+    /// Persists or deletes a ban, if there is a store. The core does not wait for the disk.
+    PersistBan {
+        /// The banned agent, node or host.
+        party: Party,
+        /// The ban, or `None` to delete it.
+        ban: Option<PersistedBan>,
+    },
     /// Performs a network operation.
     Network(NetworkCommand),
     /// Asks a source of peers.
@@ -109,8 +118,8 @@ pub enum NetworkCommand {
         /// The peer.
         peer: PeerId,
     },
-    /// Closes every connection to a peer and refuses new ones until `Unblock`. The core limits the
-    /// number of blocked peers.
+    /// Closes every connection to a peer, refuses new ones, and ignores its gossip, until `Unblock`. The
+    /// core limits the number of blocked peers.
     Block {
         /// The peer.
         peer: PeerId,
@@ -119,6 +128,17 @@ pub enum NetworkCommand {
     Unblock {
         /// The peer.
         peer: PeerId,
+    },
+    /// Refuses new connections of a host until `UnblockHost`. Those that stand remain. The core limits
+    /// the number of blocked hosts.
+    BlockHost {
+        /// The host.
+        host: Host,
+    },
+    /// Allows a host to connect again.
+    UnblockHost {
+        /// The host.
+        host: Host,
     },
     /// Asks a connected peer to relay connections to this node. Answered by `Reserved` or
     /// `ReservationEnded`.

@@ -226,6 +226,8 @@ pub enum Input {
     RecordFound {
         /// Token of the `GetRecord`.
         token: Token,
+        /// The server that answered.
+        server: PeerId,
         /// An encoded record, not checked in any way.
         value: Bytes,
     },
@@ -308,6 +310,8 @@ pub enum DropKind {
     Connection,
     /// A handshake of an incoming connection. Too many took place at the same time.
     Handshake,
+    /// A connection of a banned node or host.
+    BannedConnection,
     /// A frame of mail. Too many frames waited for an answer.
     Mail,
     /// A frame of mail that was too long, truncated, or too slow to arrive.
@@ -320,6 +324,8 @@ pub enum DropKind {
     DhtRecord,
     /// A write of the highest (generation, seq) of an agent. Too many writes waited for the disk.
     HighestSeen,
+    /// A write of a ban. Too many writes waited for a disk that does not work.
+    Ban,
     /// A write of an access rule. Too many writes waited for a disk that does not work.
     AccessRule,
 }
@@ -330,12 +336,14 @@ impl DropKind {
         match self {
             DropKind::Connection => Counter::ConnectionsRefused,
             DropKind::Handshake => Counter::HandshakesEvicted,
+            DropKind::BannedConnection => Counter::ConnectionsRefusedBanned,
             DropKind::Mail => Counter::MailFramesDropped,
             DropKind::MailReadFailed => Counter::MailReadsFailed,
             DropKind::HelloReadFailed => Counter::HelloReadsFailed,
             DropKind::Gossip => Counter::GossipDropped,
             DropKind::DhtRecord => Counter::DhtRecordsDropped,
             DropKind::HighestSeen => Counter::HighestSeenWritesDropped,
+            DropKind::Ban => Counter::BanWritesDropped,
             DropKind::AccessRule => Counter::AccessRuleWritesDropped,
         }
     }

@@ -44,7 +44,7 @@ use p2p_node_wire::time::Instant;
 use crate::directory::record_table::Update;
 use crate::gate::pending_verification::{GossipMessage, MailRequest};
 use crate::local::own_record::{own_highest_seen, superseded};
-use crate::parent::on_access::{AccessChange, list_peers, set_access_rule};
+use crate::parent::on_access::{list_peers, set_access_rule};
 use crate::parent::on_command::{on_bad_line, on_ping, refuse_unknown};
 use crate::signal::Signal;
 use client_id::ClientId;
@@ -96,7 +96,7 @@ impl Core {
         let (origin, boot, seed, limits) = (setup.origin(), setup.boot, setup.seed, setup.connections);
         let (key_source, known_peers) = (setup.key_source.clone(), setup.known_peers());
         let mut highest_seen = setup.highest_seen.clone();
-        let (gate, mail) = (Gate::new(&setup), Mail::restore(&setup, now));
+        let (gate, mail) = (Gate::new(&setup, now), Mail::restore(&setup, now));
         let required = Required::new(setup.require_delivery, mail.outbox.len());
         let keyring = Keyring::new(*setup.kem_seed, setup.suite, now);
         let me = LocalIdentity::new(setup, now);
@@ -119,6 +119,7 @@ impl Core {
             core.route_signals();
             return core;
         }
+        core.peers.restore_bans(&core.gate, &mut core.cx);
         core.peers.add_known(known_peers, &mut core.cx);
         if let Some((level, message)) = key_source.notice() {
             core.cx.log(level, "identity", message);
@@ -145,7 +146,7 @@ impl Core {
             Input::Listening { addrs } => parent.on_listening(addrs, local, gossip, mail, cx),
             Input::Degraded { reason } => cx.log(Level::Warn, "network", reason),
             Input::ListenFailed { reason } => parent.on_listen_failed(reason, gossip, mail, cx),
-            Input::Connected { peer, dialer } => peers.on_connected(peer, dialer, local, directory, cx),
+            Input::Connected { peer, dialer } => peers.on_connected(peer, dialer, local, gate, directory, cx),
             Input::Disconnected { peer, reason } => peers.on_disconnected(peer, reason, directory, cx),
             Input::DialFailed { peer, reason } => peers.on_dial_failed(peer, &reason, directory, cx),
             Input::NetworkMismatch { peer, network } => peers.on_network_mismatch(peer, &network, cx),
@@ -173,7 +174,7 @@ impl Core {
             }
             Input::Published { token, outcome } => mail.on_published(token, outcome, gossip, cx),
             Input::RecordOffered { peer, key, value } => directory.on_record_offered(&peer, &key, value, cx),
-            Input::RecordFound { token, value } => directory.on_record_found(token, value, cx),
+            Input::RecordFound { token, server, value } => directory.on_dht_answer(token, server, value, cx),
             Input::QueryEnded { token } => peers.on_query_ended(token, local, directory, cx),
             Input::RecordPut { stored } => directory.on_record_put(stored, local, cx),
             Input::Dropped { what, number } => cx.stats.add(what.counter(), number),
@@ -212,7 +213,7 @@ impl Core {
         self.route_signals();
         let Core { local, gate, directory, peers, gossip, mail, cx, .. } = self;
         peers.trim_connections(&Uses { gossip, mail }, gate, directory, cx);
-        peers.handle_timeout(local, directory, cx);
+        peers.handle_timeout(local, gate, directory, cx);
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
         peers.find_peers_to_dial(|| gossip.topics(), directory, cx);
         gossip.follow_announcements(directory, peers, cx);
@@ -267,10 +268,8 @@ impl Core {
                 cx.answer(to, "status", |answer| answer.status = Some(Box::new(status)));
             }
             Command::Peers(_) => list_peers(to, gate, directory, peers, &Uses { gossip, mail }, cx),
-            Command::Block(block) => set_access_rule(to, AccessChange::Block, &block.peer_id, gate, cx),
-            Command::Allow(allow) => set_access_rule(to, AccessChange::Allow, &allow.peer_id, gate, cx),
-            Command::Unblock(unblock) => {
-                set_access_rule(to, AccessChange::Unblock, &unblock.peer_id, gate, cx)
+            Command::Block(_) | Command::Allow(_) | Command::Unblock(_) => {
+                set_access_rule(to, &command, gate, directory, peers, cx);
             }
             Command::Ack(ack) => mail.on_ack_command(to, ack, cx),
             Command::Cancel(cancel) => parent.cancel(to, &cancel.target, gossip, mail, cx),
@@ -298,7 +297,7 @@ impl Core {
             Signal::RecordChanged { record, update } => {
                 let has_new_content = update != Update::Refreshed;
                 parent.on_record(&record, has_new_content, gate, peers, cx);
-                peers.on_record(&record, has_new_content, directory, cx);
+                peers.on_record(&record, has_new_content, gate, directory, cx);
                 let is_connected = peers.is_connected(&record.peer_id());
                 mail.on_record(&record.address(), has_new_content || is_connected);
             }
@@ -308,6 +307,7 @@ impl Core {
             Signal::RecordFromFuture { record, genuine } => {
                 mail.on_record_from_future(&record, genuine, local, peers, cx);
             }
+            Signal::Conduct(report) => peers.on_conduct(report, gate, directory, cx),
             Signal::Heard(address) => directory.on_heard(address, cx),
             Signal::Mailed(address) => gate.tiers.on_mailed(address),
             Signal::AgentConnected(address) => mail.wake(&address),
@@ -358,12 +358,12 @@ impl Core {
 
     /// Returns the timer that is due first: its time and its name.
     pub fn next_timer(&self) -> Option<(Instant, &'static str)> {
-        let Core { parent, local, directory, peers, mail, gossip, cx, .. } = self;
+        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
         let mut timers = TimerTable::default();
         parent.timers(&mut timers, cx);
         if cx.is_serving() {
             local.timers(&mut timers, cx);
-            peers.timers(&mut timers, local, directory, cx);
+            peers.timers(&mut timers, local, gate, directory, cx);
             mail.timers(&mut timers);
             gossip.timers(&mut timers, peers);
         }

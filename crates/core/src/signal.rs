@@ -15,6 +15,7 @@ use crate::client_id::ClientId;
 use crate::directory::record_table::Update;
 use crate::effect::ExitCode;
 use crate::gate::pending_verification::{GossipMessage, MailRequest, OfferedRecord};
+use crate::gate::reputation::conduct::Report;
 use crate::input::Token;
 use crate::peers::finder::Answer;
 use crate::replies::reply_to::ReplyTo;
@@ -39,6 +40,8 @@ pub(crate) enum Signal {
     /// A record from the future shows that the clock of its node is ahead of ours. `genuine` states
     /// that the agent signed the binding in it.
     RecordFromFuture { record: Box<SignedRecord>, genuine: bool },
+    /// A node did something that changes its reputation.
+    Conduct(Report),
     /// The node accepted a frame of this agent.
     Heard(Address),
     /// The outbox was empty for this agent and got a message.

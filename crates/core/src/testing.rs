@@ -63,6 +63,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         inbox: Vec::new(),
         highest_seen: Vec::new(),
         access_rules: Vec::new(),
+        bans: Vec::new(),
     };
     configure(&mut config);
     Core::new(config, START)

@@ -55,5 +55,6 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         inbox: Vec::new(),
         highest_seen: Vec::new(),
         access_rules: Vec::new(),
+        bans: Vec::new(),
     }
 }

@@ -31,6 +31,7 @@ pub trait Interpreter {
             Effect::PersistAccessRule { subject, rule } => {
                 self.store(node, Change::AccessRule(subject, rule));
             }
+            Effect::PersistBan { party, ban } => self.store(node, Change::Ban(party, ban)),
             Effect::Exit(code) => self.exit(node, code),
             Effect::Network(command) => self.execute_command(node, command),
             // A test's network has no sources outside of libp2p.
@@ -47,8 +48,10 @@ pub trait Interpreter {
             // No core of a test knows an address without its peer.
             NetworkCommand::DialAddr { .. } => {}
             NetworkCommand::Disconnect { peer } => self.disconnect(node, peer),
-            // A test's network connects only whom a core dials.
-            NetworkCommand::Block { .. } | NetworkCommand::Unblock { .. } => {}
+            NetworkCommand::Block { peer } => self.block(node, peer),
+            NetworkCommand::Unblock { peer } => self.unblock(node, &peer),
+            // The nodes of a test's network have no hosts.
+            NetworkCommand::BlockHost { .. } | NetworkCommand::UnblockHost { .. } => {}
             // A node in memory is reachable.
             NetworkCommand::ReserveRelay { .. } | NetworkCommand::SetExternalAddresses { .. } => {}
             NetworkCommand::SendHello { peer, body } => self.send_hello(node, peer, body),
@@ -88,6 +91,10 @@ pub trait Interpreter {
     fn dial(&mut self, _node: usize, _peer: PeerId, _addrs: &[Multiaddr]) {}
     /// `NetworkCommand::Disconnect`.
     fn disconnect(&mut self, _node: usize, _peer: PeerId) {}
+    /// `NetworkCommand::Block`.
+    fn block(&mut self, _node: usize, _peer: PeerId) {}
+    /// `NetworkCommand::Unblock`.
+    fn unblock(&mut self, _node: usize, _peer: &PeerId) {}
     /// `NetworkCommand::SendHello`.
     fn send_hello(&mut self, _node: usize, _peer: PeerId, _body: Bytes) {}
     /// `NetworkCommand::AnswerHello`.

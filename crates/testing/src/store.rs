@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use alloy_primitives::Address;
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
+use p2p_node_core::gate::reputation::{Party, PersistedBan};
 use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
@@ -16,6 +17,8 @@ pub enum Change {
     HighestSeen(HighestSeen),
     /// Persists or deletes an access rule.
     AccessRule(Subject, Option<AccessRule>),
+    /// Persists or deletes a ban.
+    Ban(Party, Option<PersistedBan>),
     /// Persists a message, under the number of the write.
     Message(u64, Box<PersistedMessage>),
     /// Persists a checkpoint, under the number of the write.
@@ -37,8 +40,8 @@ impl Change {
     }
 }
 
-/// A store: the persisted rows, and the pending changes. The core does not wait for highest pairs
-/// and access rules, so the store persists them at once.
+/// A store: the persisted rows, and the pending changes. The core does not wait for highest pairs,
+/// access rules and bans, so the store persists them at once.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     /// Messages.
@@ -49,6 +52,8 @@ pub struct Store {
     pub highest_seen: BTreeMap<Address, HighestSeen>,
     /// Access rules, in the order in which they were set.
     pub access_rules: Vec<(Subject, AccessRule)>,
+    /// Bans.
+    pub bans: BTreeMap<Party, PersistedBan>,
     pending: VecDeque<Change>,
 }
 
@@ -56,7 +61,7 @@ impl Store {
     /// Requests a change.
     pub fn request(&mut self, change: Change) {
         match change {
-            Change::HighestSeen(_) | Change::AccessRule(..) => self.apply(change),
+            Change::HighestSeen(_) | Change::AccessRule(..) | Change::Ban(..) => self.apply(change),
             _ => self.pending.push_back(change),
         }
     }
@@ -74,6 +79,8 @@ impl Store {
                 self.access_rules.retain(|(other, _)| *other != subject);
                 self.access_rules.extend(rule.map(|rule| (subject, rule)));
             }
+            Change::Ban(party, None) => drop(self.bans.remove(&party)),
+            Change::Ban(party, Some(ban)) => drop(self.bans.insert(party, ban)),
             Change::Message(_, mail) => drop(self.messages.insert((mail.stream, mail.seq), *mail)),
             Change::Checkpoint(_, row) => drop(self.checkpoints.insert((row.sender, row.stream), *row)),
             Change::DeleteCheckpoint(sender, stream) => drop(self.checkpoints.remove(&(sender, stream))),

@@ -93,6 +93,7 @@ impl World {
             name: "fuzzed".to_owned(),
             role: if choices & 8 == 0 { Role::Full } else { Role::Bootstrap },
             dht_mode: if choices & 8 == 0 { DhtMode::Client } else { DhtMode::Server },
+            limits_apply: choices & 16 != 0,
             manual_ack: choices & 64 != 0,
             stay_on_eof: stays_on_eof,
             receive_after_eof: Duration::from_secs(if choices & 96 == 96 { 3 } else { 0 }),

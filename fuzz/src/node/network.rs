@@ -295,7 +295,7 @@ impl World {
                 let (_, value) = self.record(source);
                 let index = source.below(self.queries.len().max(1));
                 let token = self.queries.get(index).copied().unwrap_or_default();
-                self.handle(Input::RecordFound { token, value });
+                self.handle(Input::RecordFound { token, server: peer(source), value });
             }
             _ => {
                 let token = chosen(source, &mut self.queries).unwrap_or_default();

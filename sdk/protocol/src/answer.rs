@@ -81,7 +81,7 @@ impl Answer {
 }
 
 /// A connected peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectedPeer {
@@ -101,6 +101,9 @@ pub struct ConnectedPeer {
     /// Score of the peer: 79 for an unknown one, at most 125. It ranks whom the node dials and keeps.
     #[serde(default)]
     pub score: u32,
+    /// Reputation from 0 to 1, the lower one of the node and its agent. Below 0.3 the node bans them.
+    #[serde(default)]
+    pub reputation: f64,
     /// Round trip time in ms, rounded up, if the node has measured it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_ms: Option<u64>,

@@ -42,6 +42,10 @@ counters! {
     "acks_of_later_versions" => AcksOfLaterVersions,
     /// Acks that were malformed, for another agent, or not of the recipient's current node.
     "acks_refused" => AcksRefused,
+    /// Writes of bans that the store dropped, because its queue was full.
+    "ban_writes_dropped" => BanWritesDropped,
+    /// Bans that ended, because the reputation recovered, by `allow` or `unblock`, or by the number of bans.
+    "bans_lifted" => BansLifted,
     /// Frames whose binding is expired, not yet valid, or of another network.
     "bindings_refused" => BindingsRefused,
     /// Frames of broadcasts that the node published.
@@ -64,6 +68,8 @@ counters! {
     "commands_deferred" => CommandsDeferred,
     /// Incoming connections that the node refused, because their IP address had too many.
     "connections_refused" => ConnectionsRefused,
+    /// Connections that the node refused or closed, because the peer, its agent or its IP address is banned.
+    "connections_refused_banned" => ConnectionsRefusedBanned,
     /// Connections that the node closed, because it had too many.
     "connections_trimmed" => ConnectionsTrimmed,
     /// Checks, encryptions and decryptions that the node did not run, because the crypto pool was full.
@@ -196,6 +202,8 @@ counters! {
     "own_seq_raised" => OwnSeqRaised,
     /// Lookups of an agent at connected peers, beside the DHT.
     "peer_lookups" => PeerLookups,
+    /// Bans of nodes, agents and hosts.
+    "peers_banned" => PeersBanned,
     /// Connections to nodes of another network.
     "peers_of_other_networks" => PeersOfOtherNetworks,
     /// Peers that the node disconnected, because they subscribed to no topic.

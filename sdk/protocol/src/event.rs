@@ -60,6 +60,10 @@ events! {
     "peer_connected" => PeerConnected(PeerConnected),
     /// The last connection to a peer ended.
     "peer_disconnected" => PeerDisconnected(PeerDisconnected),
+    /// The node banned a node, an agent or a host.
+    "peer_banned" => PeerBanned(Box<PeerBanned>),
+    /// A ban ended.
+    "peer_unbanned" => PeerUnbanned(PeerUnbanned),
     /// The node dropped lines because the parent did not read.
     "overflow" => Overflow(Overflow),
     /// The last line of a node that shuts down.
@@ -317,6 +321,47 @@ pub struct PeerDisconnected {
     pub reason: Option<String>,
 }
 
+/// `peer_banned`: a ban of a node if it has a `peerId`, of a host if it has an `ip`, else of an agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PeerBanned {
+    /// The banned node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_id: Option<String>,
+    /// The banned agent, or the agent of the banned node, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The banned host: an IPv4 address, or the /64 of an IPv6 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// The last fault, as docs/operations.md lists them.
+    pub reason: String,
+    /// Reputation, from 0 to 1.
+    pub score: f64,
+    /// End of the ban, in ms since 1970.
+    pub until_ms: u64,
+}
+
+/// `peer_unbanned`, with the same meaning of `peerId`, `address` and `ip` as in `peer_banned`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PeerUnbanned {
+    /// The node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_id: Option<String>,
+    /// The agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The host: an IPv4 address, or the /64 of an IPv6 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// `recovered` in time, `pardoned` by `allow` or `unblock`, or `evicted` because there were too many
+    /// bans.
+    pub reason: String,
+}
+
 /// `overflow`: the number of dropped lines since the last `overflow`, and in total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -336,8 +381,8 @@ pub struct DropCounts {
     pub broadcasts: u64,
     /// Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`.
     pub oversized: u64,
-    /// Peer events (`peer_discovered`, `peer_connected`, `peer_disconnected`) for which there was
-    /// no room.
+    /// Peer events (`peer_discovered`, `peer_connected`, `peer_disconnected`, `peer_banned`,
+    /// `peer_unbanned`) for which there was no room.
     pub peer_events: u64,
     /// Logs.
     pub log: u64,

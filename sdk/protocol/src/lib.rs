@@ -30,8 +30,8 @@ pub use command::*;
 pub use counter::Counter;
 pub use delivery::{Delivery, DeliveryState};
 pub use event::{
-    Closing, DropCounts, ErrorEvent, Event, Level, Log, Message, Overflow, PeerConnected, PeerDisconnected,
-    PeerDiscovered, Ready, Role, Trust,
+    Closing, DropCounts, ErrorEvent, Event, Level, Log, Message, Overflow, PeerBanned, PeerConnected,
+    PeerDisconnected, PeerDiscovered, PeerUnbanned, Ready, Role, Trust,
 };
 pub use exit_code::ExitCode;
 pub use field_limit::*;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use p2p_node_protocol::{
-    Answer, Closing, Delivery, ErrorEvent, Event as NodeEvent, Log, Message, Overflow, PeerConnected,
-    PeerDisconnected, PeerDiscovered, Ready,
+    Answer, Closing, Delivery, ErrorEvent, Event as NodeEvent, Log, Message, Overflow, PeerBanned,
+    PeerConnected, PeerDisconnected, PeerDiscovered, PeerUnbanned, Ready,
 };
 
 use crate::inbox::Sink;
@@ -38,6 +38,10 @@ pub enum Event {
     PeerConnected(PeerConnected),
     /// The last connection to a peer closed.
     PeerDisconnected(PeerDisconnected),
+    /// The node banned a node, an agent or a host.
+    PeerBanned(Box<PeerBanned>),
+    /// A ban ended.
+    PeerUnbanned(PeerUnbanned),
     /// The node dropped events because this program did not read.
     Overflow(Overflow),
     /// The node shuts down in good order; this is its last line.
@@ -89,6 +93,8 @@ impl Event {
             NodeEvent::Delivery(delivery) => Event::Delivery(delivery),
             NodeEvent::PeerConnected(peer) => Event::PeerConnected(peer),
             NodeEvent::PeerDisconnected(peer) => Event::PeerDisconnected(peer),
+            NodeEvent::PeerBanned(ban) => Event::PeerBanned(ban),
+            NodeEvent::PeerUnbanned(end) => Event::PeerUnbanned(end),
             NodeEvent::Overflow(overflow) => Event::Overflow(overflow),
             NodeEvent::Closing(closing) => Event::Closing(closing),
             _ => return None,

@@ -121,6 +121,8 @@ impl Inbox {
             Event::PeerDiscovered(_)
             | Event::PeerConnected(_)
             | Event::PeerDisconnected(_)
+            | Event::PeerBanned(_)
+            | Event::PeerUnbanned(_)
             | Event::Log(_) => {
                 self.peer_events.push(number, event);
             }

@@ -35,8 +35,8 @@ pub use joining::{JOIN_TIMEOUT, QUIET};
 pub use mail::{Bytes, Payload, Published, SendOptions, SentMessage};
 pub use p2p_node_protocol::{
     Answer, Closing, Command, Connect, ConnectedPeer, Delivery, DeliveryState, Discover, Encoding, ErrorCode,
-    ErrorEvent, Id, KeptFor, Level, Limits, LinkDirection, LinkTransport, Log, Message, Overflow,
-    PeerConnected, PeerDisconnected, PeerDiscovered, PeerLink, Priority, Ready, Role, Route, SdkErrorCode,
-    Send, StatusReport, Trust,
+    ErrorEvent, Id, KeptFor, Level, Limits, LinkDirection, LinkTransport, Log, Message, Overflow, PeerBanned,
+    PeerConnected, PeerDisconnected, PeerDiscovered, PeerLink, PeerUnbanned, Priority, Ready, Role, Route,
+    SdkErrorCode, Send, StatusReport, Trust,
 };
 pub use supervisor::Restart;

@@ -13,6 +13,8 @@ const NEEDED: { [kind in Event["type"]]: Record<string, "string" | "number" | "b
   delivery: { messageId: "string", state: "string", attempts: "number" },
   peer_connected: { peerId: "string" },
   peer_disconnected: { peerId: "string" },
+  peer_banned: { reason: "string", score: "number", untilMs: "number" },
+  peer_unbanned: { reason: "string" },
   overflow: { dropped: "object", total: "object" },
   closing: { reason: "string" },
 };

@@ -6,7 +6,15 @@ import type { Event, Message } from "./types.js";
 type Kind = "mail" | "broadcast" | "news" | "other";
 
 /** Peer events, logs and overflow reports: of unlimited number. */
-const NEWS: ReadonlySet<Event["type"]> = new Set(["peer_discovered", "peer_connected", "peer_disconnected", "log", "overflow"]);
+const NEWS: ReadonlySet<Event["type"]> = new Set([
+  "peer_discovered",
+  "peer_connected",
+  "peer_disconnected",
+  "peer_banned",
+  "peer_unbanned",
+  "log",
+  "overflow",
+]);
 
 export function isMessage(event: Event): event is Event & Message {
   return event.type === "message";

@@ -388,6 +388,11 @@ export interface ConnectedPeer {
   name?: string;
   /** PeerId of the node. */
   peerId: string;
+  /**
+   * Reputation from 0 to 1, the lower one of the node and its agent. Below 0.3 the node bans
+   * them.
+   */
+  reputation?: number;
   /** Role of the node, if its record is known. */
   role?: Role;
   /** Round trip time in ms, rounded up, if the node has measured it. */
@@ -453,8 +458,8 @@ export interface DropCounts {
   /** Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`. */
   oversized?: number;
   /**
-   * Peer events (`peer_discovered`, `peer_connected`, `peer_disconnected`) for which there was
-   * no room.
+   * Peer events (`peer_discovered`, `peer_connected`, `peer_disconnected`, `peer_banned`,
+   * `peer_unbanned`) for which there was no room.
    */
   peerEvents?: number;
 }
@@ -587,6 +592,25 @@ export interface Overflow {
   total: DropCounts;
 }
 
+/**
+ * `peer_banned`: a ban of a node if it has a `peerId`, of a host if it has an `ip`, else of an
+ * agent.
+ */
+export interface PeerBanned {
+  /** The banned agent, or the agent of the banned node, if known. */
+  address?: string;
+  /** The banned host: an IPv4 address, or the /64 of an IPv6 address. */
+  ip?: string;
+  /** The banned node. */
+  peerId?: string;
+  /** The last fault, as docs/operations.md lists them. */
+  reason: string;
+  /** Reputation, from 0 to 1. */
+  score: number;
+  /** End of the ban, in ms since 1970. */
+  untilMs: number;
+}
+
 /** `peer_connected`. */
 export interface PeerConnected {
   /** Address of its agent, if known. */
@@ -637,6 +661,21 @@ export interface PeerLink {
   remoteAddress: string;
   /** Transport of the connection. */
   transport: LinkTransport;
+}
+
+/** `peer_unbanned`, with the same meaning of `peerId`, `address` and `ip` as in `peer_banned`. */
+export interface PeerUnbanned {
+  /** The agent. */
+  address?: string;
+  /** The host: an IPv4 address, or the /64 of an IPv6 address. */
+  ip?: string;
+  /** The node. */
+  peerId?: string;
+  /**
+   * `recovered` in time, `pardoned` by `allow` or `unblock`, or `evicted` because there were
+   * too many bans.
+   */
+  reason: string;
 }
 
 /** `peers` has no fields. */
@@ -811,5 +850,7 @@ export type Event =
   | ({ type: "delivery"; seq?: number } & Delivery)
   | ({ type: "peer_connected"; seq?: number } & PeerConnected)
   | ({ type: "peer_disconnected"; seq?: number } & PeerDisconnected)
+  | ({ type: "peer_banned"; seq?: number } & PeerBanned)
+  | ({ type: "peer_unbanned"; seq?: number } & PeerUnbanned)
   | ({ type: "overflow"; seq?: number } & Overflow)
   | ({ type: "closing"; seq?: number } & Closing);

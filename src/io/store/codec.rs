@@ -41,6 +41,9 @@ pub enum RowError {
     /// The numbers of a checkpoint contradict each other.
     #[error("the numbers of a stored checkpoint contradict each other")]
     Checkpoint,
+    /// A ban has an unknown form.
+    #[error("invalid ban: unknown party, reason or form")]
+    Ban,
     /// The subject or the type of an access rule is unknown.
     #[error("invalid access rule: unknown subject or rule type")]
     AccessRule,

@@ -1,5 +1,7 @@
 //! Database file of the store.
 
+mod access;
+
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,6 +14,7 @@ use redb::{
 };
 
 use super::Snapshot;
+use super::bans::decode_ban;
 use super::catch_panic::catch_panic;
 use super::codec::{self, KEY_BYTES, RowError};
 use super::mail;
@@ -19,6 +22,7 @@ use super::salvage::recover_messages;
 use crate::io::disk::{Cause, sync_name};
 use p2p_node_core::directory::record_table::{MAX_AGENTS, MAX_HIGHEST_SEEN};
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
+use p2p_node_core::gate::reputation::{Party, PersistedBan};
 use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
@@ -102,6 +106,7 @@ type Floors<'a> = TableDefinition<'a, &'static [u8; KEY_BYTES], &'static [u8]>;
 pub(super) type Messages<'a> = TableDefinition<'a, &'static [u8; mail::KEY_BYTES], &'static [u8]>;
 type Checkpoints<'a> = TableDefinition<'a, &'static [u8; codec::CHECKPOINT_KEY_BYTES], &'static [u8]>;
 type Standings<'a> = TableDefinition<'a, &'static [u8], u8>;
+type Bans<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 /// Table with the agent that owns the file.
 pub(super) const ACCOUNT: TableDefinition<'static, (), &'static [u8; KEY_BYTES]> =
     TableDefinition::new("account");
@@ -114,6 +119,7 @@ pub(super) struct Database {
     database: redb::Database,
     highest_seen: String,
     access_rules: String,
+    bans: String,
     messages: String,
     checkpoints: String,
     commits: u64,
@@ -126,6 +132,7 @@ pub(super) struct Database {
 pub(super) struct Changes {
     pub(super) highest_seen: Vec<HighestSeen>,
     pub(super) access_rules: Vec<(Subject, Option<AccessRule>)>,
+    pub(super) bans: Vec<(Party, Option<PersistedBan>)>,
     /// Messages to persist. They are written before the deletions.
     pub(super) messages: Vec<PersistedMessage>,
     /// Checkpoints to write; `None` deletes the stream's checkpoint.
@@ -135,9 +142,10 @@ pub(super) struct Changes {
 
 impl Changes {
     pub(super) fn is_empty(&self) -> bool {
-        let Changes { highest_seen, access_rules, messages, checkpoints, deleted } = self;
+        let Changes { highest_seen, access_rules, bans, messages, checkpoints, deleted } = self;
         highest_seen.is_empty()
             && access_rules.is_empty()
+            && bans.is_empty()
             && messages.is_empty()
             && checkpoints.is_empty()
             && deleted.is_empty()
@@ -188,6 +196,7 @@ impl Database {
             repaired,
             highest_seen: format!("floors/{network}"),
             access_rules: format!("standings/{network}"),
+            bans: format!("bans/{network}"),
             messages: format!("messages/{network}"),
             checkpoints: format!("checkpoints/{network}"),
         };
@@ -195,6 +204,7 @@ impl Database {
             highest_seen: file
                 .read(Floors::new(&file.highest_seen), |key, value| codec::decode(key, value))?,
             access_rules: file.read(Standings::new(&file.access_rules), codec::decode_access_rule)?,
+            bans: file.read(Bans::new(&file.bans), decode_ban)?,
             checkpoints: file.read(Checkpoints::new(&file.checkpoints), codec::decode_checkpoint)?,
             messages: file.read(Messages::new(&file.messages), |key, value| mail::decode(key, value))?,
         };
@@ -224,10 +234,11 @@ impl Database {
             let write = self.database.begin_write()?;
             let highest_seen = self.merge_floors(&write, &changes.highest_seen)?;
             let access_rules = self.set_access_rules(&write, &changes.access_rules)?;
+            let bans = self.set_bans(&write, &changes.bans)?;
             let messages = self.set_messages(&write, changes)?;
             let checkpoints = self.set_checkpoints(&write, &changes.checkpoints)?;
             // Avoids a commit if the database already contains the changes.
-            if !(highest_seen || access_rules || messages || checkpoints) {
+            if !(highest_seen || access_rules || bans || messages || checkpoints) {
                 write.abort()?;
                 return Ok(0);
             }
@@ -290,26 +301,6 @@ impl Database {
             match row {
                 Some(row) => drop(table.insert(&key, codec::encode_checkpoint(row).as_slice())?),
                 None => drop(table.remove(&key)?),
-            }
-        }
-        Ok(true)
-    }
-
-    /// Returns `true` if anything changed.
-    fn set_access_rules(
-        &self,
-        write: &WriteTransaction,
-        access_rules: &[(Subject, Option<AccessRule>)],
-    ) -> Result<bool, FileError> {
-        if access_rules.is_empty() {
-            return Ok(false);
-        }
-        let mut table = write.open_table(Standings::new(&self.access_rules))?;
-        for (subject, rule) in access_rules {
-            let key = codec::encode_subject(subject);
-            match rule {
-                Some(rule) => drop(table.insert(key.as_slice(), codec::encode_access_rule(*rule))?),
-                None => drop(table.remove(key.as_slice())?),
             }
         }
         Ok(true)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::Address;
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
+use p2p_node_core::gate::reputation::{Party, PersistedBan};
 use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
@@ -17,6 +18,8 @@ pub(super) struct PendingChanges {
     pub(super) highest_seen: BTreeMap<Address, HighestSeen>,
     /// Changed access rules; `None` deletes a rule. Bounded by the rules that the core keeps.
     pub(super) access_rules: BTreeMap<Subject, Option<AccessRule>>,
+    /// Changed bans; `None` deletes a ban.
+    pub(super) bans: BTreeMap<Party, Option<PersistedBan>>,
     /// New messages, in the order in which the core accepted them.
     pub(super) messages: Vec<PersistedMessage>,
     pub(super) checkpoints: BTreeMap<(Address, StreamId), Option<StreamCheckpoint>>,
@@ -31,6 +34,7 @@ impl PendingChanges {
     pub(super) fn is_empty(&self) -> bool {
         self.highest_seen.is_empty()
             && self.access_rules.is_empty()
+            && self.bans.is_empty()
             && self.messages.is_empty()
             && self.checkpoints.is_empty()
             && self.deleted.is_empty()
@@ -45,6 +49,7 @@ impl PendingChanges {
         Changes {
             highest_seen: std::mem::take(&mut self.highest_seen).into_values().collect(),
             access_rules: std::mem::take(&mut self.access_rules).into_iter().collect(),
+            bans: std::mem::take(&mut self.bans).into_iter().collect(),
             messages: std::mem::take(&mut self.messages),
             checkpoints: std::mem::take(&mut self.checkpoints).into_iter().collect(),
             deleted: std::mem::take(&mut self.deleted),
@@ -60,6 +65,9 @@ impl PendingChanges {
         }
         for (subject, rule) in changes.access_rules {
             self.access_rules.entry(subject).or_insert(rule);
+        }
+        for (party, ban) in changes.bans {
+            self.bans.entry(party).or_insert(ban);
         }
         for (stream, _) in changes.checkpoints.into_iter().filter(|(_, row)| row.is_none()) {
             self.checkpoints.entry(stream).or_insert(None);

@@ -5,7 +5,7 @@
 //! hundreds leaves places for others. Addresses with a common prefix share a larger limit, because one
 //! owner often has all of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
 use std::task::{Context, Poll};
@@ -18,6 +18,7 @@ use libp2p::swarm::{
     ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
+use p2p_node_core::gate::host::Host;
 use p2p_node_core::local::addresses::{ip_of, is_relayed};
 
 /// Handshakes that an address may always have: our choice, a few peers that start at the same time.
@@ -56,6 +57,11 @@ pub(super) struct Places {
 #[error("too many connections from {0} or its neighbours")]
 pub(super) struct TooManyFromAddress(IpAddr);
 
+/// The connection was refused: its address is banned.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is banned")]
+pub(super) struct BannedHost(Host);
+
 /// The addresses that share a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Block {
@@ -78,11 +84,37 @@ pub(super) struct AddressLimits {
     connections: HashMap<ConnectionId, (IpAddr, bool)>,
     blocks: HashMap<Block, Count>,
     all: Count,
+    /// Hosts whose connections are refused. The core bounds their number.
+    banned: HashSet<Host>,
 }
 
 impl AddressLimits {
     pub(super) fn new(places: Places) -> Self {
-        AddressLimits { places, connections: HashMap::new(), blocks: HashMap::new(), all: Count::default() }
+        AddressLimits {
+            places,
+            connections: HashMap::new(),
+            blocks: HashMap::new(),
+            all: Count::default(),
+            banned: HashSet::new(),
+        }
+    }
+
+    /// Refuses new connections of a host.
+    pub(super) fn block(&mut self, host: Host) {
+        self.banned.insert(host);
+    }
+
+    /// Accepts connections of a host again.
+    pub(super) fn unblock(&mut self, host: &Host) {
+        self.banned.remove(host);
+    }
+
+    /// Fails if an address is that of a banned host.
+    fn check_ban(&self, addr: &Multiaddr) -> Result<(), ConnectionDenied> {
+        match Host::of(addr).filter(|host| self.banned.contains(host)) {
+            Some(host) => Err(ConnectionDenied::new(BannedHost(host))),
+            None => Ok(()),
+        }
     }
 
     /// Returns `true` if there is a place for one more handshake from the address.
@@ -166,6 +198,7 @@ impl NetworkBehaviour for AddressLimits {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
+        self.check_ban(remote)?;
         // The address of a relayed connection is that of the relay, which has limits for its clients.
         let Some(ip) = ip_of(remote).filter(|_| !is_relayed(remote)).map(|ip| ip.to_canonical()) else {
             return Ok(());
@@ -195,10 +228,12 @@ impl NetworkBehaviour for AddressLimits {
         &mut self,
         _: ConnectionId,
         _: PeerId,
-        _: &Multiaddr,
+        addr: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        // The core dials no banned host. Kademlia dials by itself, and a name may lead to one.
+        self.check_ban(addr)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -228,14 +263,14 @@ mod tests {
 
     const PLACES: Places = Places { pending: 64, established: 150, of_address: 3, exempts_loopback: false };
 
-    struct Host {
+    struct Remote {
         limits: AddressLimits,
         last: usize,
     }
 
-    impl Host {
+    impl Remote {
         fn new(places: Places) -> Self {
-            Host { limits: AddressLimits::new(places), last: 0 }
+            Remote { limits: AddressLimits::new(places), last: 0 }
         }
 
         /// Begins a handshake. Returns `None` if it is refused.
@@ -260,7 +295,7 @@ mod tests {
 
     #[test]
     fn silent_host_leaves_places_for_handshakes_of_others() {
-        let mut host = Host::new(PLACES);
+        let mut host = Remote::new(PLACES);
         let silent = (0..1000).filter(|_| host.begin("/ip4/192.0.2.1/tcp/5").is_some()).count();
         assert_eq!(silent, 13, "a quarter of the free places");
         assert!(host.begin("/ip4/192.0.2.2/tcp/5").is_some());
@@ -274,7 +309,7 @@ mod tests {
 
     #[test]
     fn one_address_never_takes_all_connections_and_always_gets_some() {
-        let mut host = Host::new(PLACES);
+        let mut host = Remote::new(PLACES);
         let first = host.connect_all(|_| "/ip4/192.0.2.1/tcp/5".to_owned());
         assert_eq!(first.len(), 16, "an eighth of the free places");
         host.connect_all(|number| format!("/ip4/203.0.{}.1/tcp/5", number % 250));
@@ -287,7 +322,7 @@ mod tests {
 
     #[test]
     fn hosts_of_one_ipv6_network_share_their_limits() {
-        let mut host = Host::new(PLACES);
+        let mut host = Remote::new(PLACES);
         let of_host = host.connect_all(|number| format!("/ip6/2001:db8:0:1::{number:x}/tcp/5"));
         assert_eq!(of_host.len(), 16, "a /64 is one host");
         let of_prefix = host.connect_all(|number| format!("/ip6/2001:db8:0:{number:x}::1/tcp/5"));
@@ -296,8 +331,20 @@ mod tests {
     }
 
     #[test]
+    fn banned_host_is_refused_until_its_ban_ends() {
+        let mut host = Remote::new(PLACES);
+        let banned = Host::of_ip([192, 0, 2, 1].into());
+        host.limits.block(banned);
+        assert!(host.begin("/ip4/192.0.2.1/tcp/5").is_none());
+        assert!(host.limits.check_ban(&"/ip4/192.0.2.1/udp/5/quic-v1".parse().unwrap()).is_err());
+        assert!(host.begin("/ip4/192.0.2.2/tcp/5").is_some());
+        host.limits.unblock(&banned);
+        assert!(host.begin("/ip4/192.0.2.1/tcp/5").is_some());
+    }
+
+    #[test]
     fn counts_end_with_their_connections() {
-        let mut host = Host::new(PLACES);
+        let mut host = Remote::new(PLACES);
         let pending = host.begin("/ip4/192.0.2.1/tcp/5").unwrap();
         let all = host.connect_all(|_| "/ip4/192.0.2.1/tcp/5".to_owned());
         for connection in all.into_iter().chain([pending, pending]) {
@@ -309,11 +356,11 @@ mod tests {
 
     #[test]
     fn relayed_connections_and_those_of_the_loopback_scope_are_exempt() {
-        let mut host = Host::new(Places { exempts_loopback: true, ..PLACES });
+        let mut host = Remote::new(Places { exempts_loopback: true, ..PLACES });
         assert_eq!(host.connect_all(|_| "/ip4/127.0.0.1/tcp/5".to_owned()).len(), 1000);
         let relayed =
             "/ip4/192.0.2.1/tcp/5/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit";
         assert_eq!(host.connect_all(|_| relayed.to_owned()).len(), 1000);
-        assert_eq!(Host::new(PLACES).connect_all(|_| "/ip4/127.0.0.1/tcp/5".to_owned()).len(), 16);
+        assert_eq!(Remote::new(PLACES).connect_all(|_| "/ip4/127.0.0.1/tcp/5".to_owned()).len(), 16);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use libp2p::PeerId;
 use libp2p::gossipsub::{
     Behaviour, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, Message,
     MessageAuthenticity, MessageId, PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams,
@@ -110,6 +111,23 @@ pub(super) fn subscribe(gossipsub: &mut Gossipsub, topic: &IdentTopic) {
     if let Err(error) = gossipsub.set_topic_params(topic.clone(), topic_score()) {
         tracing::error!(%topic, error, "setting the score parameters failed: the topic is not scored");
     }
+}
+
+/// Application score of a banned peer: far below the graylist threshold, with everything that a peer can
+/// earn.
+const BANNED_SCORE: f64 = -1000.0;
+
+/// Ignores the gossip of a peer. The score outlasts the connection, so that a peer that comes back at
+/// once begins with it.
+pub(super) fn block(gossipsub: &mut Gossipsub, peer: &PeerId) {
+    gossipsub.blacklist_peer(peer);
+    gossipsub.set_application_score(peer, BANNED_SCORE);
+}
+
+/// Accepts the gossip of a peer again.
+pub(super) fn unblock(gossipsub: &mut Gossipsub, peer: &PeerId) {
+    gossipsub.remove_blacklisted_peer(peer);
+    gossipsub.set_application_score(peer, 0.0);
 }
 
 /// Returns the message id, a hash of topic and data, which every relay can check. Each attempt

@@ -1,14 +1,15 @@
 //! Converts events of libp2p into inputs of the core.
 
 use bytes::Bytes;
+use libp2p::allow_block_list::Blocked;
 use libp2p::gossipsub::{self, MessageAcceptance, TopicHash};
 use libp2p::kad::{self, GetRecordOk, InboundRequest, PutRecordError, QueryResult, RoutingUpdate};
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, Message};
-use libp2p::swarm::{DialError, ListenError, SwarmEvent};
+use libp2p::swarm::{ConnectionDenied, DialError, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, mdns, ping};
 
-use super::address_limits::TooManyFromAddress;
+use super::address_limits::{BannedHost, TooManyFromAddress};
 use super::behaviour::BehaviourEvent;
 use super::links::Superseded;
 use super::listen::whole_reason;
@@ -21,6 +22,17 @@ use p2p_node_core::source::SourceEvent;
 /// Returns an address without its `/p2p/` parts.
 fn without_peer(addr: &Multiaddr) -> Multiaddr {
     addr.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect()
+}
+
+/// Returns why the limits of this node refused a connection, if they did.
+fn refusal(cause: ConnectionDenied) -> Option<DropKind> {
+    let cause = match cause.downcast::<TooManyFromAddress>() {
+        Ok(_) => return Some(DropKind::Connection),
+        Err(cause) => cause,
+    };
+    let is_banned =
+        cause.downcast::<BannedHost>().map_or_else(|cause| cause.downcast::<Blocked>().is_ok(), |_| true);
+    is_banned.then_some(DropKind::BannedConnection)
 }
 
 /// Event of the protocols of hellos and of questions for agents.
@@ -73,9 +85,9 @@ impl SwarmDriver {
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 tracing::debug!(%error, "incoming connection");
                 if let ListenError::Denied { cause } = error
-                    && cause.downcast::<TooManyFromAddress>().is_ok()
+                    && let Some(what) = refusal(cause)
                 {
-                    self.inputs.push_back(Input::Dropped { what: DropKind::Connection, number: 1 });
+                    self.inputs.push_back(Input::Dropped { what, number: 1 });
                 }
             }
             // The other events need no action: they announce steps, or report observed addresses.
@@ -201,9 +213,10 @@ impl SwarmDriver {
                 // Ignores answers without a peer: they come from our own store, which the core
                 // knows.
                 if let Ok(GetRecordOk::FoundRecord(found)) = result
-                    && found.peer.is_some()
+                    && let Some(server) = found.peer
                 {
-                    self.inputs.push_back(Input::RecordFound { token, value: found.record.value.into() });
+                    let value = found.record.value.into();
+                    self.inputs.push_back(Input::RecordFound { token, server, value });
                 }
                 if step.last {
                     self.queries.remove(&id);

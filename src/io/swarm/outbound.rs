@@ -28,12 +28,10 @@ impl SwarmDriver {
                 // Fails only if there is no connection.
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
-            NetworkCommand::Block { peer } => {
-                self.swarm.behaviour_mut().blocked.block_peer(peer);
-            }
-            NetworkCommand::Unblock { peer } => {
-                self.swarm.behaviour_mut().blocked.unblock_peer(peer);
-            }
+            NetworkCommand::Block { peer } => self.block(peer),
+            NetworkCommand::Unblock { peer } => self.unblock(peer),
+            NetworkCommand::BlockHost { host } => self.swarm.behaviour_mut().addresses.block(host),
+            NetworkCommand::UnblockHost { host } => self.swarm.behaviour_mut().addresses.unblock(&host),
             NetworkCommand::ReserveRelay { relay, addr } => self.reserve_relay(relay, addr),
             NetworkCommand::SetExternalAddresses { addrs } => self.set_external_addresses(addrs),
             NetworkCommand::SendHello { peer, body } => {
@@ -77,6 +75,19 @@ impl SwarmDriver {
             NetworkCommand::StoreDhtRecord { key, value, lifetime } => self.store_dht(&key, value, lifetime),
             NetworkCommand::RemoveDhtRecord { key } => self.remove_dht(&key),
         }
+    }
+
+    fn block(&mut self, peer: PeerId) {
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.blocked.block_peer(peer);
+        behaviour.kad.remove_peer(&peer);
+        gossip::block(&mut behaviour.gossip, &peer);
+    }
+
+    fn unblock(&mut self, peer: PeerId) {
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.blocked.unblock_peer(peer);
+        gossip::unblock(&mut behaviour.gossip, &peer);
     }
 
     fn serve_dht(&mut self, serves: bool) {

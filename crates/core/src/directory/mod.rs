@@ -7,7 +7,7 @@ pub(crate) mod record_rejection;
 pub mod record_table;
 pub mod rollback_guard;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use alloy_primitives::Address;
 use bytes::Bytes;
@@ -30,7 +30,7 @@ pub(crate) struct Directory {
     /// Lookups in the DHT.
     pub(crate) lookups: Lookups,
     /// Agents with two records of the same order that the node has reported to the parent.
-    pub(crate) reported_conflicts: BTreeSet<Address>,
+    pub(crate) reported_conflicts: BTreeMap<Address, (u64, u64)>,
     /// `true` if the node does not follow the announcements, so that it knows some agents only.
     pub(crate) is_partial: bool,
     /// The last lookup of each agent that the node heard from.
@@ -42,7 +42,7 @@ impl Directory {
         Directory {
             records: RecordTable::new(highest_seen),
             lookups: Lookups::default(),
-            reported_conflicts: BTreeSet::new(),
+            reported_conflicts: BTreeMap::new(),
             is_partial: false,
             confirmed: LruMap::default(),
         }

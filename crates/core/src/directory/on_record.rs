@@ -15,6 +15,7 @@ use crate::directory::record_table::Freshness;
 use crate::effect::{Effect, NetworkCommand, Verdict};
 use crate::gate::Gate;
 use crate::gate::pending_verification::{OfferedRecord, Pending, RecordSource};
+use crate::gate::reputation::Conduct;
 use crate::highest_seen::HighestSeen;
 use crate::input::Token;
 use crate::local::Local;
@@ -44,7 +45,11 @@ impl Directory {
     ) {
         let source = offered.source;
         let outcome = self.validate_record(offered, local, gate, demand, cx);
-        if let (RecordSource::Announcement(token), Some(verdict)) = (source, outcome) {
+        if outcome == Some(Verdict::Reject) {
+            let (peer, conduct) = source.fault();
+            cx.observe(peer, conduct);
+        }
+        if let (RecordSource::Announcement(token, _), Some(verdict)) = (source, outcome) {
             cx.network(NetworkCommand::ReportValidation { token, verdict });
         }
     }
@@ -102,10 +107,10 @@ impl Directory {
             return Some(local.on_own_record(&signed, cx));
         }
         if freshness == Freshness::Conflict {
-            self.report_conflict(signed.address(), cx);
+            self.report_conflict(&signed, cx);
             return Some(Verdict::Ignore);
         }
-        self.store_record(signed, source.is_hearsay(), demand, cx);
+        self.store_record(signed, source, demand, cx);
         Some(Verdict::Accept)
     }
 
@@ -118,7 +123,7 @@ impl Directory {
         if signed.record.expires_at_ms <= cx.now.unix_ms {
             return Verdict::Ignore;
         }
-        if let RecordSource::Offer = source {
+        if let RecordSource::Offer(_) = source {
             // The owner offers the record again because a lookup did not find it here.
             store_in_dht(signed, cx);
         }
@@ -129,7 +134,7 @@ impl Directory {
     /// Records that the DHT answered with a record that is the known one, or that the crypto pool
     /// still checks. Another answer is none, because a server may lie.
     fn on_answer(&mut self, signed: &SignedRecord, source: RecordSource) {
-        if let RecordSource::Answer = source {
+        if let RecordSource::Answer(_) = source {
             self.lookups.mark_answered(&signed.address());
         }
     }
@@ -138,7 +143,7 @@ impl Directory {
     /// proves that the servers store the record.
     fn on_record_of_ours(&mut self, signed: &SignedRecord, source: RecordSource, local: &mut Local, cx: &Cx) {
         let current = local.record.current().is_some_and(|current| current.hash == signed.hash);
-        if current && matches!(source, RecordSource::Answer) {
+        if current && matches!(source, RecordSource::Answer(_)) {
             self.lookups.mark_found(&cx.identity.address);
             local.record.put_succeeded();
         }
@@ -146,24 +151,37 @@ impl Directory {
 
     /// Reports an agent that signed two records of the same order. The holder of a key can sign any
     /// number of such records, so the node reports each agent once. The parent cannot repair the
-    /// conflict, so the report is a log message and not an error.
-    fn report_conflict(&mut self, address: Address, cx: &mut Cx) {
+    /// conflict, so the report is a log message and not an error. Many peers may bring the same two
+    /// records, so each order counts once against the agent.
+    fn report_conflict(&mut self, signed: &SignedRecord, cx: &mut Cx) {
         cx.stats.count(Counter::RecordsConflicting);
-        if self.reported_conflicts.len() < MAX_REPORTED_CONFLICTS && self.reported_conflicts.insert(address) {
+        let (address, order) = (signed.address(), signed.order());
+        let reported = self.reported_conflicts.get(&address).copied();
+        if reported.is_none() && self.reported_conflicts.len() >= MAX_REPORTED_CONFLICTS {
+            self.reported_conflicts.pop_first();
+        }
+        self.reported_conflicts.insert(address, order);
+        if reported != Some(order) {
+            cx.observe_agent(address, signed.peer_id(), Conduct::Equivocation);
+        }
+        if reported.is_none() {
             let message =
                 format!("agent {address} signed two records of the same order: the node keeps the first");
             cx.log(Level::Info, "directory", message);
         }
     }
 
-    fn store_record(&mut self, signed: SignedRecord, is_hearsay: bool, demand: &dyn Demand, cx: &mut Cx) {
+    fn store_record(&mut self, signed: SignedRecord, source: RecordSource, demand: &dyn Demand, cx: &mut Cx) {
         let now = cx.now;
         let address = signed.address();
         cx.effects.push_back(Effect::PersistHighestSeen(HighestSeen::from(&signed)));
         let in_use = |record: &SignedRecord| {
             demand.is_connected(&record.peer_id()) || demand.has_mail(&record.address())
         };
-        let is_hearsay = is_hearsay && !demand.is_connected(&signed.peer_id());
+        if let RecordSource::Answer(peer) | RecordSource::Found(peer) = source {
+            cx.observe(peer, Conduct::RecordFound);
+        }
+        let is_hearsay = source.is_hearsay() && !demand.is_connected(&signed.peer_id());
         let update = self.records.insert(signed.clone(), is_hearsay, in_use, now);
         for evicted in self.records.drain_evicted() {
             remove_from_dht(&evicted, cx);
@@ -282,23 +300,30 @@ impl Directory {
     pub(crate) fn on_record_offered(&self, peer: &PeerId, key: &Bytes, bytes: Bytes, cx: &mut Cx) {
         let signed = match SignedRecord::decode(bytes.clone()) {
             Ok(signed) => signed,
-            Err(error) => return cx.stats.count(undecodable_counter(&error)),
+            Err(error) => {
+                if error.is_provable() {
+                    cx.observe(*peer, Conduct::InvalidRecord);
+                }
+                return cx.stats.count(undecodable_counter(&error));
+            }
         };
         if signed.peer_id() != *peer {
+            cx.observe(*peer, Conduct::InvalidRecord);
             return cx.stats.count(Counter::RecordsOfOthers);
         }
         let address = signed.address();
         if key.as_ref() != kad_key(&cx.identity.network, &address) {
+            cx.observe(*peer, Conduct::InvalidRecord);
             return cx.stats.count(Counter::RecordsMisplaced);
         }
-        let (source, expected_address) = (RecordSource::Offer, Some(address));
+        let (source, expected_address) = (RecordSource::Offer(*peer), Some(address));
         cx.signal(Signal::RecordReceived(OfferedRecord { bytes, source, expected_address }));
     }
 
     /// Handles an answer to a lookup.
-    pub(crate) fn on_record_found(&self, token: Token, bytes: Bytes, cx: &mut Cx) {
+    pub(crate) fn on_dht_answer(&self, token: Token, server: PeerId, bytes: Bytes, cx: &mut Cx) {
         if let Some(address) = self.lookups.address(token) {
-            let (source, expected_address) = (RecordSource::Answer, Some(address));
+            let (source, expected_address) = (RecordSource::Answer(server), Some(address));
             cx.signal(Signal::RecordReceived(OfferedRecord { bytes, source, expected_address }));
         }
     }

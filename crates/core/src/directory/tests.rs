@@ -6,6 +6,8 @@ use p2p_node_wire::record::kad_key;
 
 use crate::Core;
 use crate::effect::{Effect, NetworkCommand};
+use crate::gate::reputation::Conduct;
+use crate::gate::reputation::conduct::Report;
 use crate::signal::Signal;
 use crate::testing::{TestCore as _, core};
 
@@ -42,10 +44,16 @@ fn record_under_another_key_or_from_another_node_is_counted_and_dropped() {
     let (owner, other) = (cx.identity.peer, NodeKey::from_seed([77; 32]).peer_id());
     let misplaced = Bytes::copy_from_slice(&kad_key("dev", &SOMEBODY));
     directory.on_record_offered(&owner, &misplaced, bytes.clone(), cx);
-    assert_eq!((cx.stats.get(Counter::RecordsMisplaced), cx.signals.len()), (1, 0));
+    let blamed = |signals: Vec<Signal>| match signals[..] {
+        [Signal::Conduct(Report { node, conduct: Conduct::InvalidRecord, .. })] => Some(node),
+        _ => None,
+    };
+    assert_eq!(cx.stats.get(Counter::RecordsMisplaced), 1);
+    assert_eq!(blamed(cx.signals.drain(..).collect()), Some(owner));
     let ours = Bytes::copy_from_slice(&kad_key("dev", &cx.identity.address));
     directory.on_record_offered(&other, &ours, bytes.clone(), cx);
-    assert_eq!((cx.stats.get(Counter::RecordsOfOthers), cx.signals.len()), (1, 0), "not of its owner");
+    assert_eq!(cx.stats.get(Counter::RecordsOfOthers), 1, "not of its owner");
+    assert_eq!(blamed(cx.signals.drain(..).collect()), Some(other));
     directory.on_record_offered(&owner, &ours, bytes, cx);
     assert!(matches!(core.signals()[..], [Signal::RecordReceived(_)]));
 }

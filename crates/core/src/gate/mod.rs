@@ -8,9 +8,11 @@ pub mod flow_guards;
 pub(crate) mod frame_checks;
 pub(crate) mod high_priority;
 pub mod high_priority_limiter;
+pub mod host;
 pub(crate) mod message_event;
 pub(crate) mod pending_verification;
 pub mod rate_limiter;
+pub mod reputation;
 pub(crate) mod sender;
 pub mod tier;
 
@@ -20,10 +22,12 @@ use p2p_node_wire::envelope::ReplayWindows;
 use crate::config::CoreConfig;
 use crate::gate::binding_cache::BindingCache;
 use crate::gate::pending_verification::PendingVerifications;
+use crate::input::Now;
 use crate::usage::Usage;
 use access_list::AccessList;
 use flow_guards::FlowGuards;
 use high_priority_limiter::HighPriorityLimiter;
+use reputation::Reputations;
 use tier::Tiers;
 
 /// The state of the gate.
@@ -35,6 +39,8 @@ pub(crate) struct Gate {
     pub(crate) tiers: Tiers,
     /// The flow guards of the parent.
     pub(crate) flow: FlowGuards,
+    /// Reputations and bans of agents, nodes and hosts.
+    pub(crate) reputations: Reputations,
     /// Windows of frame counters, against replay.
     pub(crate) replay: ReplayWindows,
     /// Results of checks of binding signatures.
@@ -48,12 +54,13 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(config: &CoreConfig) -> Self {
+    pub(crate) fn new(config: &CoreConfig, now: Now) -> Self {
         let mailed = config.outbox.iter().map(|message| message.recipient);
         Gate {
             access_list: AccessList::new(config.access_rules.iter().copied()),
             tiers: Tiers::new(config.limits_apply, mailed),
             flow: FlowGuards::new(config.flow),
+            reputations: Reputations::new(&config.bans, now),
             replay: ReplayWindows::default(),
             binding_cache: BindingCache::default(),
             pending_verification: PendingVerifications::default(),
@@ -64,12 +71,17 @@ impl Gate {
 
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
+        let [agents, nodes, hosts, bans] = self.reputations.lens();
         [
             (
                 "bindings checked",
                 self.binding_cache.len(),
                 binding_cache::MAX_VALID_BINDINGS + binding_cache::MAX_INVALID_BINDINGS,
             ),
+            ("agents with faults", agents, reputation::MAX_STANDINGS),
+            ("nodes with faults", nodes, reputation::MAX_STANDINGS),
+            ("hosts with faults", hosts, reputation::MAX_STANDINGS),
+            ("bans", bans, reputation::MAX_BANS),
             ("access rules", self.access_list.len(), access_list::MAX_ACCESS_RULES),
             ("mailed agents", self.tiers.mailed(), tier::MAX_MAILED),
             ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),

@@ -14,6 +14,7 @@ use crate::crypto_task::CryptoTask;
 use crate::cx::Cx;
 use crate::effect::{Effect, NetworkCommand, Verdict};
 use crate::gate::Gate;
+use crate::gate::reputation::Conduct;
 use crate::input::Token;
 use crate::signal::Signal;
 
@@ -33,22 +34,34 @@ pub(crate) const BUSY_MS: u64 = 500;
 pub(crate) enum RecordSource {
     /// The `Hello` of this connected peer.
     Hello(PeerId),
-    /// The announcements topic. The token waits for a verdict.
-    Announcement(Token),
+    /// The announcements topic, from this peer. The token waits for a verdict.
+    Announcement(Token, PeerId),
     /// The node of the record, which asks us, a DHT server, to store it.
-    Offer,
-    /// The answer of a DHT server.
-    Answer,
-    /// The answer of a peer to the question which agents it knows.
-    Found,
+    Offer(PeerId),
+    /// The answer of this DHT server, or of the recipient of our mail.
+    Answer(PeerId),
+    /// The answer of this peer to the question which agents it knows.
+    Found(PeerId),
 }
 
 impl RecordSource {
     /// Returns `true` if another node than that of the record sent it.
     pub(crate) fn is_hearsay(self) -> bool {
         match self {
-            RecordSource::Hello(_) | RecordSource::Offer => false,
-            RecordSource::Announcement(_) | RecordSource::Answer | RecordSource::Found => true,
+            RecordSource::Hello(_) | RecordSource::Offer(_) => false,
+            RecordSource::Announcement(..) | RecordSource::Answer(_) | RecordSource::Found(_) => true,
+        }
+    }
+
+    /// Returns the peer that sent the record, and what it did if every node rejects the record. Each had
+    /// to check it: relayers and servers before they pass it on, the owner before it sends it.
+    pub(crate) fn fault(self) -> (PeerId, Conduct) {
+        match self {
+            RecordSource::Hello(peer) => (peer, Conduct::InvalidHello),
+            RecordSource::Announcement(_, peer) => (peer, Conduct::InvalidGossip),
+            RecordSource::Offer(peer) | RecordSource::Answer(peer) | RecordSource::Found(peer) => {
+                (peer, Conduct::InvalidRecord)
+            }
         }
     }
 }
@@ -187,7 +200,7 @@ impl Gate {
 fn drop_pending(pending: Pending, cx: &mut Cx) {
     cx.stats.count(Counter::CryptoPoolFull);
     match pending {
-        Pending::Record(OfferedRecord { source: RecordSource::Announcement(token), .. })
+        Pending::Record(OfferedRecord { source: RecordSource::Announcement(token, _), .. })
         | Pending::Gossip(GossipMessage { token, .. }) => {
             cx.network(NetworkCommand::ReportValidation { token, verdict: Verdict::Ignore });
         }

@@ -15,13 +15,20 @@ pub(crate) struct Sender {
     pub(crate) address_text: String,
     pub(crate) peer_text: String,
     pub(crate) node_key: NodePublicKey,
+    pub(crate) peer_id: PeerId,
     pub(crate) rule: Option<AccessRule>,
+    is_banned: bool,
     /// The stream of the last computed prefix, with the prefix. The messages of a frame belong to
     /// few streams.
     last_prefix: Option<(StreamId, MessageIdPrefix)>,
 }
 
 impl Sender {
+    /// Returns `true` if the parent blocks the sender, or the node bans it.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_banned || self.rule == Some(AccessRule::Blocked)
+    }
+
     /// Returns the id of a message of this sender.
     pub(crate) fn message_id(&mut self, stream: StreamId, seq: u64) -> String {
         let known = self.last_prefix.filter(|(last, _)| *last == stream);
@@ -65,7 +72,9 @@ impl Gate {
             address_text: names.address_text.clone(),
             peer_text: names.peer_text.clone(),
             node_key: binding.node_key,
+            peer_id: binding.peer_id,
             rule: self.access_list.of(&binding.account, &binding.peer_id),
+            is_banned: self.reputations.is_banned(&binding.account, &binding.peer_id),
             last_prefix: None,
         }
     }

@@ -9,10 +9,10 @@ use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::{NetworkCommand, Verdict};
 use crate::gate::Gate;
-use crate::gate::access_list::AccessRule;
 use crate::gate::frame_checks::{CLOCK_OUT_OF_RANGE, LATER_FRAMES};
 use crate::gate::message_event::message_event;
 use crate::gate::pending_verification::{GossipMessage, OfferedRecord, Pending, RecordSource};
+use crate::gate::reputation::Conduct;
 use crate::gossip::Gossip;
 use crate::input::Token;
 use crate::local::Local;
@@ -43,11 +43,15 @@ impl Gossip {
         if message.topic == ANNOUNCEMENTS {
             return cx.signal(Signal::RecordReceived(OfferedRecord {
                 bytes: message.data,
-                source: RecordSource::Announcement(token),
+                source: RecordSource::Announcement(token, message.from),
                 expected_address: None,
             }));
         }
+        let from = message.from;
         if let Some(verdict) = self.validate_frame(message, local, gate, directory, peers, cx) {
+            if verdict == Verdict::Reject {
+                cx.observe(from, Conduct::InvalidGossip);
+            }
             cx.network(NetworkCommand::ReportValidation { token, verdict });
         }
     }
@@ -144,7 +148,7 @@ impl Gossip {
             return;
         }
         let mut sender = gate.sender(frame);
-        if sender.rule == Some(AccessRule::Blocked) {
+        if sender.is_refused() {
             return cx.stats.add(Counter::BroadcastsBlocked, batch.messages.len() as u64);
         }
         for message in &batch.messages {

@@ -176,11 +176,14 @@ impl Mail {
             destination.session = None;
         }
         self.outbox.failed(token, Duration::ZERO, now.mono, &mut cx.jitter);
-        cx.signal(Signal::RecordReceived(OfferedRecord {
-            bytes: record,
-            source: RecordSource::Answer,
-            expected_address: Some(recipient),
-        }));
+        // The response counts only if it is of the node that the record names.
+        if let Some(known) = directory.records.get(&recipient, now.unix_ms) {
+            cx.signal(Signal::RecordReceived(OfferedRecord {
+                bytes: record,
+                source: RecordSource::Answer(known.peer_id()),
+                expected_address: Some(recipient),
+            }));
+        }
         cx.signal(Signal::KeyRefused { recipient, key, by_session });
     }
 

@@ -1,7 +1,7 @@
 //! The commands `block`, `allow` and `unblock`, which change the access list, and `peers`, which
 //! lists connected peers and the access list.
 
-use p2p_node_protocol::{ConnectedPeer, ErrorCode};
+use p2p_node_protocol::{Command, ConnectedPeer, ErrorCode};
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -15,26 +15,28 @@ use crate::peers::score::Scoring;
 use crate::peers::trimmer::{Kept, Needs};
 use crate::replies::line_bytes;
 use crate::replies::reply_to::ReplyTo;
+use p2p_node_wire::record::SignedRecord;
 
 /// Upper bound of the bytes of a peer in the answer to `peers`, without the name and the links.
-const PEER_BYTES: usize = 480;
+const PEER_BYTES: usize = 512;
 /// Upper bound of the bytes of a link, without its address.
 const LINK_BYTES: usize = 128;
 
-/// A command that changes the access rule of an agent or node.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum AccessChange {
-    Block,
-    Allow,
-    Unblock,
-}
-
-/// Sets or removes the access rule of an agent or node.
-pub(crate) fn set_access_rule(to: ReplyTo, change: AccessChange, of: &str, gate: &mut Gate, cx: &mut Cx) {
-    let (command, rule) = match change {
-        AccessChange::Block => ("block", Some(AccessRule::Blocked)),
-        AccessChange::Allow => ("allow", Some(AccessRule::Allowed)),
-        AccessChange::Unblock => ("unblock", None),
+/// Carries out `block`, `allow` or `unblock`: sets or removes the access rule of an agent or node. `allow`
+/// and `unblock` also end its ban.
+pub(crate) fn set_access_rule(
+    to: ReplyTo,
+    command: &Command,
+    gate: &mut Gate,
+    directory: &Directory,
+    peers: &mut Peers,
+    cx: &mut Cx,
+) {
+    let (name, of, rule) = match command {
+        Command::Block(block) => ("block", &block.peer_id, Some(AccessRule::Blocked)),
+        Command::Allow(allow) => ("allow", &allow.peer_id, Some(AccessRule::Allowed)),
+        Command::Unblock(unblock) => ("unblock", &unblock.peer_id, None),
+        _ => return,
     };
     let subject = match parse_recipient(of) {
         Ok(Recipient::Address(address)) => Subject::Agent(address),
@@ -53,7 +55,10 @@ pub(crate) fn set_access_rule(to: ReplyTo, change: AccessChange, of: &str, gate:
         Ok(true) => cx.effects.push_back(Effect::PersistAccessRule { subject, rule }),
         Ok(false) => {}
     }
-    cx.answer(to, command, |_| {});
+    if rule != Some(AccessRule::Blocked) {
+        peers.pardon(subject, gate, directory, cx);
+    }
+    cx.answer(to, name, |_| {});
 }
 
 /// Answers `peers`. `needs` is what the components above need connections for.
@@ -93,6 +98,7 @@ pub(crate) fn list_peers(
             score: scoring.of_connected(peer, known, directory).round() as u32,
             round_trip_ms: latency.map(|latency| latency.as_micros().div_ceil(1000) as u64),
             tier: gate.tier(record.map(|record| record.address()).as_ref(), peer).into(),
+            reputation: gate.reputations.of_peer(record.map(SignedRecord::address), peer, now.mono),
             links,
             kept_for: kept.reasons(peer, known, |agent| needs.has_mail(agent), now),
         });

@@ -14,6 +14,7 @@ use crate::backoff::{Backoff, Jitter};
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::NetworkCommand;
+use crate::gate::Gate;
 use crate::peers::Peers;
 use crate::peers::candidate::Candidate;
 use crate::peers::limits::MAX_CONNECTIONS;
@@ -162,10 +163,12 @@ impl Peers {
         &mut self,
         record: &SignedRecord,
         has_new_content: bool,
+        gate: &Gate,
         directory: &Directory,
         cx: &mut Cx,
     ) {
         self.answer_forwarded(&record.address(), directory, cx);
+        self.refuse_banned_agent(record.peer_id(), &record.address(), gate, cx);
         if has_new_content {
             self.table.end_pause(record.peer_id());
         }

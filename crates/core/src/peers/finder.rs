@@ -16,6 +16,7 @@ use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::limits::{MAX_FIND_TOPICS, MAX_FOUND_BYTES, MAX_FOUND_RECORDS};
 use p2p_node_wire::envelope::{FindAgents, FoundAgents, WIRE_VERSION, strict_decode};
 use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::strict::Wire;
 use p2p_node_wire::time::Instant;
 use prost::Message as _;
 
@@ -25,6 +26,7 @@ use crate::directory::record_table::MAX_AGENTS;
 use crate::effect::NetworkCommand;
 use crate::gate::pending_verification::{OfferedRecord, RecordSource};
 use crate::gate::rate_limiter::{AtLimit, Quota, RateLimiter};
+use crate::gate::reputation::Conduct;
 use crate::input::Token;
 use crate::peers::Peers;
 use crate::peers::limits::{MAX_CONNECTIONS, MIN_PEERS};
@@ -135,6 +137,18 @@ impl Default for Finder {
     }
 }
 
+/// Decodes what a peer sent. An empty answer refuses the question.
+fn decode<M: Wire>(peer: PeerId, body: &Bytes, cx: &mut Cx) -> Option<M> {
+    let decoded = strict_decode(body);
+    if let Err(error) = &decoded
+        && error.is_provable()
+        && !body.is_empty()
+    {
+        cx.observe(peer, Conduct::InvalidQuestion);
+    }
+    decoded.ok()
+}
+
 impl Finder {
     pub(crate) fn questions(&self) -> usize {
         self.open.len()
@@ -228,7 +242,7 @@ impl Peers {
         cx: &mut Cx,
     ) {
         let Some(Question { peer, purpose, after }) = self.finder.open.remove(&token) else { return };
-        let found = response.ok().and_then(|body| strict_decode::<FoundAgents>(&body).ok());
+        let found = response.ok().and_then(|body| decode::<FoundAgents>(peer, &body, cx));
         let answer = match &found {
             None => Answer::Failed,
             Some(FoundAgents { more: false, servers, partial, .. }) => {
@@ -254,7 +268,7 @@ impl Peers {
         let records = found.map(|found| found.records).unwrap_or_default();
         let has_record = !records.is_empty();
         for bytes in records.into_iter().take(limit) {
-            let source = RecordSource::Found;
+            let source = RecordSource::Found(peer);
             cx.signal(Signal::RecordReceived(OfferedRecord { bytes, source, expected_address }));
         }
         match purpose {
@@ -275,8 +289,7 @@ impl Peers {
         directory: &Directory,
         cx: &mut Cx,
     ) {
-        let question = strict_decode::<FindAgents>(&body)
-            .ok()
+        let question = decode::<FindAgents>(peer, &body, cx)
             .filter(|question| question.network == cx.identity.network)
             .filter(|_| cx.identity.role != Role::Light && self.finder.answers.admit(peer, cx.now.mono));
         if question.is_some() {

@@ -9,6 +9,7 @@ use p2p_node_protocol::{LinkDirection, LinkTransport, PeerLink};
 use p2p_node_wire::time::Instant;
 
 use crate::cx::Cx;
+use crate::gate::host::Host;
 use crate::local::addresses::is_relayed;
 use crate::peers::Peers;
 use crate::peers::score::Prefix;
@@ -73,6 +74,11 @@ impl Links {
     /// Returns the IP prefixes of the direct links.
     pub(crate) fn prefixes(&self) -> BTreeSet<Prefix> {
         self.0.iter().filter_map(|link| Prefix::of(&link.remote)).collect()
+    }
+
+    /// Returns the host of the oldest direct link.
+    pub(crate) fn host(&self) -> Option<Host> {
+        self.0.iter().find_map(|link| Host::of(&link.remote))
     }
 
     /// Returns the links as the parent sees them.

@@ -1,5 +1,6 @@
 //! Other nodes: connections, dials, sources of peers and DHT servers.
 
+pub(crate) mod bans;
 pub mod bootstrap;
 pub(crate) mod candidate;
 pub(crate) mod dht_servers;
@@ -24,6 +25,7 @@ use p2p_node_wire::time::Instant;
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::directory::lookups::MAX_LOOKUPS;
+use crate::gate::Gate;
 use crate::local::Local;
 use crate::timers::TimerTable;
 use crate::usage::Usage;
@@ -87,7 +89,15 @@ impl Peers {
     }
 
     /// Enters the timers of connections.
-    pub(crate) fn timers(&self, timers: &mut TimerTable, local: &Local, directory: &Directory, cx: &Cx) {
+    pub(crate) fn timers(
+        &self,
+        timers: &mut TimerTable,
+        local: &Local,
+        gate: &Gate,
+        directory: &Directory,
+        cx: &Cx,
+    ) {
+        timers.enter("bans", gate.reputations.next_end());
         if let Some(join_at) = self.join_at.filter(|join_at| *join_at > cx.now.mono) {
             timers.enter("join stagger", Some(join_at));
         } else {
@@ -127,7 +137,14 @@ impl Peers {
 
     /// Does the work that is due: asks the sources and dials their peers, asks relays, disconnects
     /// useless peers.
-    pub(crate) fn handle_timeout(&mut self, local: &mut Local, directory: &Directory, cx: &mut Cx) {
+    pub(crate) fn handle_timeout(
+        &mut self,
+        local: &mut Local,
+        gate: &mut Gate,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) {
+        self.end_bans(gate, cx);
         self.start_queued_dials(cx);
         directory.follow_dht_mode(local, cx);
         if self.may_join(cx) {

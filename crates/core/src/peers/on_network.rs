@@ -11,7 +11,9 @@ use crate::command_limits::MAX_PEER_TOPICS;
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::NetworkCommand;
+use crate::gate::Gate;
 use crate::gate::pending_verification::{OfferedRecord, RecordSource};
+use crate::gate::reputation::Conduct;
 use crate::input::Token;
 use crate::local::Local;
 use crate::peers::Peers;
@@ -79,6 +81,7 @@ impl Peers {
         peer: PeerId,
         dialer: bool,
         local: &mut Local,
+        gate: &Gate,
         directory: &mut Directory,
         cx: &mut Cx,
     ) {
@@ -101,6 +104,7 @@ impl Peers {
             cx.signal(Signal::AgentConnected(address));
             directory.records.touch(&address);
             directory.records.meet(&address);
+            self.refuse_banned_agent(peer, &address, gate, cx);
         }
     }
 
@@ -214,7 +218,10 @@ impl Peers {
                 }));
             }
             Err(error) if !error.is_provable() => cx.stats.count(Counter::HellosOfLaterVersions),
-            Ok(_) | Err(_) => cx.stats.count(Counter::HellosRefused),
+            Ok(_) | Err(_) => {
+                cx.observe(peer, Conduct::InvalidHello);
+                cx.stats.count(Counter::HellosRefused);
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use p2p_node_wire::time::Instant;
 
 use crate::backoff::Jitter;
 use crate::directory::record_table::MAX_AGENTS;
+use crate::gate::reputation::MAX_BANS;
 use crate::peers::bootstrap::{Bootstrap, MAX_BOOTSTRAPS, MIN_STABLE_CONNECTION};
 use crate::peers::dial_queue::DialKind;
 use crate::peers::dialer::{MAX_BACKOFFS, Pause};
@@ -15,8 +16,8 @@ use crate::peers::limits::MAX_CONNECTIONS;
 use crate::peers::links::Links;
 
 /// Limit of entries. The node dials only bootstrap peers and agents with a record, and the swarm
-/// limits the connections.
-pub(crate) const MAX_PEERS: usize = MAX_BOOTSTRAPS + MAX_AGENTS + MAX_CONNECTIONS + MAX_BACKOFFS;
+/// limits the connections. Banned peers have entries too.
+pub(crate) const MAX_PEERS: usize = MAX_BOOTSTRAPS + MAX_AGENTS + MAX_CONNECTIONS + MAX_BACKOFFS + MAX_BANS;
 
 /// The state of a connection.
 #[derive(Debug, Default)]
@@ -63,6 +64,8 @@ struct Entry {
     /// Set after a failed dial or a short connection.
     pause: Option<Pause>,
     serves_dht: bool,
+    /// `true` while the node is banned. The node does not dial it.
+    is_banned: bool,
 }
 
 impl Entry {
@@ -71,11 +74,16 @@ impl Entry {
             && self.bootstrap.is_none()
             && self.pause.is_none()
             && !self.serves_dht
+            && !self.is_banned
+    }
+
+    fn may_be_dialled(&self) -> bool {
+        matches!(self.link, Link::Down) && !self.is_banned
     }
 
     /// Returns the time of the next dial of a bootstrap peer that is down.
     fn redial_at(&self) -> Option<Instant> {
-        let bootstrap = self.bootstrap.as_ref().filter(|_| matches!(self.link, Link::Down))?;
+        let bootstrap = self.bootstrap.as_ref().filter(|_| self.may_be_dialled())?;
         Some(bootstrap.backoff.not_before())
     }
 }
@@ -163,7 +171,7 @@ impl PeerTable {
     /// Marks a peer as being dialled. Returns `false` if it is connected or is being dialled.
     pub(crate) fn start_dial(&mut self, peer: PeerId) -> bool {
         self.update(peer, |entry| {
-            let may_start = matches!(entry.link, Link::Down | Link::Queued(_));
+            let may_start = matches!(entry.link, Link::Down | Link::Queued(_)) && !entry.is_banned;
             if may_start {
                 entry.link = Link::Dialing;
             }
@@ -174,7 +182,7 @@ impl PeerTable {
     /// Marks a peer that is down as waiting for a dial.
     pub(crate) fn queue_dial(&mut self, peer: PeerId, kind: DialKind) {
         self.update(peer, |entry| {
-            if matches!(entry.link, Link::Down) {
+            if entry.may_be_dialled() {
                 entry.link = Link::Queued(kind);
             }
         });
@@ -306,9 +314,15 @@ impl PeerTable {
         self.entries.get(peer).is_some_and(|entry| entry.serves_dht)
     }
 
-    /// Returns `true` if the node neither is connected to the peer nor dials it, now or soon.
+    /// Records whether a peer is banned.
+    pub(crate) fn set_banned(&mut self, peer: PeerId, is_banned: bool) {
+        self.update(peer, |entry| entry.is_banned = is_banned);
+    }
+
+    /// Returns `true` if the node may dial the peer: it neither is connected to the peer nor dials it,
+    /// now or soon, and the peer is not banned.
     pub(crate) fn is_down(&self, peer: &PeerId) -> bool {
-        self.entries.get(peer).is_none_or(|entry| matches!(entry.link, Link::Down))
+        self.entries.get(peer).is_none_or(Entry::may_be_dialled)
     }
 
     /// Returns the number of entries.

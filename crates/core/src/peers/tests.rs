@@ -74,10 +74,10 @@ fn own_peer_id_is_not_a_candidate() {
 #[test]
 fn peer_without_record_emits_connected_and_disconnected_once() {
     let mut core = core();
-    let Core { peers, local, directory, cx, .. } = &mut core;
+    let Core { peers, local, gate, directory, cx, .. } = &mut core;
     cx.replies.clients.parent.protocol_v1 = PROTOCOL_VERSION == 1;
     let peer = PeerId::random();
-    peers.on_connected(peer, false, local, directory, cx);
+    peers.on_connected(peer, false, local, gate, directory, cx);
     assert!(peers.is_connected(&peer));
     peers.on_disconnected(peer, None, directory, cx);
     assert!(!peers.is_connected(&peer));
@@ -89,9 +89,9 @@ fn peer_without_record_emits_connected_and_disconnected_once() {
 #[test]
 fn first_mail_subscription_of_connection_is_signalled_once() {
     let mut core = core();
-    let Core { peers, local, directory, cx, .. } = &mut core;
+    let Core { peers, local, gate, directory, cx, .. } = &mut core;
     let peer = PeerId::random();
-    peers.on_connected(peer, false, local, directory, cx);
+    peers.on_connected(peer, false, local, gate, directory, cx);
     for _ in 0..2 {
         peers.on_subscribed(peer, crate::MESSAGES.to_owned(), local, directory, cx);
         peers.on_unsubscribed(&peer, crate::MESSAGES);
@@ -103,9 +103,9 @@ fn first_mail_subscription_of_connection_is_signalled_once() {
 #[test]
 fn peer_with_too_many_topics_keeps_node_topics_and_is_reported_once() {
     let mut core = core();
-    let Core { peers, local, directory, cx, .. } = &mut core;
+    let Core { peers, local, gate, directory, cx, .. } = &mut core;
     let peer = PeerId::random();
-    peers.on_connected(peer, false, local, directory, cx);
+    peers.on_connected(peer, false, local, gate, directory, cx);
     for number in 0..MAX_PEER_TOPICS + 2 {
         peers.on_subscribed(peer, format!("{number}"), local, directory, cx);
     }

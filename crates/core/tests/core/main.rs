@@ -5,6 +5,7 @@ mod access_rules;
 mod ack_window;
 mod acks;
 mod backpressure;
+mod bans;
 mod cancel;
 mod capacity;
 mod clocks;

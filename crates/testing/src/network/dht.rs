@@ -71,7 +71,8 @@ pub(super) fn get_record<W: World>(world: &mut W, node: usize, token: Token, key
             LookupResponse::NotFound => end = end.max(delay),
             LookupResponse::Found(value) => {
                 end = end.max(delay);
-                later(world, node, delay, Input::RecordFound { token, value });
+                let server = world.network().endpoints[server].peer;
+                later(world, node, delay, Input::RecordFound { token, server, value });
             }
         }
     }

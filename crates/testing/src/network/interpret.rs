@@ -74,6 +74,17 @@ impl<W: World> Interpreter for W {
         }
     }
 
+    fn block(&mut self, node: usize, peer: PeerId) {
+        self.network_mut().endpoints[node].blocked.insert(peer);
+        if let Some(other) = self.network().by_peer(&peer) {
+            links::close(self, pair(node, other), "blocked");
+        }
+    }
+
+    fn unblock(&mut self, node: usize, peer: &PeerId) {
+        self.network_mut().endpoints[node].blocked.remove(peer);
+    }
+
     fn send_hello(&mut self, node: usize, peer: PeerId, body: Bytes) {
         links::ask(self, node, peer, RequestKind::Hello, body);
     }

@@ -144,7 +144,12 @@ fn dialled<W: World>(world: &mut W, from: usize, life: u32, peer: PeerId, to: Op
     if world.life(from) != life || !world.is_up(from) {
         return;
     }
-    let is_reachable = |to: &usize| world.is_up(*to) && world.network().endpoints[*to].peer == peer;
+    let is_blocked = |to: usize| {
+        let (here, there) = (&world.network().endpoints[from], &world.network().endpoints[to]);
+        here.blocked.contains(&peer) || there.blocked.contains(&here.peer)
+    };
+    let is_reachable =
+        |to: &usize| world.is_up(*to) && world.network().endpoints[*to].peer == peer && !is_blocked(*to);
     let to = to.filter(|to| is_reachable(to) && !is_silent(world, pair(from, *to)));
     match to {
         Some(to) => connect(world, from, to),
@@ -157,11 +162,11 @@ fn dialled<W: World>(world: &mut W, from: usize, life: u32, peer: PeerId, to: Op
     }
 }
 
-/// Connects two nodes, unless they are connected.
+/// Connects two nodes, unless they are connected or one refuses the other.
 pub fn connect<W: World>(world: &mut W, from: usize, to: usize) {
     let now = world.now();
     let network = world.network_mut();
-    if network.links.contains_key(&pair(from, to)) {
+    if network.links.contains_key(&pair(from, to)) || network.is_blocked(from, to) {
         return;
     }
     network.epochs += 1;

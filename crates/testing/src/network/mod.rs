@@ -35,6 +35,8 @@ pub struct Endpoint {
     pub topics: BTreeSet<String>,
     /// Connected nodes.
     pub neighbours: BTreeSet<usize>,
+    /// Peers that the node refuses.
+    pub blocked: BTreeSet<PeerId>,
     /// Records of its DHT server.
     pub records: BTreeMap<Bytes, Bytes>,
     /// Messages on their way to the node.
@@ -55,6 +57,7 @@ impl Endpoint {
             serves,
             topics: BTreeSet::new(),
             neighbours: BTreeSet::new(),
+            blocked: BTreeSet::new(),
             records: BTreeMap::new(),
             arriving: BTreeMap::new(),
             unvalidated: BTreeMap::new(),
@@ -106,6 +109,13 @@ impl Network {
     #[must_use]
     pub fn by_peer(&self, peer: &PeerId) -> Option<usize> {
         self.by_peer.get(peer).copied()
+    }
+
+    /// Returns `true` if one of two nodes refuses the other.
+    #[must_use]
+    pub fn is_blocked(&self, one: usize, other: usize) -> bool {
+        let (here, there) = (&self.endpoints[one], &self.endpoints[other]);
+        here.blocked.contains(&there.peer) || there.blocked.contains(&here.peer)
     }
 
     /// Returns `true` if the same connection of two nodes is still open.

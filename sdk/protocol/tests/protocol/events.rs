@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use p2p_node_protocol::line::{decode_event, encode_event};
 use p2p_node_protocol::{
     Answer, Closing, Delivery, DeliveryState, DropCounts, Encoding, ErrorCode, ErrorEvent, Event, Level,
-    Limits, Log, Message, Overflow, PeerConnected, PeerDisconnected, PeerDiscovered, Priority, Ready, Role,
-    Route, StatusReport, Trust,
+    Limits, Log, Message, Overflow, PeerBanned, PeerConnected, PeerDisconnected, PeerDiscovered,
+    PeerUnbanned, Priority, Ready, Role, Route, StatusReport, Trust,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -161,9 +161,35 @@ fn one_of_each() -> Vec<(&'static str, Event)> {
     ]
 }
 
+fn bans() -> [(&'static str, Event); 2] {
+    let some = || Some("x".to_owned());
+    [
+        (
+            "peer_banned",
+            Event::PeerBanned(Box::new(PeerBanned {
+                peer_id: some(),
+                address: some(),
+                ip: some(),
+                reason: "invalid_mail".to_owned(),
+                score: 0.2,
+                until_ms: 1,
+            })),
+        ),
+        (
+            "peer_unbanned",
+            Event::PeerUnbanned(PeerUnbanned {
+                peer_id: some(),
+                address: some(),
+                ip: some(),
+                reason: "recovered".to_owned(),
+            }),
+        ),
+    ]
+}
+
 #[test]
 fn event_round_trip_with_and_without_seq() {
-    for (kind, event) in one_of_each() {
+    for (kind, event) in one_of_each().into_iter().chain(bans()) {
         let plain = line(&event, None);
         let value: Value = serde_json::from_str(&plain).unwrap();
         assert_eq!(value["type"], kind);

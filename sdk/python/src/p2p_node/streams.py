@@ -14,7 +14,16 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from .errors import Forked, InvalidArgument
 from .mailbox import Mailbox, Taken
-from .types import Log, Message, Overflow, PeerConnected, PeerDiscovered, PeerDisconnected
+from .types import (
+    Log,
+    Message,
+    Overflow,
+    PeerBanned,
+    PeerConnected,
+    PeerDisconnected,
+    PeerDiscovered,
+    PeerUnbanned,
+)
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Stream")  # type: ignore[type-arg]
@@ -37,7 +46,8 @@ def room_of(event: object) -> Room:
     """Returns the kind of an event."""
     if isinstance(event, Message):
         return Room.MAIL if event.topic is None else Room.BROADCAST
-    news = isinstance(event, (PeerDiscovered, PeerConnected, PeerDisconnected, Log, Overflow))
+    peer = isinstance(event, (PeerDiscovered, PeerConnected, PeerDisconnected, PeerBanned, PeerUnbanned))
+    news = peer or isinstance(event, (Log, Overflow))
     return Room.NEWS if news else Room.OTHER
 
 

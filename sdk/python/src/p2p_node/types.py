@@ -328,6 +328,9 @@ class ConnectedPeer:
     links: list[PeerLink] | None = None
     # Display name; a claim of the agent.
     name: str | None = None
+    # Reputation from 0 to 1, the lower one of the node and its agent. Below 0.3 the node bans
+    # them.
+    reputation: Any = None
     # Role of the node, if its record is known.
     role: str | None = None
     # Round trip time in ms, rounded up, if the node has measured it.
@@ -344,6 +347,7 @@ class ConnectedPeer:
         Field("keptFor", "kept_for", "[str]", False),
         Field("links", "links", "[PeerLink]", False),
         Field("name", "name", "str", False),
+        Field("reputation", "reputation", "any", False),
         Field("role", "role", "str", False),
         Field("roundTripMs", "round_trip_ms", "int", False),
         Field("score", "score", "int", False),
@@ -398,8 +402,8 @@ class DropCounts:
     log: int | None = None
     # Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`.
     oversized: int | None = None
-    # Peer events (`peer_discovered`, `peer_connected`, `peer_disconnected`) for which there was no
-    # room.
+    # Peer events (`peer_discovered`, `peer_connected`, `peer_disconnected`, `peer_banned`,
+    # `peer_unbanned`) for which there was no room.
     peer_events: int | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("broadcasts", "broadcasts", "int", False),
@@ -564,6 +568,34 @@ class Overflow:
 
 
 @dataclass(slots=True, kw_only=True)
+class PeerBanned:
+    """`peer_banned`: a ban of a node if it has a `peerId`, of a host if it has an `ip`, else of an
+    agent.
+    """
+
+    # The last fault, as docs/operations.md lists them.
+    reason: str
+    # Reputation, from 0 to 1.
+    score: Any
+    # End of the ban, in ms since 1970.
+    until_ms: int
+    # The banned agent, or the agent of the banned node, if known.
+    address: str | None = None
+    # The banned host: an IPv4 address, or the /64 of an IPv6 address.
+    ip: str | None = None
+    # The banned node.
+    peer_id: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("reason", "reason", "str", True),
+        Field("score", "score", "any", True),
+        Field("untilMs", "until_ms", "int", True),
+        Field("address", "address", "str", False),
+        Field("ip", "ip", "str", False),
+        Field("peerId", "peer_id", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
 class PeerConnected:
     """`peer_connected`."""
 
@@ -646,6 +678,27 @@ class PeerLink:
         Field("direction", "direction", "str", True),
         Field("remoteAddress", "remote_address", "str", True),
         Field("transport", "transport", "str", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class PeerUnbanned:
+    """`peer_unbanned`, with the same meaning of `peerId`, `address` and `ip` as in `peer_banned`."""
+
+    # `recovered` in time, `pardoned` by `allow` or `unblock`, or `evicted` because there were too
+    # many bans.
+    reason: str
+    # The agent.
+    address: str | None = None
+    # The host: an IPv4 address, or the /64 of an IPv6 address.
+    ip: str | None = None
+    # The node.
+    peer_id: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("reason", "reason", "str", True),
+        Field("address", "address", "str", False),
+        Field("ip", "ip", "str", False),
+        Field("peerId", "peer_id", "str", False),
     )
 
 
@@ -751,6 +804,8 @@ Event = Union[
     Delivery,
     PeerConnected,
     PeerDisconnected,
+    PeerBanned,
+    PeerUnbanned,
     Overflow,
     Closing,
 ]
@@ -766,6 +821,8 @@ EVENTS: dict[str, Any] = {
     "delivery": Delivery,
     "peer_connected": PeerConnected,
     "peer_disconnected": PeerDisconnected,
+    "peer_banned": PeerBanned,
+    "peer_unbanned": PeerUnbanned,
     "overflow": Overflow,
     "closing": Closing,
 }
@@ -782,10 +839,12 @@ TYPES: dict[str, Any] = {
     "Log": Log,
     "Message": Message,
     "Overflow": Overflow,
+    "PeerBanned": PeerBanned,
     "PeerConnected": PeerConnected,
     "PeerDisconnected": PeerDisconnected,
     "PeerDiscovered": PeerDiscovered,
     "PeerLink": PeerLink,
+    "PeerUnbanned": PeerUnbanned,
     "Ready": Ready,
     "StatusReport": StatusReport,
 }

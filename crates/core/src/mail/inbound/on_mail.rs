@@ -20,6 +20,7 @@ use crate::gate::access_list::AccessRule;
 use crate::gate::frame_checks::{CLOCK_OUT_OF_RANGE, FrameRejection, LATER_FRAMES, UNSUPPORTED_VERSION};
 use crate::gate::message_event::message_event;
 use crate::gate::pending_verification::{MailRequest, Pending};
+use crate::gate::reputation::Conduct;
 use crate::gate::sender::Sender;
 use crate::input::Token;
 use crate::local::Local;
@@ -64,6 +65,9 @@ impl Mail {
     ) {
         let (token, peer) = (request.token, request.peer);
         let response = self.receive_mail(request, local, gate, directory, peers, cx);
+        if matches!(response, Some(Response::Ack(_))) {
+            cx.observe(peer, Conduct::MailAccepted);
+        }
         // Mail that the node refuses is no use of the connection.
         if matches!(response, None | Some(Response::Ack(_))) {
             peers.touch(&peer, cx);
@@ -90,20 +94,28 @@ impl Mail {
             Err(error) if error.is_of_later_version() => {
                 return Some(refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &error, cx));
             }
-            Err(error @ FrameError::WrongSender) => {
-                return Some(refuse_mail(Counter::FramesOfOthers, "OUT_OF_SCOPE", &error, cx));
+            Err(error) => {
+                cx.observe(peer, Conduct::InvalidMail);
+                let (counter, code) = match error {
+                    FrameError::WrongSender => (Counter::FramesOfOthers, "OUT_OF_SCOPE"),
+                    _ => (Counter::FramesMalformed, "MALFORMED"),
+                };
+                return Some(refuse_mail(counter, code, &error, cx));
             }
-            Err(error) => return Some(refuse_mail(Counter::FramesMalformed, "MALFORMED", &error, cx)),
         };
         let scope = Scope::NodeKey(Bytes::copy_from_slice(&cx.identity.node_key.public()));
         if let Err(error) = frame.check_scope(&cx.identity.network, &scope) {
+            cx.observe(peer, Conduct::InvalidMail);
             return Some(refuse_mail(Counter::FramesOutOfScope, "OUT_OF_SCOPE", &error, cx));
         }
         // Only the sender can have sent the frame on this connection. Frames from before the start
         // of this process were encrypted to keys that no longer exist, so they cannot be replayed.
         match gate.check_frame(&frame, 0, |account| directory.minimum_generation(account, local, cx), cx) {
             Ok(()) => local.compare_clocks(&peer, &frame, true, peers.is_connected(&peer), cx),
-            Err(FrameRejection { counter, code, .. }) => {
+            Err(FrameRejection { counter, code, provable }) => {
+                if provable {
+                    cx.observe(peer, Conduct::InvalidMail);
+                }
                 if code == CLOCK_OUT_OF_RANGE {
                     local.compare_clocks(&peer, &frame, false, peers.is_connected(&peer), cx);
                 }
@@ -114,12 +126,9 @@ impl Mail {
         match gate.check_binding(&frame.binding, || Pending::Mail(request), cx) {
             None => return None,
             Some(false) => {
-                return Some(refuse_mail(
-                    Counter::FramesBindingForged,
-                    "INVALID_BINDING",
-                    &"the agent's key did not sign the binding",
-                    cx,
-                ));
+                cx.observe(peer, Conduct::InvalidMail);
+                let reason = &"the agent's key did not sign the binding";
+                return Some(refuse_mail(Counter::FramesBindingForged, "INVALID_BINDING", reason, cx));
             }
             Some(true) => cx.signal(Signal::Heard(frame.binding.binding.account)),
         }
@@ -155,12 +164,17 @@ impl Mail {
             ));
         }
         self.on_acks(&sender, frame, batch, directory, cx);
-        if sender.rule == Some(AccessRule::Blocked) && self.has_only_new_streams(&sender.address, batch) {
+        if sender.is_refused() && self.has_only_new_streams(&sender.address, batch) {
             // A refused message opens no stream, so it takes no room from others. What arrived before
             // the block is acknowledged all the same.
             cx.stats.add(Counter::MailRefused, batch.messages.len() as u64 - 1);
             let code = ErrorCode::PeerRejected.as_str();
-            return Some(refuse_mail(Counter::MailRefused, code, &"the recipient blocks the sender", cx));
+            return Some(refuse_mail(
+                Counter::MailRefused,
+                code,
+                &"the recipient blocks or bans the sender",
+                cx,
+            ));
         }
         let outcome = self.accept_batch(&mut sender, batch, Route::Direct, gate, cx);
         let BatchOutcome { streams, gaps, has_gap, is_full } = outcome;
@@ -243,6 +257,7 @@ impl Mail {
                 InsertOutcome::NoCapacity => cx.stats.count(Counter::MailNotBuffered),
                 InsertOutcome::Reused => {
                     cx.stats.count(Counter::MailCollisions);
+                    cx.observe_agent(sender.address, sender.peer_id, Conduct::ReusedNumber);
                     let outcome = Rejection { seq: message.seq, code: SEQUENCE_REUSED.to_owned() };
                     self.inbox.refuse(&sender.address, &stream, outcome);
                 }
@@ -281,9 +296,9 @@ impl Mail {
         cx: &mut Cx,
     ) {
         let (key, seq) = ((sender.address, stream), message.seq);
-        let outcome = match sender.rule {
-            Some(AccessRule::Blocked) => Err(ErrorCode::PeerRejected),
-            Some(AccessRule::Allowed) | None => gate
+        let outcome = match sender.is_refused() {
+            true => Err(ErrorCode::PeerRejected),
+            false => gate
                 .guard_flow(sender, &message, cx)
                 .and_then(|()| message_event(sender, message, None, route, cx)),
         };

@@ -101,3 +101,16 @@ fn peer_entry_without_content_is_removed() {
     table.disconnected(peer, Instant::from_secs(60), &mut jitter);
     assert_eq!((table.len(), table.connections_len(), table.servers_len()), (0, 0, 0));
 }
+
+#[test]
+fn banned_peer_is_not_dialled_until_its_ban_ends() {
+    let (mut table, peer) = (PeerTable::default(), PeerId::random());
+    table.set_banned(peer, true);
+    assert!(table.add_bootstrap(peer, addr(1)));
+    assert!(!table.is_down(&peer) && !table.start_dial(peer));
+    assert_eq!((table.redial_due(Instant::ZERO), table.next_redial()), (None, None));
+    table.queue_dial(peer, DialKind::Mail);
+    assert_eq!(table.queued_kind(&peer), None);
+    table.set_banned(peer, false);
+    assert!(table.is_down(&peer) && redial(&mut table, Instant::ZERO));
+}

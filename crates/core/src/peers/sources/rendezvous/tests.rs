@@ -50,9 +50,9 @@ fn node_with_few_connections_samples_directory_with_growing_intervals() {
 fn node_with_enough_connections_takes_no_sample_until_one_ends() {
     let mut core = serving(true);
     let peers: Vec<PeerId> = (0..MIN_PEERS).map(|_| PeerId::random()).collect();
-    let Core { peers: table, local, directory, cx, .. } = &mut core;
+    let Core { peers: table, local, gate, directory, cx, .. } = &mut core;
     for peer in &peers {
-        table.on_connected(*peer, false, local, directory, cx);
+        table.on_connected(*peer, false, local, gate, directory, cx);
     }
     assert_eq!((0..600).map(|secs| samples(&mut core, secs)).sum::<usize>(), 0);
     let Core { peers: table, directory, cx, .. } = &mut core;
@@ -66,8 +66,8 @@ fn sample_is_half_of_the_connections_that_the_node_lacks() {
     let mut core = serving(true);
     for (connected, expected) in [(0, MIN_PEERS / 2), (3, 3), (4, 1)] {
         for _ in 0..connected {
-            let Core { peers, local, directory, cx, .. } = &mut core;
-            peers.on_connected(PeerId::random(), false, local, directory, cx);
+            let Core { peers, local, gate, directory, cx, .. } = &mut core;
+            peers.on_connected(PeerId::random(), false, local, gate, directory, cx);
         }
         core.effects();
         core.peers.samples.hasten();
@@ -87,7 +87,7 @@ fn node_with_bootstrap_peers_takes_its_first_sample_after_a_head_start() {
     let mut core = serving(true);
     let addr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
     core.peers.add_candidate(Candidate::bootstrap(PeerId::random(), addr), &mut core.cx);
-    core.peers.handle_timeout(&mut core.local, &core.directory, &mut core.cx);
+    core.peers.handle_timeout(&mut core.local, &mut core.gate, &core.directory, &mut core.cx);
     core.effects();
     let taken: Vec<usize> = (0..4).map(|secs| samples(&mut core, secs)).collect();
     assert_eq!(taken, [0, 0, 1, 0]);
