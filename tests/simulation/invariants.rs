@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use p2p_node_core::effect::ExitCode;
-use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Message};
+use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Message, PeerBanned};
 
 use crate::parent::{Name, Restored};
 use crate::world::World;
@@ -47,11 +47,27 @@ impl World {
             }
             Event::Error(error) => self.error(node, &error),
             Event::Delivery(delivery) => self.delivery(node, &delivery),
+            Event::PeerBanned(ban) => {
+                if let Some(honest) = self.honest_party(&ban) {
+                    let what = format!("node {honest} for {} at {:.2}", ban.reason, ban.score);
+                    self.violate("an honest peer is never banned", node, what);
+                }
+            }
             Event::Overflow(overflow) => {
                 self.report.dropped += overflow.dropped.broadcasts;
             }
             _ => {}
         }
+    }
+
+    /// Returns the node that a ban names, unless its DHT server has lied.
+    fn honest_party(&self, ban: &PeerBanned) -> Option<usize> {
+        let (peer, address) = (ban.peer_id.as_ref(), ban.address.as_ref());
+        let is_named = |node: usize| {
+            peer.is_some_and(|peer| *peer == self.network.endpoints[node].peer.to_string())
+                || address.is_some_and(|address| *address == self.nodes[node].address)
+        };
+        (0..self.nodes.len()).find(|node| is_named(*node) && !self.nodes[*node].has_lied)
     }
 
     fn error(&mut self, node: usize, error: &ErrorEvent) {

@@ -60,6 +60,8 @@ pub struct Node {
     addr_changes: u16,
     pub parent: Parent,
     pub honesty: Honesty,
+    /// `true` if its DHT server has lied once.
+    pub has_lied: bool,
     /// Time of its next scheduled call.
     pub wake: Option<Instant>,
     /// Calls in a row at the same time.
@@ -103,6 +105,7 @@ impl Node {
             addr_changes: 0,
             parent: Parent::default(),
             honesty: Honesty::Honest,
+            has_lied: false,
             wake: None,
             calls: 0,
             paused_since: None,
@@ -158,6 +161,8 @@ impl Node {
             dht_mode: DhtMode::of(self.role),
             bootstraps,
             boot: word(16),
+            limits_apply: true,
+            bans: store.bans.iter().map(|(party, ban)| (*party, *ban)).collect(),
             durable: self.durable,
             manual_ack: self.manual_ack,
             outbox: store.messages.values().cloned().collect(),

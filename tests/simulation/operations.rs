@@ -7,11 +7,15 @@ use p2p_node_core::client_id::ClientId;
 use p2p_node_core::input::Input;
 use p2p_node_testing::network::links::{close, close_all};
 use p2p_node_testing::network::{Delivery, Endpoint, GossipMessage, pair};
+use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::time::Instant;
 
-use crate::node::Node;
+use crate::node::{Node, node_key};
 use crate::scenario::{Honesty, Links, Operation};
 use crate::world::{ScheduledEvent, World};
+
+/// Number of the node key of an attacker, which is no node of the world.
+const ATTACKER: usize = 9999;
 
 impl World {
     pub fn execute_operation(&mut self, operation: Operation) {
@@ -185,6 +189,7 @@ impl World {
         let (to, topic, data): (Option<usize>, String, Bytes) =
             self.captured[self.rng.below(self.captured.len())].clone();
         let chosen = self.rng.below(self.nodes.len());
+        let recipient = to;
         let to = to.filter(|_| self.rng.permille(700)).unwrap_or(chosen);
         if self.nodes[to].core.is_none() {
             return;
@@ -194,6 +199,9 @@ impl World {
         let peer = self.nodes[from].peer;
         let token = self.network.token();
         let input = if topic.is_empty() {
+            // The network may repeat a frame on its connection. Only an attacker sends it on another one.
+            let is_repeated = recipient == Some(to) && Frame::decode_direct(&data, &peer).is_ok();
+            let peer = if is_repeated { peer } else { node_key(ATTACKER).peer_id() };
             Input::MailRequestReceived { token, peer, frame: data }
         } else {
             // An attacker sends it even if others have seen it.
