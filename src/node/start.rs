@@ -189,12 +189,6 @@ fn open_store(
     Ok((Some(store), snapshot))
 }
 
-fn first_half(random: &[u8; 32]) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.copy_from_slice(&random[..16]);
-    half
-}
-
 /// Builds the components of a node. Calls `notice` with warnings for the user.
 pub fn start(
     config: &Config,
@@ -206,13 +200,8 @@ pub fn start(
     let OpenSources { sources, bootstraps, peer_book, regions } = sources::open(config, notice)?;
     let swarm = swarm_config(config, &node_key, notice)?;
     let random = keystore::random_secret()?;
-    let word = |at: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&random[at..at + 8]);
-        u64::from_le_bytes(bytes)
-    };
-    let database = std::array::from_fn(|at| random[at]);
-    let database = first_half(&random);
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| random[at + byte]));
+    let database: [u8; 16] = std::array::from_fn(|at| random[at]);
     let (store, snapshot) = open_store(config, binding.binding.account, &database, now)?;
     let core_config = CoreConfig {
         node_key,

@@ -14,9 +14,8 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::limits::{MAX_FIND_TOPICS, MAX_FOUND_BYTES, MAX_FOUND_RECORDS};
-use p2p_node_wire::envelope::{FindAgents, FoundAgents, WIRE_VERSION, strict_decode};
+use p2p_node_wire::envelope::{FindAgents, FoundAgents, WIRE_VERSION};
 use p2p_node_wire::record::SignedRecord;
-use p2p_node_wire::strict::Wire;
 use p2p_node_wire::time::Instant;
 use prost::Message as _;
 
@@ -26,7 +25,6 @@ use crate::directory::record_table::MAX_AGENTS;
 use crate::effect::NetworkCommand;
 use crate::gate::pending_verification::{OfferedRecord, RecordSource};
 use crate::gate::rate_limiter::{AtLimit, Quota, RateLimiter};
-use crate::gate::reputation::Conduct;
 use crate::input::Token;
 use crate::peers::Peers;
 use crate::peers::limits::{MAX_CONNECTIONS, MIN_PEERS};
@@ -34,6 +32,7 @@ use crate::signal::Signal;
 use crate::topics::is_node_topic;
 use peer_lookups::{MAX_QUESTIONS_FOR_ADDRESSES, PeerLookups};
 pub(crate) use query::Query;
+use query::decode;
 
 /// Number of servers that store a record, from Kademlia.
 pub(crate) const REPLICATION: u32 = 20;
@@ -135,18 +134,6 @@ impl Default for Finder {
             lookups: PeerLookups::default(),
         }
     }
-}
-
-/// Decodes what a peer sent. An empty answer refuses the question.
-fn decode<M: Wire>(peer: PeerId, body: &Bytes, cx: &mut Cx) -> Option<M> {
-    let decoded = strict_decode(body);
-    if let Err(error) = &decoded
-        && error.is_provable()
-        && !body.is_empty()
-    {
-        cx.observe(peer, Conduct::InvalidQuestion);
-    }
-    decoded.ok()
 }
 
 impl Finder {

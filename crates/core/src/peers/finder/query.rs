@@ -2,8 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+use libp2p_identity::PeerId;
 use p2p_node_wire::envelope::{FindAgents, WIRE_VERSION};
 use p2p_node_wire::record::{SignedRecord, TopicHash, decode_topic_hashes, encode_topic_hashes, topic_hash};
+use p2p_node_wire::strict::{Wire, strict_decode};
+
+use crate::cx::Cx;
+use crate::gate::reputation::Conduct;
 
 /// The agents that the node searches for: those with one of the topics, or with the capability, or
 /// all.
@@ -51,4 +57,16 @@ impl From<&FindAgents> for Query {
             capability: question.capability.clone(),
         }
     }
+}
+
+/// Decodes what a peer sent. An empty answer refuses the question.
+pub(super) fn decode<M: Wire>(peer: PeerId, body: &Bytes, cx: &mut Cx) -> Option<M> {
+    let decoded = strict_decode(body);
+    if let Err(error) = &decoded
+        && error.is_provable()
+        && !body.is_empty()
+    {
+        cx.observe(peer, Conduct::InvalidQuestion);
+    }
+    decoded.ok()
 }
