@@ -184,7 +184,6 @@ impl network::World for World {
         let record = match honesty {
             Honesty::Lying => {
                 self.report.lies += 1;
-                self.nodes[server].has_lied = true;
                 self.false_record(key)
             }
             _ => self.network.endpoints[server].records.get(key).cloned(),

@@ -48,8 +48,8 @@ impl World {
             Event::Error(error) => self.error(node, &error),
             Event::Delivery(delivery) => self.delivery(node, &delivery),
             Event::PeerBanned(ban) => {
-                if let Some(honest) = self.honest_party(&ban) {
-                    let what = format!("node {honest} for {} at {:.2}", ban.reason, ban.score);
+                if let Some(banned) = self.banned_node(&ban) {
+                    let what = format!("node {banned} for {} at {:.2}", ban.reason, ban.score);
                     self.violate("an honest peer is never banned", node, what);
                 }
             }
@@ -60,14 +60,14 @@ impl World {
         }
     }
 
-    /// Returns the node that a ban names, unless its DHT server has lied.
-    fn honest_party(&self, ban: &PeerBanned) -> Option<usize> {
+    /// Returns the node of this world that a ban names. An attacker is none.
+    fn banned_node(&self, ban: &PeerBanned) -> Option<usize> {
         let (peer, address) = (ban.peer_id.as_ref(), ban.address.as_ref());
         let is_named = |node: usize| {
             peer.is_some_and(|peer| *peer == self.network.endpoints[node].peer.to_string())
                 || address.is_some_and(|address| *address == self.nodes[node].address)
         };
-        (0..self.nodes.len()).find(|node| is_named(*node) && !self.nodes[*node].has_lied)
+        (0..self.nodes.len()).find(|node| is_named(*node))
     }
 
     fn error(&mut self, node: usize, error: &ErrorEvent) {

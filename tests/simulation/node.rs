@@ -60,8 +60,8 @@ pub struct Node {
     addr_changes: u16,
     pub parent: Parent,
     pub honesty: Honesty,
-    /// `true` if its DHT server has lied once.
-    pub has_lied: bool,
+    /// `true` if it limits others and bans them.
+    pub limits_apply: bool,
     /// Time of its next scheduled call.
     pub wake: Option<Instant>,
     /// Calls in a row at the same time.
@@ -105,7 +105,7 @@ impl Node {
             addr_changes: 0,
             parent: Parent::default(),
             honesty: Honesty::Honest,
-            has_lied: false,
+            limits_apply: true,
             wake: None,
             calls: 0,
             paused_since: None,
@@ -161,7 +161,7 @@ impl Node {
             dht_mode: DhtMode::of(self.role),
             bootstraps,
             boot: word(16),
-            limits_apply: true,
+            limits_apply: self.limits_apply,
             bans: store.bans.iter().map(|(party, ban)| (*party, *ban)).collect(),
             durable: self.durable,
             manual_ack: self.manual_ack,

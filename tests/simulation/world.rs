@@ -21,7 +21,7 @@ use crate::node::Node;
 use crate::parent::Name;
 use crate::report::Report;
 use crate::rng::Rng;
-use crate::scenario::{Links, Operation, Scenario};
+use crate::scenario::{Honesty, Links, Operation, Scenario};
 use crate::trace::Trace;
 
 /// Most calls in a row that a core may request at the same time.
@@ -157,11 +157,17 @@ pub struct World {
 
 impl World {
     pub fn new(scenario: Scenario) -> World {
-        let nodes: Vec<Node> = (0..scenario.nodes)
+        let mut nodes: Vec<Node> = (0..scenario.nodes)
             .map(|number| {
                 Node::new(number, if number < scenario.servers { Role::Bootstrap } else { Role::Full })
             })
             .collect();
+        // A liar is banned for longer than a world runs, with the honest mail of its agent.
+        let has_liars = scenario
+            .operations
+            .iter()
+            .any(|(_, operation)| matches!(operation, Operation::Serve(_, Honesty::Lying)));
+        nodes.iter_mut().for_each(|node| node.limits_apply = !has_liars);
         let mut network = Network::default();
         nodes.iter().for_each(|node| network.add(Endpoint::new(node.peer, node.role == Role::Bootstrap)));
         let mut world = World {
