@@ -34,6 +34,7 @@ struct Row {
     addrs: Vec<String>,
     last_seen_ms: u64,
     serves_dht: bool,
+    is_anchor: bool,
 }
 
 impl From<&KnownPeer> for Row {
@@ -43,6 +44,7 @@ impl From<&KnownPeer> for Row {
             addrs: known.addrs.iter().map(ToString::to_string).collect(),
             last_seen_ms: known.last_seen_ms,
             serves_dht: known.serves_dht,
+            is_anchor: known.is_anchor,
         }
     }
 }
@@ -52,7 +54,13 @@ impl Row {
     fn known(&self) -> Option<KnownPeer> {
         let peer: PeerId = self.peer_id.parse().ok()?;
         let addrs: Vec<Multiaddr> = self.addrs.iter().filter_map(|addr| addr.parse().ok()).collect();
-        let known = KnownPeer { peer, addrs, last_seen_ms: self.last_seen_ms, serves_dht: self.serves_dht };
+        let known = KnownPeer {
+            peer,
+            addrs,
+            last_seen_ms: self.last_seen_ms,
+            serves_dht: self.serves_dht,
+            is_anchor: self.is_anchor,
+        };
         (!known.addrs.is_empty()).then_some(known)
     }
 }
@@ -142,7 +150,13 @@ mod tests {
 
     fn known(port: u16) -> KnownPeer {
         let addr = format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address");
-        KnownPeer { peer: PeerId::random(), addrs: vec![addr], last_seen_ms: 7, serves_dht: true }
+        KnownPeer {
+            peer: PeerId::random(),
+            addrs: vec![addr],
+            last_seen_ms: 7,
+            serves_dht: true,
+            is_anchor: true,
+        }
     }
 
     #[tokio::test]
@@ -167,7 +181,9 @@ mod tests {
         };
         let peer = known(1);
         let row = |id: &str| {
-            format!(r#"{{"peerId":"{id}","addrs":["/ip4/127.0.0.1/tcp/1"],"lastSeenMs":7,"servesDht":true}}"#)
+            format!(
+                r#"{{"peerId":"{id}","addrs":["/ip4/127.0.0.1/tcp/1"],"lastSeenMs":7,"servesDht":true,"isAnchor":true}}"#
+            )
         };
         let rows = format!("{},{}", row("nonsense"), row(&peer.peer.to_string()));
         assert_eq!(read(&format!(r#"{{"version":1,"peers":[{rows}]}}"#)), [peer]);

@@ -68,11 +68,14 @@ impl Hostile {
     /// Waits until the real node serves the DHT for this peer.
     pub async fn served_by(&mut self, real: &Real) {
         let server = real.peer();
-        self.node
-            .expect("server", |input| {
-                matches!(input, Input::DhtMode { peer, serves: true } if *peer == server).then_some(())
+        let addrs = self
+            .node
+            .expect("server", |input| match input {
+                Input::DhtMode { peer, serves: true, addrs } if *peer == server => Some(addrs.clone()),
+                _ => None,
             })
             .await;
+        self.node.apply(NetworkCommand::AddServer { peer: server, addrs }).await;
     }
 
     /// Sends a frame by mail, without its signature, and returns the response, if any.

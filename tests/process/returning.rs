@@ -58,4 +58,16 @@ fn peer_that_returns_at_once_gets_and_sends_broadcasts_again() {
         let gone = |event: &Value| event["type"] == "peer_disconnected";
         steady.expect("the end of the old connection", gone);
     }
+    // The parent was told of each connection and of each end, and `peers` says the same.
+    let of_peer = |kind: &'static str| {
+        let id = first["peerId"].clone();
+        move |event: &Value| event["type"] == kind && event["peerId"] == id
+    };
+    let connections = std::iter::from_fn(|| steady.take(of_peer("peer_connected"))).count();
+    assert_eq!(connections, 3);
+    assert_eq!(steady.take(of_peer("peer_disconnected")), None);
+    steady.command(json!({"type":"peers","id":"peers"}));
+    let peers = steady.expect("the peers", |event| event["id"] == "peers");
+    assert_eq!(peers["count"], 1);
+    assert_eq!(peers["connected"][0]["peerId"], first["peerId"]);
 }

@@ -14,10 +14,12 @@ const LIFETIME: Duration = Duration::from_secs(60);
 
 async fn until_server_seen(node: &mut Node, server: &Node) {
     let known = |input: &Input| match input {
-        Input::DhtMode { peer, serves: true } => Some(*peer),
+        Input::DhtMode { peer, serves: true, addrs } => Some((*peer, addrs.clone())),
         _ => None,
     };
-    assert_eq!(node.expect("server", known).await, server.peer);
+    let (peer, addrs) = node.expect("server", known).await;
+    assert_eq!(peer, server.peer);
+    node.apply(NetworkCommand::AddServer { peer, addrs }).await;
 }
 
 async fn until_record_put(node: &mut Node) -> bool {

@@ -154,6 +154,18 @@ pub enum NetworkCommand {
         /// The addresses.
         addrs: Vec<Multiaddr>,
     },
+    /// Adds a DHT server to the routing table of Kademlia, or replaces its addresses.
+    AddServer {
+        /// The peer.
+        peer: PeerId,
+        /// Its addresses.
+        addrs: Vec<Multiaddr>,
+    },
+    /// Removes a peer from the routing table of Kademlia.
+    RemoveServer {
+        /// The peer.
+        peer: PeerId,
+    },
     /// Sends our `Hello`. Answered by `HelloResponseReceived`, or not at all.
     SendHello {
         /// The peer.

@@ -114,13 +114,14 @@ pub enum Input {
         /// Name of the peer's network.
         network: String,
     },
-    /// The peer begins or ends to serve the DHT of our network. Only a server is in the routing
-    /// table.
+    /// The peer said whether it serves the DHT of our network, in an identify exchange.
     DhtMode {
         /// The peer.
         peer: PeerId,
         /// `true` if the peer serves the DHT.
         serves: bool,
+        /// The addresses of a server within the address scope, without `/p2p/`.
+        addrs: Vec<Multiaddr>,
     },
 
     /// A source of peers outside of libp2p reports something.

@@ -150,7 +150,7 @@ impl Core {
             Input::Disconnected { peer, reason } => peers.on_disconnected(peer, reason, directory, cx),
             Input::DialFailed { peer, reason } => peers.on_dial_failed(peer, &reason, directory, cx),
             Input::NetworkMismatch { peer, network } => peers.on_network_mismatch(peer, &network, cx),
-            Input::DhtMode { peer, serves } => peers.on_dht_mode(peer, serves, cx),
+            Input::DhtMode { peer, serves, addrs } => peers.on_dht_mode(peer, serves, addrs, cx),
             Input::Source(event) => peers.on_source(event, cx),
             Input::Addresses(event) => peers.on_address_event(event, local, cx),
             Input::HelloRequestReceived { token, peer, body } => {
@@ -217,7 +217,7 @@ impl Core {
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
         peers.find_peers_to_dial(|| gossip.topics(), directory, cx);
         gossip.follow_announcements(directory, peers, cx);
-        local.publish_local_record(peers.network_size(directory), cx);
+        local.publish_local_record(peers.met_agents(directory), cx);
         self.route_signals();
         if !self.cx.is_serving() {
             return;

@@ -36,6 +36,8 @@ pub struct KnownPeer {
     pub last_seen_ms: u64,
     /// `true` if the peer served the DHT.
     pub serves_dht: bool,
+    /// `true` for an anchor: of the peers that this node dialled, one of those that were connected longest.
+    pub is_anchor: bool,
 }
 
 /// A peer that a DNS seed names.

@@ -53,7 +53,10 @@ pub trait Interpreter {
             // The nodes of a test's network have no hosts.
             NetworkCommand::BlockHost { .. } | NetworkCommand::UnblockHost { .. } => {}
             // A node in memory is reachable.
-            NetworkCommand::ReserveRelay { .. } | NetworkCommand::SetExternalAddresses { .. } => {}
+            NetworkCommand::ReserveRelay { .. }
+            | NetworkCommand::SetExternalAddresses { .. }
+            | NetworkCommand::AddServer { .. }
+            | NetworkCommand::RemoveServer { .. } => {}
             NetworkCommand::SendHello { peer, body } => self.send_hello(node, peer, body),
             NetworkCommand::AnswerHello { token, body } => self.answer_hello(node, token, body),
             NetworkCommand::SendFind { token, peer, body } => self.send_find(node, token, peer, body),

@@ -5,6 +5,7 @@
 
 pub mod envelope;
 pub mod identity;
+pub mod kad;
 pub mod lru_map;
 pub mod message_id;
 mod newtype;

@@ -48,7 +48,7 @@ impl World {
             6 | 7 => Input::DialFailed { peer, reason: source.text() },
             8 => Input::PeerReport { peer, report: peer_report(source) },
             9 => Input::NetworkMismatch { peer, network: "other".to_owned() },
-            _ => Input::DhtMode { peer, serves: true },
+            _ => Input::DhtMode { peer, serves: true, addrs: Vec::new() },
         });
     }
 
@@ -65,7 +65,7 @@ impl World {
         let hello =
             Hello { version: WIRE_VERSION, network, record, agent_version: String::new(), time_ms: 0 };
         self.handle(Input::HelloResponseReceived { peer, body: hello.encode_to_vec().into() });
-        self.handle(Input::DhtMode { peer, serves: true });
+        self.handle(Input::DhtMode { peer, serves: true, addrs: Vec::new() });
         self.settle();
     }
 

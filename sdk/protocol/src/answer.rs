@@ -191,6 +191,8 @@ pub enum LinkTransport {
 pub enum KeptFor {
     /// The peer is a bootstrap peer.
     Bootstrap,
+    /// The peer was one of the two longest connections of the last process that this node dialled.
+    Anchor,
     /// Others reach this node through the peer.
     Relay,
     /// The peer has a reservation at this node as its relay.

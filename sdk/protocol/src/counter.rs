@@ -248,6 +248,8 @@ counters! {
     "sends_refused" => SendsRefused,
     /// `send` commands that the node refused after their longest wait for room.
     "sends_refused_after_pause" => SendsRefusedAfterPause,
+    /// DHT servers that did not enter the routing table, because their bucket has enough servers, or enough of their subnet.
+    "servers_not_routed" => ServersNotRouted,
     /// Reports of gossipsub that a peer reads too slowly.
     "slow_peers" => SlowPeers,
     /// Failures of the store to write, and losses of its content.

@@ -489,7 +489,7 @@ export interface ErrorEvent {
 export type Id = number | string;
 
 /** Reason for which the node keeps a connection when it has too many. */
-export type KeptFor = "bootstrap" | "relay" | "reservation" | "server" | "mail" | "topic" | "allowed" | "young" | (string & {});
+export type KeptFor = "bootstrap" | "anchor" | "relay" | "reservation" | "server" | "mail" | "topic" | "allowed" | "young" | (string & {});
 
 /** Severity of a `log`. */
 export type Level = "debug" | "info" | "warn" | "error" | (string & {});

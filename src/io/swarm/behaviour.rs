@@ -1,5 +1,6 @@
 //! The network protocols of a node and their settings.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use libp2p::identity::Keypair;
@@ -59,6 +60,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum time of a DHT query, which then returns the results found so far.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Number of disjoint paths of a DHT query, each of which asks one server at a time. Our choice: one more than
+/// the alpha of Kademlia, as many as the bootstrap nodes of a network of the first sidecar. Each
+/// server is asked on one path only, so liars on one never lead the others astray (S/Kademlia).
+const PATHS: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
 /// Interval of the search for nearby DHT servers, if the node knows any server.
 const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(60);
@@ -217,6 +223,8 @@ fn kademlia(keypair: &Keypair, serves_dht: bool, protocol: StreamProtocol) -> ka
         .set_publication_interval(None)
         .set_provider_publication_interval(None)
         .set_caching(kad::Caching::Disabled)
+        .disjoint_query_paths(true)
+        .set_parallelism(PATHS)
         .set_query_timeout(QUERY_TIMEOUT)
         .set_periodic_bootstrap_interval(Some(BOOTSTRAP_INTERVAL));
     let mut kad = kad::Behaviour::with_config(keypair.public().to_peer_id(), DhtStore::default(), config);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use libp2p::allow_block_list::Blocked;
 use libp2p::gossipsub::{self, MessageAcceptance, TopicHash};
-use libp2p::kad::{self, GetRecordOk, InboundRequest, PutRecordError, QueryResult, RoutingUpdate};
+use libp2p::kad::{self, GetRecordOk, InboundRequest, PutRecordError, QueryResult};
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, Message};
 use libp2p::swarm::{ConnectionDenied, DialError, ListenError, SwarmEvent};
@@ -177,24 +177,13 @@ impl SwarmDriver {
         }
     }
 
-    /// Reports the DHT mode of a peer. Only servers offer our Kademlia protocol; clients do not.
+    /// Reports the DHT mode of a peer. Only servers offer our Kademlia protocol; clients do not. The core
+    /// decides which servers enter the routing table.
     fn on_server_identified(&mut self, peer: PeerId, info: identify::Info) {
-        let kad = &mut self.swarm.behaviour_mut().kad;
-        if !info.protocols.contains(&self.names.kad) {
-            if kad.remove_peer(&peer).is_some() {
-                self.inputs.push_back(Input::DhtMode { peer, serves: false });
-            }
-            return;
-        }
-        let mut addrs = self.scope.select(info.listen_addrs);
+        let is_server = info.protocols.contains(&self.names.kad);
+        let mut addrs = if is_server { self.scope.select(info.listen_addrs) } else { Vec::new() };
         addrs.truncate(MAX_ADDRS_PER_SERVER);
-        let mut known = false;
-        for addr in addrs {
-            known |= !matches!(kad.add_address(&peer, addr), RoutingUpdate::Failed);
-        }
-        if known {
-            self.inputs.push_back(Input::DhtMode { peer, serves: true });
-        }
+        self.inputs.push_back(Input::DhtMode { peer, serves: !addrs.is_empty(), addrs });
     }
 
     fn on_kademlia_event(&mut self, event: kad::Event) {

@@ -68,12 +68,30 @@ impl SwarmDriver {
                 self.inputs.push_back(Input::Published { token, outcome });
             }
             NetworkCommand::ReportValidation { token, verdict } => self.report_validation(token, verdict),
+            command => self.apply_to_dht(command),
+        }
+    }
+
+    /// Executes a command about the DHT.
+    fn apply_to_dht(&mut self, command: NetworkCommand) {
+        match command {
+            NetworkCommand::AddServer { peer, addrs } => {
+                let kad = &mut self.swarm.behaviour_mut().kad;
+                for addr in addrs {
+                    kad.add_address(&peer, addr);
+                }
+            }
+            NetworkCommand::RemoveServer { peer } => {
+                self.swarm.behaviour_mut().kad.remove_peer(&peer);
+            }
             NetworkCommand::ServeDht(serves) => self.serve_dht(serves),
             NetworkCommand::PutRecord { key, value, lifetime } => self.put_record(&key, value, lifetime),
             NetworkCommand::GetRecord { token, key } => self.get_record(token, &key),
             NetworkCommand::StopQuery { token } => self.stop_query(token),
             NetworkCommand::StoreDhtRecord { key, value, lifetime } => self.store_dht(&key, value, lifetime),
             NetworkCommand::RemoveDhtRecord { key } => self.remove_dht(&key),
+            // The caller executes the commands about everything else.
+            _ => {}
         }
     }
 

@@ -14,6 +14,7 @@ use crate::directory::record_rejection::{rejection_counter, undecodable_counter,
 use crate::directory::record_table::Freshness;
 use crate::effect::{Effect, NetworkCommand, Verdict};
 use crate::gate::Gate;
+use crate::gate::access_list::AccessRule;
 use crate::gate::pending_verification::{OfferedRecord, Pending, RecordSource};
 use crate::gate::reputation::Conduct;
 use crate::highest_seen::HighestSeen;
@@ -107,7 +108,9 @@ impl Directory {
             return Some(local.on_own_record(&signed, cx));
         }
         if freshness == Freshness::Conflict {
-            self.report_conflict(&signed, cx);
+            let is_allowed =
+                gate.access_list.of(&signed.address(), &signed.peer_id()) == Some(AccessRule::Allowed);
+            self.report_conflict(&signed, is_allowed || demand.has_mail(&signed.address()), cx);
             return Some(Verdict::Ignore);
         }
         self.store_record(signed, source, demand, cx);
@@ -149,11 +152,12 @@ impl Directory {
         }
     }
 
-    /// Reports an agent that signed two records of the same order. The holder of a key can sign any
-    /// number of such records, so the node reports each agent once. The parent cannot repair the
+    /// Reports an agent that signed two records of the same order, if this agent deals with it: anybody
+    /// can make a key and sign with it. The holder of a key can sign any number of such records, so the
+    /// node reports each agent once. The parent cannot repair the
     /// conflict, so the report is a log message and not an error. Many peers may bring the same two
     /// records, so each order counts once against the agent.
-    fn report_conflict(&mut self, signed: &SignedRecord, cx: &mut Cx) {
+    fn report_conflict(&mut self, signed: &SignedRecord, is_ours_to_know: bool, cx: &mut Cx) {
         cx.stats.count(Counter::RecordsConflicting);
         let (address, order) = (signed.address(), signed.order());
         let reported = self.reported_conflicts.get(&address).copied();
@@ -164,7 +168,7 @@ impl Directory {
         if reported != Some(order) {
             cx.observe_agent(address, signed.peer_id(), Conduct::Equivocation);
         }
-        if reported.is_none() {
+        if is_ours_to_know && reported.is_none() {
             let message =
                 format!("agent {address} signed two records of the same order: the node keeps the first");
             cx.log(Level::Info, "directory", message);

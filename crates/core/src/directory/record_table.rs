@@ -203,6 +203,11 @@ impl RecordTable {
         self.entries.contains_key(address) && !self.hearsay.contains_key(address)
     }
 
+    /// Returns the number of agents whose node itself connected.
+    pub fn met_len(&self) -> usize {
+        self.entries.len() - self.hearsay.len()
+    }
+
     /// Returns the agents that the table evicted since the last call.
     pub fn drain_evicted(&mut self) -> Vec<Address> {
         std::mem::take(&mut self.evicted)

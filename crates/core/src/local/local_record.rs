@@ -25,9 +25,12 @@ const REFRESH: Duration = Duration::from_secs(600);
 const DEBOUNCE: Duration = Duration::from_secs(2);
 /// Shortest interval between two announcements: our choice.
 const ANNOUNCE: Duration = Duration::from_secs(300);
-/// Part of the interval between announcements for each known agent, so that the whole network
-/// announces less than once a second at any size.
+/// Part of the interval between announcements for each agent, so that a network of up to 1,800 agents
+/// announces less than once a second.
 const ANNOUNCE_PER_AGENT: Duration = Duration::from_secs(2);
+/// Longest interval between two announcements: our choice. An agent whose record left a node is announced
+/// to it again within an hour, whatever number of agents somebody invents.
+const MAX_ANNOUNCE: Duration = Duration::from_secs(3600);
 /// Time after which gossipsub forwards the same bytes again: the time of its duplicate cache, and a
 /// margin.
 const GOSSIP_DEDUP_TIME: Duration = Duration::from_secs(125);
@@ -333,7 +336,7 @@ impl LocalRecord {
     /// because nodes behind that peer may have missed it.
     pub fn announcements_subscribed(&mut self, now: Now, agents: usize) {
         self.has_subscribers = true;
-        let gap = GOSSIP_DEDUP_TIME.max(ANNOUNCE_PER_AGENT.saturating_mul(agents as u32));
+        let gap = GOSSIP_DEDUP_TIME.max(announce_period(agents));
         let at =
             self.last_announced.map_or(Instant::ZERO, |last| last + gap).max(now.mono + SUBSCRIBE_DEBOUNCE);
         self.announce_at = Some(self.announce_at.map_or(at, |earlier| earlier.min(at)));
@@ -351,7 +354,7 @@ impl LocalRecord {
         }
         if due.announce {
             self.last_announced = Some(now.mono);
-            let period = ANNOUNCE.max(ANNOUNCE_PER_AGENT.saturating_mul(agents as u32));
+            let period = ANNOUNCE.max(announce_period(agents));
             self.announce_at = Some(now.mono + jitter.spread(period));
         }
         // Peers would reject an expired record.
@@ -365,6 +368,11 @@ impl LocalRecord {
             if self.current.is_some() { [self.publish_at, self.announce_at] } else { [None, None] };
         publications.into_iter().chain([self.issue_at]).flatten().min()
     }
+}
+
+/// Returns the interval between two announcements in a network of this size.
+fn announce_period(agents: usize) -> Duration {
+    ANNOUNCE_PER_AGENT.saturating_mul(u32::try_from(agents).unwrap_or(u32::MAX)).min(MAX_ANNOUNCE)
 }
 
 /// Appends to a queue and removes the oldest element above `capacity`.

@@ -4,6 +4,8 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_wire::record::SignedRecord;
 
+use crate::source::KnownPeer;
+
 /// The source of a candidate. It decides how long the node tries to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CandidateSource {
@@ -36,6 +38,12 @@ impl Candidate {
     /// Returns the candidate that a configuration or a `connect` names.
     pub(crate) fn bootstrap(peer: PeerId, addr: Multiaddr) -> Self {
         Candidate { peer, addrs: vec![addr], source: CandidateSource::Bootstrap }
+    }
+}
+
+impl From<&KnownPeer> for Candidate {
+    fn from(known: &KnownPeer) -> Self {
+        Candidate { peer: known.peer, addrs: known.addrs.clone(), source: CandidateSource::PeerBook }
     }
 }
 

@@ -116,7 +116,9 @@ impl Peers {
         self.dial_as(DialKind::Mail, candidate, cx);
     }
 
-    fn dial_as(&mut self, kind: DialKind, candidate: Candidate, cx: &mut Cx) {
+    /// Dials a candidate. No address outside of the address scope leaves the core, whoever named it.
+    fn dial_as(&mut self, kind: DialKind, mut candidate: Candidate, cx: &mut Cx) {
+        candidate.addrs.retain(|addr| cx.identity.scope.permits(addr));
         if !self.table.is_down(&candidate.peer) {
             return;
         }
@@ -137,6 +139,9 @@ impl Peers {
 
     /// Dials an address of an unknown peer. The dial waits if there are too many.
     pub(crate) fn dial_addr(&mut self, addr: Multiaddr, cx: &mut Cx) {
+        if !cx.identity.scope.permits(&addr) {
+            return;
+        }
         if self.may_dial(DialKind::Peers, cx.now.mono) && self.dial_queue.len() == 0 {
             self.dial_queue.pay(&self.limits, cx.now.mono);
             cx.network(NetworkCommand::DialAddr { addr });

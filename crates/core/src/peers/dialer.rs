@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Instant;
@@ -175,6 +176,30 @@ impl Peers {
         self.connect_soon(cx);
     }
 
+    /// Returns the addresses of a record that the dialer may dial now: those within the address scope. Of an
+    /// agent that this node never met, somebody else may have chosen the addresses, so those in a subnet in
+    /// which dials failed have to wait.
+    fn dialable<'a>(
+        &'a self,
+        record: &'a SignedRecord,
+        directory: &Directory,
+        cx: &Cx,
+    ) -> impl Iterator<Item = &'a Multiaddr> {
+        let (scope, now) = (cx.identity.scope, cx.now.mono);
+        let is_met = directory.records.is_met(&record.address());
+        let permits = move |addr: &Multiaddr| is_met || self.subnet_pauses.permits(addr, now);
+        record.record.addrs.iter().filter(move |addr| scope.permits(addr) && permits(addr))
+    }
+
+    /// Records a failed dial to the addresses of an agent that this node never met.
+    pub(super) fn record_failed_hearsay(&mut self, peer: &PeerId, directory: &Directory, cx: &mut Cx) {
+        let Some(record) = directory.records.by_peer(peer, cx.now.unix_ms) else { return };
+        if !directory.records.is_met(&record.address()) {
+            let dialled = record.record.addrs.iter().filter(|addr| cx.identity.scope.permits(addr));
+            self.subnet_pauses.failed(dialled, cx.now.mono, &mut cx.jitter);
+        }
+    }
+
     /// Records a failed dial to an agent's node, or a short connection.
     pub(crate) fn record_dial_failure(&mut self, peer: PeerId, was_short: bool, cx: &mut Cx) {
         let now = cx.now.mono;
@@ -189,7 +214,8 @@ impl Peers {
             |peer: &PeerId| self.table.connection(peer).is_some_and(|known| known.topics.contains(topic));
         let is_missing = |record: &&SignedRecord| {
             let peer = record.peer_id();
-            let reachable = !record.record.addrs.is_empty() && !self.is_unreachable(&peer, now.mono);
+            let reachable = self.dialable(record, directory, cx).next().is_some()
+                && !self.is_unreachable(&peer, now.mono);
             record.record.has_topic(topic) && reachable && !subscribes(&peer)
         };
         self.subscribers(topic) < self.wanted_subscribers()
@@ -229,7 +255,7 @@ impl Peers {
             let ready = self.table.is_down(&peer)
                 && !self.is_unreachable(&peer, now.mono)
                 && (few || !self.trimmer.is_trimmed(&peer, now.mono));
-            ready && !record.record.addrs.is_empty()
+            ready && self.dialable(record, directory, cx).next().is_some()
         };
         let is_wanted = |record: &SignedRecord| {
             few || record.record.topics.iter().any(|topic| lacking.contains(topic))
@@ -242,7 +268,9 @@ impl Peers {
         let mut chosen: Vec<Candidate> = Vec::new();
         let scoring = Scoring::new(self, &own_topics, now);
         for _ in 0..budget.min(agents.len()) {
-            chosen.push(Candidate::from(draw(&mut agents, &scoring, &mut cx.jitter)));
+            let record = draw(&mut agents, &scoring, &mut cx.jitter);
+            let addrs = self.dialable(record, directory, cx).cloned().collect();
+            chosen.push(Candidate { addrs, ..Candidate::from(record) });
         }
         self.dialer.dials.1 += chosen.len();
         for candidate in chosen {
@@ -269,3 +297,6 @@ fn draw<'a>(
     }
     agents.swap_remove(best)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! [`REPLICATION`] servers these are all agents. What a node answers is a hint: the directory
 //! verifies each record.
 
+mod network_size;
 pub(crate) mod peer_lookups;
 pub(crate) mod query;
 
@@ -119,6 +120,8 @@ pub(crate) struct Finder {
     interval: Duration,
     /// The number of agents that a DHT server last claimed.
     claimed_agents: usize,
+    /// The number of agents that a bootstrap peer last claimed.
+    claimed_by_bootstrap: usize,
     lookups: PeerLookups,
 }
 
@@ -131,6 +134,7 @@ impl Default for Finder {
             last: Instant::ZERO,
             interval: SHORTEST,
             claimed_agents: 0,
+            claimed_by_bootstrap: 0,
             lookups: PeerLookups::default(),
         }
     }
@@ -249,6 +253,9 @@ impl Peers {
             && self.table.serves(&peer)
         {
             self.finder.claimed_agents = (found.agents as usize).min(MAX_AGENTS);
+            if self.table.is_bootstrap(&peer) {
+                self.finder.claimed_by_bootstrap = self.finder.claimed_agents;
+            }
         }
         let expected_address = purpose.address();
         let limit = if expected_address.is_some() { 1 } else { MAX_FOUND_RECORDS };
@@ -303,7 +310,7 @@ impl Peers {
             version: WIRE_VERSION,
             records: Vec::new(),
             more: false,
-            agents: directory.records.len() as u32,
+            agents: directory.records.met_len() as u32,
             servers: self.table.servers_len() as u32,
             partial: directory.is_partial,
         };
@@ -324,11 +331,6 @@ impl Peers {
             found.records.push(record.bytes.clone());
         }
         found
-    }
-
-    /// Returns the number of agents in the network, as far as the node knows.
-    pub(crate) fn network_size(&self, directory: &Directory) -> usize {
-        directory.records.len().max(self.finder.claimed_agents)
     }
 
     /// Schedules a question for more connections soon: the node has a new subscription, a new

@@ -13,6 +13,7 @@ use crate::gate::host::Host;
 use crate::local::addresses::is_relayed;
 use crate::peers::Peers;
 use crate::peers::score::Prefix;
+use crate::peers::subnet::Subnet;
 
 /// Largest number of links to one peer: the swarm allows three.
 const MAX_LINKS: usize = 4;
@@ -81,6 +82,16 @@ impl Links {
         self.0.iter().find_map(|link| Host::of(&link.remote))
     }
 
+    /// Returns `true` if this node dialled one of the direct links.
+    pub(crate) fn has_direct_outbound(&self) -> bool {
+        self.0.iter().any(|link| link.direction == LinkDirection::Outbound && !is_relayed(&link.remote))
+    }
+
+    /// Returns the subnets of the direct links.
+    pub(crate) fn subnets(&self) -> BTreeSet<Subnet> {
+        Subnet::of_all(self.0.iter().map(|link| &link.remote))
+    }
+
     /// Returns the links as the parent sees them.
     pub(crate) fn report(&self, now: Instant) -> Vec<PeerLink> {
         let report = |link: &Link| PeerLink {
@@ -113,7 +124,10 @@ impl Peers {
         let Some(connection) = self.table.connection_mut(&peer) else { return };
         match report {
             PeerReport::LinkOpened { link, dialer, remote } => {
-                connection.links.open(link, dialer, remote, now)
+                if dialer {
+                    self.subnet_pauses.reached(&remote);
+                }
+                connection.links.open(link, dialer, remote, now);
             }
             PeerReport::LinkClosed { link } => connection.links.close(link),
             PeerReport::RoundTrip(round_trip) => self.histories.measured(&peer, round_trip),

@@ -15,6 +15,8 @@ pub(crate) mod on_network;
 pub mod relays;
 pub(crate) mod score;
 pub(crate) mod sources;
+pub(crate) mod subnet;
+pub(crate) mod subnet_pauses;
 pub(crate) mod table;
 pub(crate) mod trimmer;
 
@@ -42,6 +44,7 @@ use sources::dns_seeds::DnsSeeds;
 use sources::peer_book::PeerBook;
 use sources::regions::RegionPeers;
 use sources::schedule::Schedule;
+use subnet_pauses::SubnetPauses;
 use table::PeerTable;
 use trimmer::Trimmer;
 
@@ -72,6 +75,8 @@ pub(crate) struct Peers {
     pub(crate) limits: ConnectionLimits,
     /// The dials that wait.
     pub(crate) dial_queue: DialQueue,
+    /// The subnets in which dials of records by hearsay failed.
+    pub(crate) subnet_pauses: SubnetPauses,
     /// When the node trims connections, and whom it trimmed.
     pub(crate) trimmer: Trimmer,
     /// What the node observed of peers.
@@ -181,6 +186,8 @@ impl Peers {
             ("offered relays", offers, relays::MAX_OFFERS),
             ("relay reservations", reservations, relays::MAX_RELAYS),
             ("relays with a pause", pauses, relays::MAX_RELAY_PAUSES),
+            ("servers in the routing table", self.dht_servers.len(), dht_servers::MAX_ROUTED),
+            ("subnets with a dial pause", self.subnet_pauses.len(), subnet_pauses::MAX_SUBNET_PAUSES),
             ("dials that wait", self.dial_queue.len(), dial_queue::MAX_QUEUED),
             ("trimmed peers", self.trimmer.len(), trimmer::MAX_TRIMMED),
             ("histories of peers", self.histories.len(), history::MAX_HISTORIES),

@@ -160,6 +160,7 @@ impl Peers {
         cx.stats.count(Counter::DialsFailed);
         self.histories.dial_failed(&peer, now.mono);
         self.record_dial_failure(peer, false, cx);
+        self.record_failed_hearsay(&peer, directory, cx);
         if self.table.dial_failed(peer, now.mono, &mut cx.jitter) {
             let message =
                 format!("bootstrap peer {peer} cannot be reached ({reason}); the node keeps trying");
@@ -167,13 +168,6 @@ impl Peers {
         }
         if let Some(address) = directory.records.by_peer(&peer, now.unix_ms).map(|record| record.address()) {
             cx.signal(Signal::Unreachable(address));
-        }
-    }
-
-    pub(crate) fn on_dht_mode(&mut self, peer: PeerId, serves: bool, cx: &Cx) {
-        let is_new = self.table.set_serves_dht(peer, serves);
-        if is_new && serves {
-            self.dht_servers.connected(cx.now.mono);
         }
     }
 
@@ -252,7 +246,7 @@ impl Peers {
         let first_mail_subscription =
             topic == crate::MESSAGES && !std::mem::replace(&mut known.saw_mail_subscription, true);
         if topic == ANNOUNCEMENTS {
-            let agents = self.network_size(directory);
+            let agents = self.met_agents(directory);
             local.record.announcements_subscribed(now, agents);
         }
         cx.signal(Signal::Subscribed { peer, topic, first_mail_subscription });

@@ -168,6 +168,11 @@ impl PeerTable {
         self.redials.first().map(|(at, _)| *at)
     }
 
+    /// Returns `true` if the node dials a bootstrap peer or is connected to one.
+    pub(crate) fn has_bootstrap_in_touch(&self) -> bool {
+        self.bootstraps > self.redials.len()
+    }
+
     /// Marks a peer as being dialled. Returns `false` if it is connected or is being dialled.
     pub(crate) fn start_dial(&mut self, peer: PeerId) -> bool {
         self.update(peer, |entry| {

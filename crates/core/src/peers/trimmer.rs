@@ -156,8 +156,9 @@ impl<'a> Kept<'a> {
         let grace = self.peers.limits.grace;
         let is_young =
             || connection.connected_at + grace > now.mono && !self.peers.trimmer.is_trimmed(peer, now.mono);
-        let checks: [(KeptFor, &dyn Fn() -> bool); 8] = [
+        let checks: [(KeptFor, &dyn Fn() -> bool); 9] = [
             (KeptFor::Bootstrap, &|| self.peers.table.is_bootstrap(peer)),
+            (KeptFor::Anchor, &|| self.peers.book.is_anchor(peer)),
             (KeptFor::Relay, &|| self.peers.relays.uses(peer)),
             (KeptFor::Reservation, &|| connection.reservations > 0),
             (KeptFor::Server, &|| self.servers.contains(peer)),

@@ -14,6 +14,7 @@ mod connections;
 mod dialer;
 mod discover;
 mod durable;
+mod eclipse;
 mod encryption;
 mod finder;
 mod first_broadcasts;

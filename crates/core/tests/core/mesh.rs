@@ -308,6 +308,11 @@ impl Mesh {
         &mut self.network.endpoints[server].records
     }
 
+    /// Returns the records that the DHT server of a node has.
+    pub fn records_mut(&mut self, node: usize) -> &mut BTreeMap<Bytes, Bytes> {
+        &mut self.network.endpoints[node].records
+    }
+
     fn server(&self) -> usize {
         self.network.endpoints.iter().rposition(|endpoint| endpoint.serves).expect("a server")
     }

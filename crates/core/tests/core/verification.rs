@@ -198,15 +198,23 @@ fn record_is_stored_only_if_every_check_passes() {
         record.sign(&stranger).unwrap()
     };
     assert_eq!(gossip(&mut mesh, 102, "agent-announcements", other_network), Verdict::Reject);
-    for number in 5..10 {
-        let conflict = record(2, 0, START_MS, &node_key(number));
-        let token = 100 + u64::from(number);
-        assert_eq!(gossip(&mut mesh, token, "agent-announcements", conflict), Verdict::Ignore);
+    // A conflict of another agent is no error, and a log message only of an agent that this one deals with.
+    let address = agent_key(3).address();
+    mesh.command(0, &format!(r#"{{"type":"allow","peerId":"{address}","id":"allow"}}"#));
+    let allowed = record(3, 0, START_MS, &node_key(20));
+    assert_eq!(gossip(&mut mesh, 110, "agent-announcements", allowed), Verdict::Accept);
+    for (agent, numbers, logged) in [(2, 5..7, 0), (3, 7..10, 1)] {
+        for number in numbers {
+            let conflict = record(agent, 0, START_MS, &node_key(number));
+            let token = 120 + u64::from(number);
+            assert_eq!(gossip(&mut mesh, token, "agent-announcements", conflict), Verdict::Ignore);
+        }
+        assert!(mesh.lines(0, "error").is_empty());
+        let logs: Vec<_> =
+            mesh.lines(0, "log").into_iter().filter(|line| line["namespace"] == "directory").collect();
+        assert_eq!(logs.len(), logged, "once for each agent: {logs:?}");
     }
-    assert!(mesh.lines(0, "error").is_empty(), "a conflict of another agent is no error");
-    let logs: Vec<_> =
-        mesh.lines(0, "log").into_iter().filter(|line| line["namespace"] == "directory").collect();
-    assert_eq!(logs.len(), 1, "logged once for each agent: {logs:?}");
+    assert_eq!(mesh.nodes[0].core.stats().get(Counter::RecordsConflicting), 5);
 }
 
 #[test]
@@ -272,7 +280,7 @@ fn reconnecting_server_causes_no_retransmission() {
     for _ in 0..5 {
         let server = node_key(50).peer_id();
         mesh.input(1, Input::Connected { peer: server, dialer: false });
-        mesh.input(1, Input::DhtMode { peer: server, serves: true });
+        mesh.input(1, Input::DhtMode { peer: server, serves: true, addrs: Vec::new() });
         mesh.input(1, Input::Disconnected { peer: server, reason: None });
     }
     assert_eq!(mesh.nodes[1].core.stats().get(Counter::MailFramesSent), sent);

@@ -185,7 +185,7 @@ pub fn connect<W: World>(world: &mut W, from: usize, to: usize) {
             schedule_in_order(world, here, there, Input::PeerSubscribed { peer, topic });
         }
         if serves {
-            schedule_in_order(world, here, there, Input::DhtMode { peer, serves: true });
+            schedule_in_order(world, here, there, Input::DhtMode { peer, serves: true, addrs: Vec::new() });
         }
     }
 }

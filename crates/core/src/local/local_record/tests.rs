@@ -110,6 +110,19 @@ fn announcement_interval_grows_with_number_of_agents() {
 }
 
 #[test]
+fn announcement_interval_is_an_hour_at_most() {
+    let (mut local, mut jitter) = local();
+    local.set_addrs(vec![addr(1)], at(0.0));
+    local.announcements_subscribed(at(0.0), 0);
+    local.reissue(at(0.1), &node(), &mut jitter).unwrap();
+    assert!(local.due(at(0.1), 10_000, &mut jitter).announce);
+    assert!(!local.due(at(3200.0), 10_000, &mut jitter).announce);
+    assert!(local.due(at(3970.0), 10_000, &mut jitter).announce);
+    local.announcements_subscribed(at(3971.0), usize::MAX);
+    assert!(local.due(at(3970.0 + 3601.0), 10_000, &mut jitter).announce);
+}
+
+#[test]
 fn changed_record_is_announced_at_once_and_reissued_record_at_regular_time() {
     let (mut local, mut jitter) = local();
     local.set_addrs(vec![addr(1)], at(0.0));

@@ -150,6 +150,24 @@ impl Peers {
         }
     }
 
+    /// Returns the connected nodes that answer questions, in random order, DHT servers and others in turn. So
+    /// half of those asked are no servers: whoever surrounds an agent with servers that deny its record leaves
+    /// the other half.
+    fn peers_of_both_kinds(&self, directory: &Directory, cx: &mut Cx) -> Vec<PeerId> {
+        let peers = self.peers_with_record(directory, cx);
+        let (servers, others): (Vec<PeerId>, Vec<PeerId>) =
+            peers.into_iter().partition(|peer| self.table.serves(peer));
+        let (mut servers, mut others) = (servers.into_iter(), others.into_iter());
+        let mut mixed = Vec::new();
+        loop {
+            let (other, server) = (others.next(), servers.next());
+            if other.is_none() && server.is_none() {
+                return mixed;
+            }
+            mixed.extend(other.into_iter().chain(server));
+        }
+    }
+
     /// Asks up to [`MAX_PEERS_ASKED`] peers for an address. Returns the number of questions.
     fn ask_for_address(
         &mut self,
@@ -160,7 +178,7 @@ impl Peers {
         cx: &mut Cx,
     ) -> usize {
         let (Purpose::Lookup(_, address) | Purpose::Forwarded(_, address)) = purpose else { return 0 };
-        let mut peers = self.peers_with_record(directory, cx);
+        let mut peers = self.peers_of_both_kinds(directory, cx);
         peers.retain(|peer| Some(*peer) != except);
         peers.truncate(MAX_PEERS_ASKED);
         let question = FindAgents {

@@ -59,6 +59,7 @@ impl Peers {
 
     /// Asks each source whose time has come.
     pub(crate) fn poll_sources(&mut self, directory: &Directory, cx: &mut Cx) {
+        self.dial_anchors(cx);
         self.poll_regions(cx);
         self.dial_bootstrap_peers(cx);
         self.sample_local_nodes(cx);

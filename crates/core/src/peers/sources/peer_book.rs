@@ -1,7 +1,7 @@
 //! The peer book: peers to which this node was connected, in the data directory. A node that starts
 //! again joins the network through them, also without bootstrap peers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
@@ -12,8 +12,9 @@ use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::lifecycle::Phase;
 use crate::peers::Peers;
-use crate::peers::candidate::{Candidate, CandidateSource};
+use crate::peers::candidate::Candidate;
 use crate::peers::sources::schedule::Schedule;
+use crate::peers::table::Connection;
 use crate::source::{KnownPeer, SourceCommand};
 
 /// Largest number of peers in the book: our choice, 16 times the number of connections that a node
@@ -25,6 +26,9 @@ const MAX_ADDRS: usize = 4;
 /// Largest number of peers of the book that the node dials at once, from the CHORUS node package (5
 /// dials a second).
 const DIALS: usize = 5;
+/// Number of anchors, as in Bitcoin: two of the peers that this node dialled itself. Whoever surrounds the
+/// node after a restart has to control these as well.
+pub(crate) const ANCHORS: usize = 2;
 /// Delay before the book is written, so that one write covers several connections: our choice.
 const DEBOUNCE: Duration = Duration::from_secs(1);
 /// Shortest interval between two writes: our choice. The book changes slowly, and a flood of
@@ -35,6 +39,10 @@ const MIN_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct PeerBook {
     peers: BTreeMap<PeerId, KnownPeer>,
+    /// The anchors of the earlier process. The node dials them first and keeps them.
+    anchors: BTreeSet<PeerId>,
+    /// `true` when the node has dialled the anchors.
+    has_dialled_anchors: bool,
     /// Set if there is a data directory.
     enabled: bool,
     dials: Schedule,
@@ -53,7 +61,14 @@ impl PeerBook {
             book.peers.insert(peer.peer, peer);
         }
         book.trim();
+        let anchors = book.peers.values().filter(|known| known.is_anchor).take(ANCHORS);
+        book.anchors = anchors.map(|known| known.peer).collect();
         book
+    }
+
+    /// Returns `true` if the peer was an anchor when the node started.
+    pub(crate) fn is_anchor(&self, peer: &PeerId) -> bool {
+        self.anchors.contains(peer)
     }
 
     /// Returns the number of peers in the book.
@@ -90,6 +105,7 @@ impl PeerBook {
             addrs: Vec::new(),
             last_seen_ms: now_ms,
             serves_dht: false,
+            is_anchor: false,
         });
         known.last_seen_ms = now_ms;
         let mut all: Vec<Multiaddr> = worked.into_iter().collect();
@@ -148,6 +164,28 @@ impl Peers {
         }
     }
 
+    /// Dials the anchors, once and before all other peers.
+    pub(crate) fn dial_anchors(&mut self, cx: &mut Cx) {
+        if std::mem::replace(&mut self.book.has_dialled_anchors, true) {
+            return;
+        }
+        let anchors = self.book.anchors.iter().filter_map(|peer| self.book.peers.get(peer));
+        let candidates: Vec<Candidate> = anchors.map(Candidate::from).collect();
+        candidates.into_iter().for_each(|candidate| self.dial(candidate, cx));
+    }
+
+    /// Returns the peers to which this node is connected by its own dial, those that are connected longest:
+    /// the anchors of the next process. Bootstrap peers are dialled in any case.
+    fn next_anchors(&self) -> BTreeSet<PeerId> {
+        let dialled = |peer: &PeerId, known: &Connection| {
+            known.links.has_direct_outbound() && !self.table.is_bootstrap(peer) && known.closing.is_none()
+        };
+        let dialled = self.table.connections().filter(|(peer, known)| dialled(peer, known));
+        let mut dialled: Vec<_> = dialled.map(|(peer, known)| (known.connected_at, *peer)).collect();
+        dialled.sort_unstable();
+        dialled.into_iter().take(ANCHORS).map(|(_, peer)| peer).collect()
+    }
+
     /// Dials peers of the book: DHT servers first, then those that were seen last. Peers that could
     /// not be dialled come after all others.
     fn dial_book(&mut self, cx: &mut Cx) {
@@ -160,11 +198,7 @@ impl Peers {
         let mut peers: Vec<&KnownPeer> = self.book.peers.values().filter(may_be_dialled).collect();
         let has_failed = |peer: &KnownPeer| self.table.pause(&peer.peer).is_some();
         peers.sort_by_key(|peer| (has_failed(peer), !peer.serves_dht, u64::MAX - peer.last_seen_ms));
-        let chosen = peers.into_iter().take(DIALS).map(|known| Candidate {
-            peer: known.peer,
-            addrs: known.addrs.clone(),
-            source: CandidateSource::PeerBook,
-        });
+        let chosen = peers.into_iter().take(DIALS).map(Candidate::from);
         for candidate in chosen.collect::<Vec<_>>() {
             self.dial(candidate, cx);
         }
@@ -181,6 +215,13 @@ impl Peers {
             let serves_dht = self.table.is_dht_server(&peer);
             if let Some(known) = self.book.peers.get_mut(&peer) {
                 known.serves_dht = serves_dht;
+            }
+        }
+        // A node that lost all its peers keeps the anchors that it had.
+        let anchors = self.next_anchors();
+        if !anchors.is_empty() {
+            for known in self.book.peers.values_mut() {
+                known.is_anchor = anchors.contains(&known.peer);
             }
         }
         self.book.write_at = None;

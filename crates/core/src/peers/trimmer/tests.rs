@@ -121,7 +121,7 @@ fn bootstrap_peers_relays_servers_and_allowed_nodes_are_kept() {
     let addr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
     component.add_candidate(Candidate::bootstrap(peers[0], addr), cx);
     component.relays.reserve_for_test(peers[1]);
-    component.on_dht_mode(peers[2], true, cx);
+    component.on_dht_mode(peers[2], true, Vec::new(), cx);
     gate.access_list.set(Subject::Node(peers[3]), Some(AccessRule::Allowed)).expect("room");
     let trimmed = trimmed_after(&mut core, &Wanted::default(), MINUTE);
     let mut expected = peers[4..].to_vec();
@@ -154,7 +154,7 @@ fn clients_of_this_relay_stay_until_their_last_reservation_ends() {
 fn at_most_eight_servers_are_kept() {
     let mut core = small_core();
     let peers = connect(&mut core, 12);
-    peers.iter().for_each(|peer| core.peers.on_dht_mode(*peer, true, &core.cx));
+    peers.iter().for_each(|peer| core.peers.on_dht_mode(*peer, true, Vec::new(), &mut core.cx));
     assert_eq!(trimmed_after(&mut core, &Wanted::default(), MINUTE).len(), 12 - SERVERS);
 }
 

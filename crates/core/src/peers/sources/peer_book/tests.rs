@@ -1,14 +1,24 @@
+use p2p_node_protocol::KeptFor;
+
 use super::*;
 use crate::Core;
 use crate::effect::{Effect, NetworkCommand};
 use crate::input::Now;
 use crate::lifecycle::Phase;
+use crate::peers::links::PeerReport;
+use crate::peers::trimmer::Kept;
 use crate::source::SourceEvent;
 use crate::testing::{START, TestCore as _, core_with};
 
 fn known(number: u64) -> KnownPeer {
     let addr = format!("/ip4/127.0.0.1/tcp/{}", 1000 + number).parse().expect("an address");
-    KnownPeer { peer: PeerId::random(), addrs: vec![addr], last_seen_ms: number, serves_dht: false }
+    KnownPeer {
+        peer: PeerId::random(),
+        addrs: vec![addr],
+        last_seen_ms: number,
+        serves_dht: false,
+        is_anchor: false,
+    }
 }
 
 fn serving(book: Option<Vec<KnownPeer>>) -> Core {
@@ -124,4 +134,69 @@ fn peer_of_another_network_leaves_the_book() {
     core.effects();
     assert!(dials(&poll(&mut core, 0)).is_empty());
     assert_eq!(written(poll(&mut core, 2)), Some(Vec::new()));
+}
+
+/// Connects a peer, by a dial of this node or of the peer.
+fn connect(core: &mut Core, peer: PeerId, dialer: bool, secs: u64) {
+    core.cx.now.mono = Instant::from_secs(secs);
+    let remote: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
+    let Core { peers, local, gate, directory, cx, .. } = core;
+    peers.on_connected(peer, dialer, local, gate, directory, cx);
+    peers.on_peer_report(peer, PeerReport::LinkOpened { link: secs, dialer, remote: remote.clone() }, cx);
+    peers.on_source(SourceEvent::Dialled { peer, addr: remote }, cx);
+}
+
+#[test]
+fn two_longest_dialled_connections_are_the_anchors_of_the_next_process() {
+    let mut core = serving(Some(Vec::new()));
+    let peers: Vec<PeerId> = (0..5).map(|_| PeerId::random()).collect();
+    for (number, peer) in peers.iter().enumerate() {
+        connect(&mut core, *peer, number != 1, number as u64);
+    }
+    let book = written(poll(&mut core, 100)).expect("a book");
+    let mut anchors: Vec<PeerId> =
+        book.iter().filter(|known| known.is_anchor).map(|known| known.peer).collect();
+    anchors.sort();
+    let mut expected = vec![peers[0], peers[2]];
+    expected.sort();
+    assert_eq!(anchors, expected, "the second peer dialled this node");
+
+    // The next process dials them before its bootstrap peers and the rest of the book, and keeps them.
+    let entry = (PeerId::random(), "/ip4/127.0.0.1/tcp/9".parse().expect("an address"));
+    let mut next = core_with(|config| {
+        config.peer_book = Some(book);
+        config.bootstraps = vec![entry.clone()];
+    });
+    next.cx.phase = Phase::Ready;
+    next.peers.poll_sources(&next.directory, &mut next.cx);
+    let mut order = dials(&next.effects());
+    assert_eq!(order.len(), 6);
+    assert_eq!(order[2], entry.0);
+    order[..2].sort();
+    assert_eq!(order[..2], expected);
+    for peer in &peers {
+        connect(&mut next, *peer, true, 1);
+    }
+    let topics = BTreeSet::new();
+    let kept = Kept::new(&next.peers, &topics, &next.gate, &next.directory);
+    let is_anchor = |peer: &PeerId| {
+        let connection = next.peers.table.connection(peer).expect("connected");
+        kept.reasons(peer, connection, |_| false, next.cx.now).contains(&KeptFor::Anchor)
+    };
+    assert_eq!(peers.iter().filter(|peer| is_anchor(peer)).count(), 2);
+    assert!(expected.iter().all(is_anchor));
+}
+
+#[test]
+fn node_that_lost_all_its_peers_keeps_its_anchors() {
+    let mut book: Vec<KnownPeer> = (0..3).map(known).collect();
+    book[1].is_anchor = true;
+    let mut core = serving(Some(book.clone()));
+    let Core { peers, directory, cx, .. } = &mut core;
+    peers.book.changed(cx.now.mono);
+    peers.on_dial_failed(book[1].peer, "refused", directory, cx);
+    let written = written(poll(&mut core, 100)).expect("a book");
+    let anchors: Vec<PeerId> =
+        written.iter().filter(|known| known.is_anchor).map(|known| known.peer).collect();
+    assert_eq!(anchors, [book[1].peer]);
 }

@@ -83,14 +83,22 @@ fn sample_is_half_of_the_connections_that_the_node_lacks() {
 }
 
 #[test]
-fn node_with_bootstrap_peers_takes_its_first_sample_after_a_head_start() {
-    let mut core = serving(true);
-    let addr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
-    core.peers.add_candidate(Candidate::bootstrap(PeerId::random(), addr), &mut core.cx);
-    core.peers.handle_timeout(&mut core.local, &mut core.gate, &core.directory, &mut core.cx);
-    core.effects();
-    let taken: Vec<usize> = (0..4).map(|secs| samples(&mut core, secs)).collect();
-    assert_eq!(taken, [0, 0, 1, 0]);
+fn node_takes_its_first_sample_after_a_head_start_of_its_bootstrap_peers() {
+    for (fails_after, first) in [(u64::MAX, 5), (2, 2)] {
+        let mut core = serving(true);
+        let (peer, addr) = (PeerId::random(), "/ip4/127.0.0.1/tcp/1".parse().expect("an address"));
+        core.peers.add_candidate(Candidate::bootstrap(peer, addr), &mut core.cx);
+        core.peers.handle_timeout(&mut core.local, &mut core.gate, &core.directory, &mut core.cx);
+        assert_eq!(dials(&mut core), [peer]);
+        let taken = |secs: &u64| {
+            if *secs == fails_after {
+                let Core { peers, directory, cx, .. } = &mut core;
+                peers.on_dial_failed(peer, "refused", directory, cx);
+            }
+            samples(&mut core, *secs) > 0
+        };
+        assert_eq!((0..10).find(taken), Some(first));
+    }
 }
 
 #[test]
