@@ -6,6 +6,7 @@ use p2p_node_core::effect::NetworkCommand;
 use p2p_node_protocol::Role;
 use serde_json::{Value, json};
 
+use crate::child::TIMEOUT;
 use crate::fixture::{Real, TOPIC, VICTIM};
 use crate::forge::Forger;
 use crate::peer::Hostile;
@@ -42,6 +43,17 @@ async fn silent_sybils_around_a_node_stop_no_broadcast_of_high_priority() {
     let mut nodes = vec![victim];
     nodes.append(&mut honest);
     let expected = nodes.len() - 1;
+    // From here on each node knows that the others subscribe.
+    for node in &mut nodes {
+        let deadline = Instant::now() + TIMEOUT;
+        let subscribers =
+            if node.address() == Forger::new(VICTIM).address() { everybody } else { u64::from(HONEST) };
+        while node.request(json!({"type":"send","topic":TOPIC,"data":"first"}))["peers"].as_u64()
+            < Some(subscribers)
+        {
+            assert!(Instant::now() < deadline, "{subscribers} subscribers");
+        }
+    }
     for number in 0..BROADCASTS {
         for from in 0..nodes.len() {
             let data = json!({"from":from,"number":number});

@@ -95,7 +95,7 @@ impl Core {
     pub fn new(setup: CoreConfig, now: Now) -> Self {
         let (origin, boot, seed, limits) = (setup.origin(), setup.boot, setup.seed, setup.connections);
         let (key_source, known_peers) = (setup.key_source.clone(), setup.known_peers());
-        let mut highest_seen = setup.highest_seen.clone();
+        let (mut highest_seen, limits_apply) = (setup.highest_seen.clone(), setup.limits_apply);
         let (gate, mail) = (Gate::new(&setup, now), Mail::restore(&setup, now));
         let required = Required::new(setup.require_delivery, mail.outbox.len());
         let keyring = Keyring::new(*setup.kem_seed, setup.suite, now);
@@ -109,7 +109,7 @@ impl Core {
             directory: Directory::new(highest_seen),
             peers: Peers::new(limits),
             mail,
-            gossip: Gossip::new(origin),
+            gossip: Gossip::new(origin, limits_apply),
             cx: Cx::new(me, Replies::new(required), boot, seed, now),
         };
         if let Some(row) = own_highest
@@ -173,7 +173,7 @@ impl Core {
                 gossip.on_gossip(message, local, gate, directory, peers, cx);
             }
             Input::Published { token, outcome } => mail.on_published(token, outcome, gossip, cx),
-            Input::RecordOffered { peer, key, value } => directory.on_record_offered(&peer, &key, value, cx),
+            Input::RecordOffered { peer, key, value } => directory.on_put(&peer, &key, value, gate, cx),
             Input::RecordFound { token, server, value } => directory.on_dht_answer(token, server, value, cx),
             Input::QueryEnded { token } => peers.on_query_ended(token, local, directory, cx),
             Input::RecordPut { stored } => directory.on_record_put(stored, local, cx),
@@ -227,6 +227,7 @@ impl Core {
         parent.finish_expired_discoveries(gate, directory, peers, cx);
         mail.persist_checkpoints(cx);
         mail.flush_deferred_responses(cx);
+        gossip.update_pace(gate, directory, peers, cx);
         parent.admit_waiting(peers, gossip, mail, directory, cx);
         mail.send_mail_due(local, directory, peers, gossip, cx);
         self.route_signals();
@@ -256,6 +257,7 @@ impl Core {
                 if let Some((target, send)) =
                     parent.check_send(to, send, mail.default_ttl(), gate, directory, cx)
                 {
+                    gossip.pace_topic(target.topic(), gate, directory, peers, cx);
                     parent.admit_or_queue(target, send, peers, gossip, mail, cx);
                 }
             }

@@ -56,6 +56,8 @@ counters! {
     "broadcasts_blocked" => BroadcastsBlocked,
     /// Delays of the broadcasts of a topic, to wait for the connection of a known subscriber.
     "broadcasts_delayed_for_subscribers" => BroadcastsDelayedForSubscribers,
+    /// Received broadcasts that the node dropped, because a stranger sent more than it may.
+    "broadcasts_over_limit" => BroadcastsOverLimit,
     /// Broadcasts that the node queued for the parent.
     "broadcasts_received" => BroadcastsReceived,
     /// Received broadcasts that the node dropped, because they are too long for the parent or not valid JSON.
@@ -120,6 +122,8 @@ counters! {
     "frames_of_ours" => FramesOfOurs,
     /// Frames for another network, node or topic.
     "frames_out_of_scope" => FramesOutOfScope,
+    /// Gossip frames that the node did not forward, because their author sent more than nodes forward.
+    "frames_over_limit" => FramesOverLimit,
     /// Frames that arrived before, or that have no place in the replay windows.
     "frames_replayed" => FramesReplayed,
     /// Frames of a revoked generation of node keys.
@@ -128,6 +132,8 @@ counters! {
     "gossip_dropped" => GossipDropped,
     /// Publications that no connected peer subscribes to.
     "gossip_no_peers" => GossipNoPeers,
+    /// Gossip messages that the node dropped unread, because a neighbour sent too many.
+    "gossip_over_limit" => GossipOverLimit,
     /// Publications for which the queues to all peers were full.
     "gossip_queues_full" => GossipQueuesFull,
     /// Publications that are too large for gossip.
@@ -142,6 +148,8 @@ counters! {
     "hellos_refused" => HellosRefused,
     /// Writes of the highest record seen of an agent that the store dropped, because its queue was full.
     "highest_seen_writes_dropped" => HighestSeenWritesDropped,
+    /// Frames of mail that the node answered as busy, because a peer used too many KEM keys.
+    "key_exchanges_over_limit" => KeyExchangesOverLimit,
     /// Lines on stdin that are not valid commands.
     "lines_invalid" => LinesInvalid,
     /// Nodes of the rendezvous directory that the node dialled.
@@ -174,6 +182,8 @@ counters! {
     "mail_failed" => MailFailed,
     /// Frames of mail that the node dropped unread, because too many frames waited for a response.
     "mail_frames_dropped" => MailFramesDropped,
+    /// Frames of mail that the node answered as busy unread, because a peer sent too many.
+    "mail_frames_over_limit" => MailFramesOverLimit,
     /// Frames of mail that the node sent, retransmissions included.
     "mail_frames_sent" => MailFramesSent,
     /// Sent frames of mail that the recipient's node could not decrypt, because it has new keys.
@@ -182,6 +192,8 @@ counters! {
     "mail_not_buffered" => MailNotBuffered,
     /// Messages that the node did not accept from the parent, because the store failed to persist them.
     "mail_not_persisted" => MailNotPersisted,
+    /// Received messages that the node did not accept yet, because a stranger sent more than it may.
+    "mail_over_limit" => MailOverLimit,
     /// Frames of mail that were too long, truncated or too slow to arrive.
     "mail_reads_failed" => MailReadsFailed,
     /// Messages that the node queued for the parent.
@@ -230,6 +242,8 @@ counters! {
     "records_out_of_date" => RecordsOutOfDate,
     /// Records of another network.
     "records_out_of_scope" => RecordsOutOfScope,
+    /// Records that peers put into this DHT server too often.
+    "records_over_limit" => RecordsOverLimit,
     /// Records that the node put into the DHT.
     "records_published" => RecordsPublished,
     /// Records with an invalid binding or lifetime.
@@ -244,6 +258,8 @@ counters! {
     "sends_cancelled" => SendsCancelled,
     /// `send` commands that waited for room.
     "sends_deferred" => SendsDeferred,
+    /// `send` commands to topics that waited, so that other nodes do not drop the broadcasts.
+    "sends_paced" => SendsPaced,
     /// `send` commands that the node refused at once, because there was no room.
     "sends_refused" => SendsRefused,
     /// `send` commands that the node refused after their longest wait for room.

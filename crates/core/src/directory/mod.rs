@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::Address;
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 
 use crate::cx::Cx;
 use crate::highest_seen::HighestSeen;
@@ -76,6 +77,11 @@ impl Directory {
         } else {
             self.records.lowest_generation(account, cx.now.unix_ms)
         }
+    }
+
+    /// Returns the agent of a node, if the directory has its record.
+    pub(crate) fn agent_of(&self, peer: &PeerId, cx: &Cx) -> Option<Address> {
+        self.records.by_peer(peer, cx.now.unix_ms).map(|record| record.address())
     }
 
     pub(crate) fn kem_of(&self, address: &Address, cx: &Cx) -> Option<Bytes> {

@@ -301,7 +301,11 @@ impl Directory {
 
     /// Handles a record that a peer asks us, a DHT server, to store. Only the owner of a record
     /// puts it, so that nobody fills the servers with the records of others.
-    pub(crate) fn on_record_offered(&self, peer: &PeerId, key: &Bytes, bytes: Bytes, cx: &mut Cx) {
+    pub(crate) fn on_put(&self, peer: &PeerId, key: &Bytes, bytes: Bytes, gate: &mut Gate, cx: &mut Cx) {
+        let tier = gate.tier_of_peer(peer, || self.agent_of(peer, cx));
+        if !gate.limits.admit_put(*peer, tier, cx.now.mono) {
+            return cx.stats.count(Counter::RecordsOverLimit);
+        }
         let signed = match SignedRecord::decode(bytes.clone()) {
             Ok(signed) => signed,
             Err(error) => {

@@ -37,13 +37,13 @@ fn lookup_raises_signals_at_its_start_and_its_end() {
 #[test]
 fn record_under_another_key_or_from_another_node_is_counted_and_dropped() {
     let mut core = core();
-    let Core { directory, local, cx, .. } = &mut core;
+    let Core { gate, directory, local, cx, .. } = &mut core;
     local.set_addrs(Vec::new(), cx);
     local.reissue_if_due(cx);
     let bytes = local.record.current().expect("a record").bytes.clone();
     let (owner, other) = (cx.identity.peer, NodeKey::from_seed([77; 32]).peer_id());
     let misplaced = Bytes::copy_from_slice(&kad_key("dev", &SOMEBODY));
-    directory.on_record_offered(&owner, &misplaced, bytes.clone(), cx);
+    directory.on_put(&owner, &misplaced, bytes.clone(), gate, cx);
     let blamed = |signals: Vec<Signal>| match signals[..] {
         [Signal::Conduct(Report { node, conduct: Conduct::InvalidRecord, .. })] => Some(node),
         _ => None,
@@ -51,10 +51,10 @@ fn record_under_another_key_or_from_another_node_is_counted_and_dropped() {
     assert_eq!(cx.stats.get(Counter::RecordsMisplaced), 1);
     assert_eq!(blamed(cx.signals.drain(..).collect()), Some(owner));
     let ours = Bytes::copy_from_slice(&kad_key("dev", &cx.identity.address));
-    directory.on_record_offered(&other, &ours, bytes.clone(), cx);
+    directory.on_put(&other, &ours, bytes.clone(), gate, cx);
     assert_eq!(cx.stats.get(Counter::RecordsOfOthers), 1, "not of its owner");
     assert_eq!(blamed(cx.signals.drain(..).collect()), Some(other));
-    directory.on_record_offered(&owner, &ours, bytes, cx);
+    directory.on_put(&owner, &ours, bytes, gate, cx);
     assert!(matches!(core.signals()[..], [Signal::RecordReceived(_)]));
 }
 

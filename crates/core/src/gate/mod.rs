@@ -9,6 +9,7 @@ pub(crate) mod frame_checks;
 pub(crate) mod high_priority;
 pub mod high_priority_limiter;
 pub mod host;
+pub mod limits;
 pub(crate) mod message_event;
 pub(crate) mod pending_verification;
 pub mod rate_limiter;
@@ -27,6 +28,7 @@ use crate::usage::Usage;
 use access_list::AccessList;
 use flow_guards::FlowGuards;
 use high_priority_limiter::HighPriorityLimiter;
+use limits::Limits;
 use reputation::Reputations;
 use tier::Tiers;
 
@@ -37,6 +39,8 @@ pub(crate) struct Gate {
     pub(crate) access_list: AccessList,
     /// What the tiers of agents depend on, beside the access list.
     pub(crate) tiers: Tiers,
+    /// The rate limits of peers and authors.
+    pub(crate) limits: Limits,
     /// The flow guards of the parent.
     pub(crate) flow: FlowGuards,
     /// Reputations and bans of agents, nodes and hosts.
@@ -59,6 +63,7 @@ impl Gate {
         Gate {
             access_list: AccessList::new(config.access_rules.iter().copied()),
             tiers: Tiers::new(config.limits_apply, mailed),
+            limits: Limits::default(),
             flow: FlowGuards::new(config.flow),
             reputations: Reputations::new(&config.bans, now),
             replay: ReplayWindows::default(),
@@ -84,6 +89,7 @@ impl Gate {
             ("bans", bans, reputation::MAX_BANS),
             ("access rules", self.access_list.len(), access_list::MAX_ACCESS_RULES),
             ("mailed agents", self.tiers.mailed(), tier::MAX_MAILED),
+            ("correspondents", self.tiers.correspondents(), tier::MAX_MAILED),
             ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),
             ("node keys with evicted replay windows", self.replay.outlived(), envelope::replay::MAX_OUTLIVED),
             ("pending verifications", self.pending_verification.len(), pending_verification::MAX_PENDING),
@@ -96,6 +102,7 @@ impl Gate {
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })
         .chain(self.flow.usage())
+        .chain(self.limits.usage())
         .collect()
     }
 }

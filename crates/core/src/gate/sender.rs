@@ -8,6 +8,8 @@ use p2p_node_wire::message_id::{MessageIdPrefix, StreamId, message_id, message_n
 
 use crate::gate::Gate;
 use crate::gate::access_list::AccessRule;
+use crate::gate::limits::Author;
+use crate::gate::tier::Tier;
 
 /// The sender of a frame, in the form that the parent sees.
 pub(crate) struct Sender {
@@ -18,6 +20,7 @@ pub(crate) struct Sender {
     pub(crate) peer_id: PeerId,
     pub(crate) rule: Option<AccessRule>,
     is_banned: bool,
+    pub(crate) tier: Tier,
     /// The stream of the last computed prefix, with the prefix. The messages of a frame belong to
     /// few streams.
     last_prefix: Option<(StreamId, MessageIdPrefix)>,
@@ -27,6 +30,11 @@ impl Sender {
     /// Returns `true` if the parent blocks the sender, or the node bans it.
     pub(crate) fn is_refused(&self) -> bool {
         self.is_banned || self.rule == Some(AccessRule::Blocked)
+    }
+
+    /// Returns the author of its messages.
+    pub(crate) fn author(&self) -> Author<'_> {
+        Author { agent: &self.address, node: &self.peer_id, tier: self.tier }
     }
 
     /// Returns the id of a message of this sender.
@@ -65,6 +73,7 @@ impl Names {
 impl Gate {
     pub(crate) fn sender(&mut self, frame: &Frame) -> Sender {
         let binding = &frame.binding.binding;
+        let tier = self.tier(Some(&binding.account), &binding.peer_id);
         let known = self.last_names.take().filter(|names| names.are_of(binding));
         let names = self.last_names.insert(known.unwrap_or_else(|| Names::of(binding)));
         Sender {
@@ -75,6 +84,7 @@ impl Gate {
             peer_id: binding.peer_id,
             rule: self.access_list.of(&binding.account, &binding.peer_id),
             is_banned: self.reputations.is_banned(&binding.account, &binding.peer_id),
+            tier,
             last_prefix: None,
         }
     }

@@ -40,12 +40,20 @@ pub(crate) struct Tiers {
     limits_apply: bool,
     /// Agents to whom the parent sent mail.
     mailed: LruMap<Address, ()>,
+    /// Agents that sent mail to the parent, so that they know this agent.
+    correspondents: LruMap<Address, ()>,
+    last_correspondent: Option<Address>,
 }
 
 impl Tiers {
     /// Creates the tiers of a node whose outbox has mail for these agents.
     pub(crate) fn new(limits_apply: bool, mailed: impl Iterator<Item = Address>) -> Self {
-        let mut tiers = Tiers { limits_apply, mailed: LruMap::default() };
+        let mut tiers = Tiers {
+            limits_apply,
+            mailed: LruMap::default(),
+            correspondents: LruMap::default(),
+            last_correspondent: None,
+        };
         mailed.for_each(|agent| tiers.on_mailed(agent));
         tiers
     }
@@ -56,6 +64,19 @@ impl Tiers {
         self.mailed.shrink_to(MAX_MAILED);
     }
 
+    /// Remembers that an agent sent mail to the parent. Many messages in a row have one sender.
+    pub(crate) fn on_mail_from(&mut self, agent: Address) {
+        if self.last_correspondent.replace(agent) != Some(agent) {
+            self.correspondents.insert(agent, ());
+            self.correspondents.shrink_to(MAX_MAILED);
+        }
+    }
+
+    /// Returns the number of agents that the node remembers as correspondents.
+    pub(crate) fn correspondents(&self) -> usize {
+        self.correspondents.len()
+    }
+
     /// Returns the number of agents that the node remembers as mailed.
     pub(crate) fn mailed(&self) -> usize {
         self.mailed.len()
@@ -63,6 +84,24 @@ impl Tiers {
 }
 
 impl Gate {
+    /// Returns the tier that this agent probably has at a peer: at one that it allows, it is taken to be
+    /// allowed, and one that sent mail knows it.
+    pub(crate) fn tier_at(&self, agent: Option<&Address>, node: &PeerId) -> Tier {
+        match self.access_list.of_peer(agent, node) {
+            Some(AccessRule::Allowed) => Tier::Allowed,
+            _ if agent.is_some_and(|agent| self.tiers.correspondents.contains_key(agent)) => Tier::Known,
+            _ => Tier::Stranger,
+        }
+    }
+
+    /// Returns the tier of a peer whose agent `agent` looks up. Without limits there is no lookup.
+    pub(crate) fn tier_of_peer(&self, peer: &PeerId, agent: impl FnOnce() -> Option<Address>) -> Tier {
+        if !self.tiers.limits_apply && self.access_list.is_empty() {
+            return Tier::Allowed;
+        }
+        self.tier(agent().as_ref(), peer)
+    }
+
     /// Returns the tier of an agent that speaks by this node. `agent` is `None` if the node has no
     /// record of the peer.
     pub(crate) fn tier(&self, agent: Option<&Address>, node: &PeerId) -> Tier {

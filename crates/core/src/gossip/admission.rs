@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use p2p_node_protocol::Counter;
+use p2p_node_wire::time::Instant;
 
-use crate::capacity::NoRoom;
+use crate::capacity::{NoRoom, Wait};
 use crate::cx::Cx;
 use crate::gossip::Gossip;
 use crate::outgoing::OutgoingMessage;
@@ -25,7 +26,13 @@ impl Gossip {
         let now = cx.now;
         let command = draft.command.clone();
         let deadline = draft.expires.min(now.mono + SUBSCRIBER_TIMEOUT);
+        if let Some(wait) = self.wait_for_pace(topic, &draft, now.mono) {
+            cx.stats.count(Counter::SendsPaced);
+            return Err(Box::new(NoRoom { draft, wait }));
+        }
+        let bytes = draft.data.len();
         let message_id = self.broadcasts.accept(topic, draft, deadline)?;
+        self.pace.charge(topic, bytes, now.mono);
         let number = peers.subscribers(topic);
         if number == 0 {
             peers.connect_soon(cx);
@@ -37,5 +44,20 @@ impl Gossip {
             answer.peers = Some(number);
         });
         Ok(())
+    }
+
+    /// Returns until when a broadcast may wait for the pace of this node, or `None` if it need not.
+    pub(crate) fn wait_for_pace(
+        &mut self,
+        topic: &str,
+        draft: &OutgoingMessage,
+        now: Instant,
+    ) -> Option<Wait> {
+        let wait = self.pace.wait(topic, draft.data.len(), now);
+        if wait.is_zero() {
+            return None;
+        }
+        self.pace.wake_after(wait, topic, now);
+        Some(Wait::Shared(draft.expires))
     }
 }

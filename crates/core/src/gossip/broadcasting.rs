@@ -38,7 +38,7 @@ impl Gossip {
             let token = cx.token();
             let Some(batch) = self.broadcasts.next_frame(&topic, token, now.mono) else { continue };
             let data = cx.signed_frame(Scope::Topic(topic.clone()), Payload::Plain(batch));
-            self.pacer.record(data.len(), now.mono);
+            self.record_own_frame(data.len(), now.mono);
             self.budget.record(data.len(), None, now.mono);
             cx.stats.count(Counter::BroadcastFramesSent);
             cx.network(NetworkCommand::Publish { token, topic, data });
@@ -50,6 +50,9 @@ impl Gossip {
     pub(crate) fn sendable_topics(&self, peers: &Peers) -> Vec<(String, Instant)> {
         let mut topics = self.broadcasts.topics_with_work();
         topics.retain(|(topic, _)| peers.subscribers(topic) > 0);
+        for (topic, not_before) in &mut topics {
+            *not_before = (*not_before).max(self.pace.frame_ready_at(topic));
+        }
         topics
     }
 

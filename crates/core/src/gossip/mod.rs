@@ -6,6 +6,7 @@ pub mod broadcast_queue;
 pub(crate) mod broadcasting;
 pub mod gossip_budget;
 pub(crate) mod on_gossip;
+pub(crate) mod own_pace;
 pub mod pacer;
 pub(crate) mod status;
 pub(crate) mod subscriptions;
@@ -21,6 +22,7 @@ use crate::timers::TimerTable;
 use crate::usage::Usage;
 use broadcast_queue::BroadcastQueue;
 use gossip_budget::GossipBudget;
+use own_pace::OwnPace;
 use pacer::Pacer;
 
 /// The state of broadcasts and gossip.
@@ -32,6 +34,8 @@ pub(crate) struct Gossip {
     pub(crate) broadcasts: BroadcastQueue,
     /// Limits the rate of publishing.
     pub(crate) pacer: Pacer,
+    /// Keeps own broadcasts within the limits of others.
+    pub(crate) pace: OwnPace,
     /// Limits the memory of forwarded gossip.
     pub(crate) budget: GossipBudget,
     /// `true` if the node subscribes to announcements.
@@ -41,11 +45,12 @@ pub(crate) struct Gossip {
 }
 
 impl Gossip {
-    pub(crate) fn new(origin: StreamNamespace) -> Self {
+    pub(crate) fn new(origin: StreamNamespace, limits_apply: bool) -> Self {
         Gossip {
             subscribed: BTreeSet::new(),
             broadcasts: BroadcastQueue::new(origin),
             pacer: Pacer::default(),
+            pace: OwnPace::new(limits_apply),
             budget: GossipBudget::default(),
             follows_announcements: false,
             status_due: Instant::MAX,
@@ -64,6 +69,7 @@ impl Gossip {
     pub(crate) fn timers(&self, timers: &mut TimerTable, peers: &Peers) {
         let sendable = self.sendable_topics(peers).into_iter().map(|(_, not_before)| not_before).min();
         timers.enter("pacer", sendable.map(|not_before| not_before.max(self.pacer.ready_at())));
+        timers.enter("pace of broadcasts", self.pace.wakeup());
         timers.enter("broadcasts", self.broadcasts.next_deadline());
         timers.enter("node-status", Some(self.status_due).filter(|due| *due < Instant::MAX));
     }
@@ -79,6 +85,7 @@ impl Gossip {
                     + pacer::FASTEST as usize * (gossip_budget::RETENTION_SECS as usize + 1),
             ),
             ("neighbours with recent gossip", self.budget.neighbours(), gossip_budget::MAX_NEIGHBOURS),
+            ("paced topics", self.pace.topics(), broadcast_queue::MAX_TOPICS),
             ("subscribed topics", self.subscribed.len(), MAX_SUBSCRIPTIONS),
             ("topics with broadcasts", self.broadcasts.len(), broadcast_queue::MAX_TOPICS),
             (

@@ -13,6 +13,7 @@ use crate::gate::frame_checks::{CLOCK_OUT_OF_RANGE, LATER_FRAMES};
 use crate::gate::message_event::message_event;
 use crate::gate::pending_verification::{GossipMessage, OfferedRecord, Pending, RecordSource};
 use crate::gate::reputation::Conduct;
+use crate::gate::sender::Sender;
 use crate::gossip::Gossip;
 use crate::input::Token;
 use crate::local::Local;
@@ -37,6 +38,11 @@ impl Gossip {
         let (token, size) = (message.token, message.data.len());
         if !self.budget.has_room(size, &message.from, is_node_topic(&message.topic), now.mono) {
             cx.stats.count(Counter::GossipDropped);
+            return cx.network(NetworkCommand::ReportValidation { token, verdict: Verdict::Ignore });
+        }
+        let tier = gate.tier_of_peer(&message.from, || directory.agent_of(&message.from, cx));
+        if !gate.limits.admit_gossip(message.from, tier, now.mono) {
+            cx.stats.count(Counter::GossipOverLimit);
             return cx.network(NetworkCommand::ReportValidation { token, verdict: Verdict::Ignore });
         }
         self.budget.record(size, Some(message.from), now.mono);
@@ -69,6 +75,7 @@ impl Gossip {
         cx: &mut Cx,
     ) -> Option<Verdict> {
         let (token, from, topic) = (message.token, message.from, message.topic.clone());
+        let size = message.data.len();
         let topic = topic.as_str();
         let frame = match Frame::decode(message.data.clone(), MAX_GOSSIP_FRAME_BYTES) {
             Ok(frame) => frame,
@@ -108,8 +115,12 @@ impl Gossip {
         if gate.commit_replay(&frame, cx).is_some() {
             return Some(reject_frame(Counter::FramesReplayed, Verdict::Ignore, cx));
         }
+        let sender = gate.sender(&frame);
+        if !gate.limits.admit_forwarded(sender.author(), size, cx.now.mono) {
+            return Some(reject_frame(Counter::FramesOverLimit, Verdict::Ignore, cx));
+        }
         cx.signal(Signal::Heard(frame.binding.binding.account));
-        self.accept_frame(token, frame, topic, gate, cx)
+        self.accept_frame(token, frame, sender, topic, gate, cx)
     }
 
     /// Handles a frame that passed all checks. Returns `None` if the frame goes to the mail
@@ -118,6 +129,7 @@ impl Gossip {
         &mut self,
         token: Token,
         frame: Frame,
+        sender: Sender,
         topic: &str,
         gate: &mut Gate,
         cx: &mut Cx,
@@ -135,7 +147,7 @@ impl Gossip {
         match (&frame.body.payload, &frame.body.scope) {
             // Acks for another node.
             (Some(Payload::Plain(_)), Some(Scope::NodeKey(_))) => {}
-            (Some(Payload::Plain(batch)), _) => self.on_broadcast(&frame, batch, topic, gate, cx),
+            (Some(Payload::Plain(batch)), _) => self.on_broadcast(sender, batch, topic, gate, cx),
             // A session exists only between two connected nodes, so its frames do not belong on a
             // topic.
             _ => cx.stats.count(Counter::FramesMisplaced),
@@ -143,15 +155,19 @@ impl Gossip {
         Some(Verdict::Accept)
     }
 
-    fn on_broadcast(&mut self, frame: &Frame, batch: &Batch, topic: &str, gate: &mut Gate, cx: &mut Cx) {
+    fn on_broadcast(&mut self, mut sender: Sender, batch: &Batch, topic: &str, gate: &mut Gate, cx: &mut Cx) {
         if !self.subscribed.contains(topic) {
             return;
         }
-        let mut sender = gate.sender(frame);
         if sender.is_refused() {
             return cx.stats.add(Counter::BroadcastsBlocked, batch.messages.len() as u64);
         }
         for message in &batch.messages {
+            if !gate.limits.broadcasts.has_room(sender.author(), message.data.len(), cx.now.mono) {
+                cx.stats.count(Counter::BroadcastsOverLimit);
+                continue;
+            }
+            gate.limits.broadcasts.charge(sender.author(), message.data.len(), cx.now.mono);
             let admitted = gate.guard_flow(&sender, message, cx);
             let event = admitted
                 .and_then(|()| message_event(&mut sender, message.clone(), Some(topic), Route::Gossip, cx));

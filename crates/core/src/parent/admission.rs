@@ -66,7 +66,7 @@ impl Parent {
         self.address_waiting(directory, cx);
         for key in self.send_lane.lines_in_rotation() {
             while let Some(head) = self.send_lane.head(&key) {
-                if let Some(wait) = wait_for(&key.0, &head.draft, gossip, mail) {
+                if let Some(wait) = wait_for(&key.0, &head.draft, gossip, mail, now.mono) {
                     let may_wait =
                         self.send_lane.may_wait(&key, wait, now.mono) && has_subscriber(&key.0, peers);
                     // While the node closes, waits for room end with the drain.
@@ -163,11 +163,19 @@ fn has_subscriber(to: &To, peers: &Peers) -> bool {
 
 /// Returns until when a `send` has to wait for room or for a record, or `None` if there is room for
 /// it.
-fn wait_for(to: &To, draft: &OutgoingMessage, gossip: &Gossip, mail: &Mail) -> Option<Wait> {
+fn wait_for(
+    to: &To,
+    draft: &OutgoingMessage,
+    gossip: &mut Gossip,
+    mail: &Mail,
+    now: Instant,
+) -> Option<Wait> {
     match to {
         To::Node(_) => Some(Wait::Shared(draft.expires)),
         To::Agent(recipient) => mail.await_write().or_else(|| mail.outbox.wait_for(recipient, draft)),
-        To::Topic(topic) => gossip.broadcasts.wait_for(topic, draft),
+        To::Topic(topic) => {
+            gossip.broadcasts.wait_for(topic, draft).or_else(|| gossip.wait_for_pace(topic, draft, now))
+        }
     }
 }
 

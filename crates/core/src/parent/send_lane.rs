@@ -36,6 +36,16 @@ pub(crate) enum To {
     Topic(String),
 }
 
+impl To {
+    /// Returns the topic, if the destination is one.
+    pub(crate) fn topic(&self) -> Option<&str> {
+        match self {
+            To::Topic(topic) => Some(topic),
+            To::Agent(_) | To::Node(_) => None,
+        }
+    }
+}
+
 /// Key of a line. Each priority has its own line, so that high priority does not wait behind others
 /// to the same recipient.
 type Key = (To, Priority);

@@ -21,6 +21,7 @@ mod first_broadcasts;
 mod flow_guards;
 mod forged;
 mod large_network;
+mod limits;
 mod local_record;
 mod mail;
 mod mesh;

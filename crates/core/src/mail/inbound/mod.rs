@@ -4,6 +4,7 @@ pub mod deferred_responses;
 pub(crate) mod delivery;
 pub mod digests;
 pub mod inbox;
+pub(crate) mod mail_limits;
 pub(crate) mod on_ack;
 pub(crate) mod on_gossip_mail;
 pub(crate) mod on_mail;

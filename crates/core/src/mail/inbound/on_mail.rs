@@ -28,6 +28,7 @@ use crate::mail::Mail;
 use crate::mail::decryption::DecryptOutcome;
 use crate::mail::inbound::deferred_responses::DeferredResponse;
 use crate::mail::inbound::inbox::InsertOutcome;
+use crate::mail::inbound::mail_limits::{limit_mail, limit_mail_frames};
 use crate::peers::Peers;
 use crate::signal::Signal;
 
@@ -48,7 +49,8 @@ pub(crate) struct BatchOutcome {
     gaps: Vec<(StreamId, u64)>,
     /// `true` if earlier messages are missing.
     has_gap: bool,
-    /// `true` if the parent holds as many messages without `ack` as it may.
+    /// `true` if the parent holds as many messages without `ack` as it may, or the sender may not send
+    /// more now.
     is_full: bool,
 }
 
@@ -87,27 +89,14 @@ impl Mail {
         peers: &Peers,
         cx: &mut Cx,
     ) -> Option<Response> {
-        let now = cx.now;
         let (token, peer) = (request.token, request.peer);
-        let frame = match Frame::decode_direct(&request.frame, &peer) {
-            Ok(frame) => frame,
-            Err(error) if error.is_of_later_version() => {
-                return Some(refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &error, cx));
-            }
-            Err(error) => {
-                cx.observe(peer, Conduct::InvalidMail);
-                let (counter, code) = match error {
-                    FrameError::WrongSender => (Counter::FramesOfOthers, "OUT_OF_SCOPE"),
-                    _ => (Counter::FramesMalformed, "MALFORMED"),
-                };
-                return Some(refuse_mail(counter, code, &error, cx));
-            }
-        };
-        let scope = Scope::NodeKey(Bytes::copy_from_slice(&cx.identity.node_key.public()));
-        if let Err(error) = frame.check_scope(&cx.identity.network, &scope) {
-            cx.observe(peer, Conduct::InvalidMail);
-            return Some(refuse_mail(Counter::FramesOutOfScope, "OUT_OF_SCOPE", &error, cx));
+        if let Some(busy) = limit_mail_frames(peer, gate, directory, cx) {
+            return Some(busy);
         }
+        let frame = match decode_mail(&request, cx) {
+            Ok(frame) => frame,
+            Err(refused) => return Some(refused),
+        };
         // Only the sender can have sent the frame on this connection. Frames from before the start
         // of this process were encrypted to keys that no longer exist, so they cannot be replayed.
         match gate.check_frame(&frame, 0, |account| directory.minimum_generation(account, local, cx), cx) {
@@ -119,7 +108,7 @@ impl Mail {
                 if code == CLOCK_OUT_OF_RANGE {
                     local.compare_clocks(&peer, &frame, false, peers.is_connected(&peer), cx);
                 }
-                let time_ms = if code == CLOCK_OUT_OF_RANGE { now.unix_ms } else { 0 };
+                let time_ms = if code == CLOCK_OUT_OF_RANGE { cx.now.unix_ms } else { 0 };
                 return Some(refuse_mail_at(counter, code, &"the frame failed a check", time_ms, cx));
             }
         }
@@ -131,6 +120,9 @@ impl Mail {
                 return Some(refuse_mail(Counter::FramesBindingForged, "INVALID_BINDING", reason, cx));
             }
             Some(true) => cx.signal(Signal::Heard(frame.binding.binding.account)),
+        }
+        if let Some(busy) = limit_mail(&frame, gate, cx) {
+            return Some(busy);
         }
         match self.open_mail(token, peer, &frame, local, cx) {
             DecryptOutcome::Done(batch) => self.receive_batch(token, &frame, &batch, gate, directory, cx),
@@ -236,7 +228,7 @@ impl Mail {
         let now = cx.now;
         let mut outcome =
             BatchOutcome { streams: BTreeSet::new(), gaps: Vec::new(), has_gap: false, is_full: false };
-        let mut ready = Vec::new();
+        let (mut ready, mut is_over_limit) = (Vec::new(), false);
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream) else { continue };
             if outcome.streams.len() >= MAX_ACK_STREAMS && !outcome.streams.contains(&stream) {
@@ -251,8 +243,16 @@ impl Mail {
                     continue;
                 }
             }
+            let has_room = gate.limits.mail.has_room(sender.author(), message.data.len(), now.mono);
+            if (is_over_limit || !has_room) && message.seq >= self.inbox.next_seq(&sender.address, &stream) {
+                cx.stats.count(Counter::MailOverLimit);
+                (is_over_limit, outcome.is_full) = (true, true);
+                continue;
+            }
             match self.inbox.insert(sender.address, message.clone(), now.mono, &mut ready) {
-                InsertOutcome::Ready | InsertOutcome::Buffered => {}
+                InsertOutcome::Ready | InsertOutcome::Buffered => {
+                    gate.limits.mail.charge(sender.author(), message.data.len(), now.mono);
+                }
                 InsertOutcome::Duplicate => cx.stats.count(Counter::MailDuplicates),
                 InsertOutcome::NoCapacity => cx.stats.count(Counter::MailNotBuffered),
                 InsertOutcome::Reused => {
@@ -269,20 +269,25 @@ impl Mail {
         }
         self.inbox.set_source_node(&sender.address, sender.node_key);
         cx.stats.add(Counter::MailEvicted, self.inbox.drain_dropped());
+        self.note_gaps(&sender.address, batch, &mut outcome);
+        outcome
+    }
+
+    /// Notes which messages of the batch cannot be acknowledged yet.
+    fn note_gaps(&self, sender: &Address, batch: &Batch, outcome: &mut BatchOutcome) {
         for message in &batch.messages {
             let Some(stream) = stream_id(&message.stream).filter(|stream| outcome.streams.contains(stream))
             else {
                 continue;
             };
-            outcome.has_gap |= message.seq >= self.inbox.next_seq(&sender.address, &stream);
-            if message.seq >= self.inbox.received_up_to(&sender.address, &stream) {
+            outcome.has_gap |= message.seq >= self.inbox.next_seq(sender, &stream);
+            if message.seq >= self.inbox.received_up_to(sender, &stream) {
                 match outcome.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
                     Some((_, last)) => *last = message.seq.max(*last),
                     None => outcome.gaps.push((stream, message.seq)),
                 }
             }
         }
-        outcome
     }
 
     /// Delivers a message that is next in order to the parent, or rejects it.
@@ -305,6 +310,7 @@ impl Mail {
         match outcome {
             Ok((message, bytes)) => {
                 cx.stats.count(Counter::MailReceived);
+                gate.tiers.on_mail_from(sender.address);
                 gate.flow.remember(&message.message_id, message.hops.unwrap_or_default());
                 self.deliver(key, seq, message, bytes, gate, cx);
             }
@@ -324,6 +330,30 @@ impl Mail {
         for buffered in self.deferred_responses.due(&self.inbox, is_draining, now.mono) {
             let ack = self.ack(&buffered.sender, &buffered.streams, cx);
             cx.answer_mail(buffered.token, Response::Ack(ack));
+        }
+    }
+}
+
+/// Decodes a frame of direct mail to this node, or returns the response to a frame that is none.
+fn decode_mail(request: &MailRequest, cx: &mut Cx) -> Result<Frame, Response> {
+    let peer = request.peer;
+    let frame = Frame::decode_direct(&request.frame, &peer).map_err(|error| {
+        if error.is_of_later_version() {
+            return refuse_mail(LATER_FRAMES, UNSUPPORTED_VERSION, &error, cx);
+        }
+        cx.observe(peer, Conduct::InvalidMail);
+        let (counter, code) = match error {
+            FrameError::WrongSender => (Counter::FramesOfOthers, "OUT_OF_SCOPE"),
+            _ => (Counter::FramesMalformed, "MALFORMED"),
+        };
+        refuse_mail(counter, code, &error, cx)
+    })?;
+    let scope = Scope::NodeKey(Bytes::copy_from_slice(&cx.identity.node_key.public()));
+    match frame.check_scope(&cx.identity.network, &scope) {
+        Ok(()) => Ok(frame),
+        Err(error) => {
+            cx.observe(peer, Conduct::InvalidMail);
+            Err(refuse_mail(Counter::FramesOutOfScope, "OUT_OF_SCOPE", &error, cx))
         }
     }
 }

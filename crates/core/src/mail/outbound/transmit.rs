@@ -271,8 +271,8 @@ impl Mail {
         }
         // The messages have waited for the dial before, so they keep `dialing_until` while gossip
         // is paced.
-        if matches!(way, RouteDecision::Gossip) && now.mono < gossip.pacer.ready_at() {
-            destination.paced_until = gossip.pacer.ready_at();
+        if matches!(way, RouteDecision::Gossip) && now.mono < gossip.mail_ready_at() {
+            destination.paced_until = gossip.mail_ready_at();
             return false;
         }
         destination.dialing_until = None;

@@ -1,0 +1,190 @@
+//! The pace of own broadcasts: a node that knows the limits of others sends no more than they take, so
+//! that its broadcasts wait here, where the parent notices, and are not dropped there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use p2p_node_wire::time::Instant;
+
+use crate::cx::Cx;
+use crate::directory::Directory;
+use crate::gate::Gate;
+use crate::gate::limits::{AUTHOR_BYTES, AUTHOR_FRAMES, STRANGER_BYTES, STRANGER_MESSAGES};
+use crate::gate::rate_limiter::{Quota, RateLimiter};
+use crate::gate::tier::Tier;
+use crate::gossip::Gossip;
+use crate::gossip::broadcast_queue::MAX_TOPICS;
+use crate::peers::Peers;
+
+/// Part of what others take (one eighth) that the node does not use: our choice. Frames that were
+/// delayed on the way arrive together with later ones.
+const MARGIN: u32 = 8;
+/// How long the tier of a topic holds: our choice. Its subscribers come and go, and the node looks at
+/// all of them.
+const TIER_LIFE: Duration = Duration::from_secs(1);
+/// How long after its last broadcast a topic keeps its tier: our choice, longer than a `send` waits.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What the subscribers of a topic take from this agent.
+#[derive(Clone, Copy, Debug)]
+struct TopicTier {
+    tier: Tier,
+    updated: Instant,
+    used: Instant,
+}
+
+/// The pace of own broadcasts. Nodes limit each author over all topics, so there is one pace.
+#[derive(Debug)]
+pub(crate) struct OwnPace {
+    messages: RateLimiter<()>,
+    bytes: RateLimiter<()>,
+    author_bytes: RateLimiter<()>,
+    frames: RateLimiter<()>,
+    /// `false` if everyone counts as allowed.
+    applies: bool,
+    /// The topics of the latest broadcasts. Empty while no limits apply.
+    topics: BTreeMap<String, TopicTier>,
+    /// When a broadcast that found no room may find some.
+    wakeup: Option<Instant>,
+}
+
+impl OwnPace {
+    pub(crate) fn new(applies: bool) -> Self {
+        let limiter = |quota| RateLimiter::new(with_margin(quota));
+        OwnPace {
+            applies,
+            messages: limiter(STRANGER_MESSAGES),
+            bytes: limiter(STRANGER_BYTES),
+            author_bytes: limiter(AUTHOR_BYTES),
+            frames: limiter(AUTHOR_FRAMES),
+            topics: BTreeMap::new(),
+            wakeup: None,
+        }
+    }
+}
+
+fn with_margin(quota: Quota) -> Quota {
+    Quota {
+        burst: quota.burst - quota.burst / MARGIN,
+        interval: quota.interval + quota.interval / MARGIN,
+        max_keys: 1,
+        ..quota
+    }
+}
+
+impl OwnPace {
+    /// Returns the tier of this agent at the subscribers of a topic.
+    fn tier(&self, topic: &str) -> Tier {
+        self.topics.get(topic).map_or(Tier::Allowed, |topic| topic.tier)
+    }
+
+    /// Returns the time until a broadcast of this size may be accepted.
+    pub(crate) fn wait(&self, topic: &str, bytes: usize, now: Instant) -> Duration {
+        let units = bytes as u32;
+        let waits = match self.tier(topic) {
+            Tier::Stranger => [self.messages.wait(&(), 1, now), self.bytes.wait(&(), units, now)],
+            Tier::Known => [self.author_bytes.wait(&(), units, now), None],
+            Tier::Allowed => [None, None],
+        };
+        waits.into_iter().flatten().max().unwrap_or_default()
+    }
+
+    /// Notes that a broadcast to a topic waits for the pace.
+    pub(crate) fn wake_after(&mut self, wait: Duration, topic: &str, now: Instant) {
+        self.wakeup = Some(now + wait);
+        if let Some(topic) = self.topics.get_mut(topic) {
+            topic.used = now;
+        }
+    }
+
+    /// Returns the time at which a broadcast that waits may find room.
+    pub(crate) fn wakeup(&self) -> Option<Instant> {
+        self.wakeup
+    }
+
+    /// Counts an accepted broadcast.
+    pub(crate) fn charge(&mut self, topic: &str, bytes: usize, now: Instant) {
+        if self.tier(topic) < Tier::Allowed {
+            self.messages.charge((), 1, now);
+            self.bytes.charge((), bytes as u32, now);
+            self.author_bytes.charge((), bytes as u32, now);
+        }
+    }
+
+    /// Returns the earliest time of the next frame on a topic.
+    pub(crate) fn frame_ready_at(&self, topic: &str) -> Instant {
+        if self.tier(topic) == Tier::Allowed { Instant::ZERO } else { self.next_frame_at() }
+    }
+
+    /// Returns the earliest time of the next frame at nodes that do not allow this agent.
+    fn next_frame_at(&self) -> Instant {
+        Instant::ZERO + self.frames.wait(&(), 1, Instant::ZERO).unwrap_or_default()
+    }
+
+    /// Returns the number of topics.
+    pub(crate) fn topics(&self) -> usize {
+        self.topics.len()
+    }
+}
+
+impl Gossip {
+    /// Updates what the subscribers of the topic of a `send` take from this agent.
+    pub(crate) fn pace_topic(
+        &mut self,
+        topic: Option<&str>,
+        gate: &Gate,
+        directory: &Directory,
+        peers: &Peers,
+        cx: &Cx,
+    ) {
+        let now = cx.now.mono;
+        let Some(topic) = topic.filter(|_| self.pace.applies) else { return };
+        if let Some(known) = self.pace.topics.get_mut(topic) {
+            known.used = now;
+            if now < known.updated + TIER_LIFE {
+                return;
+            }
+        }
+        if self.pace.topics.len() >= MAX_TOPICS {
+            self.pace.topics.retain(|_, topic| now < topic.updated + TIER_LIFE);
+        }
+        if self.pace.topics.len() < MAX_TOPICS || self.pace.topics.contains_key(topic) {
+            let tier = tier_at_subscribers(topic, gate, directory, peers, cx);
+            self.pace.topics.insert(topic.to_owned(), TopicTier { tier, updated: now, used: now });
+        }
+    }
+
+    /// Updates the tiers of the topics whose broadcasts may wait.
+    pub(crate) fn update_pace(&mut self, gate: &Gate, directory: &Directory, peers: &Peers, cx: &Cx) {
+        let now = cx.now.mono;
+        self.pace.wakeup.take_if(|at| *at <= now);
+        self.pace.topics.retain(|_, topic| now < topic.used + IDLE);
+        for (name, topic) in &mut self.pace.topics {
+            if now >= topic.updated + TIER_LIFE {
+                topic.tier = tier_at_subscribers(name, gate, directory, peers, cx);
+                topic.updated = now;
+            }
+        }
+    }
+
+    /// Counts an own frame of gossip.
+    pub(crate) fn record_own_frame(&mut self, bytes: usize, now: Instant) {
+        self.pacer.record(bytes, now);
+        self.pace.frames.charge((), 1, now);
+    }
+
+    /// Returns the earliest time of the next frame of mail by gossip.
+    pub(crate) fn mail_ready_at(&self) -> Instant {
+        let by_frames = if self.pace.applies { self.pace.next_frame_at() } else { Instant::ZERO };
+        self.pacer.ready_at().max(by_frames)
+    }
+}
+
+/// Returns the highest tier of this agent at the connected subscribers of a topic. The node cannot know
+/// it: who is allowed here is taken to allow this agent, and who sent mail knows it. The highest counts,
+/// because one stranger that subscribes must not slow down a topic for all others.
+fn tier_at_subscribers(topic: &str, gate: &Gate, directory: &Directory, peers: &Peers, cx: &Cx) -> Tier {
+    let subscribers = peers.table.connections().filter(|(_, connection)| connection.topics.contains(topic));
+    let tiers = subscribers.map(|(peer, _)| gate.tier_at(directory.agent_of(peer, cx).as_ref(), peer));
+    tiers.max().unwrap_or(Tier::Stranger)
+}
