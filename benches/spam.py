@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Lets a share of the nodes flood a topic with valid broadcasts, and prints what becomes of the mail and
+the broadcasts of the others.
+
+    benches/spam.py [--node target/release/p2p-node] [--nodes 50] [--spammers 0 5 10 20] [--rate 200]
+                    [--calm 15] [--attack 30]
+
+All nodes talk over loopback. The honest nodes apply limits, which nodes on loopback otherwise do not
+(`--limits on`). The spammers are the same program without limits. Each row is a network of its own: in
+the time `--calm` the spammers are silent, then they send `--rate` broadcasts of 256 B a second each.
+Honest nodes send each other 20 mails and 5 broadcasts a second in both times. The program ends by itself.
+"""
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import time
+
+from scale import Network, Node, check_limits
+
+TOPIC = "market"
+#: Honest mails and broadcasts a second, of the whole network.
+MAILS, BROADCASTS = 20, 5
+#: How often the driver writes what the spammers send, in seconds.
+STEP = 0.05
+#: Time for the last mails and broadcasts to arrive, in seconds.
+GRACE = 15.0
+#: Length of the periods for which spam at honest parents is counted, in seconds.
+PERIOD = 5.0
+PADDING = "x" * 200
+
+
+class Traffic:
+    """What honest nodes sent in one of the two times, and what became of it."""
+
+    def __init__(self) -> None:
+        self.mails: dict[str, float] = {}
+        self.mail_times: list[float] = []
+        self.broadcasts: dict[str, float] = {}
+        self.broadcast_times: list[float] = []
+        self.rejected = 0
+
+    def figures(self, listeners: int) -> list[str]:
+        expected = len(self.broadcasts) * listeners
+        return [
+            f"{100 * len(self.mail_times) / max(1, len(self.mails)):.2f} %", *percentiles(self.mail_times),
+            f"{100 * len(self.broadcast_times) / max(1, expected):.2f} %", *percentiles(self.broadcast_times),
+        ]
+
+
+def percentiles(times: list[float]) -> list[str]:
+    ordered = sorted(times) or [float("nan")]
+    return [f"{1000 * ordered[int(len(ordered) * share)]:.0f} ms" for share in (0.5, 0.99)]
+
+
+class Attack:
+    def __init__(self, options: argparse.Namespace, spammers: int, home: str) -> None:
+        self.options, self.network = options, Network()
+        self.rng = random.Random(spammers)
+        self.traffic = Traffic()
+        self.sent = 0
+        #: Spam that reached honest parents, by the period in which it did.
+        self.spam: list[int] = []
+        self.attack_began: float | None = None
+        hub = self.network.start(options.node, home, "--role", "bootstrap", *options.honest)
+        hub.command(type="connect", protocol=1)
+        self.network.until_ready()
+        entries = hub.ready["addrs"][:1]
+        honest = options.nodes - spammers - 1
+        self.honest = [self.network.start(options.node, home, *options.honest) for _ in range(honest)]
+        self.spammers = [self.network.start(options.node, home, *options.spammer) for _ in range(spammers)]
+        for node in (*self.honest, *self.spammers):
+            node.command(type="connect", protocol=1, bootstrapPeers=entries)
+            node.command(type="subscribe", topic=TOPIC)
+        self.network.until_ready()
+        self.addresses = {node.ready["address"] for node in self.honest}
+
+    def on_event(self, node: Node, event: dict) -> None:
+        kind = event["type"]
+        if kind == "delivery" and event["state"] == "delivered":
+            if (began := self.traffic.mails.get(event.get("requestId"))) is not None:
+                self.traffic.mail_times.append(time.monotonic() - began)
+        elif kind == "message" and event.get("topic") == TOPIC:
+            if event["from"] not in self.addresses:
+                if node in self.honest and self.attack_began is not None:
+                    period = int((time.monotonic() - self.attack_began) / PERIOD)
+                    self.spam.extend([0] * (period + 1 - len(self.spam)))
+                    self.spam[period] += 1
+            elif (began := self.traffic.broadcasts.get(event["data"].split()[0])) is not None and node in self.honest:
+                self.traffic.broadcast_times.append(time.monotonic() - began)
+
+    def step(self, spams: bool) -> None:
+        """Writes what all nodes send in one step."""
+        for _ in range(int(MAILS * STEP) or self.rng.random() < MAILS * STEP):
+            sender, recipient = self.rng.sample(self.honest, 2)
+            self.sent += 1
+            name = f"mail-{self.sent}"
+            self.traffic.mails[name] = time.monotonic()
+            sender.command(type="send", id=name, peerId=recipient.ready["address"], data="hello", ttlMs=60000)
+        if self.rng.random() < BROADCASTS * STEP:
+            self.sent += 1
+            name = f"news-{self.sent}"
+            self.traffic.broadcasts[name] = time.monotonic()
+            self.rng.choice(self.honest).command(type="send", topic=TOPIC, data=f"{name} {PADDING}")
+        if spams:
+            for node in self.spammers:
+                lines = [f'{{"type":"send","topic":"{TOPIC}","data":"spam {self.rng.random()} {PADDING}"}}\n'] * int(self.options.rate * STEP)
+                write_now(node, "".join(lines).encode())
+
+    def go_on(self, seconds: float, spams: bool) -> Traffic:
+        self.traffic = Traffic()
+        began = time.monotonic()
+        steps = 0
+        while time.monotonic() < began + seconds:
+            self.step(spams)
+            steps += 1
+            left = began + steps * STEP - time.monotonic()
+            self.network.read(max(0.0, left), self.on_event, lambda: False)
+        everything = len(self.honest) - 1
+        traffic = self.traffic
+        self.network.read(GRACE, self.on_event, lambda: (
+            len(traffic.mail_times) == len(traffic.mails)
+            and len(traffic.broadcast_times) == everything * len(traffic.broadcasts)
+        ))
+        return traffic
+
+    def run(self) -> list[str]:
+        try:
+            self.network.read(5.0, self.on_event, lambda: False)
+            calm = self.go_on(self.options.calm, spams=False)
+            memory, cpu = max(node.memory() for node in self.honest), self.network.cpu()
+            self.attack_began = time.monotonic()
+            attack = self.go_on(self.options.attack, spams=True)
+            grown = max(node.memory() for node in self.honest) - memory
+            cpu = (self.network.cpu() - cpu) / (time.monotonic() - self.attack_began)
+            listeners = len(self.honest) - 1
+            each = [f"{spam / PERIOD / max(1, len(self.honest)):.1f}" for spam in self.spam]
+            return [
+                f"{len(self.spammers)} of {self.options.nodes}", *calm.figures(listeners), *attack.figures(listeners),
+                " ".join(each) or "0", f"{grown:.0f} MiB", f"{100 * cpu:.0f} %",
+            ]
+        finally:
+            self.network.close()
+
+
+def write_now(node: Node, lines: bytes) -> None:
+    """Writes lines to a node that may not read: what does not fit into its pipe is not sent."""
+    descriptor = node.process.stdin.fileno()
+    os.set_blocking(descriptor, False)
+    try:
+        rest = getattr(node, "unsent", b"")
+        data = rest or lines
+        node.unsent = data[os.write(descriptor, data):]
+    except BlockingIOError:
+        pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--node", default="target/release/p2p-node")
+    parser.add_argument("--nodes", type=int, default=50)
+    parser.add_argument("--spammers", type=int, nargs="+", default=[0, 5, 10, 20])
+    parser.add_argument("--rate", type=int, default=200)
+    parser.add_argument("--calm", type=float, default=15.0)
+    parser.add_argument("--attack", type=float, default=30.0)
+    parser.add_argument("--honest", nargs="*", default=["--limits=on"], help="arguments of honest nodes")
+    parser.add_argument("--spammer", nargs="*", default=["--limits=off"], help="arguments of spammers")
+    options = parser.parse_args()
+    options.node = os.path.abspath(options.node)
+    if not os.access(options.node, os.X_OK):
+        parser.error(f"{options.node} is no program: build it by `cargo build --release`, or use --node")
+    check_limits(options.nodes)
+    heads = ["spammers"]
+    for when in ("calm", "attack"):
+        heads += [f"{when}: mail delivered", "p50", "p99", f"{when}: broadcasts delivered", "p50", "p99"]
+    heads += ["spam at each honest parent a second, by 5 s", "memory of an honest node, most growth", "CPU of all"]
+    print(f"| {' | '.join(heads)} |\n|{'---:|' * len(heads)}", flush=True)
+    for spammers in options.spammers:
+        with tempfile.TemporaryDirectory() as home:
+            print(f"| {' | '.join(Attack(options, spammers, home).run())} |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
