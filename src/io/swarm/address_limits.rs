@@ -232,7 +232,7 @@ impl NetworkBehaviour for AddressLimits {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        // The core dials no banned host. Kademlia dials by itself, and a name may lead to one.
+        // The core and Kademlia dial by PeerId, and a host may be banned for other nodes.
         self.check_ban(addr)?;
         Ok(dummy::ConnectionHandler)
     }

@@ -62,8 +62,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Number of disjoint paths of a DHT query, each of which asks one server at a time. Our choice: one more than
-/// the alpha of Kademlia, as many as the bootstrap nodes of a network of the first sidecar. Each
-/// server is asked on one path only, so liars on one never lead the others astray (S/Kademlia).
+/// the alpha of Kademlia. Each server is asked on one path only, so liars on one never lead the others
+/// astray (S/Kademlia).
 const PATHS: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
 /// Interval of the search for nearby DHT servers, if the node knows any server.

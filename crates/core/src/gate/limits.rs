@@ -19,7 +19,9 @@ pub const STRANGER_BYTES: Quota = quota(1 << 20, Duration::from_nanos(60_000_000
 /// so the quota of each stranger alone bounds nothing; 32 strangers leave a parent room for the agents
 /// that it knows.
 const STRANGERS: u32 = 32;
-/// Messages of all strangers together.
+/// Messages of all strangers together: of those whose node itself connected, and as many of those that
+/// the node never met. Broadcasts of invented agents need no connection, so they must not use up what
+/// agents need that are there.
 const ALL_STRANGERS_MESSAGES: Quota = shared(STRANGER_MESSAGES);
 /// Bytes of all strangers together.
 const ALL_STRANGERS_BYTES: Quota = shared(STRANGER_BYTES);
@@ -60,7 +62,8 @@ const fn quota(burst: u32, interval: Duration, max_keys: usize) -> Quota {
 
 const fn shared(of_one: Quota) -> Quota {
     let interval = Duration::from_nanos(of_one.interval.as_nanos() as u64 / STRANGERS as u64);
-    Quota { burst: of_one.burst * STRANGERS, interval, max_keys: 1, at_limit: AtLimit::Forget }
+    // One key for the strangers that the node met, and one for all others.
+    Quota { burst: of_one.burst * STRANGERS, interval, max_keys: 2, at_limit: AtLimit::Forget }
 }
 
 /// A limit in messages or frames, and in bytes.
@@ -88,12 +91,13 @@ impl<K: Ord + Clone> Meter<K> {
 }
 
 /// The limits of strangers for one kind of messages: for each agent, for each node, because a node may
-/// speak for any number of agents, and for all together.
+/// speak for any number of agents, and for all together that the node met, or did not meet.
 #[derive(Debug)]
 pub(crate) struct StrangerLimits {
     agents: Meter<Address>,
     nodes: Meter<PeerId>,
-    all: Meter<()>,
+    /// By whether the node met them.
+    all: Meter<bool>,
 }
 
 impl StrangerLimits {
@@ -108,7 +112,7 @@ impl StrangerLimits {
     fn wait_for(&self, from: Author<'_>, messages: u32, bytes: u32, now: Instant) -> Duration {
         let of_agent = self.agents.wait(from.agent, messages, bytes, now);
         let of_node = self.nodes.wait(from.node, messages, bytes, now);
-        of_agent.max(of_node).max(self.all.wait(&(), messages, bytes, now))
+        of_agent.max(of_node).max(self.all.wait(&from.is_met, messages, bytes, now))
     }
 
     /// Returns `true` if a message is within the limits of its author.
@@ -123,7 +127,7 @@ impl StrangerLimits {
         }
         self.agents.charge(*from.agent, 1, units(bytes), now);
         self.nodes.charge(*from.node, 1, units(bytes), now);
-        self.all.charge((), 1, units(bytes), now);
+        self.all.charge(from.is_met, 1, units(bytes), now);
     }
 
     /// Returns the time after which an author should send these messages again: when they have room, or
@@ -152,6 +156,8 @@ pub(crate) struct Author<'a> {
     pub(crate) agent: &'a Address,
     pub(crate) node: &'a PeerId,
     pub(crate) tier: Tier,
+    /// `true` if a node of the agent itself connected.
+    pub(crate) is_met: bool,
 }
 
 /// All rate limits by tier.
@@ -277,7 +283,7 @@ mod tests {
     fn stranger_sends_a_hundred_messages_or_a_mebibyte_a_minute_and_others_more() {
         let mut limits = StrangerLimits::new();
         let (node, other) = (PeerId::random(), PeerId::random());
-        let stranger = Author { agent: &ANN, node: &node, tier: Tier::Stranger };
+        let stranger = Author { agent: &ANN, node: &node, tier: Tier::Stranger, is_met: true };
         assert_eq!(sent(&mut limits, stranger, 10, NOW), 100);
         let of_node = Author { agent: &Address::repeat_byte(2), ..stranger };
         assert_eq!(sent(&mut limits, of_node, 10, NOW), 0, "another agent of the same node");
@@ -294,7 +300,7 @@ mod tests {
     fn retry_time_is_when_a_good_part_has_room() {
         let mut limits = StrangerLimits::new();
         let node = PeerId::random();
-        let stranger = Author { agent: &ANN, node: &node, tier: Tier::Stranger };
+        let stranger = Author { agent: &ANN, node: &node, tier: Tier::Stranger, is_met: true };
         for _ in 0..100 {
             limits.charge(stranger, 10, NOW);
         }
@@ -308,21 +314,24 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_strangers_shares_one_quota() {
+    fn any_number_of_strangers_shares_one_quota_and_leaves_that_of_met_ones() {
         let mut limits = StrangerLimits::new();
-        let mut all = 0;
-        for number in 0..100_u8 {
-            let (agent, node) = (Address::repeat_byte(number), PeerId::random());
-            all += sent(&mut limits, Author { agent: &agent, node: &node, tier: Tier::Stranger }, 10, NOW);
-        }
-        assert_eq!(all, 3_200);
+        let mut all = |is_met| -> usize {
+            let of_one = |number| {
+                let (agent, node) = (Address::repeat_byte(number), PeerId::random());
+                let stranger = Author { agent: &agent, node: &node, tier: Tier::Stranger, is_met };
+                sent(&mut limits, stranger, 10, NOW)
+            };
+            if is_met { (100..200).map(of_one).sum() } else { (0..100).map(of_one).sum() }
+        };
+        assert_eq!((all(false), all(true)), (3_200, 3_200));
     }
 
     #[test]
     fn forwarding_limits_frames_and_bytes_of_each_author_but_allowed_ones() {
         let mut limits = Limits::default();
         let node = PeerId::random();
-        let author = |tier| Author { agent: &ANN, node: &node, tier };
+        let author = |tier| Author { agent: &ANN, node: &node, tier, is_met: true };
         let count = |limits: &mut Limits, tier, bytes, now| {
             (0..2_000).filter(|_| limits.admit_forwarded(author(tier), bytes, now)).count()
         };

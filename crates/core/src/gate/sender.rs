@@ -21,6 +21,8 @@ pub(crate) struct Sender {
     pub(crate) rule: Option<AccessRule>,
     is_banned: bool,
     pub(crate) tier: Tier,
+    /// `true` if a node of the agent itself connected.
+    is_met: bool,
     /// The stream of the last computed prefix, with the prefix. The messages of a frame belong to
     /// few streams.
     last_prefix: Option<(StreamId, MessageIdPrefix)>,
@@ -34,7 +36,7 @@ impl Sender {
 
     /// Returns the author of its messages.
     pub(crate) fn author(&self) -> Author<'_> {
-        Author { agent: &self.address, node: &self.peer_id, tier: self.tier }
+        Author { agent: &self.address, node: &self.peer_id, tier: self.tier, is_met: self.is_met }
     }
 
     /// Returns the id of a message of this sender.
@@ -71,7 +73,8 @@ impl Names {
 }
 
 impl Gate {
-    pub(crate) fn sender(&mut self, frame: &Frame) -> Sender {
+    /// Returns the sender of a frame. `is_met` states that a node of the agent itself connected.
+    pub(crate) fn sender(&mut self, frame: &Frame, is_met: bool) -> Sender {
         let binding = &frame.binding.binding;
         let tier = self.tier(Some(&binding.account), &binding.peer_id);
         let known = self.last_names.take().filter(|names| names.are_of(binding));
@@ -85,6 +88,7 @@ impl Gate {
             rule: self.access_list.of(&binding.account, &binding.peer_id),
             is_banned: self.reputations.is_banned(&binding.account, &binding.peer_id),
             tier,
+            is_met,
             last_prefix: None,
         }
     }

@@ -115,7 +115,7 @@ impl Gossip {
         if gate.commit_replay(&frame, cx).is_some() {
             return Some(reject_frame(Counter::FramesReplayed, Verdict::Ignore, cx));
         }
-        let sender = gate.sender(&frame);
+        let sender = gate.sender(&frame, directory.records.is_met(&frame.binding.binding.account));
         if !gate.limits.admit_forwarded(sender.author(), size, cx.now.mono) {
             return Some(reject_frame(Counter::FramesOverLimit, Verdict::Ignore, cx));
         }

@@ -25,11 +25,17 @@ pub(crate) fn limit_mail_frames(
 
 /// Returns the response to a frame whose author may not send mail now, before the node decrypts it.
 /// Frames of acks alone are not encrypted, and have no limit.
-pub(crate) fn limit_mail(frame: &Frame, gate: &mut Gate, cx: &mut Cx) -> Option<Response> {
+pub(crate) fn limit_mail(
+    frame: &Frame,
+    gate: &mut Gate,
+    directory: &Directory,
+    cx: &mut Cx,
+) -> Option<Response> {
     let now = cx.now.mono;
     let binding = &frame.binding.binding;
     let tier = gate.tier(Some(&binding.account), &binding.peer_id);
-    let author = Author { agent: &binding.account, node: &binding.peer_id, tier };
+    let is_met = directory.records.is_met(&binding.account);
+    let author = Author { agent: &binding.account, node: &binding.peer_id, tier, is_met };
     let is_sealed = match &frame.body.payload {
         Some(Payload::Sealed(_)) => true,
         Some(Payload::Session(_)) => false,

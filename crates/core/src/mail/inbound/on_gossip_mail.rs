@@ -39,7 +39,8 @@ impl Mail {
         if !batch.messages.is_empty() {
             cx.stats.count(Counter::FramesNotEncrypted);
         }
-        self.on_acks(&gate.sender(frame), frame, batch, directory, cx);
+        let sender = gate.sender(frame, directory.records.is_met(&frame.binding.binding.account));
+        self.on_acks(&sender, frame, batch, directory, cx);
     }
 
     /// Handles mail that arrived by gossip like direct mail, except that no sender waits for a
@@ -52,7 +53,7 @@ impl Mail {
         directory: &Directory,
         cx: &mut Cx,
     ) {
-        let mut sender = gate.sender(frame);
+        let mut sender = gate.sender(frame, directory.records.is_met(&frame.binding.binding.account));
         self.on_acks(&sender, frame, batch, directory, cx);
         if batch.messages.is_empty() {
             return;

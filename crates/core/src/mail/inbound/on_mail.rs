@@ -121,7 +121,7 @@ impl Mail {
             }
             Some(true) => cx.signal(Signal::Heard(frame.binding.binding.account)),
         }
-        if let Some(busy) = limit_mail(&frame, gate, cx) {
+        if let Some(busy) = limit_mail(&frame, gate, directory, cx) {
             return Some(busy);
         }
         match self.open_mail(token, peer, &frame, local, cx) {
@@ -142,7 +142,7 @@ impl Mail {
         cx: &mut Cx,
     ) -> Option<Response> {
         let now = cx.now;
-        let mut sender = gate.sender(frame);
+        let mut sender = gate.sender(frame, directory.records.is_met(&frame.binding.binding.account));
         if !self.has_room_for(&sender, batch, gate, cx) || cx.is_flushing() {
             cx.stats.count(Counter::MailBusy);
             return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
