@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hickory_resolver::proto::rr::Name;
+use ipnet::IpNet;
 use libp2p::Multiaddr;
+use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::gate::flow_guards::{DEFAULT_MAX_HOPS, FlowLimits, MAX_PER_MINUTE};
 use p2p_node_core::local::addresses::Reachability;
@@ -25,8 +27,8 @@ use super::declare::{Setting, settings};
 use super::sources::{Given, Sources};
 use super::values::{
     ack, bootstrap_peers, capabilities, connection_timeout, dns_seeds, external_addrs, join_stagger,
-    log_level, multiaddrs, network_name, on_eof, on_off, parse, parse_bool, place, process_id, regions,
-    relay_bytes, role, seconds, short_text, some, within,
+    log_level, multiaddrs, network_name, networks, on_eof, on_off, parse, parse_bool, place, process_id,
+    regions, relay_bytes, role, seconds, short_text, some, within,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
 use crate::io::rendezvous::Place;
@@ -142,6 +144,17 @@ settings! {
             Option<String> [value_name = "NUMBER"], within(1, MAX_CONNECTIONS as u32),
             or CONNECTIONS_PER_ADDRESS, shown "default 3",
             notes "The /64 of an IPv6 address counts as one address. In the scope loopback there is no limit.";
+        /// IP address, or network as <ip>/<length>, without limits of connections by address and without
+        /// bans of hosts; repeat or separate by commas
+        allow_ips: Vec<IpNet> = "allow-ip", "P2P_NODE_ALLOW_IP",
+            Vec<String> [value_name = "NETWORK", value_delimiter = ','], networks, or Vec::new(),
+            notes "At most 4096. Example: 192.0.2.1,2001:db8::/32. Others may still connect.";
+        /// IP address, or network as <ip>/<length>, that the node neither dials nor accepts; repeat or
+        /// separate by commas
+        block_ips: Vec<IpNet> = "block-ip", "P2P_NODE_BLOCK_IP",
+            Vec<String> [value_name = "NETWORK", value_delimiter = ','], networks, or Vec::new(),
+            notes "At most 4096. Of several networks with an address the smallest decides; of the same network in both \
+                   settings, this one.";
         /// Number of connections above which the node closes those of the least value
         high_watermark: usize = "high-watermark", "P2P_NODE_HIGH_WATERMARK",
             Option<String> [value_name = "NUMBER"], within(1, MAX_CONNECTIONS),
@@ -298,6 +311,11 @@ impl Config {
             concurrent_dials: self.dial_concurrency,
             join_stagger: self.join_stagger,
         }
+    }
+
+    /// Returns the rules for IP addresses.
+    pub fn address_rules(&self) -> AddressRules {
+        AddressRules::new(&self.allow_ips, &self.block_ips)
     }
 
     /// Returns the limits of the flow guards.

@@ -2,6 +2,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use clap::{CommandFactory, Parser};
+use p2p_node_core::gate::access_list::AccessRule;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_protocol::Role;
 use tracing::level_filters::LevelFilter;
@@ -209,6 +210,23 @@ fn bootstrap_peers_are_accepted_as_list_or_repeated_flag() {
 }
 
 #[test]
+fn networks_are_listed_by_flag_or_variable_up_to_their_limit() {
+    let line = ["--block-ip", "192.0.2.1, 198.51.100.0/24", "--block-ip", "2001:db8::/32"];
+    let config = case(&line).env("P2P_NODE_ALLOW_IP", "192.0.2.0/24").config();
+    let listed: Vec<String> = config.block_ips.iter().map(ToString::to_string).collect();
+    assert_eq!(listed, ["192.0.2.1/32", "198.51.100.0/24", "2001:db8::/32"]);
+    let of = |ip: [u8; 4]| config.address_rules().of_ip(ip.into());
+    assert_eq!(of([192, 0, 2, 1]), Some(AccessRule::Blocked));
+    assert_eq!(of([192, 0, 2, 2]), Some(AccessRule::Allowed));
+    let many: Vec<String> =
+        (0..4097).map(|number| format!("10.0.{}.{}", number / 256, number % 256)).collect();
+    let file = |count: usize| format!("P2P_NODE_BLOCK_IP={}", many[..count].join(","));
+    assert_eq!(case(&[]).file(".env", &file(4096)).config().block_ips.len(), 4096);
+    let error = case(&[]).file(".env", &file(4097)).error().to_string();
+    assert!(error.ends_with("at most 4096 networks are possible"), "{error}");
+}
+
+#[test]
 fn bad_value_is_reported_with_its_source() {
     for (line, told) in [
         (
@@ -227,6 +245,8 @@ fn bad_value_is_reported_with_its_source() {
         (["--generation", "soon"], "--generation: invalid digit"),
         (["--connect=maybe", "-nx"], "--connect: the value must be true or false"),
         (["--capability", "a,,b"], "--capability: a capability must not be empty"),
+        (["--block-ip", "192.0.2.0/33"], "--block-ip: 192.0.2.0/33 is neither an IP address nor a network"),
+        (["--allow-ip", "::ffff:192.0.2.0/120"], "--allow-ip: ::ffff:192.0.2.0/120 is an IPv4 network"),
     ] {
         let error = case(&line).error();
         assert!(error.to_string().starts_with(told), "{error}");

@@ -1,12 +1,15 @@
 //! Parsers for the values of flags and variables.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use hickory_resolver::proto::rr::Name;
+use ipnet::IpNet;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use p2p_node_core::gate::address_rules::MAX_ADDRESS_RULES;
 use p2p_node_core::local::publishing::check_capabilities;
 use p2p_node_core::peers::limits::MAX_JOIN_STAGGER;
 use p2p_node_protocol::Role;
@@ -83,6 +86,28 @@ pub(super) fn dns_seeds(text: &str) -> Result<Vec<Name>, String> {
 /// Parses the names of regions, separated by commas.
 pub(super) fn regions(text: &str) -> Result<Vec<String>, String> {
     text.split(',').map(|name| region_name(name.trim())).collect()
+}
+
+/// Parses IP addresses and networks, separated by commas.
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let networks: Vec<IpNet> = text.split(',').map(|part| network(part.trim())).collect::<Result<_, _>>()?;
+    match networks.len() {
+        0..=MAX_ADDRESS_RULES => Ok(networks),
+        _ => Err(format!("at most {MAX_ADDRESS_RULES} networks are possible")),
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse());
+    match network {
+        Ok(IpNet::V6(v6)) if v6.addr().to_ipv4_mapped().is_some() => {
+            Err(format!("{text} is an IPv4 network in IPv6 form: write it as IPv4, as in 192.0.2.0/24"))
+        }
+        Ok(network) => Ok(network),
+        Err(_) => Err(format!(
+            "{text} is neither an IP address nor a network, as in 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32"
+        )),
+    }
 }
 
 /// Parses the place of the rendezvous directory.

@@ -1,5 +1,6 @@
 //! Builds the components of a node from its configuration and identity.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::Address;
@@ -13,7 +14,9 @@ use crate::io::descriptors;
 use crate::io::keystore::{self, InUse, KeyFileError};
 use crate::io::sources::Sources;
 use crate::io::store::{self, Snapshot, Store};
-use crate::io::swarm::{PENDING, SwarmConfig, can_listen_on};
+use crate::io::swarm::{
+    MAX_HANDSHAKES, MIN_HANDSHAKES, PENDING, PENDING_OUTGOING, SwarmConfig, can_listen_on,
+};
 use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::local::dht_mode::DhtMode;
@@ -126,18 +129,27 @@ pub struct Components {
     pub sources: Sources,
 }
 
-/// Returns the maximum number of connections, and a warning if it is lower than `wanted`.
-fn connections(wanted: u32, sockets: impl FnOnce(u64) -> u64) -> (u32, Option<String>) {
-    let room = sockets(u64::from(wanted + PENDING));
-    let most = u32::try_from(room.saturating_sub(PENDING.into())).unwrap_or(wanted).min(wanted);
+/// The largest numbers of connections and of incoming handshakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sockets {
+    connections: u32,
+    handshakes: u32,
+}
+
+/// Returns what the limit of open files has room for, and a warning if that is less than `wanted`.
+fn sockets(wanted: u32, available: impl FnOnce(u64) -> u64) -> (Sockets, Option<String>) {
+    let room = available(u64::from(wanted + PENDING));
+    let room = u32::try_from(room).unwrap_or(u32::MAX);
+    let most = room.saturating_sub(PENDING).min(wanted);
     if most == wanted {
-        return (wanted, None);
+        return (Sockets { connections: wanted, handshakes: MAX_HANDSHAKES }, None);
     }
     let most = most.max(MIN_CONNECTIONS as u32);
+    let handshakes = room.saturating_sub(most + PENDING_OUTGOING).clamp(MIN_HANDSHAKES, MAX_HANDSHAKES);
     let message = format!(
         "the limit of open files is too low for {wanted} connections: the node uses at most {most}; raise the hard limit (ulimit -Hn)"
     );
-    (most, Some(message))
+    (Sockets { connections: most, handshakes }, Some(message))
 }
 
 /// Returns how long a node waits for another process with its identity to exit.
@@ -157,12 +169,13 @@ fn swarm_config(
     if config.role == Role::Light && (config.relay || config.dht_mode != DhtMode::Client) {
         return Err(StartError::LightServes);
     }
-    let (max_connections, too_few) = connections(config.max_connections as u32, descriptors::raise_limit);
+    let (sockets, too_few) = sockets(config.max_connections as u32, descriptors::raise_limit);
     too_few.into_iter().for_each(notice);
     Ok(SwarmConfig {
         seed: node_key.seed(),
         network: config.network.clone(),
         scope: config.address_scope,
+        address_rules: Arc::new(config.address_rules()),
         serves_dht: config.dht_mode.serves(false),
         dns_server: config.dns_server,
         reachability: config.reachability,
@@ -170,7 +183,8 @@ fn swarm_config(
         upnp: config.upnp,
         mdns: config.mdns,
         listen: (!config.listen.is_empty()).then(|| config.listen.clone()),
-        max_connections,
+        max_connections: sockets.connections,
+        max_handshakes: sockets.handshakes,
         connections_per_address: config.connections_per_address,
         connection_timeout: config.connection_timeout,
         agent_version: format!("p2p-node/{VERSION}"),
@@ -223,6 +237,7 @@ pub fn start(
         receive_after_eof: config.receive_after_eof,
         drain_timeout: config.drain_timeout,
         scope: config.address_scope,
+        address_rules: Arc::clone(&swarm.address_rules),
         reachability: config.reachability,
         external_addrs: config.external_addrs.clone(),
         dht_mode: config.dht_mode,
@@ -253,11 +268,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connection_limit_follows_available_descriptors_and_lowering_it_is_reported() {
-        assert_eq!(connections(200, |wanted| wanted), (200, None));
-        let (most, notice) = connections(200, |wanted| wanted - 50);
-        assert_eq!(most, 150);
+    fn connections_and_handshakes_follow_available_descriptors_and_lowering_them_is_reported() {
+        let all = Sockets { connections: 200, handshakes: MAX_HANDSHAKES };
+        assert_eq!(sockets(200, |wanted| wanted), (all, None));
+        let (fewer, notice) = sockets(200, |wanted| wanted - 50);
+        assert_eq!(fewer, Sockets { connections: 150, handshakes: MAX_HANDSHAKES });
         assert!(notice.unwrap().contains("at most 150"));
-        assert_eq!(connections(200, |_| 0).0, MIN_CONNECTIONS as u32);
+        let least = MIN_CONNECTIONS as u32;
+        let of = |available: u64| sockets(200, |_| available).0;
+        assert_eq!(of(0), Sockets { connections: least, handshakes: MIN_HANDSHAKES });
+        assert_eq!(of(60), Sockets { connections: least, handshakes: 60 - least - PENDING_OUTGOING });
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use libp2p::{Multiaddr, PeerId};
 use serde_json::{Value, json};
 
-use crate::child::{Child, TIMEOUT};
+use crate::child::{Child, SMALL, TIMEOUT};
 
 pub const VICTIM: u8 = 1;
 pub const HONEST: u8 = 2;
@@ -24,6 +24,12 @@ pub struct Real {
 impl Real {
     pub fn join(key: u8, args: &[&str], bootstraps: &[String]) -> Self {
         let (child, ready) = Child::join(key, 0, args, bootstraps);
+        Real { child, ready, requests: 0 }
+    }
+
+    /// As `join`, with the memory and the descriptors of a small container.
+    pub fn join_small(key: u8, args: &[&str]) -> Self {
+        let (child, ready) = Child::join_limited(SMALL, key, args, &[]);
         Real { child, ready, requests: 0 }
     }
 
@@ -110,7 +116,8 @@ impl Real {
     }
 }
 
-/// A victim and an honest peer that are connected, know each other and subscribe to the topic.
+/// A victim and an honest peer that are connected, know each other and subscribe to the topic. The
+/// victim has the memory and the descriptors of a small container.
 pub struct Fixture {
     pub victim: Real,
     pub honest: Real,
@@ -119,7 +126,7 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new(role: &str) -> Self {
-        let mut victim = Real::join(VICTIM, &["--role", role], &[]);
+        let mut victim = Real::join_small(VICTIM, &["--role", role]);
         let mut honest = Real::join(HONEST, &[], &[victim.entry()]);
         for node in [&mut victim, &mut honest] {
             let answer = node.request(json!({"type":"subscribe","topic":TOPIC}));

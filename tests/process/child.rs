@@ -35,6 +35,20 @@ pub fn resident_mib(pid: u32) -> Option<u64> {
     Some(kib.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024)
 }
 
+/// Limits of a small container, in which a node gets through every flood: 64 open files, and 256 MiB of
+/// writable memory of its own (`RLIMIT_DATA`).
+pub const SMALL: &str = "ulimit -n 64 && ulimit -d 262144";
+
+/// Returns the command of the binary in its own environment, below limits of the system.
+pub fn limited_command(home: &Path, ulimit: &str) -> Command {
+    let node = command(home);
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &format!(r#"{ulimit} && exec "$0" "$@""#)]).arg(node.get_program());
+    shell.env_clear().envs(node.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(home).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell
+}
+
 /// Running node. `Drop` kills and reaps the process.
 pub struct Child {
     process: std::process::Child,
@@ -78,6 +92,14 @@ impl Child {
         Child::start(home, command)
     }
 
+    /// As `spawn`, below limits of the system.
+    pub fn spawn_limited(ulimit: &str, args: &[&str], env: &[(&str, &str)]) -> Child {
+        let home = TempDir::new().unwrap();
+        let mut command = limited_command(home.path(), ulimit);
+        command.args(args).envs(env.iter().copied());
+        Child::start(home, command)
+    }
+
     /// Starts a program that writes JSON lines, with all three of its streams piped.
     pub fn start(home: TempDir, mut command: Command) -> Child {
         let mut process = command.spawn().unwrap();
@@ -106,12 +128,25 @@ impl Child {
     /// Starts a node with bootstrap peers and waits until it is ready. Returns its `ready`.
     pub fn join(key: u8, port: u16, args: &[&str], bootstraps: &[String]) -> (Child, Value) {
         let mut child = Child::spawn(args, &[("PRIVATE_KEY", &test_key(key))]);
-        child.command(
+        let ready = child.connect(port, bootstraps);
+        (child, ready)
+    }
+
+    /// As `join`, on any port and below limits of the system.
+    pub fn join_limited(ulimit: &str, key: u8, args: &[&str], bootstraps: &[String]) -> (Child, Value) {
+        let mut child = Child::spawn_limited(ulimit, args, &[("PRIVATE_KEY", &test_key(key))]);
+        let ready = child.connect(0, bootstraps);
+        (child, ready)
+    }
+
+    /// Connects a node and waits until it is ready. Returns its `ready`.
+    fn connect(&mut self, port: u16, bootstraps: &[String]) -> Value {
+        self.command(
             json!({"type":"connect","port":port,"bootstrapPeers":bootstraps,"protocol":1,"id":"connect"}),
         );
-        let ready = child.expect("ready", |event| event["type"] == "ready");
-        child.expect("the answer to connect", |event| event["id"] == "connect");
-        (child, ready)
+        let ready = self.expect("ready", |event| event["type"] == "ready");
+        self.expect("the answer to connect", |event| event["id"] == "connect");
+        ready
     }
 
     pub fn command(&mut self, command: Value) {

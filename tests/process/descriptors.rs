@@ -1,25 +1,12 @@
 //! Limit of open files: the node raises it as far as its connections need and the system allows.
 
-use std::process::Stdio;
-
 use serde_json::json;
-use tempfile::TempDir;
 
-use crate::child::{Child, command, test_key};
+use crate::child::{Child, test_key};
 
 /// Starts a node with these limits of descriptors.
 fn limited(ulimit: &str) -> Child {
-    let home = TempDir::new().unwrap();
-    let mut shell = command(home.path());
-    let node = shell.get_program().to_owned();
-    let envs: Vec<_> =
-        shell.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
-    shell = std::process::Command::new("/bin/sh");
-    shell.args(["-c", &format!(r#"{ulimit} && exec "$0""#)]).arg(node).env_clear().current_dir(home.path());
-    shell.envs(envs.into_iter().filter_map(|(name, value)| Some((name, value?))));
-    shell.env("PRIVATE_KEY", test_key(0xb7));
-    shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = Child::start(home, shell);
+    let mut child = Child::spawn_limited(ulimit, &[], &[("PRIVATE_KEY", &test_key(0xb7))]);
     child.command(json!({"type": "connect", "protocol": 1}));
     child
 }

@@ -6,6 +6,7 @@
     reason = "tests fail by panicking, and wait by the clock"
 )]
 
+mod address_rules;
 mod auto_reply;
 mod binding;
 #[allow(dead_code, reason = "other tests use the rest")]

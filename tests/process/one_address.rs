@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::{Value, json};
 
-use crate::child::{Child, test_key};
+use crate::child::{Child, SMALL, test_key};
 
 /// The first line of a dialer and of a listener, with its length.
 const MULTISTREAM: &[u8] = b"\x13/multistream/1.0.0\n";
@@ -16,8 +16,12 @@ const MAX_HANDSHAKES: usize = 64;
 /// Time in which a newcomer must get an answer.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
+/// Makes a bootstrap node limit connections by address.
+const LIMITED: [&str; 6] =
+    ["--address-scope", "private", "--listen", "/ip4/127.0.0.1/tcp/0", "--role", "bootstrap"];
+
 /// Connects from a loopback address of this test's choice.
-fn connect_from(from: [u8; 4], port: u16) -> TcpStream {
+pub fn connect_from(from: [u8; 4], port: u16) -> TcpStream {
     let stream = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
     bind(&stream, &SocketAddr::from((from, 0))).expect("an address");
     connect(&stream, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))).expect("a connection");
@@ -25,16 +29,19 @@ fn connect_from(from: [u8; 4], port: u16) -> TcpStream {
 }
 
 /// Returns `true` if the node answers the first line of a connection.
-fn is_answered(mut stream: &TcpStream) -> bool {
+pub fn is_answered(mut stream: &TcpStream) -> bool {
     stream.set_read_timeout(Some(ANSWERED_WITHIN)).expect("a timeout");
     let mut answer = [0; MULTISTREAM.len()];
     stream.write_all(MULTISTREAM).is_ok() && stream.read_exact(&mut answer).is_ok() && answer == MULTISTREAM
 }
 
 /// Starts a bootstrap node that limits connections by address, and returns its TCP port.
-fn limited_node(key: u8) -> (Child, u16) {
-    let args = ["--address-scope", "private", "--listen", "/ip4/127.0.0.1/tcp/0", "--role", "bootstrap"];
-    let mut node = Child::spawn(&args, &[("PRIVATE_KEY", &test_key(key))]);
+pub fn limited_node(key: u8, args: &[&str]) -> (Child, u16) {
+    let args = [&LIMITED, args].concat();
+    listening(Child::spawn(&args, &[("PRIVATE_KEY", &test_key(key))]))
+}
+
+fn listening(mut node: Child) -> (Child, u16) {
     node.command(json!({"type":"connect","protocol":1}));
     let listening = node.expect("ready", |event| event["type"] == "ready");
     // A node of the scope `private` does not announce loopback addresses, so the system tells the port.
@@ -44,7 +51,17 @@ fn limited_node(key: u8) -> (Child, u16) {
 
 #[test]
 fn five_hundred_silent_connections_of_many_hosts_keep_no_newcomer_out() {
-    let (mut node, port) = limited_node(0x5a);
+    let (node, port) = limited_node(0x5a, &[]);
+    connect_in_silence(node, port);
+}
+
+#[test]
+fn five_hundred_silent_connections_keep_no_newcomer_out_of_a_small_container() {
+    let (node, port) = listening(Child::spawn_limited(SMALL, &LIMITED, &[("PRIVATE_KEY", &test_key(0x5f))]));
+    connect_in_silence(node, port);
+}
+
+fn connect_in_silence(mut node: Child, port: u16) {
     let before = descriptors(node.id());
     // From 125 addresses with 25 prefixes: none of them exceeds its own limit.
     let hosts = (0..500_u16).map(|number| [127, 1, (number % 25) as u8, 1 + (number / 25 % 5) as u8]);
@@ -61,7 +78,7 @@ fn five_hundred_silent_connections_of_many_hosts_keep_no_newcomer_out() {
 
 #[test]
 fn silent_host_keeps_no_newcomer_out() {
-    let (mut node, port) = limited_node(0x59);
+    let (mut node, port) = limited_node(0x59, &[]);
     let silent: Vec<TcpStream> = (0..65).map(|_| connect_from([127, 0, 0, 2], port)).collect();
     node.until("refused connections", |status| {
         status["counters"]["connections_refused"].as_u64() >= Some(40)

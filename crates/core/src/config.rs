@@ -1,5 +1,6 @@
 //! The configuration of the core, and the identity of this node.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::Address;
@@ -12,6 +13,7 @@ use p2p_node_wire::message_id::{StreamId, StreamNamespace};
 use p2p_node_wire::seal::suite::Suite;
 
 use crate::gate::access_list::{AccessRule, Subject};
+use crate::gate::address_rules::AddressRules;
 pub(super) use crate::gate::address_scope::AddressScope;
 use crate::gate::flow_guards::FlowLimits;
 use crate::gate::reputation::{Party, PersistedBan};
@@ -103,6 +105,8 @@ pub struct CoreConfig {
     pub key_source: KeySource,
     /// Addresses that the node may advertise and dial.
     pub scope: AddressScope,
+    /// IP addresses and networks that the operator blocked or allowed.
+    pub address_rules: Arc<AddressRules>,
     /// How the node finds out whether others can dial it.
     pub reachability: Reachability,
     /// Addresses at which others can dial the node, in addition to those on which it listens.
@@ -189,6 +193,7 @@ pub(super) struct LocalIdentity {
     pub(super) receive_after_eof: Duration,
     pub(super) drain_timeout: Duration,
     pub(super) scope: AddressScope,
+    pub(super) address_rules: Arc<AddressRules>,
     pub(super) reachability: Reachability,
     pub(super) external_addrs: Vec<Multiaddr>,
     pub(super) serves_relay: bool,
@@ -201,6 +206,12 @@ pub(super) struct LocalIdentity {
 }
 
 impl LocalIdentity {
+    /// Returns `true` if the node may dial an address: it lies within the address scope, and no
+    /// address rule blocks it.
+    pub(super) fn may_dial(&self, addr: &Multiaddr) -> bool {
+        self.scope.permits(addr) && !self.address_rules.blocks(addr)
+    }
+
     /// Returns the addresses of a node that does not listen yet.
     pub(super) fn addresses(&self) -> Addresses {
         Addresses::new(self.scope, self.reachability, self.external_addrs.clone())
@@ -232,6 +243,7 @@ impl LocalIdentity {
             receive_after_eof: setup.receive_after_eof,
             drain_timeout: setup.drain_timeout,
             scope: setup.scope,
+            address_rules: setup.address_rules,
             reachability: setup.reachability,
             external_addrs: setup.external_addrs,
             serves_relay: setup.serves_relay,

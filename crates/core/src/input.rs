@@ -313,6 +313,8 @@ pub enum DropKind {
     Handshake,
     /// A connection of a banned node or host.
     BannedConnection,
+    /// A connection from an IP address that the operator blocked.
+    BlockedConnection,
     /// A frame of mail. Too many frames waited for an answer.
     Mail,
     /// A frame of mail that was too long, truncated, or too slow to arrive.
@@ -338,6 +340,7 @@ impl DropKind {
             DropKind::Connection => Counter::ConnectionsRefused,
             DropKind::Handshake => Counter::HandshakesEvicted,
             DropKind::BannedConnection => Counter::ConnectionsRefusedBanned,
+            DropKind::BlockedConnection => Counter::ConnectionsRefusedBlocked,
             DropKind::Mail => Counter::MailFramesDropped,
             DropKind::MailReadFailed => Counter::MailReadsFailed,
             DropKind::HelloReadFailed => Counter::HelloReadsFailed,

@@ -1,6 +1,7 @@
 //! A fresh core for the tests of single components. The keys are for tests.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_node_protocol::{Event, Role};
@@ -44,6 +45,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         drain_timeout: Duration::from_secs(5),
         key_source: KeySource::Given,
         scope: AddressScope::Loopback,
+        address_rules: Arc::default(),
         reachability: Reachability::Reachable,
         external_addrs: Vec::new(),
         dht_mode: DhtMode::Client,

@@ -1,6 +1,7 @@
 //! The configuration of a core for tests.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_node_core::gate::address_scope::AddressScope;
@@ -36,6 +37,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         drain_timeout: Duration::from_secs(5),
         key_source: KeySource::Given,
         scope: AddressScope::Loopback,
+        address_rules: Arc::default(),
         reachability: Reachability::Reachable,
         external_addrs: Vec::new(),
         dht_mode: DhtMode::Client,

@@ -72,6 +72,8 @@ counters! {
     "connections_refused" => ConnectionsRefused,
     /// Connections that the node refused or closed, because the peer, its agent or its IP address is banned.
     "connections_refused_banned" => ConnectionsRefusedBanned,
+    /// Incoming connections that the node refused, because the operator blocked their IP address (`--block-ip`).
+    "connections_refused_blocked" => ConnectionsRefusedBlocked,
     /// Connections that the node closed, because it had too many.
     "connections_trimmed" => ConnectionsTrimmed,
     /// Checks, encryptions and decryptions that the node did not run, because the crypto pool was full.

@@ -3,11 +3,12 @@
 //! An address may always have a few connections, and more while many places are free: a share of the
 //! free ones. So an office behind one address gets in while there is room, and a host that opens
 //! hundreds leaves places for others. Addresses with a common prefix share a larger limit, because one
-//! owner often has all of them.
+//! owner often has all of them. The operator may block addresses, and lift these limits for others.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
@@ -18,6 +19,7 @@ use libp2p::swarm::{
     ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
+use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::gate::host::Host;
 use p2p_node_core::local::addresses::{ip_of, is_relayed};
 
@@ -62,6 +64,11 @@ pub(super) struct TooManyFromAddress(IpAddr);
 #[error("{0} is banned")]
 pub(super) struct BannedHost(Host);
 
+/// The connection was refused: the operator blocked its address.
+#[derive(Debug, thiserror::Error)]
+#[error("--block-ip blocks {0}")]
+pub(super) struct BlockedAddress(Multiaddr);
+
 /// The addresses that share a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Block {
@@ -77,11 +84,21 @@ struct Count {
     established: u32,
 }
 
+/// An incoming connection.
+#[derive(Clone, Copy, Debug)]
+struct Incoming {
+    ip: IpAddr,
+    /// The operator allowed the address: the connection counts, but not against its address.
+    is_allowed: bool,
+    is_established: bool,
+}
+
 /// The incoming connections by address. The limits of the swarm bound their number.
 #[derive(Debug)]
 pub(super) struct AddressLimits {
     places: Places,
-    connections: HashMap<ConnectionId, (IpAddr, bool)>,
+    rules: Arc<AddressRules>,
+    connections: HashMap<ConnectionId, Incoming>,
     blocks: HashMap<Block, Count>,
     all: Count,
     /// Hosts whose connections are refused. The core bounds their number.
@@ -89,9 +106,10 @@ pub(super) struct AddressLimits {
 }
 
 impl AddressLimits {
-    pub(super) fn new(places: Places) -> Self {
+    pub(super) fn new(places: Places, rules: Arc<AddressRules>) -> Self {
         AddressLimits {
             places,
+            rules,
             connections: HashMap::new(),
             blocks: HashMap::new(),
             all: Count::default(),
@@ -109,8 +127,14 @@ impl AddressLimits {
         self.banned.remove(host);
     }
 
-    /// Fails if an address is that of a banned host.
-    fn check_ban(&self, addr: &Multiaddr) -> Result<(), ConnectionDenied> {
+    /// Fails if an address is blocked, or that of a banned host that is not allowed.
+    fn check_rules(&self, addr: &Multiaddr) -> Result<(), ConnectionDenied> {
+        if self.rules.blocks(addr) {
+            return Err(ConnectionDenied::new(BlockedAddress(addr.clone())));
+        }
+        if self.rules.allows(addr) {
+            return Ok(());
+        }
         match Host::of(addr).filter(|host| self.banned.contains(host)) {
             Some(host) => Err(ConnectionDenied::new(BannedHost(host))),
             None => Ok(()),
@@ -135,9 +159,12 @@ impl AddressLimits {
     }
 
     /// Applies a change to the counts of an address. Forgets blocks without connections.
-    fn change(&mut self, ip: IpAddr, change: impl Fn(&mut Count)) {
+    fn change(&mut self, incoming: Incoming, change: impl Fn(&mut Count)) {
         change(&mut self.all);
-        for block in blocks(ip) {
+        if incoming.is_allowed {
+            return;
+        }
+        for block in blocks(incoming.ip) {
             let count = self.blocks.entry(block).or_default();
             change(count);
             if count.pending == 0 && count.established == 0 {
@@ -147,11 +174,11 @@ impl AddressLimits {
     }
 
     fn on_established(&mut self, connection: ConnectionId) {
-        if let Some((ip, established)) = self.connections.get_mut(&connection)
-            && !std::mem::replace(established, true)
+        if let Some(incoming) = self.connections.get_mut(&connection)
+            && !std::mem::replace(&mut incoming.is_established, true)
         {
-            let ip = *ip;
-            self.change(ip, |count| {
+            let incoming = *incoming;
+            self.change(incoming, |count| {
                 count.pending -= 1;
                 count.established += 1;
             });
@@ -160,8 +187,10 @@ impl AddressLimits {
 
     fn on_ended(&mut self, connection: ConnectionId) {
         match self.connections.remove(&connection) {
-            Some((ip, true)) => self.change(ip, |count| count.established -= 1),
-            Some((ip, false)) => self.change(ip, |count| count.pending -= 1),
+            Some(incoming) if incoming.is_established => {
+                self.change(incoming, |count| count.established -= 1);
+            }
+            Some(incoming) => self.change(incoming, |count| count.pending -= 1),
             None => {}
         }
     }
@@ -198,7 +227,7 @@ impl NetworkBehaviour for AddressLimits {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.check_ban(remote)?;
+        self.check_rules(remote)?;
         // The address of a relayed connection is that of the relay, which has limits for its clients.
         let Some(ip) = ip_of(remote).filter(|_| !is_relayed(remote)).map(|ip| ip.to_canonical()) else {
             return Ok(());
@@ -206,11 +235,13 @@ impl NetworkBehaviour for AddressLimits {
         if ip.is_loopback() && self.places.exempts_loopback {
             return Ok(());
         }
-        if !self.has_place(ip) {
+        let is_allowed = self.rules.allows(remote);
+        if !is_allowed && !self.has_place(ip) {
             return Err(ConnectionDenied::new(TooManyFromAddress(ip)));
         }
-        self.connections.insert(connection, (ip, false));
-        self.change(ip, |count| count.pending += 1);
+        let incoming = Incoming { ip, is_allowed, is_established: false };
+        self.connections.insert(connection, incoming);
+        self.change(incoming, |count| count.pending += 1);
         Ok(())
     }
 
@@ -233,7 +264,7 @@ impl NetworkBehaviour for AddressLimits {
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         // The core and Kademlia dial by PeerId, and a host may be banned for other nodes.
-        self.check_ban(addr)?;
+        self.check_rules(addr)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -258,109 +289,4 @@ impl NetworkBehaviour for AddressLimits {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PLACES: Places = Places { pending: 64, established: 150, of_address: 3, exempts_loopback: false };
-
-    struct Remote {
-        limits: AddressLimits,
-        last: usize,
-    }
-
-    impl Remote {
-        fn new(places: Places) -> Self {
-            Remote { limits: AddressLimits::new(places), last: 0 }
-        }
-
-        /// Begins a handshake. Returns `None` if it is refused.
-        fn begin(&mut self, remote: &str) -> Option<ConnectionId> {
-            self.last += 1;
-            let connection = ConnectionId::new_unchecked(self.last);
-            let (local, remote) = ("/ip4/10.0.0.1/tcp/1".parse().unwrap(), remote.parse().unwrap());
-            let begun = self.limits.handle_pending_inbound_connection(connection, &local, &remote);
-            begun.is_ok().then_some(connection)
-        }
-
-        /// Connects as often as the limits permit, at most 1,000 times.
-        fn connect_all(&mut self, remote: impl Fn(u32) -> String) -> Vec<ConnectionId> {
-            let connections = (0..1000).filter_map(|number| {
-                let connection = self.begin(&remote(number))?;
-                self.limits.on_established(connection);
-                Some(connection)
-            });
-            connections.collect()
-        }
-    }
-
-    #[test]
-    fn silent_host_leaves_places_for_handshakes_of_others() {
-        let mut host = Remote::new(PLACES);
-        let silent = (0..1000).filter(|_| host.begin("/ip4/192.0.2.1/tcp/5").is_some()).count();
-        assert_eq!(silent, 13, "a quarter of the free places");
-        assert!(host.begin("/ip4/192.0.2.2/tcp/5").is_some());
-        assert!(host.begin("/ip6/2001:db8::1/udp/5/quic-v1").is_some());
-        let neighbours = (0..1000)
-            .filter(|number| host.begin(&format!("/ip4/192.0.2.{}/tcp/5", 3 + number % 250)).is_some())
-            .count();
-        assert!(14 + neighbours <= 33, "a prefix takes half: {neighbours}");
-        assert!(host.begin("/ip4/198.51.100.1/tcp/5").is_some());
-    }
-
-    #[test]
-    fn one_address_never_takes_all_connections_and_always_gets_some() {
-        let mut host = Remote::new(PLACES);
-        let first = host.connect_all(|_| "/ip4/192.0.2.1/tcp/5".to_owned());
-        assert_eq!(first.len(), 16, "an eighth of the free places");
-        host.connect_all(|number| format!("/ip4/203.0.{}.1/tcp/5", number % 250));
-        assert_eq!(host.limits.all.established, 16 + 250 * 3, "three each");
-        for connection in first {
-            host.limits.on_ended(connection);
-        }
-        assert_eq!(host.connect_all(|_| "/ip4/192.0.2.1/tcp/5".to_owned()).len(), 3, "as long as it is full");
-    }
-
-    #[test]
-    fn hosts_of_one_ipv6_network_share_their_limits() {
-        let mut host = Remote::new(PLACES);
-        let of_host = host.connect_all(|number| format!("/ip6/2001:db8:0:1::{number:x}/tcp/5"));
-        assert_eq!(of_host.len(), 16, "a /64 is one host");
-        let of_prefix = host.connect_all(|number| format!("/ip6/2001:db8:0:{number:x}::1/tcp/5"));
-        assert!(of_host.len() + of_prefix.len() <= 50, "a /48 takes half of the free places");
-        assert_eq!(host.connect_all(|_| "/ip6/2001:db9::1/tcp/5".to_owned()).len(), 11);
-    }
-
-    #[test]
-    fn banned_host_is_refused_until_its_ban_ends() {
-        let mut host = Remote::new(PLACES);
-        let banned = Host::of_ip([192, 0, 2, 1].into());
-        host.limits.block(banned);
-        assert!(host.begin("/ip4/192.0.2.1/tcp/5").is_none());
-        assert!(host.limits.check_ban(&"/ip4/192.0.2.1/udp/5/quic-v1".parse().unwrap()).is_err());
-        assert!(host.begin("/ip4/192.0.2.2/tcp/5").is_some());
-        host.limits.unblock(&banned);
-        assert!(host.begin("/ip4/192.0.2.1/tcp/5").is_some());
-    }
-
-    #[test]
-    fn counts_end_with_their_connections() {
-        let mut host = Remote::new(PLACES);
-        let pending = host.begin("/ip4/192.0.2.1/tcp/5").unwrap();
-        let all = host.connect_all(|_| "/ip4/192.0.2.1/tcp/5".to_owned());
-        for connection in all.into_iter().chain([pending, pending]) {
-            host.limits.on_ended(connection);
-        }
-        assert!(host.limits.blocks.is_empty() && host.limits.connections.is_empty());
-        assert_eq!((host.limits.all.pending, host.limits.all.established), (0, 0));
-    }
-
-    #[test]
-    fn relayed_connections_and_those_of_the_loopback_scope_are_exempt() {
-        let mut host = Remote::new(Places { exempts_loopback: true, ..PLACES });
-        assert_eq!(host.connect_all(|_| "/ip4/127.0.0.1/tcp/5".to_owned()).len(), 1000);
-        let relayed =
-            "/ip4/192.0.2.1/tcp/5/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit";
-        assert_eq!(host.connect_all(|_| relayed.to_owned()).len(), 1000);
-        assert_eq!(Remote::new(PLACES).connect_all(|_| "/ip4/127.0.0.1/tcp/5".to_owned()).len(), 16);
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! The network protocols of a node and their settings.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::identity::Keypair;
@@ -45,12 +46,10 @@ const FIND_STREAMS: usize = 64;
 /// the same time may close both connections.
 const CONNECTIONS_PER_PEER: u32 = 3;
 
-/// Maximum number of incoming connections during the handshake.
-const PENDING_INCOMING: u32 = MAX_HANDSHAKES as u32;
 /// Maximum number of outgoing connections during the handshake.
-const PENDING_OUTGOING: u32 = 32;
+pub const PENDING_OUTGOING: u32 = 32;
 /// Maximum number of connections during the handshake, both directions together.
-pub const PENDING: u32 = PENDING_INCOMING + PENDING_OUTGOING;
+pub const PENDING: u32 = MAX_HANDSHAKES + PENDING_OUTGOING;
 
 /// Interval of the pings. libp2p ignores the first failure, so with [`PING_TIMEOUT`] the node
 /// detects a silent peer within 50 s.
@@ -146,13 +145,8 @@ impl Behaviour {
         let serves_relay = config.relay_bytes.is_some();
         let asks_autonat = config.reachability == Reachability::Auto;
         Ok(Self {
-            limits: connection_limits::Behaviour::new(limits(config.max_connections)),
-            addresses: AddressLimits::new(Places {
-                pending: PENDING_INCOMING,
-                established: max_incoming(config.max_connections),
-                of_address: config.connections_per_address,
-                exempts_loopback: config.scope == AddressScope::Loopback,
-            }),
+            limits: connection_limits::Behaviour::new(limits(config)),
+            addresses: AddressLimits::new(places(config), Arc::clone(&config.address_rules)),
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(
                 identify::Config::new(names.version.clone(), keypair.public())
@@ -195,16 +189,26 @@ fn relay_server(peer: PeerId, max_circuit_bytes: u64) -> relay::Behaviour {
     relay
 }
 
+fn places(config: &SwarmConfig) -> Places {
+    Places {
+        pending: config.max_handshakes,
+        established: max_incoming(config.max_connections),
+        of_address: config.connections_per_address,
+        exempts_loopback: config.scope == AddressScope::Loopback,
+    }
+}
+
 fn max_incoming(max: u32) -> u32 {
     (max - max / 4).max(1)
 }
 
 /// Limits each direction to less than all connections, so that the node can always dial and always
 /// accept.
-fn limits(max: u32) -> connection_limits::ConnectionLimits {
+fn limits(config: &SwarmConfig) -> connection_limits::ConnectionLimits {
+    let max = config.max_connections;
     connection_limits::ConnectionLimits::default()
         // The transport ends slow handshakes for new ones, and the swarm learns of it a moment later.
-        .with_max_pending_incoming(Some(2 * PENDING_INCOMING))
+        .with_max_pending_incoming(Some(2 * config.max_handshakes))
         .with_max_pending_outgoing(Some(PENDING_OUTGOING))
         .with_max_established_incoming(Some(max_incoming(max)))
         .with_max_established_outgoing(Some((max / 2).max(1)))

@@ -14,6 +14,7 @@ use futures::channel::oneshot;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::{Multiaddr, PeerId, Transport};
+use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::local::addresses::{ip_of, is_relayed};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -21,7 +22,10 @@ use super::address_limits::{Block, prefix_of};
 
 /// Maximum number of handshakes of incoming connections. It bounds the handshakes that strangers can
 /// cause at once.
-pub(super) const MAX_HANDSHAKES: usize = 64;
+pub const MAX_HANDSHAKES: u32 = 64;
+/// Number of handshakes that a node with few descriptors accepts at the same time: our choice, twice as
+/// many as one address may always have.
+pub const MIN_HANDSHAKES: u32 = 8;
 /// Maximum time of a handshake. Our choice: ten round trips of half a second. A dialer waits longer,
 /// because its time includes the connection.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,17 +57,22 @@ struct Entry {
 }
 
 /// The handshakes in progress, in the order of their start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct HandshakeTable {
+    max: usize,
     entries: BTreeMap<u64, Entry>,
     next: u64,
 }
 
 impl HandshakeTable {
+    fn new(max: u32) -> Self {
+        HandshakeTable { max: max as usize, entries: BTreeMap::new(), next: 0 }
+    }
+
     /// Takes a place, if necessary that of another handshake: the oldest of the addresses with the most
     /// handshakes. Returns `None` if all places are taken by handshakes that began a moment ago.
     fn take(&mut self, block: Option<Block>, now: Instant) -> Option<(u64, oneshot::Receiver<()>)> {
-        if self.entries.len() >= MAX_HANDSHAKES {
+        if self.entries.len() >= self.max {
             let victim = self.victim(now)?;
             self.entries.remove(&victim);
         }
@@ -95,15 +104,26 @@ fn lock(places: &Shared) -> MutexGuard<'_, HandshakeTable> {
 pub(super) struct LimitedHandshakes {
     inner: Boxed<Connection>,
     places: Shared,
+    rules: Arc<AddressRules>,
     evicted: EvictedHandshakes,
 }
 
 impl LimitedHandshakes {
-    pub(super) fn new(inner: Boxed<Connection>, evicted: EvictedHandshakes) -> Self {
-        LimitedHandshakes { inner, places: Shared::default(), evicted }
+    pub(super) fn new(
+        inner: Boxed<Connection>,
+        max: u32,
+        rules: Arc<AddressRules>,
+        evicted: EvictedHandshakes,
+    ) -> Self {
+        let places = Arc::new(Mutex::new(HandshakeTable::new(max)));
+        LimitedHandshakes { inner, places, rules, evicted }
     }
 
     fn begin(&self, upgrade: Upgrade, from: &Multiaddr) -> Handshake {
+        // The swarm refuses the connection. Here it must not take the place of another.
+        if self.rules.blocks(from) {
+            return Handshake::Blocked;
+        }
         // The address of a relayed connection is that of the relay.
         let ip = ip_of(from).filter(|_| !is_relayed(from));
         let block = ip.map(|ip| prefix_of(ip.to_canonical()));
@@ -167,6 +187,8 @@ impl Drop for HeldPlace {
 
 /// A handshake of an incoming connection.
 pub(super) enum Handshake {
+    /// The operator blocked the address.
+    Blocked,
     /// All places are taken.
     Refused(EvictedHandshakes),
     /// The handshake has a place.
@@ -185,6 +207,7 @@ impl Future for Handshake {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
+            Handshake::Blocked => Poll::Ready(Err(io::ErrorKind::PermissionDenied.into())),
             Handshake::Refused(evicted) => {
                 evicted.0.fetch_add(1, Ordering::Relaxed);
                 Poll::Ready(Err(io::Error::other("too many handshakes at the same time")))
@@ -217,9 +240,9 @@ mod tests {
 
     #[test]
     fn newcomer_takes_the_place_of_the_oldest_handshake_of_the_most_crowded_addresses() {
-        let (mut places, start) = (HandshakeTable::default(), Instant::now());
+        let (mut places, start) = (HandshakeTable::new(MAX_HANDSHAKES), Instant::now());
         let mut held = Vec::new();
-        for number in 0..MAX_HANDSHAKES as u64 {
+        for number in 0..u64::from(MAX_HANDSHAKES) {
             let crowd = if number % 4 == 0 { number as u8 } else { 200 };
             held.push(places.take(block(crowd), start + Duration::from_millis(number)));
         }
@@ -229,25 +252,25 @@ mod tests {
         for expected in [1, 2, 3, 5] {
             assert!(places.take(block(201), later).is_some());
             assert!(!places.entries.contains_key(&expected), "{expected} is the oldest of the crowd");
-            assert_eq!(places.entries.len(), MAX_HANDSHAKES);
+            assert_eq!(places.entries.len(), MAX_HANDSHAKES as usize);
         }
         assert!(places.entries.contains_key(&0), "a handshake from elsewhere stays");
     }
 
     #[test]
     fn evicted_handshake_ends_and_a_dropped_one_gives_its_place_back() {
-        let places = Shared::default();
+        let places = Arc::new(Mutex::new(HandshakeTable::new(3)));
         let start = Instant::now();
         let mut first = lock(&places).take(None, start).unwrap();
-        for _ in 1..MAX_HANDSHAKES {
+        for _ in 1..3 {
             assert!(lock(&places).take(None, start).is_some());
         }
         assert_eq!(first.1.try_recv(), Ok(None), "in progress");
         let last = lock(&places).take(None, start + GUARANTEED).unwrap();
         assert!(first.1.try_recv().is_err(), "evicted");
         drop(HeldPlace { place: last.0, places: Arc::clone(&places) });
-        assert_eq!(lock(&places).entries.len(), MAX_HANDSHAKES - 1);
+        assert_eq!(lock(&places).entries.len(), 2);
         drop(HeldPlace { place: first.0, places: Arc::clone(&places) });
-        assert_eq!(lock(&places).entries.len(), MAX_HANDSHAKES - 1, "its place belongs to another");
+        assert_eq!(lock(&places).entries.len(), 2, "its place belongs to another");
     }
 }

@@ -9,7 +9,7 @@ use libp2p::request_response::{self, Message};
 use libp2p::swarm::{ConnectionDenied, DialError, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, mdns, ping};
 
-use super::address_limits::{BannedHost, TooManyFromAddress};
+use super::address_limits::{BannedHost, BlockedAddress, TooManyFromAddress};
 use super::behaviour::BehaviourEvent;
 use super::links::Superseded;
 use super::listen::whole_reason;
@@ -28,6 +28,10 @@ fn without_peer(addr: &Multiaddr) -> Multiaddr {
 fn refusal(cause: ConnectionDenied) -> Option<DropKind> {
     let cause = match cause.downcast::<TooManyFromAddress>() {
         Ok(_) => return Some(DropKind::Connection),
+        Err(cause) => cause,
+    };
+    let cause = match cause.downcast::<BlockedAddress>() {
+        Ok(_) => return Some(DropKind::BlockedConnection),
         Err(cause) => cause,
     };
     let is_banned =

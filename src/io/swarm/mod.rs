@@ -23,6 +23,7 @@ mod transport;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -43,14 +44,16 @@ use self::listen::Listeners;
 use self::mail::Reply;
 use self::nat::NatState;
 use self::reports::LinkReports;
-use self::transport::Built;
+use self::transport::{Built, Dialable};
+use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::input::{DropKind, Input, Token};
 use p2p_node_core::local::addresses::Reachability;
 use p2p_node_wire::identity::SecretBytes;
 
-pub use self::behaviour::PENDING;
+pub use self::behaviour::{PENDING, PENDING_OUTGOING};
 pub use self::dht_store::{KEY_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
 pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
+pub use self::handshakes::{MAX_HANDSHAKES, MIN_HANDSHAKES};
 pub use self::hello::MAX_HELLO;
 pub use self::listen::can_listen_on;
 pub use self::mail::{MAIL_TIMEOUT, MAX_MAIL, MAX_MAIL_RESPONSE};
@@ -106,6 +109,8 @@ pub struct SwarmConfig {
     pub network: String,
     /// Limits the addresses that the node listens on and dials.
     pub scope: AddressScope,
+    /// IP addresses and networks that the operator blocked or allowed.
+    pub address_rules: Arc<AddressRules>,
     /// DNS server for host names, instead of those of the system.
     pub dns_server: Option<SocketAddr>,
     /// `true` if the node begins as a DHT server.
@@ -124,6 +129,8 @@ pub struct SwarmConfig {
     pub listen: Option<Vec<Multiaddr>>,
     /// Maximum number of connections to all peers together.
     pub max_connections: u32,
+    /// Maximum number of handshakes of incoming connections at the same time.
+    pub max_handshakes: u32,
     /// Number of connections that one IP address may always have.
     pub connections_per_address: u32,
     /// Longest time to set up a connection that this node dials.
@@ -186,10 +193,10 @@ impl SwarmDriver {
         let evicted_handshakes = EvictedHandshakes::default();
         let Built { transport, relay_client, degraded } = transport::build(
             &keypair,
-            config.scope,
+            &Dialable { scope: config.scope, rules: Arc::clone(&config.address_rules) },
             config.dns_server,
             config.connection_timeout,
-            evicted_handshakes.clone(),
+            (config.max_handshakes, evicted_handshakes.clone()),
         )?;
         let failed_hello_reads = FailedReads::default();
         let behaviour = Behaviour::new(&keypair, &config, &names, relay_client, failed_hello_reads.clone())?;

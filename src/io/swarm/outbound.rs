@@ -131,7 +131,10 @@ impl SwarmDriver {
     fn dial(&mut self, peer: PeerId, addrs: Vec<Multiaddr>) {
         let addrs = self.scope.select(addrs);
         if addrs.is_empty() {
-            let reason = format!("the peer has no address within the address scope {}", self.scope);
+            let reason = format!(
+                "the peer has no address that this node may dial (address scope {}, --block-ip)",
+                self.scope
+            );
             self.inputs.push_back(Input::DialFailed { peer, reason });
             return;
         }

@@ -1,9 +1,10 @@
 //! Transports: TCP with Noise and Yamux, QUIC, and DNS if the scope allows it. They never dial an
-//! address outside the address scope.
+//! address outside the address scope, and none that the operator blocked.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, relay, tcp, yamux};
 use super::SetupError;
 use super::handshakes::{EvictedHandshakes, LimitedHandshakes};
 use crate::io::dns::server_config;
+use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::gate::address_scope::AddressScope;
 
 /// Default of the time to set up a connection that this node dials, including handshakes. The CHORUS
@@ -53,16 +55,24 @@ pub(super) struct Built {
     pub degraded: Option<String>,
 }
 
-/// Creates the transport for a scope. Addresses at relays come first: the transports of sockets would
+/// The addresses that the node may dial.
+#[derive(Clone, Debug)]
+pub(super) struct Dialable {
+    pub scope: AddressScope,
+    pub rules: Arc<AddressRules>,
+}
+
+/// Creates the transport. `handshakes` are the most incoming ones at the same time, and the counter of
+/// those that ended early. Addresses at relays come first: the transports of sockets would
 /// dial the relay instead.
 pub(super) fn build(
     keypair: &Keypair,
-    scope: AddressScope,
+    dialable: &Dialable,
     dns_server: Option<SocketAddr>,
     timeout: Duration,
-    evicted: EvictedHandshakes,
+    handshakes: (u32, EvictedHandshakes),
 ) -> Result<Built, SetupError> {
-    let (direct, degraded) = direct(keypair, scope, dns_server, timeout)?;
+    let (direct, degraded) = direct(keypair, dialable, dns_server, timeout)?;
     let (relayed, relay_client) = relay::client::new(keypair.public().to_peer_id());
     let relayed = relayed
         .upgrade(Version::V1Lazy)
@@ -71,7 +81,8 @@ pub(super) fn build(
         .boxed();
     let relayed = timed(relayed, timeout).boxed();
     let transport = relayed.or_transport(direct).map(|either, _| either.into_inner()).boxed();
-    let transport = LimitedHandshakes::new(transport, evicted).boxed();
+    let (max, evicted) = handshakes;
+    let transport = LimitedHandshakes::new(transport, max, Arc::clone(&dialable.rules), evicted).boxed();
     Ok(Built { transport, relay_client, degraded })
 }
 
@@ -79,12 +90,12 @@ pub(super) fn build(
 /// the DNS servers of the system.
 fn direct(
     keypair: &Keypair,
-    scope: AddressScope,
+    dialable: &Dialable,
     dns_server: Option<SocketAddr>,
     timeout: Duration,
 ) -> Result<(Boxed<Connection>, Option<String>), SetupError> {
-    let scoped = sockets(keypair, scope, timeout)?;
-    if scope == AddressScope::Loopback {
+    let scoped = sockets(keypair, dialable, timeout)?;
+    if dialable.scope == AddressScope::Loopback {
         return Ok((scoped.boxed(), None));
     }
     if let Some(server) = dns_server {
@@ -96,7 +107,7 @@ fn direct(
         Err(error) => {
             let degraded =
                 format!("DNS is not available ({error}): the node cannot dial addresses with host names");
-            Ok((sockets(keypair, scope, timeout)?.boxed(), Some(degraded)))
+            Ok((sockets(keypair, dialable, timeout)?.boxed(), Some(degraded)))
         }
     }
 }
@@ -113,7 +124,7 @@ fn timed<T: Transport>(transport: T, timeout: Duration) -> TransportTimeout<T> {
 }
 
 /// Creates the TCP and QUIC transports.
-fn sockets(keypair: &Keypair, scope: AddressScope, timeout: Duration) -> Result<Scoped, SetupError> {
+fn sockets(keypair: &Keypair, dialable: &Dialable, timeout: Duration) -> Result<Scoped, SetupError> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair)?)
@@ -131,13 +142,13 @@ fn sockets(keypair: &Keypair, scope: AddressScope, timeout: Duration) -> Result<
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
 
     let both = tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed();
-    Ok(Scoped { scope, inner: both })
+    Ok(Scoped { dialable: dialable.clone(), inner: both })
 }
 
-/// Transport that refuses to dial addresses outside the scope. It covers all sources of addresses:
+/// Transport that refuses to dial addresses outside the scope, and blocked ones. It covers all sources of addresses:
 /// the core, Kademlia (which learns addresses from strangers), and DNS answers.
 struct Scoped {
-    scope: AddressScope,
+    dialable: Dialable,
     inner: Boxed<Connection>,
 }
 
@@ -156,8 +167,12 @@ impl Transport for Scoped {
     }
 
     fn dial(&mut self, addr: Multiaddr, opts: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
-        if !self.scope.permits(&addr) {
+        if !self.dialable.scope.permits(&addr) {
             return Err(TransportError::MultiaddrNotSupported(addr));
+        }
+        if self.dialable.rules.blocks(&addr) {
+            let reason = io::Error::new(io::ErrorKind::PermissionDenied, "--block-ip blocks the address");
+            return Err(TransportError::Other(reason));
         }
         self.inner.dial(addr, opts)
     }
@@ -178,7 +193,10 @@ mod tests {
     use super::*;
 
     fn built(keypair: &Keypair, timeout: Duration) -> Built {
-        build(keypair, AddressScope::Loopback, None, timeout, EvictedHandshakes::default()).unwrap()
+        let blocked = "127.0.0.2/32".parse().unwrap();
+        let rules = AddressRules::new(&[], &[blocked]).into();
+        let dialable = Dialable { scope: AddressScope::Loopback, rules };
+        build(keypair, &dialable, None, timeout, (1, EvictedHandshakes::default())).unwrap()
     }
 
     #[tokio::test]
@@ -196,13 +214,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn address_outside_scope_is_not_dialed() {
+    async fn address_that_is_outside_of_the_scope_or_blocked_is_not_dialed() {
         let keypair = Keypair::generate_ed25519();
         let mut transport = built(&keypair, DEFAULT_CONNECTION_TIMEOUT).transport;
         let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
         for outside in ["/ip4/192.0.2.1/tcp/9", "/ip4/192.0.2.1/udp/9/quic-v1", "/dns4/localhost/tcp/9"] {
             let refused = transport.dial(outside.parse().unwrap(), opts);
             assert!(matches!(refused, Err(TransportError::MultiaddrNotSupported(_))), "{outside}");
+        }
+        for blocked in ["/ip4/127.0.0.2/tcp/9", "/ip4/127.0.0.2/udp/9/quic-v1"] {
+            let refused = transport.dial(blocked.parse().unwrap(), opts);
+            assert!(
+                refused.err().is_some_and(|error| format!("{error:?}").contains("--block-ip")),
+                "{blocked}"
+            );
         }
         assert!(transport.dial("/ip4/127.0.0.1/tcp/9".parse().unwrap(), opts).is_ok());
     }

@@ -2,6 +2,7 @@
 //! priority.
 
 pub mod access_list;
+pub mod address_rules;
 pub mod address_scope;
 pub mod binding_cache;
 pub mod flow_guards;

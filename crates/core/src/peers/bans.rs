@@ -12,7 +12,7 @@ use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::{Effect, NetworkCommand};
 use crate::gate::Gate;
-use crate::gate::access_list::Subject;
+use crate::gate::access_list::{AccessRule, Subject};
 use crate::gate::host::Host;
 use crate::gate::reputation::conduct::Report;
 use crate::gate::reputation::{BANNED_NODES_OF_HOST, HOST_SHARE, Party, rounded};
@@ -54,7 +54,7 @@ impl Peers {
         if gate.tier(agent.as_ref(), &node) == Tier::Allowed {
             return;
         }
-        let host = self.host_of(&node);
+        let host = self.host_of(&node, cx);
         let parties = [Some(Party::Node(node)), agent.map(Party::Agent), host.map(Party::Host)];
         for party in parties.into_iter().flatten() {
             let share = if matches!(party, Party::Host(_)) { HOST_SHARE } else { 1.0 };
@@ -71,9 +71,11 @@ impl Peers {
         }
     }
 
-    /// Returns the host of a peer, by its oldest direct link.
-    fn host_of(&self, peer: &PeerId) -> Option<Host> {
-        self.table.connection(peer)?.links.host()
+    /// Returns the host of a peer, by its oldest direct link. The node never blames a host that its
+    /// operator allowed.
+    fn host_of(&self, peer: &PeerId, cx: &Cx) -> Option<Host> {
+        let host = self.table.connection(peer)?.links.host()?;
+        (cx.identity.address_rules.of_ip(host.ip()) != Some(AccessRule::Allowed)).then_some(host)
     }
 
     fn ban(

@@ -116,9 +116,10 @@ impl Peers {
         self.dial_as(DialKind::Mail, candidate, cx);
     }
 
-    /// Dials a candidate. No address outside of the address scope leaves the core, whoever named it.
+    /// Dials a candidate. No address outside of the address scope, and no blocked one, leaves the core,
+    /// whoever named it.
     fn dial_as(&mut self, kind: DialKind, mut candidate: Candidate, cx: &mut Cx) {
-        candidate.addrs.retain(|addr| cx.identity.scope.permits(addr));
+        candidate.addrs.retain(|addr| cx.identity.may_dial(addr));
         if !self.table.is_down(&candidate.peer) {
             return;
         }
@@ -139,7 +140,7 @@ impl Peers {
 
     /// Dials an address of an unknown peer. The dial waits if there are too many.
     pub(crate) fn dial_addr(&mut self, addr: Multiaddr, cx: &mut Cx) {
-        if !cx.identity.scope.permits(&addr) {
+        if !cx.identity.may_dial(&addr) {
             return;
         }
         if self.may_dial(DialKind::Peers, cx.now.mono) && self.dial_queue.len() == 0 {

@@ -176,8 +176,7 @@ impl Peers {
         self.connect_soon(cx);
     }
 
-    /// Returns the addresses of a record that the dialer may dial now: those within the address scope. Of an
-    /// agent that this node never met, somebody else may have chosen the addresses, so those in a subnet in
+    /// Returns the addresses of a record that the dialer may dial now. Of an agent that this node never met, somebody else may have chosen the addresses, so those in a subnet in
     /// which dials failed have to wait.
     fn dialable<'a>(
         &'a self,
@@ -185,17 +184,17 @@ impl Peers {
         directory: &Directory,
         cx: &Cx,
     ) -> impl Iterator<Item = &'a Multiaddr> {
-        let (scope, now) = (cx.identity.scope, cx.now.mono);
+        let (identity, now) = (&cx.identity, cx.now.mono);
         let is_met = directory.records.is_met(&record.address());
         let permits = move |addr: &Multiaddr| is_met || self.subnet_pauses.permits(addr, now);
-        record.record.addrs.iter().filter(move |addr| scope.permits(addr) && permits(addr))
+        record.record.addrs.iter().filter(move |addr| identity.may_dial(addr) && permits(addr))
     }
 
     /// Records a failed dial to the addresses of an agent that this node never met.
     pub(super) fn record_failed_hearsay(&mut self, peer: &PeerId, directory: &Directory, cx: &mut Cx) {
         let Some(record) = directory.records.by_peer(peer, cx.now.unix_ms) else { return };
         if !directory.records.is_met(&record.address()) {
-            let dialled = record.record.addrs.iter().filter(|addr| cx.identity.scope.permits(addr));
+            let dialled = record.record.addrs.iter().filter(|addr| cx.identity.may_dial(addr));
             self.subnet_pauses.failed(dialled, cx.now.mono, &mut cx.jitter);
         }
     }

@@ -57,8 +57,7 @@ impl LocalNetwork {
 impl Peers {
     /// Handles a peer that mDNS found.
     pub(crate) fn on_peer_found(&mut self, peer: PeerId, addrs: Vec<Multiaddr>, cx: &Cx) {
-        let addrs: Vec<Multiaddr> =
-            addrs.into_iter().filter(|addr| cx.identity.scope.permits(addr)).collect();
+        let addrs: Vec<Multiaddr> = addrs.into_iter().filter(|addr| cx.identity.may_dial(addr)).collect();
         if peer != cx.identity.peer && !addrs.is_empty() {
             self.local_network.add(peer, addrs);
         }

@@ -184,7 +184,7 @@ impl Peers {
     }
 
     fn on_relay_offered(&mut self, relay: PeerId, addrs: Vec<Multiaddr>, cx: &Cx) {
-        let addr = addrs.into_iter().find(|addr| cx.identity.scope.permits(addr));
+        let addr = addrs.into_iter().find(|addr| cx.identity.may_dial(addr));
         let Some(addr) = addr else { return };
         if self.is_connected(&relay)
             && (self.relays.offers.len() < MAX_OFFERS || self.relays.offers.contains_key(&relay))

@@ -1,10 +1,13 @@
 //! Reputations and bans: who is blamed for what, and what a ban does.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
+use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::Verdict;
+use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::gate::reputation::Party;
 use p2p_node_core::input::{Input, PeerReport};
 use p2p_node_protocol::{Counter, Role};
@@ -21,8 +24,12 @@ const PEER: usize = 2;
 const FAULTS: u64 = 4;
 
 fn mesh_with(limits: bool) -> Mesh {
+    mesh_of(|config| config.limits_apply = limits)
+}
+
+fn mesh_of(change: impl FnOnce(&mut CoreConfig)) -> Mesh {
     let mut mesh = Mesh::new(1);
-    mesh.add_with(2, Role::Full, CONNECT, |config| config.limits_apply = limits);
+    mesh.add_with(2, Role::Full, CONNECT, change);
     mesh.add(3, Role::Full);
     mesh.obeys_disconnects = true;
     mesh.command(NODE, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
@@ -303,10 +310,17 @@ fn stranger_from(mesh: &mut Mesh, number: u64, addr: &str) -> PeerId {
 
 #[test]
 fn host_of_five_banned_nodes_is_banned_and_not_dialled() {
-    let mut mesh = mesh();
+    let allowed = AddressRules::new(&["198.51.100.1".parse::<IpAddr>().expect("an address").into()], &[]);
+    let mut mesh = mesh_of(|config| {
+        config.limits_apply = true;
+        config.address_rules = allowed.into();
+    });
     let hosts = |mesh: &Mesh| -> Vec<Value> {
         banned(mesh).into_iter().filter(|line| line["ip"].is_string()).cloned().collect()
     };
+    for number in 0..6 {
+        stranger_from(&mut mesh, 300 + number, "/ip4/198.51.100.1/tcp/1000");
+    }
     for number in 0..4 {
         stranger_from(&mut mesh, number, "/ip4/192.0.2.1/tcp/1000");
         stranger_from(&mut mesh, 100 + number, "/ip4/127.0.0.1/tcp/1000");

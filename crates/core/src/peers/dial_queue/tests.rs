@@ -7,7 +7,9 @@ use p2p_node_wire::time::Instant;
 use super::*;
 use crate::Core;
 use crate::effect::Effect;
-use crate::testing::core;
+use crate::gate::address_rules::AddressRules;
+use crate::gate::address_scope::AddressScope;
+use crate::testing::{core, core_with};
 
 const LIMITS: (usize, u64) = (10, 5);
 
@@ -166,4 +168,74 @@ fn address_of_a_seed_waits_as_other_dials_do() {
     core.peers.start_queued_dials(&mut core.cx);
     let dials = |effect| matches!(effect, Effect::Network(NetworkCommand::DialAddr { addr: dialled }) if dialled == addr);
     assert!(std::iter::from_fn(|| core.poll_effect()).any(dials));
+}
+
+/// Addresses that anybody can write into a record: of this machine, of private networks, of links, of
+/// carriers, of nobody, and of hosts that never heard of us.
+const NAMED: [&str; 18] = [
+    "/ip4/127.0.0.1/tcp/22",
+    "/ip6/::1/tcp/22",
+    "/ip4/10.0.0.1/tcp/5432",
+    "/ip4/172.16.0.1/tcp/80",
+    "/ip4/192.168.0.1/udp/53/quic-v1",
+    "/ip4/169.254.169.254/tcp/80",
+    "/ip4/100.64.0.1/tcp/80",
+    "/ip6/fd00::1/tcp/80",
+    "/ip6/fe80::1/tcp/80",
+    "/ip6/::ffff:10.0.0.1/tcp/80",
+    "/ip6/::ffff:8.8.8.8/tcp/80",
+    "/ip4/0.0.0.0/tcp/80",
+    "/ip4/224.0.0.1/tcp/80",
+    "/ip4/192.0.2.1/tcp/80",
+    "/ip4/8.8.8.8/tcp/53",
+    "/ip4/1.1.1.1/tcp/53",
+    "/ip6/2606:4700::1111/tcp/53",
+    "/dns4/example.org/tcp/80",
+];
+
+/// Returns the addresses of all dials since the last call.
+fn dialled(core: &mut Core) -> Vec<String> {
+    core.peers.start_queued_dials(&mut core.cx);
+    let addrs = |effect| match effect {
+        Effect::Network(NetworkCommand::Dial { addrs, .. }) => addrs,
+        Effect::Network(NetworkCommand::DialAddr { addr }) => vec![addr],
+        _ => Vec::new(),
+    };
+    std::iter::from_fn(|| core.poll_effect()).flat_map(addrs).map(|addr| addr.to_string()).collect()
+}
+
+#[test]
+fn no_address_that_is_outside_of_the_scope_or_blocked_leaves_the_core_whoever_named_it() {
+    let networks = ["8.8.8.0/24", "10.0.0.0/8"].map(|network| network.parse().expect("a network"));
+    let rules = AddressRules::new(&[], &networks);
+    for (scope, expected) in [
+        (AddressScope::Loopback, &NAMED[..2]),
+        (AddressScope::Private, &[&NAMED[..2], &NAMED[3..9], &NAMED[17..]].concat()),
+        (AddressScope::Public, &NAMED[15..]),
+    ] {
+        let addrs: Vec<Multiaddr> = NAMED.iter().map(|addr| addr.parse().expect("an address")).collect();
+        let mut core = core_with(|config| {
+            config.scope = scope;
+            config.address_rules = rules.clone().into();
+            config.connections.concurrent_dials = 16;
+            config.connections.dials_per_second = 1000;
+        });
+        let sources = [
+            CandidateSource::Bootstrap,
+            CandidateSource::Record,
+            CandidateSource::Rendezvous,
+            CandidateSource::PeerBook,
+            CandidateSource::DnsSeed,
+            CandidateSource::Mdns,
+        ];
+        for source in sources {
+            let named = Candidate { addrs: addrs.clone(), ..candidate(source) };
+            core.peers.dial(named.clone(), &mut core.cx);
+            assert_eq!(dialled(&mut core), expected, "{scope}: {source:?}");
+            core.peers.dial_for_mail(Candidate { peer: PeerId::random(), ..named }, &mut core.cx);
+            assert_eq!(dialled(&mut core), expected, "{scope}: mail");
+        }
+        addrs.into_iter().for_each(|addr| core.peers.dial_addr(addr, &mut core.cx));
+        assert_eq!(dialled(&mut core), expected, "{scope}: an address without a node");
+    }
 }
