@@ -28,6 +28,7 @@ use crate::pipe::{InputChunk, Line, Pipe};
 use opening::Early;
 pub use opening::serve;
 use p2p_node_core::client_id::ClientId;
+use p2p_node_core::crypto_task::POOL_QUEUE;
 use p2p_node_core::effect::{Effect, ExitCode};
 use p2p_node_core::input::{DropKind, Input, Now};
 use p2p_node_core::{Core, CoreConfig};
@@ -206,7 +207,7 @@ impl Node {
             core: Core::new(core_config, clock.now()),
             net,
             sources,
-            crypto: Pool::new(1, 256),
+            crypto: Pool::new(1, POOL_QUEUE),
             store,
             pipe,
             signals,

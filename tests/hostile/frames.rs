@@ -166,7 +166,7 @@ async fn invalid_broadcasts_are_neither_delivered_nor_forwarded() {
                 forger.sign_frame(&honest.frame(topic(TOPIC), "1", |_| {})[SIGNATURE..]),
             ),
             (
-                "frames_of_ours",
+                "frames_forged",
                 "in the victim's own name",
                 forger.sign_frame(&Forger::new(VICTIM).frame(topic(TOPIC), "1", |_| {})[SIGNATURE..]),
             ),

@@ -9,8 +9,14 @@ use p2p_node_wire::seal::hpke::{Info, SealedFrame};
 use p2p_node_wire::seal::kem::Secret;
 use p2p_node_wire::seal::session::SessionKey;
 
+use crate::gate::pending_verification::MAX_CHECKS;
 use crate::input::{Input, Token};
+use crate::mail::decryption::MAX_DECRYPTIONS;
 use hpke::rand_core::CryptoRng;
+
+/// Tasks that the crypto pool queues: all checks and decryptions for others, which share their room, and
+/// 64 encryptions for this node. Our choice: so others never keep this node from encrypting.
+pub const POOL_QUEUE: usize = MAX_CHECKS + MAX_DECRYPTIONS + 64;
 
 /// A task for the crypto pool. The pool answers each task with one input.
 #[derive(Clone, Debug)]

@@ -26,7 +26,9 @@ pub mod outgoing;
 pub mod parent;
 pub mod peers;
 mod priority_scheduler;
+mod recent_use;
 pub mod replies;
+mod shared_budget;
 mod signal;
 pub mod snapshot;
 pub mod source;
@@ -294,8 +296,8 @@ impl Core {
             Signal::RecordReceived(record) => {
                 directory.on_record(record, local, gate, &Wants { peers, mail }, cx);
             }
-            Signal::GossipReceived(message) => gossip.on_gossip(message, local, gate, directory, peers, cx),
-            Signal::MailReceived(request) => mail.on_mail_request(request, local, gate, directory, peers, cx),
+            Signal::GossipChecked(message) => gossip.on_admitted(message, local, gate, directory, peers, cx),
+            Signal::MailChecked(request) => mail.on_admitted(request, local, gate, directory, peers, cx),
             Signal::RecordChanged { record, update } => {
                 let has_new_content = update != Update::Refreshed;
                 parent.on_record(&record, has_new_content, gate, peers, cx);
@@ -326,8 +328,8 @@ impl Core {
             Signal::FindAnswered { number, peer, answer } => parent.on_found(number, peer, answer, peers, cx),
             Signal::DhtServersChanged => mail.wake_unresolved(directory, cx),
             Signal::GossipTooFast => gossip.pacer.slow_down(cx.now.mono),
-            Signal::MailByGossip { token, frame } => {
-                mail.on_gossip_frame(*frame, local, gate, directory, cx);
+            Signal::MailByGossip { token, from, frame } => {
+                mail.on_gossip_frame(*frame, &from, local, gate, directory, cx);
                 cx.network(NetworkCommand::ReportValidation { token, verdict: Verdict::Accept });
             }
             Signal::KeyRefused { recipient, key, by_session } => {

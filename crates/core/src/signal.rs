@@ -26,9 +26,9 @@ pub(crate) enum Signal {
     /// A record arrived that the directory has to check.
     RecordReceived(OfferedRecord),
     /// A gossip message whose binding the crypto pool has checked.
-    GossipReceived(GossipMessage),
+    GossipChecked(GossipMessage),
     /// A frame of direct mail whose binding the crypto pool has checked.
-    MailReceived(MailRequest),
+    MailChecked(MailRequest),
     /// The directory stored a record.
     RecordChanged { record: Box<SignedRecord>, update: Update },
     /// A lookup started.
@@ -63,9 +63,9 @@ pub(crate) enum Signal {
     DhtServersChanged,
     /// Many peers read gossip too slowly.
     GossipTooFast,
-    /// A frame of mail, or of acks for us, arrived by gossip and passed all checks. The token waits
-    /// for the verdict `Accept`.
-    MailByGossip { token: Token, frame: Box<Frame> },
+    /// A frame of mail, or of acks for us, arrived by gossip from this neighbour and passed all checks.
+    /// The token waits for the verdict `Accept`.
+    MailByGossip { token: Token, from: PeerId, frame: Box<Frame> },
     /// A recipient could not decrypt a frame of ours. `key` is the id of the key that we used.
     KeyRefused { recipient: Address, key: Option<Bytes>, by_session: bool },
     /// Streams to acknowledge to a sender whose node only its record names.

@@ -7,7 +7,7 @@
 
 mod extensions;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 pub use extensions::{FIRST_EXTENSION, MAX_EXTENSIONS, Shape};
@@ -115,29 +115,43 @@ pub(crate) fn for_each_field(
     mut on: impl FnMut(u32, &[u8]) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
     while !bytes.is_empty() {
-        let (number, wire_type) = decode_key(&mut bytes).map_err(|_| DecodeError::Malformed)?;
-        let (skip, content) = match wire_type {
-            WireType::Varint => {
-                decode_varint(&mut bytes).map_err(|_| DecodeError::Malformed)?;
-                (0, 0)
-            }
-            WireType::SixtyFourBit => (8, 0),
-            WireType::ThirtyTwoBit => (4, 0),
-            WireType::LengthDelimited => {
-                let length = decode_varint(&mut bytes).map_err(|_| DecodeError::Malformed)?;
-                let length = usize::try_from(length).map_err(|_| DecodeError::Malformed)?;
-                (length, length)
-            }
-            // proto3 has no groups.
-            WireType::StartGroup | WireType::EndGroup => return Err(DecodeError::Malformed),
-        };
-        if bytes.len() < skip {
-            return Err(DecodeError::Malformed);
-        }
-        on(number, &bytes[..content])?;
-        bytes.advance(skip);
+        let field = next_field(&mut bytes)?;
+        on(field.number, field.content)?;
     }
     Ok(())
+}
+
+/// A field of a message.
+pub(crate) struct Field<'a> {
+    pub(crate) number: u32,
+    /// The value of a varint, otherwise 0.
+    pub(crate) value: u64,
+    /// The content of a field that has a length, otherwise empty.
+    pub(crate) content: &'a [u8],
+}
+
+/// Reads the first field of `bytes` and moves `bytes` behind it.
+pub(crate) fn next_field<'a>(bytes: &mut &'a [u8]) -> Result<Field<'a>, DecodeError> {
+    let (number, wire_type) = decode_key(bytes).map_err(|_| DecodeError::Malformed)?;
+    let mut value = 0;
+    let (skip, length) = match wire_type {
+        WireType::Varint => {
+            value = decode_varint(bytes).map_err(|_| DecodeError::Malformed)?;
+            (0, 0)
+        }
+        WireType::SixtyFourBit => (8, 0),
+        WireType::ThirtyTwoBit => (4, 0),
+        WireType::LengthDelimited => {
+            let length = decode_varint(bytes).map_err(|_| DecodeError::Malformed)?;
+            let length = usize::try_from(length).map_err(|_| DecodeError::Malformed)?;
+            (length, length)
+        }
+        // proto3 has no groups.
+        WireType::StartGroup | WireType::EndGroup => return Err(DecodeError::Malformed),
+    };
+    let (skipped, rest) = bytes.split_at_checked(skip).ok_or(DecodeError::Malformed)?;
+    *bytes = rest;
+    Ok(Field { number, value, content: &skipped[..length] })
 }
 
 /// Returns `Ok` if the condition holds, otherwise an error that names `field`.

@@ -304,6 +304,7 @@ impl Directory {
     pub(crate) fn on_put(&self, peer: &PeerId, key: &Bytes, bytes: Bytes, gate: &mut Gate, cx: &mut Cx) {
         let tier = gate.tier_of_peer(peer, || self.agent_of(peer, cx));
         if !gate.limits.admit_put(*peer, tier, cx.now.mono) {
+            cx.observe(*peer, Conduct::MessageRateExceeded);
             return cx.stats.count(Counter::RecordsOverLimit);
         }
         let signed = match SignedRecord::decode(bytes.clone()) {

@@ -1,5 +1,7 @@
 //! The rate limits of what peers and authors may use, by tier. An allowed agent has none of them.
 
+mod authors;
+
 use std::time::Duration;
 
 use alloy_primitives::Address;
@@ -9,6 +11,8 @@ use p2p_node_wire::time::Instant;
 use crate::gate::rate_limiter::{AtLimit, Quota, RateLimiter};
 use crate::gate::tier::Tier;
 use crate::usage::Usage;
+use authors::AuthorLimits;
+pub use authors::{AUTHOR_BYTES, AUTHOR_FRAMES};
 
 /// Messages of one stranger, by mail and as much again by broadcasts: 100 a minute, from the TOS
 /// document.
@@ -25,15 +29,6 @@ const STRANGERS: u32 = 32;
 const ALL_STRANGERS_MESSAGES: Quota = shared(STRANGER_MESSAGES);
 /// Bytes of all strangers together.
 const ALL_STRANGERS_BYTES: Quota = shared(STRANGER_BYTES);
-/// Burst of the frames of an author, in seconds: as long as gossipsub keeps frames, because those that
-/// were lost on the way arrive later, together.
-pub const BURST_SECS: u32 = 5;
-/// Frames of one author that a node forwards and delivers: 20 a second, our choice; a frame carries up
-/// to 60 KiB of messages.
-pub const AUTHOR_FRAMES: Quota = quota(20 * BURST_SECS, Duration::from_millis(50), MAX_AUTHORS);
-/// Bytes of these frames: 2 MiB a second, our choice.
-pub const AUTHOR_BYTES: Quota =
-    quota((2 << 20) * BURST_SECS, Duration::from_nanos(1_000_000_000 / (2 << 20)), MAX_AUTHORS);
 /// Gossip that a node reads from one neighbour: 2,000 frames and announcements a second, our choice.
 /// Their signatures take a tenth of a processor, and 100 authors at their limits fit.
 const NEIGHBOUR_GOSSIP: Quota = quota(4_000, Duration::from_micros(500), MAX_PEERS);
@@ -46,6 +41,11 @@ const KEY_EXCHANGES: Quota = quota(16, Duration::from_secs(1), MAX_PEERS);
 /// Records that one peer may put into this DHT server: our choice, twice what a node publishes whose
 /// record changes all the time.
 const PUTS: Quota = quota(60, Duration::from_secs(1), MAX_PEERS);
+
+/// Frames of one neighbour, of those that the node ignores before it verified them, whose signatures it
+/// verifies all the same: four a second, our choice. Enough to find a forger in a second, and together
+/// less than a fiftieth of a processor for 100 neighbours.
+const SPOT_CHECKS: Quota = quota(8, Duration::from_millis(250), MAX_PEERS);
 
 /// Largest number of authors that each limiter tracks: our choice. Each takes less than 100 bytes.
 const MAX_AUTHORS: usize = 4096;
@@ -87,6 +87,10 @@ impl<K: Ord + Clone> Meter<K> {
     fn charge(&mut self, key: K, items: u32, bytes: u32, now: Instant) {
         self.items.charge(key.clone(), items, now);
         self.bytes.charge(key, bytes, now);
+    }
+
+    fn len(&self) -> usize {
+        self.items.len().max(self.bytes.len())
     }
 }
 
@@ -145,8 +149,7 @@ impl StrangerLimits {
     }
 
     fn len(&self) -> usize {
-        let of_agents = self.agents.items.len().max(self.agents.bytes.len());
-        of_agents.max(self.nodes.items.len()).max(self.nodes.bytes.len())
+        self.agents.len().max(self.nodes.len())
     }
 }
 
@@ -167,11 +170,13 @@ pub(crate) struct Limits {
     pub(crate) mail: StrangerLimits,
     /// Broadcasts of strangers.
     pub(crate) broadcasts: StrangerLimits,
-    forwarded: Meter<Address>,
+    /// Frames of authors on topics.
+    pub(crate) authors: AuthorLimits,
     neighbour_gossip: RateLimiter<PeerId>,
     peer_mail: RateLimiter<PeerId>,
     key_exchanges: RateLimiter<PeerId>,
     puts: RateLimiter<PeerId>,
+    spot_checks: RateLimiter<PeerId>,
 }
 
 impl Default for Limits {
@@ -179,11 +184,12 @@ impl Default for Limits {
         Limits {
             mail: StrangerLimits::new(),
             broadcasts: StrangerLimits::new(),
-            forwarded: Meter::new(AUTHOR_FRAMES, AUTHOR_BYTES),
+            authors: AuthorLimits::default(),
             neighbour_gossip: RateLimiter::new(NEIGHBOUR_GOSSIP),
             peer_mail: RateLimiter::new(PEER_MAIL),
             key_exchanges: RateLimiter::new(KEY_EXCHANGES),
             puts: RateLimiter::new(PUTS),
+            spot_checks: RateLimiter::new(SPOT_CHECKS),
         }
     }
 }
@@ -194,17 +200,9 @@ impl Limits {
         tier == Tier::Allowed || self.neighbour_gossip.admit(from, now)
     }
 
-    /// Counts a frame of an author for a topic. Returns `false` if it is above what nodes forward. Of an
-    /// allowed author, bytes alone are limited, by the gossip budget.
-    pub(crate) fn admit_forwarded(&mut self, from: Author<'_>, bytes: usize, now: Instant) -> bool {
-        if from.tier == Tier::Allowed {
-            return true;
-        }
-        let has_room = self.forwarded.wait(from.agent, 1, units(bytes), now).is_zero();
-        if has_room {
-            self.forwarded.charge(*from.agent, 1, units(bytes), now);
-        }
-        has_room
+    /// Returns `true` if the node should verify a frame from a neighbour that it ignores anyway.
+    pub(crate) fn admit_spot_check(&mut self, from: PeerId, now: Instant) -> bool {
+        self.spot_checks.admit(from, now)
     }
 
     /// Counts a frame of mail from a peer. Returns the time until the peer should send it again if it is
@@ -234,18 +232,19 @@ impl Limits {
     }
 
     /// Returns the size of each limiter, with its limit.
-    pub(crate) fn usage(&self) -> [Usage; 7] {
-        let of_authors = self.forwarded.items.len().max(self.forwarded.bytes.len());
+    pub(crate) fn usage(&self) -> impl Iterator<Item = Usage> {
         [
             ("strangers with mail", self.mail.len(), MAX_AUTHORS),
             ("strangers with broadcasts", self.broadcasts.len(), MAX_AUTHORS),
-            ("authors of frames", of_authors, MAX_AUTHORS),
             ("neighbours with gossip", self.neighbour_gossip.len(), MAX_PEERS),
+            ("neighbours with spot checks", self.spot_checks.len(), MAX_PEERS),
             ("peers with mail frames", self.peer_mail.len(), MAX_PEERS),
             ("peers with key exchanges", self.key_exchanges.len(), MAX_PEERS),
             ("peers with puts", self.puts.len(), MAX_PEERS),
         ]
         .map(|(name, size, limit)| Usage { name, size, limit })
+        .into_iter()
+        .chain(self.authors.usage())
     }
 }
 
@@ -328,21 +327,6 @@ mod tests {
     }
 
     #[test]
-    fn forwarding_limits_frames_and_bytes_of_each_author_but_allowed_ones() {
-        let mut limits = Limits::default();
-        let node = PeerId::random();
-        let author = |tier| Author { agent: &ANN, node: &node, tier, is_met: true };
-        let count = |limits: &mut Limits, tier, bytes, now| {
-            (0..2_000).filter(|_| limits.admit_forwarded(author(tier), bytes, now)).count()
-        };
-        assert_eq!(count(&mut limits, Tier::Known, 100, NOW), 100);
-        assert_eq!(count(&mut limits, Tier::Stranger, 100, NOW + Duration::from_secs(1)), 20);
-        assert_eq!(count(&mut limits, Tier::Allowed, 100, NOW), 2_000);
-        let later = NOW + Duration::from_secs(60);
-        assert_eq!(count(&mut limits, Tier::Known, 1 << 20, later), 10, "five seconds of 2 MiB");
-    }
-
-    #[test]
     fn peers_have_limits_of_frames_key_exchanges_and_puts() {
         let mut limits = Limits::default();
         let (one, other) = (PeerId::random(), PeerId::random());
@@ -363,6 +347,6 @@ mod tests {
         assert_eq!(exchanges.count(), 16);
         assert_eq!((0..99).filter(|_| limits.admit_put(one, Tier::Stranger, NOW)).count(), 60);
         assert!(limits.admit_put(other, Tier::Stranger, NOW));
-        assert!(limits.usage().iter().all(|usage| usage.size <= usage.limit));
+        assert!(limits.usage().all(|usage| usage.size <= usage.limit));
     }
 }

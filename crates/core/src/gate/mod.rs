@@ -93,6 +93,7 @@ impl Gate {
             ("correspondents", self.tiers.correspondents(), tier::MAX_MAILED),
             ("replay windows", self.replay.len(), envelope::replay::MAX_WINDOWS),
             ("node keys with evicted replay windows", self.replay.outlived(), envelope::replay::MAX_OUTLIVED),
+            ("checks of bindings", self.pending_verification.checks(), pending_verification::MAX_CHECKS),
             ("pending verifications", self.pending_verification.len(), pending_verification::MAX_PENDING),
             (
                 "authors of high-priority messages",

@@ -9,13 +9,14 @@ use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::{Busy, Response};
 use p2p_node_wire::identity::{BindingHash, SignedBinding};
 
-use crate::budget::{Budget, Limit};
+use crate::budget::Limit;
 use crate::crypto_task::CryptoTask;
 use crate::cx::Cx;
 use crate::effect::{Effect, NetworkCommand, Verdict};
 use crate::gate::Gate;
 use crate::gate::reputation::Conduct;
 use crate::input::Token;
+use crate::shared_budget::SharedBudget;
 use crate::signal::Signal;
 
 /// Largest number of records and frames that wait for the crypto pool: our choice, some
@@ -25,6 +26,10 @@ pub(crate) const MAX_PENDING: usize = 1024;
 pub(crate) const MAX_PENDING_BYTES: usize = 8 << 20;
 /// Both limits of [`PendingVerifications`].
 pub(crate) const PENDING_LIMIT: Limit = Limit { count: MAX_PENDING, bytes: MAX_PENDING_BYTES };
+/// Largest number of bindings that the crypto pool checks at the same time: our choice. A check takes
+/// 0.15 ms, so the last one is done after 40 ms.
+pub(crate) const MAX_CHECKS: usize = 256;
+const CHECKS_LIMIT: Limit = Limit { count: MAX_CHECKS, bytes: usize::MAX };
 /// Time after which a sender should try again when the crypto pool is full, in ms: our choice, long
 /// enough for the pool to drain its queue.
 pub(crate) const BUSY_MS: u64 = 500;
@@ -117,39 +122,68 @@ impl Pending {
             Pending::Mail(request) => request.frame.len(),
         }
     }
+
+    /// Returns the neighbour that sent the object.
+    fn from(&self) -> PeerId {
+        match self {
+            Pending::Record(record) => record.source.fault().0,
+            Pending::Gossip(message) => message.from,
+            Pending::Mail(request) => request.peer,
+        }
+    }
 }
 
-/// The records and frames that wait for the crypto pool.
+/// The objects that wait for the check of one binding, and the neighbour that brought the first of them.
+#[derive(Debug)]
+struct Check {
+    from: PeerId,
+    waiting: Vec<Pending>,
+}
+
+/// The records and frames that wait for the crypto pool. Neighbours share the room for them, and the
+/// capacity of the pool.
 #[derive(Debug, Default)]
 pub(crate) struct PendingVerifications {
-    waiting: BTreeMap<BindingHash, Vec<Pending>>,
-    budget: Budget,
+    checks: BTreeMap<BindingHash, Check>,
+    objects: SharedBudget,
+    running: SharedBudget,
 }
 
 impl PendingVerifications {
     /// Returns the number of objects.
     pub(crate) fn len(&self) -> usize {
-        self.budget.count()
+        self.objects.count()
+    }
+
+    /// Returns the number of bindings that the crypto pool checks.
+    pub(crate) fn checks(&self) -> usize {
+        self.checks.len()
     }
 
     /// Queues an object until the binding is checked. Returns `true` for the first object that
-    /// waits for this binding. Returns the object as error if there is no capacity.
+    /// waits for this binding. Returns the object as error if its neighbour has no share left.
     pub(crate) fn push(&mut self, binding: BindingHash, pending: Pending) -> Result<bool, Box<Pending>> {
-        let bytes = pending.bytes();
-        if !self.budget.fits(bytes, PENDING_LIMIT) {
+        let (from, bytes) = (pending.from(), pending.bytes());
+        let is_first = !self.checks.contains_key(&binding);
+        let has_room = self.objects.fits(&from, bytes, PENDING_LIMIT);
+        if !has_room || is_first && !self.running.fits(&from, 0, CHECKS_LIMIT) {
             return Err(Box::new(pending));
         }
-        self.budget.add(bytes);
-        let waiting = self.waiting.entry(binding).or_default();
-        waiting.push(pending);
-        Ok(waiting.len() == 1)
+        self.objects.add(from, bytes);
+        if is_first {
+            self.running.add(from, 0);
+        }
+        let none = || Check { from, waiting: Vec::new() };
+        self.checks.entry(binding).or_insert_with(none).waiting.push(pending);
+        Ok(is_first)
     }
 
     /// Removes the objects that wait for this binding, oldest first.
     pub(crate) fn remove(&mut self, binding: &BindingHash) -> Vec<Pending> {
-        let ready = self.waiting.remove(binding).unwrap_or_default();
-        self.budget -= ready.iter().map(Pending::bytes).collect();
-        ready
+        let Some(Check { from, waiting }) = self.checks.remove(binding) else { return Vec::new() };
+        self.running.remove(&from, 0);
+        waiting.iter().for_each(|pending| self.objects.remove(&pending.from(), pending.bytes()));
+        waiting
     }
 }
 
@@ -188,8 +222,8 @@ impl Gate {
             match pending {
                 pending if valid.is_none() => drop_pending(pending, cx),
                 Pending::Record(record) => cx.signal(Signal::RecordReceived(record)),
-                Pending::Gossip(message) => cx.signal(Signal::GossipReceived(message)),
-                Pending::Mail(request) => cx.signal(Signal::MailReceived(request)),
+                Pending::Gossip(message) => cx.signal(Signal::GossipChecked(message)),
+                Pending::Mail(request) => cx.signal(Signal::MailChecked(request)),
             }
         }
     }

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::Counter;
 
-use super::pending_verification::{MAX_PENDING, MailRequest, Pending};
+use super::pending_verification::{MAX_CHECKS, MAX_PENDING, MailRequest, Pending};
 use crate::Core;
 use crate::effect::{Effect, NetworkCommand};
 use crate::signal::Signal;
@@ -23,7 +23,7 @@ fn binding_check_runs_once_and_releases_all_pending_frames() {
     assert_eq!(cx.effects.iter().filter(|effect| matches!(effect, Effect::Crypto(_))).count(), 1);
     gate.on_binding_checked(binding.hash(), Some(true), cx);
     let tokens = |signal: &Signal| match signal {
-        Signal::MailReceived(request) => request.token,
+        Signal::MailChecked(request) => request.token,
         other => panic!("{other:?}"),
     };
     assert_eq!(cx.signals.iter().map(tokens).collect::<Vec<_>>(), [0, 1, 2]);
@@ -43,6 +43,25 @@ fn full_pending_verifications_answer_busy() {
     let busy = |effect: &Effect| matches!(effect, Effect::Network(NetworkCommand::AnswerMail { .. }));
     assert_eq!(cx.effects.iter().filter(|effect| busy(effect)).count(), 1);
     assert_eq!(gate.pending_verification.len(), MAX_PENDING);
+}
+
+#[test]
+fn neighbour_fills_neither_the_room_of_others_nor_the_crypto_pool() {
+    let mut core = core();
+    let Core { gate, cx, .. } = &mut core;
+    let pending = |peer| Pending::Mail(MailRequest { token: 1, peer, frame: Bytes::from_static(b"frame") });
+    let (flooder, other) = (PeerId::random(), PeerId::random());
+    let mut push = |number: usize, peer| {
+        let mut binding = cx.identity.binding.clone();
+        binding.binding.not_after += number as u64;
+        gate.pending_verification.push(binding.hash(), pending(peer)).is_ok()
+    };
+    let checks = (0..2 * MAX_CHECKS).filter(|number| push(*number, flooder)).count();
+    assert!((MAX_CHECKS / 2..MAX_CHECKS).contains(&checks), "{checks}");
+    assert!(push(2 * MAX_CHECKS, other), "another neighbour still has its bindings checked");
+    let objects = checks + (0..2 * MAX_PENDING).filter(|_| push(0, flooder)).count();
+    assert!((MAX_PENDING / 2..MAX_PENDING).contains(&objects), "{objects}");
+    assert!(push(0, other), "another neighbour still has room");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Which nodes follow the announcements. In a small network every node does, so that every node
 //! knows every agent. Each announcement reaches all that follow, so in a large network this would
 //! cost each node more with every other agent: there only bootstrap nodes follow, and the others ask
-//! for the agents that they need.
+//! for the agents that they need. Only agents that nobody can invent count: otherwise an attacker
+//! could make every node stop to follow.
 
 use p2p_node_protocol::Role;
 
@@ -12,7 +13,7 @@ use crate::gossip::Gossip;
 use crate::peers::Peers;
 use crate::topics::ANNOUNCEMENTS;
 
-/// Largest number of agents up to which every node follows the announcements. Our choice: each
+/// Largest number of agents that nobody can invent, up to which every node follows the announcements. Our choice: each
 /// agent costs 0.25 ms for the check of its record, and the flood of a start some messages more, so
 /// a start of the network costs each node 10 ms.
 pub const MAX_FOLLOWED_AGENTS: usize = 32;
@@ -22,8 +23,8 @@ const RESUME_AT: usize = MAX_FOLLOWED_AGENTS / 2;
 
 impl Gossip {
     /// Begins or ends to follow the announcements when the network has shrunk or grown.
-    pub(crate) fn follow_announcements(&mut self, directory: &mut Directory, peers: &Peers, cx: &mut Cx) {
-        let agents = peers.network_size(directory);
+    pub(crate) fn follow_announcements(&mut self, directory: &mut Directory, peers: &mut Peers, cx: &mut Cx) {
+        let agents = peers.met_agents(directory);
         let limit = if self.follows_announcements { MAX_FOLLOWED_AGENTS } else { RESUME_AT };
         let follows = match cx.identity.role {
             Role::Bootstrap => true,
@@ -32,6 +33,10 @@ impl Gossip {
             Role::Full | Role::Unknown => agents <= limit,
         };
         if follows == self.follows_announcements {
+            // A node that hears of many agents cannot tell if somebody invented them.
+            if cx.identity.role != Role::Bootstrap && follows && directory.records.len() > limit {
+                peers.ask_network_size(cx);
+            }
             return;
         }
         self.follows_announcements = follows;

@@ -1,12 +1,11 @@
 //! The gossip budget: limits the memory of forwarded messages. Gossipsub keeps each message for
 //! some seconds, without a limit of its own.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use libp2p_identity::PeerId;
 use p2p_node_wire::time::Instant;
 
 use crate::peers::limits::MAX_CONNECTIONS;
+use crate::recent_use::RecentUse;
 
 /// Time for which gossipsub keeps a message, in seconds, rounded up. `io::swarm` configures the
 /// time.
@@ -27,35 +26,28 @@ const SHARE_OF_FREE: usize = 8;
 /// and as many that ended in these seconds. The node drops the messages of further neighbours.
 pub(crate) const MAX_NEIGHBOURS: usize = 2 * MAX_CONNECTIONS;
 
-/// The bytes that arrived in one second.
+/// An estimate of the messages that gossipsub keeps. Only bytes: the node does not see the messages.
 #[derive(Debug)]
-struct Second {
-    number: u64,
-    bytes: usize,
-    by_neighbour: BTreeMap<PeerId, usize>,
+pub struct GossipBudget {
+    kept: RecentUse<PeerId>,
 }
 
-/// An estimate of the messages that gossipsub keeps.
-#[derive(Debug, Default)]
-pub struct GossipBudget {
-    /// Oldest first.
-    seconds: VecDeque<Second>,
-    /// Sum of `seconds`. Only bytes: the node does not see the messages that gossipsub keeps.
-    bytes: usize,
-    /// Sums of `seconds` by neighbour.
-    by_neighbour: BTreeMap<PeerId, usize>,
+impl Default for GossipBudget {
+    fn default() -> Self {
+        GossipBudget { kept: RecentUse::new(RETENTION_SECS) }
+    }
 }
 
 impl GossipBudget {
     /// Returns `true` if the budget permits a message of this size from a neighbour. `reserved` is
     /// `true` for mail and the nodes' own topics.
     pub fn has_room(&mut self, bytes: usize, from: &PeerId, reserved: bool, now: Instant) -> bool {
-        self.expire(now);
+        self.kept.expire(now);
         let limit = if reserved { MAX_RETAINED_BYTES + RESERVED_BYTES } else { MAX_RETAINED_BYTES };
-        let free = limit.saturating_sub(self.bytes);
-        let of_neighbour = match self.by_neighbour.get(from) {
-            Some(bytes) => *bytes,
-            None if self.by_neighbour.len() >= MAX_NEIGHBOURS => return false,
+        let free = limit.saturating_sub(self.kept.used());
+        let of_neighbour = match self.kept.used_by(from) {
+            Some(bytes) => bytes,
+            None if self.kept.keys() >= MAX_NEIGHBOURS => return false,
             None => 0,
         };
         bytes <= free && of_neighbour + bytes <= free * SHARE_OF_FREE
@@ -63,47 +55,17 @@ impl GossipBudget {
 
     /// Records a message that gossipsub keeps: of a neighbour, or our own.
     pub fn record(&mut self, bytes: usize, from: Option<PeerId>, now: Instant) {
-        self.expire(now);
-        let number = now.since_start().as_secs();
-        if self.seconds.back().is_none_or(|last| last.number != number) {
-            self.seconds.push_back(Second { number, bytes: 0, by_neighbour: BTreeMap::new() });
-        }
-        if let Some(last) = self.seconds.back_mut() {
-            last.bytes += bytes;
-            self.bytes += bytes;
-            if let Some(from) = from {
-                *last.by_neighbour.entry(from).or_default() += bytes;
-                *self.by_neighbour.entry(from).or_default() += bytes;
-            }
-        }
+        self.kept.record(bytes, from, now);
     }
 
     /// Returns the number of bytes that gossipsub keeps.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.kept.used()
     }
 
     /// Returns the number of neighbours that sent some of these bytes.
     pub fn neighbours(&self) -> usize {
-        self.by_neighbour.len()
-    }
-
-    /// Removes the messages that gossipsub no longer keeps.
-    fn expire(&mut self, now: Instant) {
-        let is_old = |second: &Second| second.number + RETENTION_SECS < now.since_start().as_secs();
-        while self.seconds.front().is_some_and(is_old)
-            && let Some(Second { bytes, by_neighbour, .. }) = self.seconds.pop_front()
-        {
-            self.bytes -= bytes;
-            for (neighbour, bytes) in by_neighbour {
-                if let Some(sum) = self.by_neighbour.get_mut(&neighbour) {
-                    *sum -= bytes;
-                    if *sum == 0 {
-                        self.by_neighbour.remove(&neighbour);
-                    }
-                }
-            }
-        }
+        self.kept.keys()
     }
 }
 
@@ -122,7 +84,7 @@ mod tests {
         for millis in 0..60_000 {
             budget.record(100, Some(neighbour(1)), at(millis));
         }
-        assert!(budget.seconds.len() <= RETENTION_SECS as usize + 1);
+        assert!(budget.kept.seconds() <= RETENTION_SECS as usize + 1);
         assert_eq!(budget.bytes(), 6 * 100_000, "bytes of the current second and of five seconds before");
         assert_eq!(budget.neighbours(), 1);
         assert!(budget.has_room(MAX_RETAINED_BYTES / 2, &neighbour(1), false, at(70_000)));

@@ -1,19 +1,22 @@
 //! Received gossip: records on the announcements topic, frames on every other topic. Each message
 //! gets one verdict.
 
+use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, ErrorCode, Route};
 use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
-use p2p_node_wire::envelope::{Batch, Frame, Payload, Scope};
+use p2p_node_wire::envelope::{Batch, Frame, FrameClaim, Payload, Scope};
 
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::{NetworkCommand, Verdict};
 use crate::gate::Gate;
 use crate::gate::frame_checks::{CLOCK_OUT_OF_RANGE, LATER_FRAMES};
+use crate::gate::limits::Author;
 use crate::gate::message_event::message_event;
 use crate::gate::pending_verification::{GossipMessage, OfferedRecord, Pending, RecordSource};
 use crate::gate::reputation::Conduct;
 use crate::gate::sender::Sender;
+use crate::gate::tier::Tier;
 use crate::gossip::Gossip;
 use crate::input::Token;
 use crate::local::Local;
@@ -34,32 +37,80 @@ impl Gossip {
         peers: &Peers,
         cx: &mut Cx,
     ) {
-        let now = cx.now;
-        let (token, size) = (message.token, message.data.len());
-        if !self.budget.has_room(size, &message.from, is_node_topic(&message.topic), now.mono) {
-            cx.stats.count(Counter::GossipDropped);
-            return cx.network(NetworkCommand::ReportValidation { token, verdict: Verdict::Ignore });
+        if let Some(verdict) = self.screen(&message, gate, directory, cx) {
+            return report(message.token, message.from, verdict, cx);
         }
-        let tier = gate.tier_of_peer(&message.from, || directory.agent_of(&message.from, cx));
-        if !gate.limits.admit_gossip(message.from, tier, now.mono) {
-            cx.stats.count(Counter::GossipOverLimit);
-            return cx.network(NetworkCommand::ReportValidation { token, verdict: Verdict::Ignore });
-        }
-        self.budget.record(size, Some(message.from), now.mono);
+        self.budget.record(message.data.len(), Some(message.from), cx.now.mono);
         if message.topic == ANNOUNCEMENTS {
             return cx.signal(Signal::RecordReceived(OfferedRecord {
                 bytes: message.data,
-                source: RecordSource::Announcement(token, message.from),
+                source: RecordSource::Announcement(message.token, message.from),
                 expected_address: None,
             }));
         }
-        let from = message.from;
+        self.on_admitted(message, local, gate, directory, peers, cx);
+    }
+
+    /// Handles a frame that is within the limits of its neighbour and its author, also again after the
+    /// crypto pool checked its binding.
+    pub(crate) fn on_admitted(
+        &mut self,
+        message: GossipMessage,
+        local: &mut Local,
+        gate: &mut Gate,
+        directory: &Directory,
+        peers: &Peers,
+        cx: &mut Cx,
+    ) {
+        let (token, from) = (message.token, message.from);
         if let Some(verdict) = self.validate_frame(message, local, gate, directory, peers, cx) {
-            if verdict == Verdict::Reject {
-                cx.observe(from, Conduct::InvalidGossip);
-            }
-            cx.network(NetworkCommand::ReportValidation { token, verdict });
+            report(token, from, verdict, cx);
         }
+    }
+
+    /// Checks what costs next to nothing. Returns the verdict of a message that the node does not read.
+    fn screen(
+        &mut self,
+        message: &GossipMessage,
+        gate: &mut Gate,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) -> Option<Verdict> {
+        let (now, size, from) = (cx.now, message.data.len(), message.from);
+        if !self.budget.has_room(size, &from, is_node_topic(&message.topic), now.mono) {
+            return Some(reject_frame(Counter::GossipDropped, Verdict::Ignore, cx));
+        }
+        let tier = gate.tier_of_peer(&from, || directory.agent_of(&from, cx));
+        if !gate.limits.admit_gossip(from, tier, now.mono) {
+            return Some(reject_frame(Counter::GossipOverLimit, Verdict::Ignore, cx));
+        }
+        if message.topic == ANNOUNCEMENTS {
+            return None;
+        }
+        let claim = FrameClaim::read(&message.data)?;
+        if claim.peer_id == from
+            && tier < Tier::Allowed
+            && let Some(conduct) = gate.limits.authors.check_own_frame(from, &claim, size, now)
+        {
+            cx.observe(from, conduct);
+        }
+        let author = Author {
+            agent: &claim.account,
+            node: &claim.peer_id,
+            tier: gate.tier(Some(&claim.account), &claim.peer_id),
+            is_met: directory.records.is_met(&claim.account),
+        };
+        if gate.limits.authors.has_room(author, size, now.mono) {
+            return None;
+        }
+        let is_forged = gate.limits.admit_spot_check(from, now.mono)
+            && Frame::decode(message.data.clone(), MAX_GOSSIP_FRAME_BYTES)
+                .map_or_else(|error| !error.is_of_later_version(), |frame| !frame.is_authentic());
+        Some(if is_forged {
+            reject_frame(Counter::FramesForged, Verdict::Reject, cx)
+        } else {
+            reject_frame(Counter::FramesOverLimit, Verdict::Ignore, cx)
+        })
     }
 
     /// Returns the verdict, or `None` if the frame waits for the crypto pool, or goes to the mail
@@ -74,9 +125,8 @@ impl Gossip {
         peers: &Peers,
         cx: &mut Cx,
     ) -> Option<Verdict> {
-        let (token, from, topic) = (message.token, message.from, message.topic.clone());
-        let size = message.data.len();
-        let topic = topic.as_str();
+        let (token, from, size) = (message.token, message.from, message.data.len());
+        let topic = &*message.topic.clone();
         let frame = match Frame::decode(message.data.clone(), MAX_GOSSIP_FRAME_BYTES) {
             Ok(frame) => frame,
             Err(error) if error.is_of_later_version() => {
@@ -92,7 +142,7 @@ impl Gossip {
             if cx.frame_numbers.is_ahead(&frame) && frame.is_authentic() {
                 cx.signal(Signal::CountersReused);
             }
-            return Some(reject_frame(Counter::FramesOfOurs, Verdict::Ignore, cx));
+            return Some(ignore_frame(Counter::FramesOfOurs, &frame, from, gate, cx));
         }
         if let Err(refusal) = gate.check_frame(
             &frame,
@@ -103,8 +153,10 @@ impl Gossip {
             if refusal.code == CLOCK_OUT_OF_RANGE {
                 local.compare_clocks(&from, &frame, false, peers.is_connected(&from), cx);
             }
-            let verdict = if refusal.provable { Verdict::Reject } else { Verdict::Ignore };
-            return Some(reject_frame(refusal.counter, verdict, cx));
+            return Some(match refusal.provable {
+                true => reject_frame(refusal.counter, Verdict::Reject, cx),
+                false => ignore_frame(refusal.counter, &frame, from, gate, cx),
+            });
         }
         local.compare_clocks(&from, &frame, true, peers.is_connected(&from), cx);
         match gate.check_binding(&frame.binding, || Pending::Gossip(message), cx) {
@@ -116,18 +168,20 @@ impl Gossip {
             return Some(reject_frame(Counter::FramesReplayed, Verdict::Ignore, cx));
         }
         let sender = gate.sender(&frame, directory.records.is_met(&frame.binding.binding.account));
-        if !gate.limits.admit_forwarded(sender.author(), size, cx.now.mono) {
+        // Other frames of the author may have come while this one waited for the crypto pool.
+        if !gate.limits.authors.has_room(sender.author(), size, cx.now.mono) {
             return Some(reject_frame(Counter::FramesOverLimit, Verdict::Ignore, cx));
         }
+        gate.limits.authors.charge(sender.author(), size, cx.now.mono);
         cx.signal(Signal::Heard(frame.binding.binding.account));
-        self.accept_frame(token, frame, sender, topic, gate, cx)
+        self.accept_frame((token, from), frame, sender, topic, gate, cx)
     }
 
     /// Handles a frame that passed all checks. Returns `None` if the frame goes to the mail
     /// component first.
     fn accept_frame(
         &mut self,
-        token: Token,
+        (token, from): (Token, PeerId),
         frame: Frame,
         sender: Sender,
         topic: &str,
@@ -141,7 +195,7 @@ impl Gossip {
             _ => false,
         };
         if concerns_our_mail {
-            cx.signal(Signal::MailByGossip { token, frame: Box::new(frame) });
+            cx.signal(Signal::MailByGossip { token, from, frame: Box::new(frame) });
             return None;
         }
         match (&frame.body.payload, &frame.body.scope) {
@@ -188,6 +242,24 @@ impl Gossip {
             }
         }
     }
+}
+
+/// Reports the verdict of a message. The neighbour answers for what every node rejects.
+fn report(token: Token, from: PeerId, verdict: Verdict, cx: &mut Cx) {
+    if verdict == Verdict::Reject {
+        cx.observe(from, Conduct::InvalidGossip);
+    }
+    cx.network(NetworkCommand::ReportValidation { token, verdict });
+}
+
+/// Counts a frame that the node ignores, and returns the verdict. Nobody is to blame for an old frame or a
+/// replay. But whoever forges frames must not get away with it by an old time, so the node verifies some
+/// of these frames all the same.
+fn ignore_frame(counter: Counter, frame: &Frame, from: PeerId, gate: &mut Gate, cx: &mut Cx) -> Verdict {
+    if gate.limits.admit_spot_check(from, cx.now.mono) && !frame.is_authentic() {
+        return reject_frame(Counter::FramesForged, Verdict::Reject, cx);
+    }
+    reject_frame(counter, Verdict::Ignore, cx)
 }
 
 /// Counts a rejected frame and returns the verdict.

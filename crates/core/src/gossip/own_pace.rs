@@ -28,7 +28,10 @@ const IDLE: Duration = Duration::from_secs(60);
 /// What the subscribers of a topic take from this agent.
 #[derive(Clone, Copy, Debug)]
 struct TopicTier {
+    /// The highest tier of this agent at a subscriber.
     tier: Tier,
+    /// The lowest tier of this agent at a subscriber.
+    lowest: Tier,
     updated: Instant,
     used: Instant,
 }
@@ -73,9 +76,15 @@ fn with_margin(quota: Quota) -> Quota {
 }
 
 impl OwnPace {
-    /// Returns the tier of this agent at the subscribers of a topic.
+    /// Returns the highest tier of this agent at the subscribers of a topic.
     fn tier(&self, topic: &str) -> Tier {
         self.topics.get(topic).map_or(Tier::Allowed, |topic| topic.tier)
+    }
+
+    /// Returns `true` if every subscriber of a topic allows this agent. A subscriber that does not would
+    /// blame this node for frames above the limits of an author.
+    fn all_allow(&self, topic: &str) -> bool {
+        self.topics.get(topic).is_none_or(|topic| topic.lowest == Tier::Allowed)
     }
 
     /// Returns the time until a broadcast of this size may be accepted.
@@ -83,8 +92,8 @@ impl OwnPace {
         let units = bytes as u32;
         let waits = match self.tier(topic) {
             Tier::Stranger => [self.messages.wait(&(), 1, now), self.bytes.wait(&(), units, now)],
-            Tier::Known => [self.author_bytes.wait(&(), units, now), None],
-            Tier::Allowed => [None, None],
+            Tier::Allowed if self.all_allow(topic) => [None, None],
+            Tier::Known | Tier::Allowed => [self.author_bytes.wait(&(), units, now), None],
         };
         waits.into_iter().flatten().max().unwrap_or_default()
     }
@@ -107,13 +116,15 @@ impl OwnPace {
         if self.tier(topic) < Tier::Allowed {
             self.messages.charge((), 1, now);
             self.bytes.charge((), bytes as u32, now);
+        }
+        if !self.all_allow(topic) {
             self.author_bytes.charge((), bytes as u32, now);
         }
     }
 
     /// Returns the earliest time of the next frame on a topic.
     pub(crate) fn frame_ready_at(&self, topic: &str) -> Instant {
-        if self.tier(topic) == Tier::Allowed { Instant::ZERO } else { self.next_frame_at() }
+        if self.all_allow(topic) { Instant::ZERO } else { self.next_frame_at() }
     }
 
     /// Returns the earliest time of the next frame at nodes that do not allow this agent.
@@ -149,8 +160,9 @@ impl Gossip {
             self.pace.topics.retain(|_, topic| now < topic.updated + TIER_LIFE);
         }
         if self.pace.topics.len() < MAX_TOPICS || self.pace.topics.contains_key(topic) {
-            let tier = tier_at_subscribers(topic, gate, directory, peers, cx);
-            self.pace.topics.insert(topic.to_owned(), TopicTier { tier, updated: now, used: now });
+            let (lowest, tier) = tiers_at_subscribers(topic, gate, directory, peers, cx);
+            let tiers = TopicTier { tier, lowest, updated: now, used: now };
+            self.pace.topics.insert(topic.to_owned(), tiers);
         }
     }
 
@@ -161,7 +173,7 @@ impl Gossip {
         self.pace.topics.retain(|_, topic| now < topic.used + IDLE);
         for (name, topic) in &mut self.pace.topics {
             if now >= topic.updated + TIER_LIFE {
-                topic.tier = tier_at_subscribers(name, gate, directory, peers, cx);
+                (topic.lowest, topic.tier) = tiers_at_subscribers(name, gate, directory, peers, cx);
                 topic.updated = now;
             }
         }
@@ -175,16 +187,28 @@ impl Gossip {
 
     /// Returns the earliest time of the next frame of mail by gossip.
     pub(crate) fn mail_ready_at(&self) -> Instant {
-        let by_frames = if self.pace.applies { self.pace.next_frame_at() } else { Instant::ZERO };
-        self.pacer.ready_at().max(by_frames)
+        self.pacer.ready_at().max(self.acks_ready_at())
+    }
+
+    /// Returns the earliest time of the next frame with acks by gossip.
+    pub(crate) fn acks_ready_at(&self) -> Instant {
+        if self.pace.applies { self.pace.next_frame_at() } else { Instant::ZERO }
     }
 }
 
-/// Returns the highest tier of this agent at the connected subscribers of a topic. The node cannot know
-/// it: who is allowed here is taken to allow this agent, and who sent mail knows it. The highest counts,
-/// because one stranger that subscribes must not slow down a topic for all others.
-fn tier_at_subscribers(topic: &str, gate: &Gate, directory: &Directory, peers: &Peers, cx: &Cx) -> Tier {
+/// Returns the lowest and the highest tier of this agent at the connected subscribers of a topic. The node
+/// cannot know them: who is allowed here is taken to allow this agent, and who sent mail knows it. The
+/// highest says how many messages, because one stranger that subscribes must not slow down a topic for all
+/// others. The lowest says how many frames and bytes, because nobody takes more from whom it does not allow.
+fn tiers_at_subscribers(
+    topic: &str,
+    gate: &Gate,
+    directory: &Directory,
+    peers: &Peers,
+    cx: &Cx,
+) -> (Tier, Tier) {
     let subscribers = peers.table.connections().filter(|(_, connection)| connection.topics.contains(topic));
     let tiers = subscribers.map(|(peer, _)| gate.tier_at(directory.agent_of(peer, cx).as_ref(), peer));
-    tiers.max().unwrap_or(Tier::Stranger)
+    let of_none = (Tier::Stranger, Tier::Stranger);
+    tiers.map(|tier| (tier, tier)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or(of_none)
 }

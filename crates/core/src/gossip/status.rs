@@ -38,7 +38,7 @@ impl Gossip {
         if now.mono < self.status_due {
             return;
         }
-        let period = STATUS_PERIOD.max(STATUS_PER_NODE * peers.network_size(directory) as u32);
+        let period = STATUS_PERIOD.max(STATUS_PER_NODE * peers.met_agents(directory) as u32);
         self.status_due = now.mono + cx.jitter.spread(period);
         if peers.subscribers(STATUS) == 0 {
             return;

@@ -10,19 +10,25 @@ use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::padding;
 use p2p_node_wire::seal::suite::Suite;
 
-use crate::budget::Budget;
+use crate::budget::Limit;
 use crate::crypto_task::{CryptoTask, OpenTask, Opened, TaskOutcome};
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::Effect;
 use crate::gate::Gate;
 use crate::gate::frame_checks::{LATER_FRAMES, UNSUPPORTED_VERSION};
-use crate::gate::pending_verification::{BUSY_MS, PENDING_LIMIT};
+use crate::gate::pending_verification::{BUSY_MS, MAX_PENDING_BYTES};
 use crate::input::Token;
 use crate::local::Local;
 use crate::mail::Mail;
 use crate::mail::inbound::on_mail::refuse_mail;
 use crate::peers::Peers;
+use crate::shared_budget::SharedBudget;
+
+/// Largest number of frames that the crypto pool decrypts at the same time: our choice. A decryption takes
+/// 0.3 ms, so the last one is done after 60 ms.
+pub(crate) const MAX_DECRYPTIONS: usize = 192;
+const DECRYPTIONS_LIMIT: Limit = Limit { count: MAX_DECRYPTIONS, bytes: MAX_PENDING_BYTES };
 
 /// A frame that the crypto pool decrypts.
 #[derive(Debug)]
@@ -38,11 +44,12 @@ pub(crate) enum DecryptOutcome {
     Waits,
 }
 
-/// The frames that the crypto pool decrypts, and their total size in bytes.
+/// The frames that the crypto pool decrypts, each with the neighbour that sent it and its size in bytes.
+/// Neighbours share the room for them.
 #[derive(Debug, Default)]
 pub(crate) struct PendingDecryptions {
-    frames: BTreeMap<Token, (PendingDecryption, usize)>,
-    budget: Budget,
+    frames: BTreeMap<Token, (PendingDecryption, PeerId, usize)>,
+    budget: SharedBudget,
 }
 
 impl PendingDecryptions {
@@ -50,18 +57,18 @@ impl PendingDecryptions {
         self.frames.len()
     }
 
-    fn has_room(&self, size: usize) -> bool {
-        self.budget.fits(size, PENDING_LIMIT)
+    fn has_room(&self, from: &PeerId, size: usize) -> bool {
+        self.budget.fits(from, size, DECRYPTIONS_LIMIT)
     }
 
-    fn insert(&mut self, token: Token, frame: PendingDecryption, size: usize) {
-        self.budget.add(size);
-        self.frames.insert(token, (frame, size));
+    fn insert(&mut self, token: Token, frame: PendingDecryption, from: PeerId, size: usize) {
+        self.budget.add(from, size);
+        self.frames.insert(token, (frame, from, size));
     }
 
     fn remove(&mut self, token: Token) -> Option<PendingDecryption> {
-        let (frame, size) = self.frames.remove(&token)?;
-        self.budget.remove(size);
+        let (frame, from, size) = self.frames.remove(&token)?;
+        self.budget.remove(&from, size);
         Some(frame)
     }
 }
@@ -104,13 +111,14 @@ impl Mail {
                     return DecryptOutcome::Answer(self.kem_unknown(local, cx));
                 };
                 let size = sealed.ciphertext.len();
-                if !self.pending_decryptions.has_room(size) {
+                if !self.pending_decryptions.has_room(&peer, size) {
                     return DecryptOutcome::Answer(reply_busy(cx));
                 }
                 let frame = Box::new(frame.clone());
                 self.pending_decryptions.insert(
                     task.token,
                     PendingDecryption::Mail { token, peer, frame },
+                    peer,
                     size,
                 );
                 cx.effects.push_back(Effect::Crypto(CryptoTask::Open(Box::new(task))));
@@ -126,18 +134,19 @@ impl Mail {
     }
 
     /// Passes an encrypted gossip frame to the crypto pool if it is for this node. Most are for
-    /// others.
-    pub(crate) fn open_gossip(&mut self, frame: Frame, local: &Local, cx: &mut Cx) {
+    /// others. `from` is the neighbour that forwarded it.
+    pub(crate) fn open_gossip(&mut self, frame: Frame, from: &PeerId, local: &Local, cx: &mut Cx) {
         let Some(Payload::Sealed(sealed)) = &frame.body.payload else { return };
         let Some(task) = self.open_task(&frame, sealed, local, cx) else { return };
         let size = sealed.ciphertext.len();
-        if !self.pending_decryptions.has_room(size) {
+        if !self.pending_decryptions.has_room(from, size) {
             // The node sends no ack, so the sender keeps the messages and tries again.
             return cx.stats.count(Counter::CryptoPoolFull);
         }
         self.pending_decryptions.insert(
             task.token,
             PendingDecryption::Gossip { frame: Box::new(frame) },
+            *from,
             size,
         );
         cx.effects.push_back(Effect::Crypto(CryptoTask::Open(Box::new(task))));

@@ -16,7 +16,6 @@ use p2p_node_wire::seal::session::InboundSessions;
 use crate::MAX_INFLIGHT;
 use crate::config::CoreConfig;
 use crate::cx::Cx;
-use crate::gate::pending_verification;
 use crate::input::{Now, Token};
 use crate::mail::inbound::{digests, unacked};
 use crate::replies::output_queue;
@@ -91,6 +90,7 @@ impl Mail {
     /// Enters the next deadline of each part.
     pub(crate) fn timers(&self, timers: &mut TimerTable) {
         timers.enter("deferred responses", self.deferred_responses.next_deadline());
+        timers.enter("acks by gossip", self.pending_acks.paced_until());
         timers.enter("checkpoints", self.delivery.next_deadline());
         timers.enter("outbox", self.outbox.next_deadline());
     }
@@ -99,7 +99,7 @@ impl Mail {
     pub(crate) fn usage(&self) -> Vec<Usage> {
         [
             ("sessions", self.sessions.len(), seal::session::MAX_SESSIONS),
-            ("frames to decrypt", self.pending_decryptions.len(), pending_verification::MAX_PENDING),
+            ("frames to decrypt", self.pending_decryptions.len(), decryption::MAX_DECRYPTIONS),
             ("frames to encrypt", self.pending_encryptions.len(), outbox::OUTBOX_MAILS),
             (
                 "pending writes",

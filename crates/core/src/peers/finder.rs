@@ -118,10 +118,10 @@ pub(crate) struct Finder {
     due: Instant,
     last: Instant,
     interval: Duration,
-    /// The number of agents that a DHT server last claimed.
-    claimed_agents: usize,
     /// The number of agents that a bootstrap peer last claimed.
     claimed_by_bootstrap: usize,
+    /// Earliest time of the next question for the size of the network.
+    size_due: Instant,
     lookups: PeerLookups,
 }
 
@@ -133,8 +133,8 @@ impl Default for Finder {
             due: Instant::ZERO,
             last: Instant::ZERO,
             interval: SHORTEST,
-            claimed_agents: 0,
             claimed_by_bootstrap: 0,
+            size_due: Instant::ZERO,
             lookups: PeerLookups::default(),
         }
     }
@@ -251,11 +251,9 @@ impl Peers {
         // A wrong claim costs announcements or adds some, and no record.
         if let Some(found) = &found
             && self.table.serves(&peer)
+            && self.table.is_bootstrap(&peer)
         {
-            self.finder.claimed_agents = (found.agents as usize).min(MAX_AGENTS);
-            if self.table.is_bootstrap(&peer) {
-                self.finder.claimed_by_bootstrap = self.finder.claimed_agents;
-            }
+            self.finder.claimed_by_bootstrap = (found.agents as usize).min(MAX_AGENTS);
         }
         let expected_address = purpose.address();
         let limit = if expected_address.is_some() { 1 } else { MAX_FOUND_RECORDS };

@@ -18,6 +18,7 @@ mod eclipse;
 mod encryption;
 mod finder;
 mod first_broadcasts;
+mod flood;
 mod flow_guards;
 mod forged;
 mod large_network;

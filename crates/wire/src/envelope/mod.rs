@@ -3,11 +3,13 @@
 //! The checks of a frame go from cheap to expensive: size, decoding, network and scope, times,
 //! replay, signature, binding.
 
+pub mod claim;
 pub mod codec;
 pub mod frame;
 pub mod limits;
 pub mod replay;
 
+pub use claim::FrameClaim;
 pub use codec::*;
 pub use frame::{Frame, FrameError, direct_frame, sign_frame};
 pub use replay::{FrameId, Replay, ReplayWindows};

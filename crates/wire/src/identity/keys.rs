@@ -147,6 +147,11 @@ pub fn node_key_of(peer: &PeerId) -> Option<NodePublicKey> {
     peer.to_bytes().strip_prefix(&PEER_ID_HEADER)?.try_into().ok()
 }
 
+/// Returns the PeerId that a node key would have, without the check that the bytes are a key.
+pub(crate) fn claimed_peer_id(node_key: &NodePublicKey) -> Option<PeerId> {
+    PeerId::from_bytes(&[&PEER_ID_HEADER[..], &node_key.0].concat()).ok()
+}
+
 /// Returns the SHA-256 of a length-prefixed list of fields.
 pub fn hash_fields(fields: &[&[u8]]) -> [u8; 32] {
     Sha256::digest(length_prefixed(fields)).into()

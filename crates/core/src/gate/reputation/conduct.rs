@@ -22,6 +22,10 @@ pub enum Conduct {
     Equivocation,
     /// Its agent used the number of a message for another message.
     ReusedNumber,
+    /// It sent more frames of its own on topics, or records for the DHT, than a correct node sends.
+    MessageRateExceeded,
+    /// It sent more bytes of its own on topics than a correct node sends.
+    BandwidthExceeded,
     /// It sent mail that the node accepted.
     MailAccepted,
     /// It told the node of an agent that the node did not know.
@@ -46,6 +50,10 @@ pub(crate) struct Rule {
 /// it ran reuses numbers until it notices, and is never banned for that alone.
 const REUSE: Duration = Duration::from_secs(600);
 
+/// Time in which an excess counts once. Our choice: a peer that floods is banned after 4 s, and one whose
+/// excess came at once, by an accident that we did not think of, loses a tenth.
+const EXCESS: Duration = Duration::from_millis(500);
+
 const fn rule(
     conduct: Conduct,
     name: &'static str,
@@ -59,7 +67,7 @@ const fn rule(
 /// The rules, in the order of [`Conduct`]. The changes are those of the TOS document for what it calls
 /// `source`. It also knows `slow_response` and `connection_drop`: they are not here, because a peer far
 /// away or on a train does nothing wrong.
-pub(crate) const RULES: [Rule; 9] = [
+pub(crate) const RULES: [Rule; 11] = [
     rule(Conduct::InvalidMail, "invalid_mail", -0.2, "invalid_message", Duration::ZERO),
     rule(Conduct::InvalidGossip, "invalid_gossip", -0.2, "invalid_message", Duration::ZERO),
     rule(Conduct::InvalidHello, "invalid_hello", -0.2, "invalid_message", Duration::ZERO),
@@ -67,6 +75,8 @@ pub(crate) const RULES: [Rule; 9] = [
     rule(Conduct::InvalidRecord, "invalid_record", -0.2, "invalid_message", Duration::ZERO),
     rule(Conduct::Equivocation, "equivocation", -0.3, "consensus_violation", Duration::ZERO),
     rule(Conduct::ReusedNumber, "reused_number", -0.3, "consensus_violation", REUSE),
+    rule(Conduct::MessageRateExceeded, "message_rate_exceeded", -0.1, "message_rate_exceeded", EXCESS),
+    rule(Conduct::BandwidthExceeded, "bandwidth_exceeded", -0.15, "bandwidth_exceeded", EXCESS),
     rule(Conduct::MailAccepted, "mail_accepted", 0.02, "valid_transaction", Duration::ZERO),
     rule(Conduct::RecordFound, "record_found", 0.01, "helpful_peer_info", Duration::ZERO),
 ];
@@ -105,6 +115,8 @@ mod tests {
     #[test]
     fn each_conduct_has_its_rule_with_the_change_of_the_source_document() {
         let document = [
+            ("message_rate_exceeded", -0.1),
+            ("bandwidth_exceeded", -0.15),
             ("invalid_message", -0.2),
             ("consensus_violation", -0.3),
             ("valid_transaction", 0.02),

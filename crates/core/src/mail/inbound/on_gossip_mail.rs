@@ -1,5 +1,6 @@
 //! Mail and acks that arrived by gossip.
 
+use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, Route};
 use p2p_node_wire::envelope::{Batch, Frame, Payload};
 
@@ -15,6 +16,7 @@ impl Mail {
     pub(crate) fn on_gossip_frame(
         &mut self,
         frame: Frame,
+        from: &PeerId,
         local: &Local,
         gate: &mut Gate,
         directory: &Directory,
@@ -22,7 +24,7 @@ impl Mail {
     ) {
         match &frame.body.payload {
             Some(Payload::Plain(batch)) => self.on_gossip_acks(&frame, batch, gate, directory, cx),
-            _ => self.open_gossip(frame, local, cx),
+            _ => self.open_gossip(frame, from, local, cx),
         }
     }
 

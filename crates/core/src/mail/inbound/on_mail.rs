@@ -65,6 +65,23 @@ impl Mail {
         peers: &mut Peers,
         cx: &mut Cx,
     ) {
+        match limit_mail_frames(request.peer, gate, directory, cx) {
+            Some(busy) => cx.answer_mail(request.token, busy),
+            None => self.on_admitted(request, local, gate, directory, peers, cx),
+        }
+    }
+
+    /// Handles a frame that is within the limit of its peer, also again after the crypto pool checked its
+    /// binding.
+    pub(crate) fn on_admitted(
+        &mut self,
+        request: MailRequest,
+        local: &mut Local,
+        gate: &mut Gate,
+        directory: &Directory,
+        peers: &mut Peers,
+        cx: &mut Cx,
+    ) {
         let (token, peer) = (request.token, request.peer);
         let response = self.receive_mail(request, local, gate, directory, peers, cx);
         if matches!(response, Some(Response::Ack(_))) {
@@ -90,9 +107,6 @@ impl Mail {
         cx: &mut Cx,
     ) -> Option<Response> {
         let (token, peer) = (request.token, request.peer);
-        if let Some(busy) = limit_mail_frames(peer, gate, directory, cx) {
-            return Some(busy);
-        }
         let frame = match decode_mail(&request, cx) {
             Ok(frame) => frame,
             Err(refused) => return Some(refused),

@@ -11,6 +11,7 @@ use p2p_node_wire::envelope::limits::{MAX_ACK_BEYOND, MAX_ACK_OUTCOMES, MAX_ACK_
 use p2p_node_wire::envelope::{Ack, Batch, Payload, Rejection, Scope, StreamAck, WIRE_VERSION};
 use p2p_node_wire::identity::{NodePublicKey, peer_id_of};
 use p2p_node_wire::message_id::StreamId;
+use p2p_node_wire::time::Instant;
 use prost::Message as _;
 
 use crate::cx::Cx;
@@ -53,11 +54,18 @@ pub(crate) enum AckOutcome {
 pub(crate) struct PendingAcks {
     pending: BTreeMap<Address, PendingAck>,
     in_flight: BTreeMap<Token, (Address, PendingAck)>,
+    /// When the acks that wait for the pace of gossip may go.
+    paced_until: Option<Instant>,
 }
 
 impl PendingAcks {
     pub(crate) fn len(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Returns when the acks that wait for the pace of gossip may go.
+    pub(crate) fn paced_until(&self) -> Option<Instant> {
+        self.paced_until
     }
 
     /// Returns `true` if no ack is pending or in flight.
@@ -146,12 +154,18 @@ impl Mail {
 
     pub(crate) fn send_pending_acks(&mut self, peers: &Peers, gossip: &mut Gossip, cx: &mut Cx) {
         let now = cx.now;
+        let mut paced = Vec::new();
         for (account, pending) in self.pending_acks.due() {
+            let connected = peer_id_of(&pending.node_key).filter(|peer| peers.is_connected(peer));
+            if connected.is_none() && now.mono < gossip.acks_ready_at() {
+                paced.push((account, pending));
+                continue;
+            }
             let ack = self.ack(&account, &pending.streams, cx);
             let batch = Batch { messages: Vec::new(), acks: vec![ack] };
             let payload = Payload::Plain(batch);
             let token = cx.token();
-            match peer_id_of(&pending.node_key).filter(|peer| peers.is_connected(peer)) {
+            match connected {
                 Some(peer) => {
                     let frame = cx.direct_frame(&pending.node_key, payload);
                     self.pending_acks.in_flight.insert(token, (account, pending));
@@ -166,6 +180,8 @@ impl Mail {
                 }
             }
         }
+        self.pending_acks.paced_until = (!paced.is_empty()).then(|| gossip.acks_ready_at());
+        self.pending_acks.pending.extend(paced);
     }
 
     /// Returns the encoded ack of everything that the node has acknowledged in these streams.

@@ -153,10 +153,13 @@ fn connection_to_a_subnet_ends_its_pause() {
 }
 
 #[test]
-fn only_agents_that_the_node_met_set_the_interval_of_announcements() {
+fn only_agents_that_the_node_met_set_the_interval_of_announcements_and_who_follows() {
     let invented = (0..200).map(|number| record(number, vec![addr("/ip4/10.0.0.1/tcp/1")]));
     let mut core = knowing(AddressScope::Private, invented.collect());
-    assert_eq!((core.peers.network_size(&core.directory), core.peers.met_agents(&core.directory)), (200, 0));
+    assert_eq!((core.directory.records.len(), core.peers.met_agents(&core.directory)), (200, 0));
+    let Core { gossip, directory, peers, cx, .. } = &mut core;
+    gossip.follow_announcements(directory, peers, cx);
+    assert!(core.gossip.follows_announcements, "invented agents do not make the node stop to follow");
     let first = core.directory.records.iter(START.unix_ms).next().map(SignedRecord::address);
     core.directory.records.meet(&first.expect("a record"));
     assert_eq!(core.peers.met_agents(&core.directory), 1);

@@ -1,0 +1,182 @@
+//! Floods of frames on topics: what a node spends on them, and whom it blames.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+use p2p_node_core::effect::Verdict;
+use p2p_node_core::input::Input;
+use p2p_node_protocol::{Counter, Role};
+use serde_json::json;
+
+use crate::forged::{frame, topic};
+use crate::mesh::{CONNECT, Mesh, START_MS, node_key};
+
+/// The node under test.
+const NODE: usize = 1;
+/// Spot checks of one neighbour at once.
+const SPOT_CHECKS: usize = 8;
+/// Burst of the frames of an author.
+const BURST: u64 = 100;
+
+fn mesh() -> Mesh {
+    let mut mesh = Mesh::new(1);
+    mesh.add_with(2, Role::Full, CONNECT, |config| config.limits_apply = true);
+    mesh.command(NODE, r#"{"type":"subscribe","topic":"jobs","id":"s"}"#);
+    mesh.settle();
+    mesh
+}
+
+fn count(mesh: &Mesh, counter: Counter) -> u64 {
+    mesh.nodes[NODE].core.stats().get(counter)
+}
+
+/// Passes a message from a peer, and returns the verdict.
+fn gossip_from(mesh: &mut Mesh, from: PeerId, data: Bytes) -> Verdict {
+    // Higher than each token of the network, so that its verdict is the last one.
+    let token = (1 << 40) + mesh.verdicts(NODE).len() as u64;
+    mesh.input(NODE, Input::Gossip { token, from, topic: "jobs".to_owned(), data });
+    *mesh.verdicts(NODE).last().expect("a verdict")
+}
+
+fn now_ms(mesh: &Mesh) -> u64 {
+    mesh.clock_of(NODE).unix_ms
+}
+
+/// Returns a frame of an agent that was made now.
+fn made_now(mesh: &Mesh, agent: u8, counter: u64) -> Bytes {
+    let created = now_ms(mesh);
+    frame(agent, topic(), counter, |body| body.created_at_ms = created)
+}
+
+fn corrupt(frame: &Bytes) -> Bytes {
+    let mut forged = frame.to_vec();
+    forged[0] ^= 1;
+    forged.into()
+}
+
+#[test]
+fn frame_above_the_limit_of_its_author_costs_no_signature_and_blames_no_relay() {
+    let mut mesh = mesh();
+    let relay = node_key(50).peer_id();
+    let good = |counter| frame(3, topic(), counter, |_| {});
+    for counter in 1..=BURST {
+        assert_eq!(gossip_from(&mut mesh, relay, good(counter)), Verdict::Accept, "{counter}");
+    }
+    let above = (0..200).map(|number| gossip_from(&mut mesh, relay, good(BURST + 1 + number)));
+    assert!(above.into_iter().all(|verdict| verdict == Verdict::Ignore));
+    assert_eq!((count(&mesh, Counter::FramesOverLimit), count(&mesh, Counter::PeersBanned)), (200, 0));
+    // The node verifies a few of them, to find forgers, and no more.
+    let forger = node_key(51).peer_id();
+    let forged = |number: u64| corrupt(&good(1_000 + number));
+    let verdicts: Vec<_> = (0..100).map(|number| gossip_from(&mut mesh, forger, forged(number))).collect();
+    let rejected = verdicts.iter().filter(|verdict| **verdict == Verdict::Reject).count();
+    assert_eq!(rejected, SPOT_CHECKS);
+}
+
+#[test]
+fn forger_does_not_use_up_the_limit_of_the_author_that_it_names() {
+    let mut mesh = mesh();
+    let (forger, relay) = (node_key(50).peer_id(), node_key(51).peer_id());
+    for counter in 1..=2 * BURST {
+        let forged = corrupt(&frame(3, topic(), counter, |_| {}));
+        assert_eq!(gossip_from(&mut mesh, forger, forged), Verdict::Reject);
+    }
+    for counter in 1..=BURST {
+        let verdict = gossip_from(&mut mesh, relay, frame(3, topic(), counter, |_| {}));
+        assert_eq!(verdict, Verdict::Accept, "{counter}");
+    }
+}
+
+#[test]
+fn forged_frame_is_rejected_although_it_is_old_or_a_replay_or_names_this_node() {
+    let mut mesh = mesh();
+    let (relay, forger) = (node_key(50).peer_id(), node_key(51).peer_id());
+    let replayed = frame(3, topic(), 1, |_| {});
+    assert_eq!(gossip_from(&mut mesh, relay, replayed.clone()), Verdict::Accept);
+    let frames = [
+        replayed,
+        frame(3, topic(), 2, |body| body.created_at_ms = START_MS - 600_000),
+        frame(3, topic(), 3, |body| body.created_at_ms = u64::MAX),
+        frame(2, topic(), 4, |_| {}),
+    ];
+    for (index, good) in frames.into_iter().enumerate() {
+        assert_eq!(gossip_from(&mut mesh, relay, good.clone()), Verdict::Ignore, "{index}");
+        assert_eq!(gossip_from(&mut mesh, forger, corrupt(&good)), Verdict::Reject, "{index}");
+    }
+    assert_eq!(count(&mesh, Counter::PeersBanned), 1, "four forged frames ban the forger, and it alone");
+}
+
+#[test]
+fn neighbour_that_floods_with_its_own_frames_is_banned_within_five_seconds_and_its_relays_never() {
+    let mut mesh = mesh();
+    let (spammer, relay) = (node_key(3).peer_id(), node_key(50).peer_id());
+    let mut counter = 0;
+    for _ in 0..1_000 {
+        counter += 1;
+        let data = made_now(&mesh, 3, counter);
+        gossip_from(&mut mesh, relay, data.clone());
+        mesh.advance(Duration::from_millis(5));
+    }
+    assert_eq!(count(&mesh, Counter::PeersBanned), 0);
+    let began = now_ms(&mesh);
+    while count(&mesh, Counter::PeersBanned) == 0 {
+        assert!(now_ms(&mesh) < began + 5_000, "the spammer is not banned");
+        counter += 1;
+        let data = made_now(&mesh, 3, counter);
+        gossip_from(&mut mesh, spammer, data);
+        mesh.advance(Duration::from_millis(5));
+    }
+    let banned = mesh.lines(NODE, "peer_banned");
+    assert_eq!(banned[0]["reason"], "message_rate_exceeded", "{banned:?}");
+    assert_eq!(banned[0]["peerId"], spammer.to_string(), "{banned:?}");
+}
+
+#[test]
+fn frame_that_waits_for_the_check_of_its_binding_counts_once() {
+    let mut mesh = mesh();
+    let relay = node_key(50).peer_id();
+    let fill = |mesh: &mut Mesh, first: u64, number: u64| {
+        let frames = (first..first + number).map(|counter| frame(3, topic(), counter, |_| {}));
+        frames
+            .map(|data| gossip_from(mesh, relay, data))
+            .filter(|verdict| *verdict == Verdict::Accept)
+            .count()
+    };
+    // The binding of the first frame is not checked yet.
+    assert_eq!(fill(&mut mesh, 1, 1), 1);
+    let bytes = |mesh: &Mesh| {
+        let usage = mesh.nodes[NODE].core.usage();
+        usage.into_iter().find(|usage| usage.name == "bytes of recent gossip").map(|usage| usage.size)
+    };
+    let of_first = bytes(&mesh).expect("a size");
+    assert_eq!(fill(&mut mesh, 2, 1), 1);
+    assert_eq!(bytes(&mesh), Some(2 * of_first));
+}
+
+#[test]
+fn node_that_its_subscribers_allow_keeps_to_the_limits_of_one_that_does_not() {
+    let mut mesh = mesh();
+    let sender = mesh.add_with(3, Role::Full, CONNECT, |config| config.limits_apply = true);
+    let friend = mesh.add_with(4, Role::Full, CONNECT, |config| config.limits_apply = true);
+    for node in [sender, friend] {
+        mesh.command(node, r#"{"type":"subscribe","topic":"jobs"}"#);
+        mesh.connect(node, 0);
+    }
+    mesh.connect(sender, NODE);
+    mesh.connect(sender, friend);
+    for (one, other) in [(sender, friend), (friend, sender)] {
+        let peer = mesh.nodes[other].address.clone();
+        mesh.command(one, &json!({"type": "allow", "peerId": peer}).to_string());
+    }
+    mesh.advance(Duration::from_secs(2));
+    for number in 0..4_000_u64 {
+        mesh.command(sender, &json!({"type": "send", "topic": "jobs", "data": number}).to_string());
+        mesh.advance(Duration::from_millis(5));
+    }
+    mesh.advance(Duration::from_secs(2));
+    assert_eq!(mesh.received(friend).len(), 4_000, "the friend gets everything");
+    let over = [Counter::FramesOverLimit, Counter::PeersBanned];
+    assert_eq!(over.map(|counter| count(&mesh, counter)), [0; 2], "the stranger has nothing to blame");
+    assert!(mesh.lines(NODE, "peer_banned").is_empty());
+}
