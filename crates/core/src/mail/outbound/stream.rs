@@ -22,6 +22,9 @@ pub use mail::{Name, QueuedMessage, Renamed};
 /// attempts. Each probe without progress doubles the pause, up to 16 minutes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_DOUBLINGS: u32 = 4;
+/// Pause before the first probe if the ack of the recipient's agent came before the response to the
+/// frame, on another stream of the connection. Our choice: two round trips of half a second.
+const OVERTAKEN_PROBE: Duration = Duration::from_secs(1);
 
 /// The messages to one recipient in one priority.
 ///
@@ -40,6 +43,9 @@ pub struct Stream {
     /// When the next probe is due, and the number of probes since the last completed message.
     probe_at: Option<Instant>,
     reminders: u32,
+    /// `true` if an ack came of restored messages to which the recipient had not responded yet, so that
+    /// it did not count.
+    is_overtaken: bool,
 }
 
 impl Stream {
@@ -53,6 +59,7 @@ impl Stream {
             window: None,
             probe_at: None,
             reminders: 0,
+            is_overtaken: false,
         }
     }
 
@@ -207,6 +214,8 @@ impl Stream {
         let is_settled =
             |mail: &&QueuedMessage| mail.epoch == epoch && mail.seq < next && mail.can_be_acked();
         let to = from + self.queue.range(from..).take_while(is_settled).count();
+        let waits = |mail: &QueuedMessage| mail.epoch == epoch && mail.seq < next && mail.attempts > 0;
+        self.is_overtaken |= self.queue.get(to).is_some_and(waits);
         let in_flight = self.sent.clamp(from, to) - from;
         self.sent -= in_flight;
         let mut taken: Vec<_> =
@@ -284,7 +293,12 @@ impl Stream {
             return;
         }
         if is_news {
-            self.probe_at = Some(now + PROBE_INTERVAL * (1 << self.reminders.min(MAX_DOUBLINGS)));
+            let pause = if std::mem::take(&mut self.is_overtaken) {
+                OVERTAKEN_PROBE
+            } else {
+                PROBE_INTERVAL * (1 << self.reminders.min(MAX_DOUBLINGS))
+            };
+            self.probe_at = Some(now + pause);
         }
     }
 
