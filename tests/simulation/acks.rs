@@ -30,7 +30,7 @@ impl World {
         }
         let life = parent.life;
         let message_id = message.message_id.clone();
-        if self.healed || self.rng.permille(IMMEDIATE) {
+        if self.healed || self.is_orderly || self.rng.permille(IMMEDIATE) {
             self.ack(node, name, message_id);
         } else if self.rng.permille(LATER * 1000 / (1000 - IMMEDIATE)) {
             let at = self.now + self.rng.between(Duration::ZERO, MAX_DELAY);

@@ -192,7 +192,7 @@ impl network::World for World {
     }
 
     fn write(&mut self, _node: usize, _number: u64) -> Option<WriteOutcome> {
-        let full = self.rng.permille(FULL) && !self.healed;
+        let full = self.rng.permille(FULL) && !self.healed && !self.is_orderly;
         let error = full.then(|| "no space left on device".to_owned());
         Some(WriteOutcome { delay: self.rng.between(WRITE.0, WRITE.1), error })
     }

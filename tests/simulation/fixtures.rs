@@ -31,7 +31,16 @@ pub fn compare(report: &str) {
 
 /// Returns every scenario of `fixtures/scenarios` with its name.
 pub fn all() -> Vec<(String, Scenario)> {
-    let mut found: Vec<(String, Scenario)> = std::fs::read_dir(directory())
+    scenarios(directory())
+}
+
+/// Returns every scenario without attackers and faulty disks.
+pub fn honest() -> Vec<(String, Scenario)> {
+    scenarios(directory().join("honest"))
+}
+
+fn scenarios(directory: PathBuf) -> Vec<(String, Scenario)> {
+    let mut found: Vec<(String, Scenario)> = std::fs::read_dir(directory)
         .expect("a directory of scenarios")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.is_file() && path.file_name().is_some_and(|name| name != REPORT))

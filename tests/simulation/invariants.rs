@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use p2p_node_core::effect::ExitCode;
+use p2p_node_core::usage::Usage;
 use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Message, PeerBanned};
 
 use crate::parent::{Name, Restored};
@@ -10,6 +11,9 @@ use crate::world::World;
 
 /// Longest time until a command without a timeout is answered.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The collections of those whose reputation was ever lowered.
+const FAULTS: [&str; 3] = ["agents with faults", "nodes with faults", "hosts with faults"];
 
 /// Most gossip messages without a verdict at the end: the crypto pool may have the last ones.
 const MAX_UNVERIFIED: usize = 2;
@@ -226,6 +230,12 @@ impl World {
         }
         if let Some(usage) = over {
             self.violate("every collection is within its limit", node, format!("{usage:?}"));
+        }
+        let is_blamed = |usage: &&Usage| usage.size > 0 && FAULTS.contains(&usage.name);
+        if self.is_honest
+            && let Some(blamed) = usages.iter().find(is_blamed)
+        {
+            self.violate("an honest peer is never blamed", node, format!("{blamed:?}"));
         }
         let here = &self.nodes[node];
         let all_read = here.parent.reads && here.parent.unread.is_empty() && here.parent.commands.is_empty();

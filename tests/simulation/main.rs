@@ -14,6 +14,7 @@ mod disk;
 mod effects;
 mod fixtures;
 mod generate;
+mod honest;
 mod invariants;
 mod large;
 mod liars;

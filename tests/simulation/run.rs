@@ -27,7 +27,12 @@ pub struct Outcome {
 }
 
 pub fn run(scenario: &Scenario) -> Outcome {
-    let mut world = World::new(scenario.clone());
+    run_world(World::new(scenario.clone()))
+}
+
+/// Runs a world that has just begun.
+pub fn run_world(mut world: World) -> Outcome {
+    let scenario = world.scenario.clone();
     world.run_until(Instant::after_start(scenario.run));
     world.heal_all();
     // Nodes whose stdin was closed have exited by then.

@@ -91,6 +91,17 @@ pub struct Scenario {
     pub operations: Vec<(Duration, Operation)>,
 }
 
+impl Scenario {
+    /// Returns `true` if each node does what its program says: nobody lies or replays frames, and no
+    /// disk goes back, which makes a node sign the same numbers twice.
+    pub fn is_honest(&self) -> bool {
+        self.operations.iter().all(|(_, operation)| {
+            let is_liar = matches!(operation, Operation::Serve(_, Honesty::Lying));
+            !is_liar && !matches!(operation, Operation::Rollback(_) | Operation::Replay(_))
+        })
+    }
+}
+
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}", self.seed)?;

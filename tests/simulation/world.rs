@@ -148,6 +148,10 @@ pub struct World {
     /// `true` in a large network: the run has no fingerprint, and the invariants are checked after
     /// some steps only.
     pub is_large: bool,
+    /// `true` if no node does anything for which others may blame it.
+    pub is_honest: bool,
+    /// `true` if parents ack each message at once, and no disk is ever full.
+    pub is_orderly: bool,
     /// `true` after the end of all faults.
     pub healed: bool,
     pub trace: Trace,
@@ -188,6 +192,8 @@ impl World {
             probes: BTreeSet::new(),
             searches: BTreeMap::new(),
             is_large: false,
+            is_honest: scenario.is_honest(),
+            is_orderly: false,
             healed: false,
             trace: Trace::default(),
             report: Report::default(),
