@@ -134,7 +134,7 @@ impl Raw {
     async fn join(real: &Real) -> Self {
         let config = request_response::Config::default().with_request_timeout(Duration::from_secs(60));
         let protocols = [(StreamProtocol::new(GOSSIPSUB), ProtocolSupport::Full)];
-        let mut swarm = SwarmBuilder::with_new_identity()
+        let swarm = SwarmBuilder::with_new_identity()
             .with_tokio()
             .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
             .unwrap()
@@ -142,12 +142,18 @@ impl Raw {
             .unwrap()
             .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
             .build();
-        swarm.dial(real.entry().parse::<libp2p::Multiaddr>().unwrap()).unwrap();
-        loop {
-            if let SwarmEvent::ConnectionEstablished { .. } = swarm.select_next_some().await {
-                return Raw { swarm };
-            }
-        }
+        let mut raw = Raw { swarm };
+        raw.connect(real).await;
+        raw
+    }
+
+    async fn connect(&mut self, real: &Real) {
+        self.swarm.dial(real.entry().parse::<libp2p::Multiaddr>().unwrap()).unwrap();
+        while !matches!(self.swarm.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}
+    }
+
+    async fn until_closed(&mut self) {
+        while !matches!(self.swarm.select_next_some().await, SwarmEvent::ConnectionClosed { .. }) {}
     }
 
     /// Sends RPCs in a task that keeps the connection, if the node does.
@@ -240,4 +246,26 @@ async fn offers_requests_and_refusals_of_unknown_messages_use_bounded_memory() {
         ]
     });
     attack(rpcs.collect()).await;
+}
+
+/// After five streams libp2p gives up gossip on a connection, and tells nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn connection_on_which_libp2p_gave_up_gossip_is_renewed() {
+    const STREAMS: usize = 5;
+    let mut fixture = Fixture::new("full");
+    let mut raw = Raw::join(&fixture.victim).await;
+    for _ in 0..STREAMS {
+        raw.swarm.behaviour_mut().send_request(&fixture.victim.peer(), vec![subscribed(&[TOPIC])]);
+    }
+    tokio::time::timeout(TIMEOUT, raw.until_closed()).await.expect("the node closes the connection");
+    fixture.victim.until_counted("gossip_renewed", 1);
+    raw.connect(&fixture.victim).await;
+    let peer = raw.send(&fixture.victim, vec![subscribed(&[LAST])]);
+    let deadline = Instant::now() + TIMEOUT;
+    while fixture.victim.request(json!({"type":"send","topic":LAST,"data":1}))["peers"] != 1 {
+        assert!(Instant::now() < deadline, "there is no gossip on the new connection");
+    }
+    assert_eq!(fixture.victim.counter("gossip_renewed"), 1);
+    fixture.check_honest_traffic();
+    peer.abort();
 }

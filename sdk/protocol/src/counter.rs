@@ -138,6 +138,8 @@ counters! {
     "gossip_over_limit" => GossipOverLimit,
     /// Publications for which the queues to all peers were full.
     "gossip_queues_full" => GossipQueuesFull,
+    /// Connections that the node closed, because libp2p had given up gossip on them.
+    "gossip_renewed" => GossipRenewed,
     /// Publications that are too large for gossip.
     "gossip_too_large" => GossipTooLarge,
     /// Handshakes of incoming connections that the node ended, because too many took place at the same time.

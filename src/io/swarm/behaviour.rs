@@ -16,7 +16,8 @@ use libp2p::{
 
 use super::address_limits::{AddressLimits, Places};
 use super::dht_store::DhtStore;
-use super::gossip::{self, Gossipsub};
+use super::gossip;
+use super::gossip_watch::Watched;
 use super::handshakes::MAX_HANDSHAKES;
 use super::hello::{Codec, FailedReads};
 use super::links::Links;
@@ -90,7 +91,7 @@ pub(super) struct Behaviour {
     pub hello: request_response::Behaviour<Codec>,
     pub find: request_response::Behaviour<Codec>,
     pub mail: Mail,
-    pub gossip: Gossipsub,
+    pub gossip: Watched,
 }
 
 /// Names of the protocols and topics of a network.
@@ -170,7 +171,7 @@ impl Behaviour {
             hello: hello(&names.hello, Codec::hello(failed_hello_reads)),
             find: find(&names.find),
             mail: Mail::new(names.mail.clone()),
-            gossip: gossip::build(&names.topic_prefix, config.scope)?,
+            gossip: Watched::new(gossip::build(&names.topic_prefix, config.scope)?),
         })
     }
 }

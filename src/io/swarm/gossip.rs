@@ -1,6 +1,7 @@
 //! Gossipsub settings. Messages are anonymous, because every frame is signed by its author. The
 //! core validates messages, and gossipsub scores peers.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use libp2p::PeerId;
@@ -49,6 +50,9 @@ const MAX_IHAVE_IDS: usize = 500;
 /// spare; more would cost memory in a flood. The gossip budget of the core relies on this number.
 const HISTORY: usize = 4;
 const _: () = assert!(HISTORY as u64 + 1 == p2p_node_core::gossip::gossip_budget::RETENTION_SECS);
+
+/// The addresses of this host, which any number of its nodes share.
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -176,6 +180,9 @@ fn peer_score(scope: AddressScope) -> PeerScoreParams {
         // On loopback all peers have the same address.
         ip_colocation_factor_weight: if scope == AddressScope::Loopback { 0.0 } else { -10.0 },
         ip_colocation_factor_threshold: 8.0,
+        // Nodes of one host that talk over loopback. Relayed connections name no address at all: see
+        // `gossip_watch`.
+        ip_colocation_factor_whitelist: LOOPBACK.into(),
         decay_interval: Duration::from_secs(1),
         decay_to_zero: 0.01,
         retain_score: 60 * MINUTE,
@@ -234,6 +241,23 @@ mod tests {
             + &"n".repeat(MAX_TOPIC_BYTES - "/p2p-node/dev/topic/1/".len());
         assert!(admits(longest.clone()));
         assert!(!admits(longest + "n"));
+    }
+
+    #[tokio::test]
+    async fn every_subscription_is_scored_also_a_later_and_a_repeated_one() {
+        let mut gossipsub = build("/p2p-node/dev/topic/1/", AddressScope::Public).unwrap();
+        let topic = IdentTopic::new("/p2p-node/dev/topic/1/late");
+        for _ in 0..2 {
+            subscribe(&mut gossipsub, &topic);
+            assert!(gossipsub.get_topic_params(&topic).is_some());
+            assert!(gossipsub.unsubscribe(&topic));
+        }
+    }
+
+    #[test]
+    fn quiet_topic_costs_no_peer_its_score() {
+        let topic = topic_score();
+        assert_eq!((topic.mesh_message_deliveries_weight, topic.mesh_failure_penalty_weight), (0.0, 0.0));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use libp2p::{Multiaddr, PeerId, identify, mdns, ping};
 
 use super::address_limits::{BannedHost, BlockedAddress, TooManyFromAddress};
 use super::behaviour::BehaviourEvent;
+use super::gossip_watch;
 use super::links::Superseded;
 use super::listen::whole_reason;
 use super::mail::{MailEvent, Reply};
@@ -70,6 +71,7 @@ impl SwarmDriver {
                 self.inputs.extend(self.reports.closed(connection_id, peer));
                 self.on_link_closed(connection_id, peer, num_established == 0);
                 if num_established == 0 {
+                    self.gossip_health.on_disconnected(&peer);
                     let reason = cause.map(|cause| cause.to_string());
                     self.inputs.push_back(Input::Disconnected { peer, reason });
                 }
@@ -146,6 +148,9 @@ impl SwarmDriver {
                 | identify::Event::Pushed { connection_id, peer_id: peer, info },
             ) => {
                 self.on_identified(connection_id, peer, &info);
+                if self.gossip_health.on_identified(peer, &info) {
+                    self.report_peer(peer, PeerReport::GossipDisabled);
+                }
                 if let Some(network) = self.names.other_network(&info.protocol_version) {
                     self.inputs.push_back(Input::NetworkMismatch { peer, network });
                 }
@@ -177,7 +182,12 @@ impl SwarmDriver {
             BehaviourEvent::Kad(event) => self.on_kademlia_event(event),
             BehaviourEvent::Hello(event) => self.on_hello_event(event),
             BehaviourEvent::Find(event) => self.on_find_event(event),
-            BehaviourEvent::Gossip(event) => self.on_gossip_event(event),
+            BehaviourEvent::Gossip(gossip_watch::Event::Gossipsub(event)) => self.on_gossip_event(event),
+            BehaviourEvent::Gossip(gossip_watch::Event::Disabled { peer, spoke }) => {
+                if self.gossip_health.on_disabled(peer, spoke) {
+                    self.report_peer(peer, PeerReport::GossipDisabled);
+                }
+            }
         }
     }
 
@@ -323,6 +333,7 @@ impl SwarmDriver {
             gossipsub::Event::SlowPeer { peer_id: peer, .. } => {
                 self.report_peer(peer, PeerReport::Slow);
             }
+            // The wrapper of the handler reports it.
             gossipsub::Event::GossipsubNotSupported { .. } => {}
         }
     }

@@ -8,6 +8,7 @@ mod address_limits;
 mod behaviour;
 mod dht_store;
 mod gossip;
+mod gossip_watch;
 mod handle_table;
 mod handshakes;
 mod hello;
@@ -37,6 +38,7 @@ use libp2p::request_response::{OutboundRequestId, ResponseChannel};
 use libp2p::{Multiaddr, PeerId, Swarm, swarm};
 
 use self::behaviour::{Behaviour, ProtocolNames};
+use self::gossip_watch::GossipHealth;
 use self::handle_table::HandleTable;
 use self::handshakes::EvictedHandshakes;
 use self::hello::FailedReads;
@@ -178,6 +180,7 @@ pub struct SwarmDriver {
     /// Number of sent mail frames without a response.
     mail_sent: usize,
     gossip_unvalidated: HandleTable<(MessageId, PeerId)>,
+    gossip_health: GossipHealth,
     queries: HashMap<QueryId, Token>,
     failed_hello_reads: FailedReads,
     evicted_handshakes: EvictedHandshakes,
@@ -221,6 +224,7 @@ impl SwarmDriver {
             mail_requests: HandleTable::new(MAX_MAIL_ASKED),
             mail_sent: 0,
             gossip_unvalidated: HandleTable::new(MAX_GOSSIP_UNVALIDATED),
+            gossip_health: GossipHealth::default(),
             queries: HashMap::new(),
             failed_hello_reads,
             evicted_handshakes,

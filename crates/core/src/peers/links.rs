@@ -46,6 +46,8 @@ pub enum PeerReport {
     ReservationEnded,
     /// The queue of outgoing gossip to this peer is full.
     Slow,
+    /// The peer speaks gossipsub, and libp2p has given up gossip on a connection to it.
+    GossipDisabled,
 }
 
 #[derive(Clone, Debug)]
@@ -118,8 +120,10 @@ impl Peers {
     /// Handles a report of a connected peer.
     pub(crate) fn on_peer_report(&mut self, peer: PeerId, report: PeerReport, cx: &mut Cx) {
         let now = cx.now.mono;
-        if report == PeerReport::Slow {
-            return self.on_slow_peer(peer, cx);
+        match report {
+            PeerReport::Slow => return self.on_slow_peer(peer, cx),
+            PeerReport::GossipDisabled => return self.renew_gossip(peer, cx),
+            _ => {}
         }
         let Some(connection) = self.table.connection_mut(&peer) else { return };
         match report {
@@ -137,7 +141,7 @@ impl Peers {
             PeerReport::ReservationEnded => {
                 connection.reservations = connection.reservations.saturating_sub(1);
             }
-            PeerReport::Slow => {}
+            PeerReport::Slow | PeerReport::GossipDisabled => {}
         }
     }
 }

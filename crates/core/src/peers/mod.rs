@@ -7,6 +7,7 @@ pub(crate) mod dht_servers;
 pub(crate) mod dial_queue;
 pub(crate) mod dialer;
 pub(crate) mod finder;
+pub(crate) mod gossip_renewals;
 pub(crate) mod history;
 pub mod limits;
 pub mod links;
@@ -35,6 +36,7 @@ use dht_servers::DhtServers;
 use dial_queue::DialQueue;
 use dialer::Dialer;
 use finder::Finder;
+use gossip_renewals::GossipRenewals;
 use history::Histories;
 use limits::ConnectionLimits;
 use local_network::LocalNetwork;
@@ -79,6 +81,8 @@ pub(crate) struct Peers {
     pub(crate) subnet_pauses: SubnetPauses,
     /// When the node trims connections, and whom it trimmed.
     pub(crate) trimmer: Trimmer,
+    /// The recent renewals of connections without gossip.
+    pub(crate) gossip_renewals: GossipRenewals,
     /// What the node observed of peers.
     pub(crate) histories: Histories,
     /// What the agent recently searched for.
@@ -168,6 +172,7 @@ impl Peers {
         [
             ("peers", self.table.len(), table::MAX_PEERS),
             ("bootstrap peers", self.table.bootstraps_len(), bootstrap::MAX_BOOTSTRAPS),
+            ("peers with renewed gossip", self.gossip_renewals.len(), gossip_renewals::MAX_RENEWED),
             (
                 "peers with awaited subscriptions",
                 self.dialer.awaiting_subscriptions(),
