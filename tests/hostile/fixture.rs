@@ -108,6 +108,11 @@ impl Real {
         events
     }
 
+    /// Returns the number of open descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     /// Returns the resident memory, in bytes.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -126,7 +131,12 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new(role: &str) -> Self {
-        let mut victim = Real::join_small(VICTIM, &["--role", role]);
+        Fixture::with(role, &[])
+    }
+
+    /// As `new`, with further arguments for the victim.
+    pub fn with(role: &str, args: &[&str]) -> Self {
+        let mut victim = Real::join_small(VICTIM, &[&["--role", role], args].concat());
         let mut honest = Real::join(HONEST, &[], &[victim.entry()]);
         for node in [&mut victim, &mut honest] {
             let answer = node.request(json!({"type":"subscribe","topic":TOPIC}));

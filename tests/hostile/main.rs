@@ -18,6 +18,7 @@ mod extended;
 mod fixture;
 mod flood;
 mod forge;
+mod forgers;
 mod frames;
 mod next_version;
 #[allow(dead_code, reason = "other tests use the rest")]
