@@ -12,6 +12,7 @@ use crate::gate::rate_limiter::{AtLimit, Quota, RateLimiter};
 use crate::gate::tier::Tier;
 use crate::usage::Usage;
 use authors::AuthorLimits;
+pub(crate) use authors::TopicKind;
 pub use authors::{AUTHOR_BYTES, AUTHOR_FRAMES};
 
 /// Messages of one stranger, by mail and as much again by broadcasts: 100 a minute, from the TOS

@@ -38,7 +38,7 @@ impl Gossip {
             let token = cx.token();
             let Some(batch) = self.broadcasts.next_frame(&topic, token, now.mono) else { continue };
             let data = cx.signed_frame(Scope::Topic(topic.clone()), Payload::Plain(batch));
-            self.record_own_frame(data.len(), now.mono);
+            self.record_own_frame(data.len(), Some(&topic), now.mono);
             self.budget.record(data.len(), None, now.mono);
             cx.stats.count(Counter::BroadcastFramesSent);
             cx.network(NetworkCommand::Publish { token, topic, data });

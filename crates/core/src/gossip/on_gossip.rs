@@ -11,7 +11,7 @@ use crate::directory::Directory;
 use crate::effect::{NetworkCommand, Verdict};
 use crate::gate::Gate;
 use crate::gate::frame_checks::{CLOCK_OUT_OF_RANGE, LATER_FRAMES};
-use crate::gate::limits::Author;
+use crate::gate::limits::{Author, TopicKind};
 use crate::gate::message_event::message_event;
 use crate::gate::pending_verification::{GossipMessage, OfferedRecord, Pending, RecordSource};
 use crate::gate::reputation::Conduct;
@@ -100,7 +100,7 @@ impl Gossip {
             tier: gate.tier(Some(&claim.account), &claim.peer_id),
             is_met: directory.records.is_met(&claim.account),
         };
-        if gate.limits.authors.has_room(author, size, now.mono) {
+        if gate.limits.authors.has_room(author, topic_kind(&message.topic), size, now.mono) {
             return None;
         }
         let is_forged = gate.limits.admit_spot_check(from, now.mono)
@@ -169,10 +169,10 @@ impl Gossip {
         }
         let sender = gate.sender(&frame, directory.records.is_met(&frame.binding.binding.account));
         // Other frames of the author may have come while this one waited for the crypto pool.
-        if !gate.limits.authors.has_room(sender.author(), size, cx.now.mono) {
+        if !gate.limits.authors.has_room(sender.author(), topic_kind(topic), size, cx.now.mono) {
             return Some(reject_frame(Counter::FramesOverLimit, Verdict::Ignore, cx));
         }
-        gate.limits.authors.charge(sender.author(), size, cx.now.mono);
+        gate.limits.authors.charge(sender.author(), topic_kind(topic), size, cx.now.mono);
         cx.signal(Signal::Heard(frame.binding.binding.account));
         self.accept_frame((token, from), frame, sender, topic, gate, cx)
     }
@@ -275,4 +275,8 @@ fn is_in_scope(frame: &Frame, topic: &str) -> bool {
         Some(Scope::NodeKey(_)) => topic == MESSAGES,
         None => false,
     }
+}
+
+fn topic_kind(topic: &str) -> TopicKind {
+    if is_node_topic(topic) { TopicKind::OfNodes } else { TopicKind::OfAgents }
 }

@@ -10,7 +10,7 @@ use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gate::Gate;
 use crate::gate::limits::{AUTHOR_BYTES, AUTHOR_FRAMES, STRANGER_BYTES, STRANGER_MESSAGES};
-use crate::gate::rate_limiter::{Quota, RateLimiter};
+use crate::gate::rate_limiter::{AtLimit, Quota, RateLimiter};
 use crate::gate::tier::Tier;
 use crate::gossip::Gossip;
 use crate::gossip::broadcast_queue::MAX_TOPICS;
@@ -19,6 +19,14 @@ use crate::peers::Peers;
 /// Part of what others take (one eighth) that the node does not use: our choice. Frames that were
 /// delayed on the way arrive together with later ones.
 const MARGIN: u32 = 8;
+/// Bytes of the own frames of a node that its subscribers do not know: a burst of a frame of the largest size
+/// and 48 KiB a second. Our choice: nodes on the way forward 170 KiB in two seconds of a stranger that is alone.
+const STRANGER_FRAME_BYTES: Quota = Quota {
+    burst: 64 << 10,
+    interval: Duration::from_nanos(1_000_000_000 / (48 << 10)),
+    max_keys: 1,
+    at_limit: AtLimit::Forget,
+};
 /// How long the tier of a topic holds: our choice. Its subscribers come and go, and the node looks at
 /// all of them.
 const TIER_LIFE: Duration = Duration::from_secs(1);
@@ -43,6 +51,7 @@ pub(crate) struct OwnPace {
     bytes: RateLimiter<()>,
     author_bytes: RateLimiter<()>,
     frames: RateLimiter<()>,
+    frame_bytes: RateLimiter<()>,
     /// `false` if everyone counts as allowed.
     applies: bool,
     /// The topics of the latest broadcasts. Empty while no limits apply.
@@ -60,10 +69,16 @@ impl OwnPace {
             bytes: limiter(STRANGER_BYTES),
             author_bytes: limiter(AUTHOR_BYTES),
             frames: limiter(AUTHOR_FRAMES),
+            frame_bytes: RateLimiter::new(STRANGER_FRAME_BYTES),
             topics: BTreeMap::new(),
             wakeup: None,
         }
     }
+}
+
+/// Returns the earliest time of the next unit.
+fn at(limiter: &RateLimiter<()>) -> Instant {
+    Instant::ZERO + limiter.wait(&(), 1, Instant::ZERO).unwrap_or_default()
 }
 
 fn with_margin(quota: Quota) -> Quota {
@@ -124,12 +139,16 @@ impl OwnPace {
 
     /// Returns the earliest time of the next frame on a topic.
     pub(crate) fn frame_ready_at(&self, topic: &str) -> Instant {
-        if self.all_allow(topic) { Instant::ZERO } else { self.next_frame_at() }
+        match self.tier(topic) {
+            _ if self.all_allow(topic) => Instant::ZERO,
+            Tier::Stranger => self.next_frame_of_stranger_at(),
+            Tier::Known | Tier::Allowed => at(&self.frames),
+        }
     }
 
-    /// Returns the earliest time of the next frame at nodes that do not allow this agent.
-    fn next_frame_at(&self) -> Instant {
-        Instant::ZERO + self.frames.wait(&(), 1, Instant::ZERO).unwrap_or_default()
+    /// Returns the earliest time of the next frame at nodes that do not know this agent.
+    fn next_frame_of_stranger_at(&self) -> Instant {
+        at(&self.frames).max(at(&self.frame_bytes))
     }
 
     /// Returns the number of topics.
@@ -179,10 +198,13 @@ impl Gossip {
         }
     }
 
-    /// Counts an own frame of gossip.
-    pub(crate) fn record_own_frame(&mut self, bytes: usize, now: Instant) {
+    /// Counts an own frame of gossip: of broadcasts to a topic, or of mail or acks for one node.
+    pub(crate) fn record_own_frame(&mut self, bytes: usize, topic: Option<&str>, now: Instant) {
         self.pacer.record(bytes, now);
         self.pace.frames.charge((), 1, now);
+        if topic.is_none_or(|topic| self.pace.tier(topic) == Tier::Stranger) {
+            self.pace.frame_bytes.charge((), bytes as u32, now);
+        }
     }
 
     /// Returns the earliest time of the next frame of mail by gossip.
@@ -192,7 +214,7 @@ impl Gossip {
 
     /// Returns the earliest time of the next frame with acks by gossip.
     pub(crate) fn acks_ready_at(&self) -> Instant {
-        if self.pace.applies { self.pace.next_frame_at() } else { Instant::ZERO }
+        if self.pace.applies { self.pace.next_frame_of_stranger_at() } else { Instant::ZERO }
     }
 }
 

@@ -126,7 +126,7 @@ impl Mail {
             None => {
                 let data = cx.signed_frame(Scope::Topic(MESSAGES.to_owned()), sealed);
                 self.outbox.record_frame(token, cx.frame_numbers.latest());
-                gossip.record_own_frame(data.len(), now.mono);
+                gossip.record_own_frame(data.len(), None, now.mono);
                 gossip.budget.record(data.len(), None, now.mono);
                 cx.network(NetworkCommand::Publish { token, topic: MESSAGES.to_owned(), data });
             }

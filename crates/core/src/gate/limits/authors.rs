@@ -28,24 +28,66 @@ pub const AUTHOR_FRAMES: Quota = quota(20 * BURST_SECS, Duration::from_millis(50
 /// Bytes of these frames: 2 MiB a second, our choice.
 pub const AUTHOR_BYTES: Quota =
     quota((2 << 20) * BURST_SECS, Duration::from_nanos(1_000_000_000 / (2 << 20)), MAX_AUTHORS);
-/// Frames of all strangers together that a node forwards in `BURST_SECS`: as many as messages of
+/// Frames of all strangers together that a node forwards in [`FRAMES_SECS`]: as many as messages of
 /// strangers reach a parent (53 a second), because a frame has at least one. As for messages, there are as
-/// many again of those that the node never met.
+/// many again of those that the node never met, and of the nodes' own topics.
 const ALL_STRANGERS_FRAMES: usize = (STRANGER_MESSAGES.burst * STRANGERS * BURST_SECS) as usize / 60;
-/// Frames of one stranger for each that is free: our choice. One that is alone has its whole limit
-/// (two thirds of 267 in 5 s are more than an honest node sends), and of twenty that flood each gets three
-/// a second, and leaves a quiet one as much. (Choudhury and Hahne's dynamic threshold.)
+/// Time for which the frames of strangers count, in full seconds before the current one.
+const FRAMES_SECS: u64 = BURST_SECS as u64 - 1;
+/// Bytes of all strangers together that a node forwards in this second and the one before: 128 KiB a second,
+/// our choice, seven times the quota of a stranger. Each byte comes and goes eight times, so a flood costs a
+/// node 2 MiB a second of traffic at most.
+const ALL_STRANGERS_BYTES: usize = 256 << 10;
+/// Time for which the bytes of strangers count, in full seconds before the current one. It is short, so that
+/// a flood that begins does not use up much at once.
+const BYTES_SECS: u64 = 1;
+/// Frames, or bytes, of one stranger for each that is free: our choice. One that is alone has two thirds:
+/// more than an honest node sends. Of twenty that flood each gets three frames a second, and leaves a quiet
+/// one as much. (Choudhury and Hahne's dynamic threshold.)
 const SHARE_OF_FREE: usize = 2;
 
 /// Frames of strangers in the last seconds, by node.
-type StrangerFrames = RecentUse<PeerId>;
+#[derive(Debug)]
+struct StrangerFrames {
+    frames: RecentUse<PeerId>,
+    bytes: RecentUse<PeerId>,
+}
+
+impl StrangerFrames {
+    fn new() -> Self {
+        StrangerFrames { frames: RecentUse::new(FRAMES_SECS), bytes: RecentUse::new(BYTES_SECS) }
+    }
+
+    fn has_room(&mut self, node: &PeerId, bytes: usize, now: Instant) -> bool {
+        let has_room = |use_: &mut RecentUse<PeerId>, more: usize, limit: usize| {
+            use_.expire(now);
+            let left = limit.saturating_sub(use_.used()).checked_sub(more);
+            let held = use_.used_by(node).unwrap_or_default() + more;
+            left.is_some_and(|left| held <= left * SHARE_OF_FREE)
+        };
+        has_room(&mut self.frames, 1, ALL_STRANGERS_FRAMES)
+            && has_room(&mut self.bytes, bytes, ALL_STRANGERS_BYTES)
+    }
+
+    fn record(&mut self, node: PeerId, bytes: usize, now: Instant) {
+        self.frames.record(1, Some(node), now);
+        self.bytes.record(bytes, Some(node), now);
+    }
+}
+
+/// For whom a frame is: the nodes themselves have topics, and a flood of the others must not stop their mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TopicKind {
+    OfNodes,
+    OfAgents,
+}
 
 /// The limits of frames on topics.
 #[derive(Debug)]
 pub(crate) struct AuthorLimits {
     forwarded: Meter<Address>,
-    of_met_strangers: StrangerFrames,
-    of_other_strangers: StrangerFrames,
+    /// By topic, of those that the node met and of others.
+    of_strangers: [[StrangerFrames; 2]; 2],
     own_by_arrival: Meter<PeerId>,
     own_by_claim: Meter<PeerId>,
 }
@@ -56,8 +98,7 @@ impl Default for AuthorLimits {
         let own = || Meter::new(of_neighbours(AUTHOR_FRAMES), of_neighbours(AUTHOR_BYTES));
         AuthorLimits {
             forwarded: Meter::new(AUTHOR_FRAMES, AUTHOR_BYTES),
-            of_met_strangers: RecentUse::new(u64::from(BURST_SECS - 1)),
-            of_other_strangers: RecentUse::new(u64::from(BURST_SECS - 1)),
+            of_strangers: [(); 2].map(|()| [(); 2].map(|()| StrangerFrames::new())),
             own_by_arrival: own(),
             own_by_claim: own(),
         }
@@ -67,35 +108,34 @@ impl Default for AuthorLimits {
 impl AuthorLimits {
     /// Returns `true` if a frame that names this author is within what nodes forward of it. Of an
     /// allowed author, bytes alone are limited, by the gossip budget.
-    pub(crate) fn has_room(&mut self, author: Author<'_>, bytes: usize, now: Instant) -> bool {
-        if author.tier == Tier::Allowed {
-            return true;
+    pub(crate) fn has_room(
+        &mut self,
+        author: Author<'_>,
+        topic: TopicKind,
+        bytes: usize,
+        now: Instant,
+    ) -> bool {
+        match author.tier {
+            Tier::Allowed => true,
+            _ if !self.forwarded.wait(author.agent, 1, units(bytes), now).is_zero() => false,
+            Tier::Known => true,
+            Tier::Stranger => self.strangers(author, topic).has_room(author.node, bytes, now),
         }
-        if !self.forwarded.wait(author.agent, 1, units(bytes), now).is_zero() {
-            return false;
-        }
-        if author.tier > Tier::Stranger {
-            return true;
-        }
-        let all = self.strangers(author);
-        all.expire(now);
-        let free = ALL_STRANGERS_FRAMES.saturating_sub(all.used());
-        all.used_by(author.node).unwrap_or_default() < free * SHARE_OF_FREE
     }
 
     /// Counts a verified frame of an author.
-    pub(crate) fn charge(&mut self, author: Author<'_>, bytes: usize, now: Instant) {
+    pub(crate) fn charge(&mut self, author: Author<'_>, topic: TopicKind, bytes: usize, now: Instant) {
         if author.tier == Tier::Allowed {
             return;
         }
         self.forwarded.charge(*author.agent, 1, units(bytes), now);
         if author.tier == Tier::Stranger {
-            self.strangers(author).record(1, Some(*author.node), now);
+            self.strangers(author, topic).record(*author.node, bytes, now);
         }
     }
 
-    fn strangers(&mut self, author: Author<'_>) -> &mut StrangerFrames {
-        if author.is_met { &mut self.of_met_strangers } else { &mut self.of_other_strangers }
+    fn strangers(&mut self, author: Author<'_>, topic: TopicKind) -> &mut StrangerFrames {
+        &mut self.of_strangers[topic as usize][usize::from(author.is_met)]
     }
 
     /// Counts a frame that names the neighbour that sent it as its author. Returns what the neighbour
@@ -134,10 +174,13 @@ impl AuthorLimits {
 
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> impl Iterator<Item = Usage> {
+        let strangers = self.of_strangers.iter().flatten();
+        let frames = strangers.clone().map(|strangers| strangers.frames.used()).max().unwrap_or_default();
+        let bytes = strangers.map(|strangers| strangers.bytes.used()).max().unwrap_or_default();
         [
             ("authors of frames", self.forwarded.len(), MAX_AUTHORS),
-            ("frames of met strangers", self.of_met_strangers.used(), ALL_STRANGERS_FRAMES),
-            ("frames of other strangers", self.of_other_strangers.used(), ALL_STRANGERS_FRAMES),
+            ("recent frames of strangers", frames, ALL_STRANGERS_FRAMES),
+            ("recent bytes of strangers", bytes, ALL_STRANGERS_BYTES),
             ("neighbours with own frames", self.own_by_arrival.len().max(self.own_by_claim.len()), MAX_PEERS),
         ]
         .map(|(name, size, limit)| Usage { name, size, limit })
@@ -162,9 +205,9 @@ mod tests {
     const NOW: Instant = Instant::from_secs(100);
 
     fn forward(limits: &mut AuthorLimits, author: Author<'_>, bytes: usize, now: Instant) -> bool {
-        let has_room = limits.has_room(author, bytes, now);
+        let has_room = limits.has_room(author, TopicKind::OfAgents, bytes, now);
         if has_room {
-            limits.charge(author, bytes, now);
+            limits.charge(author, TopicKind::OfAgents, bytes, now);
         }
         has_room
     }
@@ -206,6 +249,38 @@ mod tests {
             assert_eq!(quiet, 3, "{floods}");
             assert!(limits.usage().all(|usage| usage.size <= usage.limit));
         }
+    }
+
+    #[test]
+    fn strangers_share_bytes_and_leave_room_for_small_frames_and_for_the_topics_of_nodes() {
+        let mut limits = AuthorLimits::default();
+        let nodes: Vec<PeerId> = (0..20).map(|_| PeerId::random()).collect();
+        let author = |node| Author { agent: &ANN, node, tier: Tier::Stranger, is_met: true };
+        for (bytes, alone) in [(60 << 10, 2), (1 << 10, 170)] {
+            let mut limits = AuthorLimits::default();
+            let room = |limits: &mut AuthorLimits| {
+                let strangers = limits.strangers(author(&nodes[0]), TopicKind::OfAgents);
+                let has_room = strangers.has_room(&nodes[0], bytes, NOW);
+                strangers.bytes.record(if has_room { bytes } else { 0 }, Some(nodes[0]), NOW);
+                has_room
+            };
+            assert_eq!((0..1_000).filter(|_| room(&mut limits)).count(), alone);
+        }
+        let strangers = &mut limits.of_strangers[TopicKind::OfAgents as usize][1];
+        for _ in 0..100 {
+            for node in &nodes {
+                if strangers.has_room(node, 17 << 10, NOW) {
+                    strangers.record(*node, 17 << 10, NOW);
+                }
+            }
+        }
+        assert!(!strangers.has_room(&nodes[0], 17 << 10, NOW));
+        let quiet = PeerId::random();
+        let sent = (0..8).filter(|_| forward(&mut limits, author(&quiet), 600, NOW)).count();
+        assert_eq!(sent, 8, "a quiet stranger");
+        assert!(limits.has_room(author(&nodes[0]), TopicKind::OfNodes, 60 << 10, NOW));
+        let later = NOW + Duration::from_secs(2);
+        assert!(limits.has_room(author(&nodes[0]), TopicKind::OfAgents, 60 << 10, later));
     }
 
     fn own_frames(limits: &mut AuthorLimits, created_at_ms: u64, bytes: usize, now: Now) -> Option<Conduct> {

@@ -174,7 +174,7 @@ impl Mail {
                 None => {
                     let scope = Scope::NodeKey(Bytes::copy_from_slice(&pending.node_key));
                     let data = cx.signed_frame(scope, payload);
-                    gossip.record_own_frame(data.len(), now.mono);
+                    gossip.record_own_frame(data.len(), None, now.mono);
                     let topic = crate::MESSAGES.to_owned();
                     cx.network(NetworkCommand::Publish { token, topic, data });
                 }
