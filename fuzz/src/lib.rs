@@ -18,6 +18,7 @@ pub type Target = fn(&[u8]);
 /// in `corpus` and `regressions`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("ack", wire::ack),
+    ("admission", wire::admission),
     ("binding", wire::binding),
     ("binding_file", persisted::binding_file),
     ("bootstrap", addrs::bootstrap),
@@ -25,7 +26,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("core", node::core),
     ("event", lines::event),
     ("frame", wire::frame),
-    ("hello", wire::hello),
     ("highest_seen_row", persisted::highest_seen_row),
     ("line", lines::line),
     ("mail_response", wire::mail_response),

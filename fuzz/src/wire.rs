@@ -5,7 +5,7 @@ use bytes::Bytes;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
 use p2p_node_wire::envelope::{
-    Ack, Batch, Frame, FrameBody, Hello, MailResponse, Response, Scope, strict_decode,
+    Ack, Admission, Batch, Frame, FrameBody, MailResponse, Response, Scope, Step, strict_decode,
 };
 use p2p_node_wire::identity::SignedBinding;
 use p2p_node_wire::record::{RECORD_DOMAIN, SignedRecord};
@@ -101,9 +101,13 @@ pub fn ack(bytes: &[u8]) {
     canonical::<Ack>(bytes);
 }
 
-pub fn hello(bytes: &[u8]) {
-    if let Some(hello) = canonical::<Hello>(bytes) {
-        record(&hello.record);
+pub fn admission(bytes: &[u8]) {
+    match canonical::<Admission>(bytes).and_then(|admission| admission.step) {
+        Some(Step::Connect(connect)) => record(&connect.record),
+        Some(Step::Challenge(challenge)) => {
+            challenge.responder.into_iter().for_each(|connect| record(&connect.record));
+        }
+        Some(Step::SignedResponse(_) | Step::Accepted(_) | Step::Rejected(_)) | None => {}
     }
 }
 

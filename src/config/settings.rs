@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use libp2p::Multiaddr;
 use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::gate::address_scope::AddressScope;
+use p2p_node_core::gate::admission_policy::AdmissionMode;
 use p2p_node_core::gate::flow_guards::{DEFAULT_MAX_HOPS, FlowLimits, MAX_PER_MINUTE};
 use p2p_node_core::local::addresses::Reachability;
 use p2p_node_core::local::dht_mode::DhtMode;
@@ -175,6 +176,11 @@ settings! {
         min_peers: usize = "min-peers", "P2P_NODE_MIN_PEERS", Option<String> [value_name = "NUMBER"],
             within(1, MAX_CONNECTIONS), or ConnectionLimits::default_min(target_peers), shown "default 8",
             notes "At most --target-peers.";
+        /// Whom the node admits: open, every agent that is not blocked; or known, agents that the parent
+        /// allowed or wrote to, and configured peers
+        admission: AdmissionMode = "admission", "P2P_NODE_ADMISSION", Option<String> [value_name = "MODE"],
+            parse, or AdmissionMode::Open, shown "default open",
+            notes "A node that is not admitted is told the reason. docs/operations.md has the details.";
         /// Age below which the node closes no connection because it has too many, in seconds
         connection_grace: Duration = "connection-grace", "P2P_NODE_CONNECTION_GRACE",
             Option<String> [value_name = "SECS"], seconds, or DEFAULT_GRACE, shown "default 30",

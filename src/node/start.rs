@@ -241,6 +241,7 @@ pub fn start(
         reachability: config.reachability,
         external_addrs: config.external_addrs.clone(),
         dht_mode: config.dht_mode,
+        admission: config.admission,
         serves_relay: config.relay,
         limits_apply: config.limits,
         flow: config.flow(),

@@ -110,7 +110,7 @@ macro_rules! targets {
     };
 }
 
-targets! { ack binding binding_file bootstrap checkpoint_row core event frame hello highest_seen_row line mail_response message_row record sealed typed_data }
+targets! { ack admission binding binding_file bootstrap checkpoint_row core event frame highest_seen_row line mail_response message_row record sealed typed_data }
 
 #[test]
 fn every_target_is_tested_built_and_has_a_wrapper() {

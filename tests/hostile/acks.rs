@@ -78,8 +78,6 @@ async fn mail_is_acked_by_its_recipient_only() {
     let mut fixture = Fixture::new("full");
     let (victim, offline) = (Forger::new(VICTIM), Forger::new(OFFLINE));
     let mut hostile = Hostile::join(Forger::new(0x40), &fixture.victim).await;
-    let own_record = hostile.forger.record(|_| {});
-    hostile.hello(&fixture.victim, own_record).await;
     // Any peer may publish a record.
     hostile.publish("agent-announcements", offline.record(|_| {})).await;
     fixture
@@ -156,8 +154,6 @@ async fn mail_response_completes_only_the_mail_of_its_request() {
     let mut fixture = Fixture::new("full");
     let (victim, offline) = (Forger::new(VICTIM), Forger::new(OFFLINE));
     let mut hostile = Hostile::join(Forger::new(0x40), &fixture.victim).await;
-    let own_record = hostile.forger.record(|_| {});
-    hostile.hello(&fixture.victim, own_record).await;
     hostile.publish("agent-announcements", offline.record(|_| {})).await;
     fixture.victim.until("two more agents", |status| status["agents"] == 3);
     let (others, stream_id) = send_captured(&mut hostile, &mut fixture.victim, &offline).await;
@@ -198,8 +194,6 @@ async fn response_of_a_node_that_the_recipient_had_before_does_not_count() {
     let mut fixture = Fixture::new("full");
     for (number, is_ack) in [(0x40, true), (0x41, false)] {
         let mut hostile = Hostile::join(Forger::new(number), &fixture.victim).await;
-        let own_record = hostile.forger.record(|_| {});
-        hostile.hello(&fixture.victim, own_record).await;
         send(&mut fixture.victim, &hostile.forger, "direct");
         let (token, _, frame) = hostile.node.mail_request().await;
         let stream_id = hostile.forger.stream_of_mail(&frame).unwrap();

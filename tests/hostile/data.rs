@@ -97,6 +97,8 @@ async fn payload_never_becomes_a_separate_line() {
     let victim = Forger::new(VICTIM);
     let mut hostile = Hostile::join(Forger::new(0x40), &fixture.victim).await;
     hostile.subscribed(&fixture.victim, TOPIC).await;
+    hostile.publish("agent-announcements", hostile.forger.early_record()).await;
+    fixture.honest.child.expect("the peer", |event| event["type"] == "peer_discovered");
     fixture.victim.take_events(&EVENTS);
     fixture.honest.take_events(&EVENTS);
     for (number, (what, data)) in (1..).zip(invalid_payloads()) {
@@ -137,7 +139,7 @@ async fn payload_never_becomes_a_separate_line() {
         |host: &str| Multiaddr::empty().with(Protocol::Dns4(host.to_owned().into())).with(Protocol::Tcp(1));
     let addrs = vec![addr(&host), addr("h\"}\u{2028}")];
     let record = hostile.forger.record(|record| record.addrs = addrs);
-    hostile.hello(&fixture.victim, record).await;
+    hostile.admit(&fixture.victim, record).await;
     let message = fixture.victim.child.expect("the record", |event| event["type"] == "peer_discovered");
     assert_eq!(message["addrs"], json!(["/dns4/h\"}\u{2028}/tcp/1"]));
     fixture.check_honest_traffic();

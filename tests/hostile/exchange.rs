@@ -4,45 +4,30 @@ use bytes::Bytes;
 use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Role;
-use p2p_node_wire::envelope::{FindAgents, FoundAgents, Hello, WIRE_VERSION, strict_decode};
+use p2p_node_wire::envelope::{FindAgents, FoundAgents, Step, WIRE_VERSION, strict_decode};
 use prost::Message as _;
 use serde_json::json;
 
 use crate::fixture::{HONEST, Real, VICTIM};
 use crate::forge::{Forger, corrupt};
-use crate::peer::{Hostile, entry};
+use crate::peer::{Hostile, entry, introduction};
 
 fn found(records: Vec<Bytes>) -> Bytes {
     FoundAgents { version: WIRE_VERSION, records, ..FoundAgents::default() }.encode_to_vec().into()
 }
 
-/// Returns the record of a real node, from its hello.
+/// Returns the record of a real node, from its challenge.
 async fn record_of(real: &Real) -> Bytes {
-    let mut reader = Hostile::join(Forger::fake(1), real).await;
-    let own = reader.forger.record(|_| {});
-    let hello = reader.hello_as(real, own, |_| {}).await;
-    Hello::decode(hello).unwrap().record
+    let mut reader = Hostile::start(Forger::fake(1), Role::Full).await;
+    reader.dial(real).await;
+    let own = introduction(reader.forger.record(|_| {}));
+    let Step::Challenge(challenge) = reader.step(real, Step::Connect(own)).await else {
+        panic!("no challenge");
+    };
+    challenge.responder.unwrap().record
 }
 
 impl Hostile {
-    /// Answers the first hello.
-    async fn answer_hello(&mut self) {
-        let token = self
-            .node
-            .expect("a hello", |input| match input {
-                Input::HelloRequestReceived { token, .. } => Some(*token),
-                _ => None,
-            })
-            .await;
-        let body = Hello {
-            version: WIRE_VERSION,
-            network: "dev".to_owned(),
-            record: self.forger.record(|_| {}),
-            ..Hello::default()
-        };
-        self.node.apply(NetworkCommand::AnswerHello { token, body: body.encode_to_vec().into() }).await;
-    }
-
     /// Waits for a question that satisfies the condition.
     async fn question(&mut self, is_wanted: impl Fn(&FindAgents) -> bool) -> Token {
         self.node
@@ -60,7 +45,7 @@ impl Hostile {
 async fn contact_and_newcomer() -> (Hostile, Real) {
     let mut contact = Hostile::start(Forger::fake(2), Role::Full).await;
     let newcomer = Real::join(VICTIM, &[], &[entry(&contact)]);
-    contact.answer_hello().await;
+    contact.accept(contact.forger.record(|_| {})).await;
     (contact, newcomer)
 }
 

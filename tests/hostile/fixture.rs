@@ -195,7 +195,8 @@ impl Fixture {
 
     /// Returns the honest peer's counters of refused messages, all of which the victim forwarded.
     pub fn refused_by_honest(&mut self) -> BTreeMap<String, u64> {
-        let refusals = ["frames_", "records_", "bindings_", "broadcasts_refused", "acks_refused", "hellos_"];
+        let refusals =
+            ["frames_", "records_", "bindings_", "broadcasts_refused", "acks_refused", "admissions_"];
         let mut counters = self.honest.counters();
         counters.retain(|name, _| {
             refusals.iter().any(|refusal| name.starts_with(refusal))

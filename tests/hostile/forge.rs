@@ -110,6 +110,11 @@ impl Forger {
         }
     }
 
+    /// Returns a record for the admission of a peer, which each record of a test supersedes.
+    pub fn early_record(&self) -> Bytes {
+        self.record(|record| record.seq -= 3_000_000)
+    }
+
     fn keyring(&self) -> Keyring {
         Keyring::new(*self.node.seed(), Suite::default(), Now { mono: Instant::ZERO, unix_ms: now_ms() })
     }

@@ -7,6 +7,7 @@
 )]
 
 mod acks;
+mod admission;
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../process/child.rs"]
 mod child;
@@ -26,6 +27,7 @@ mod next_version;
 mod node;
 mod peer;
 mod raw;
+mod raw_admission;
 mod raw_gossip;
 mod raw_kad;
 mod records;

@@ -4,8 +4,10 @@
 use bytes::Bytes;
 use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::PublishOutcome;
+use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::{
-    Ack, Batch, FrameBody, Hello, MailResponse, Response, Scope, WIRE_VERSION, strict_decode,
+    Accepted, Ack, Admission, Batch, FrameBody, MailResponse, Response, Scope, SignedResponse, Step,
+    WIRE_VERSION, strict_decode,
 };
 use p2p_node_wire::identity::SignedBinding;
 use p2p_node_wire::record::SignedRecord;
@@ -16,7 +18,7 @@ use serde_json::json;
 use crate::extended::{BINDING, Extension, RECORD, extended};
 use crate::fixture::{Fixture, Real, TOPIC, VICTIM};
 use crate::forge::{Forger, SIGNATURE, ack, topic};
-use crate::peer::Hostile;
+use crate::peer::{Hostile, introduction, signature};
 
 /// More messages than it takes to graylist a peer that is penalised for each.
 const MANY: u64 = 30;
@@ -58,23 +60,24 @@ async fn mail_from(victim: &mut Real, hostile: &mut Hostile) -> (u64, Bytes) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn additions_of_a_later_version_are_ignored_and_forwarded() {
     let mut fixture = Fixture::new("bootstrap");
-    let mut later = Hostile::join(Forger::new(0x40), &fixture.victim).await;
+    let mut later = Hostile::start(Forger::new(0x40), Role::Full).await;
+    later.dial(&fixture.victim).await;
     later.served_by(&fixture.victim).await;
     later.subscribed(&fixture.victim, TOPIC).await;
     let address = later.forger.address();
 
-    // Hello and record, on both sides of the honest peer's only neighbour.
+    // Admission and record, on both sides of the honest peer's only neighbour.
     let record = extended_record(&later.forger);
     assert!(SignedRecord::decode(record.clone()).is_ok());
-    let hello = Hello {
-        version: WIRE_VERSION,
-        network: "dev".to_owned(),
-        record: record.clone(),
-        agent_version: "p2p-node/2".to_owned(),
-        time_ms: 0,
+    let own = Step::Connect(introduction(record.clone()));
+    let body = extended(&Admission::encode(own), &Admission::SHAPE, &additions()).into();
+    let Step::Challenge(challenge) = later.step_as(&fixture.victim, body).await else {
+        panic!("no challenge")
     };
-    let body = extended(&hello.encode_to_vec(), &Hello::SHAPE, &additions()).into();
-    later.node.apply(NetworkCommand::SendHello { peer: fixture.victim.peer(), body }).await;
+    let signature = signature(&later.forger, fixture.victim.peer(), &challenge, |_| {});
+    let response = Step::SignedResponse(SignedResponse { signature });
+    let body = extended(&Admission::encode(response), &Admission::SHAPE, &additions()).into();
+    assert_eq!(later.step_as(&fixture.victim, body).await, Step::Accepted(Accepted {}));
     fixture.victim.child.expect("the record", |event| {
         event["type"] == "peer_discovered" && event["address"] == address.as_str()
     });
@@ -138,20 +141,17 @@ async fn content_of_a_later_version_is_not_penalised() {
         assert_eq!(later.publish(TOPIC, frame).await, PublishOutcome::Sent);
         let record = forger.record(|record| record.seq += number);
         let record = forger.sign_record(&as_next_version(&record[SIGNATURE..]));
-        assert_eq!(later.publish("agent-announcements", record.clone()).await, PublishOutcome::Sent);
-        later.hello(&fixture.victim, record).await;
+        assert_eq!(later.publish("agent-announcements", record).await, PublishOutcome::Sent);
     }
     fixture.victim.until_counted("frames_of_later_versions", MANY);
-    fixture.victim.until_counted("records_of_later_versions", 2 * MANY);
+    fixture.victim.until_counted("records_of_later_versions", MANY);
     assert_eq!(fixture.victim.counter("frames_malformed") + fixture.victim.counter("records_malformed"), 0);
-    later.hello_as(&fixture.victim, Bytes::from_static(b"?"), |hello| hello.version = 2).await;
-    fixture.victim.until_counted("hellos_of_later_versions", 1);
     let mail = forger.frame(Forger::new(VICTIM).scope(), "1", |body| body.version = 2);
     assert_eq!(later.refused_mail(&fixture.victim, mail).await, "UNSUPPORTED_VERSION");
 
     // Messages in the common version are delivered and forwarded.
     let record = forger.record(|record| record.seq += MANY);
-    later.hello(&fixture.victim, record).await;
+    later.admit(&fixture.victim, record).await;
     later.publish(TOPIC, frame("\"common version\"", &|_| {})).await;
     for node in [&mut fixture.victim, &mut fixture.honest] {
         node.child.expect("the broadcast", |event| event["data"] == "common version");

@@ -1,11 +1,16 @@
 //! Test peer that sends arbitrary data over every protocol of a node.
 
 use bytes::Bytes;
+use libp2p::PeerId;
 use p2p_node::io::swarm::SwarmConfig;
 use p2p_node_core::effect::NetworkCommand;
-use p2p_node_core::input::{Input, PublishOutcome};
+use p2p_node_core::input::{Input, PublishOutcome, Token};
 use p2p_node_protocol::Role;
-use p2p_node_wire::envelope::{Batch, Hello, MailResponse, Response, WIRE_VERSION};
+use p2p_node_wire::envelope::admission::NONCE_BYTES;
+use p2p_node_wire::envelope::{
+    Accepted, Admission, Batch, Challenge, Connect, Handshake, MailResponse, Response, Side, SignedResponse,
+    Step, strict_decode,
+};
 use p2p_node_wire::record::{Kem, SignedRecord};
 use prost::Message as _;
 use std::time::Duration;
@@ -14,32 +19,54 @@ use crate::fixture::Real;
 use crate::forge::{Forger, SIGNATURE};
 use crate::node::{Node, config};
 
+/// The nonce of every exchange that the peer begins.
+pub const NONCE: [u8; NONCE_BYTES] = [0x4e; NONCE_BYTES];
+
 const TOPICS: [&str; 2] = ["agent-announcements", "agent-messages"];
 
 pub struct Hostile {
     pub forger: Forger,
     pub node: Node,
     tokens: u64,
-    /// The KEM key of the real node, once requested.
+    /// The KEM key of the real node, once it has introduced itself.
     pub kem: Option<Kem>,
 }
 
 impl Hostile {
-    /// Starts a peer that listens, and serves the DHT if it is a bootstrap node.
+    /// Starts a peer that listens, subscribes to the topics of nodes, and serves the DHT if it is a bootstrap
+    /// node. A node disconnects admitted peers that subscribe to nothing.
     pub async fn start(forger: Forger, role: Role) -> Self {
         let config = SwarmConfig { seed: forger.node.seed(), ..config(0, role) };
         let node = Node::listening(config).await;
+        let subscribe = |topic: &str| NetworkCommand::Subscribe { topic: topic.to_owned() };
+        node.apply_all(TOPICS.map(subscribe).into()).await;
         Hostile { forger, node, tokens: 0, kem: None }
     }
 
-    /// Starts a peer, connects it and waits for the real node's subscriptions.
+    /// Starts a peer, connects it, completes its admission and waits for the real node's subscriptions.
+    /// The peer is admitted with a record that is older than those of the tests.
     pub async fn join(forger: Forger, real: &Real) -> Self {
         let mut hostile = Hostile::start(forger, Role::Full).await;
         hostile.connect(real).await;
+        let address = hostile.forger.address();
+        real.child.expect("the record of the peer", |event| {
+            event["type"] == "peer_discovered" && event["address"] == address.as_str()
+        });
+        for topic in TOPICS {
+            hostile.subscribed(real, topic).await;
+        }
         hostile
     }
 
+    /// Connects the peer and completes its admission.
     pub async fn connect(&mut self, real: &Real) {
+        self.dial(real).await;
+        let record = self.forger.early_record();
+        assert_eq!(self.admit(real, record).await, Step::Accepted(Accepted {}));
+    }
+
+    /// Connects the peer, without its admission.
+    pub async fn dial(&mut self, real: &Real) {
         let peer = real.peer();
         self.node.apply(NetworkCommand::Dial { peer, addrs: real.addrs() }).await;
         self.node
@@ -47,9 +74,6 @@ impl Hostile {
                 matches!(input, Input::Connected { peer: other, .. } if *other == peer).then_some(())
             })
             .await;
-        for topic in TOPICS {
-            self.subscribed(real, topic).await;
-        }
     }
 
     /// Waits for a subscription of the real node.
@@ -108,14 +132,6 @@ impl Hostile {
         frame: Bytes,
         encode: impl FnOnce(&Batch) -> Vec<u8>,
     ) -> Bytes {
-        if self.kem.is_none() {
-            // The node answers every hello; one of another network has no other effect.
-            let hello = self
-                .hello_as(real, Bytes::from_static(b"?"), |hello| hello.network = "other".to_owned())
-                .await;
-            let record = SignedRecord::decode(Hello::decode(hello).unwrap().record).unwrap();
-            self.kem = record.record.kem;
-        }
         self.tokens += 1;
         let recipient = real.address().parse().unwrap();
         self.forger.seal_as(&frame, recipient, self.kem.as_ref().unwrap(), self.tokens, encode)
@@ -140,29 +156,83 @@ impl Hostile {
         self.node.published().await
     }
 
-    /// Sends a hello with this record and waits for the response.
-    pub async fn hello(&mut self, real: &Real, record: Bytes) {
-        self.hello_as(real, record, |_| {}).await;
+    /// Completes an exchange with this record, and returns the last answer of the real node.
+    pub async fn admit(&mut self, real: &Real, record: Bytes) -> Step {
+        match self.step(real, Step::Connect(introduction(record))).await {
+            Step::Challenge(challenge) => {
+                let signature = signature(&self.forger, real.peer(), &challenge, |_| {});
+                self.step(real, Step::SignedResponse(SignedResponse { signature })).await
+            }
+            refused => refused,
+        }
     }
 
-    pub async fn hello_as(&mut self, real: &Real, record: Bytes, change: impl FnOnce(&mut Hello)) -> Bytes {
-        let mut hello = Hello {
-            version: WIRE_VERSION,
-            network: "dev".to_owned(),
-            record,
-            agent_version: "p2p-node/hostile".to_owned(),
-            time_ms: 0,
-        };
-        change(&mut hello);
-        self.node
-            .apply(NetworkCommand::SendHello { peer: real.peer(), body: hello.encode_to_vec().into() })
+    /// Sends a step and returns the answer.
+    pub async fn step(&mut self, real: &Real, step: Step) -> Step {
+        self.step_as(real, Admission::encode(step)).await
+    }
+
+    /// Sends the bytes of a step and returns the answer.
+    pub async fn step_as(&mut self, real: &Real, body: Bytes) -> Step {
+        self.tokens += 1;
+        let token = self.tokens;
+        self.node.apply(NetworkCommand::SendAdmission { token, peer: real.peer(), body }).await;
+        let body = self
+            .node
+            .expect("the answer to a step", |input| match input {
+                Input::AdmissionResponseReceived { token: other, outcome, .. } if *other == token => {
+                    Some(outcome.clone().unwrap())
+                }
+                _ => None,
+            })
             .await;
+        let answer = strict_decode::<Admission>(&body).unwrap().step.unwrap();
+        if let Step::Challenge(challenge) = &answer {
+            let record = challenge.responder.as_ref().unwrap().record.clone();
+            self.kem = SignedRecord::decode(record).unwrap().record.kem;
+        }
+        answer
+    }
+
+    /// Waits for a step of the real node.
+    pub async fn asked(&mut self) -> (Token, Step) {
         self.node
-            .expect("hello", |input| match input {
-                Input::HelloResponseReceived { body, .. } => Some(body.clone()),
+            .expect("a step", |input| match input {
+                Input::AdmissionRequestReceived { token, body, .. } => {
+                    Some((*token, strict_decode::<Admission>(body).unwrap().step.unwrap()))
+                }
                 _ => None,
             })
             .await
+    }
+
+    pub async fn answer(&mut self, token: Token, step: Step) {
+        self.node.apply(NetworkCommand::AnswerAdmission { token, body: Admission::encode(step) }).await;
+    }
+
+    /// Returns the challenge of this peer to a node, with this record, signed by the peer.
+    pub fn challenge(&self, initiator: PeerId, connect: &Connect, record: Bytes) -> Challenge {
+        let own = self.forger.node.peer_id();
+        let exchange = Handshake {
+            network: "dev",
+            initiator: &initiator,
+            responder: &own,
+            initiator_nonce: &connect.nonce,
+            responder_nonce: &NONCE,
+        };
+        let signature = exchange.sign(Side::Responder, Role::Full, &self.forger.node);
+        Challenge { responder: Some(introduction(record)), signature }
+    }
+
+    /// Answers the exchange that a real node begins, and returns what the node says of itself.
+    pub async fn accept(&mut self, record: Bytes) -> Connect {
+        let (token, Step::Connect(connect)) = self.asked().await else { panic!("no connect") };
+        let initiator = SignedRecord::decode(connect.record.clone()).unwrap().peer_id();
+        let challenge = self.challenge(initiator, &connect, record);
+        self.answer(token, Step::Challenge(challenge)).await;
+        let (token, Step::SignedResponse(_)) = self.asked().await else { panic!("no response") };
+        self.answer(token, Step::Accepted(Accepted {})).await;
+        connect
     }
 
     /// Puts a value to the known DHT servers.
@@ -196,6 +266,39 @@ impl Hostile {
         }
         found
     }
+}
+
+/// Returns the code of a rejection.
+pub fn code(answer: Step) -> String {
+    match answer {
+        Step::Rejected(rejected) => rejected.code,
+        other => panic!("not rejected: {other:?}"),
+    }
+}
+
+/// Returns what a peer says of itself.
+pub fn introduction(record: Bytes) -> Connect {
+    let nonce = Bytes::copy_from_slice(&NONCE);
+    Connect { network: "dev".to_owned(), record, nonce, ..Connect::default() }
+}
+
+/// Returns the signature of a peer over an exchange that it began, changed before it is signed.
+pub fn signature(
+    forger: &Forger,
+    responder: PeerId,
+    challenge: &Challenge,
+    change: impl FnOnce(&mut Handshake<'_>),
+) -> Bytes {
+    let own = forger.node.peer_id();
+    let mut exchange = Handshake {
+        network: "dev",
+        initiator: &own,
+        responder: &responder,
+        initiator_nonce: &NONCE,
+        responder_nonce: &challenge.responder.as_ref().unwrap().nonce,
+    };
+    change(&mut exchange);
+    exchange.sign(Side::Initiator, Role::Full, &forger.node)
 }
 
 /// Returns the TCP address of a peer with its PeerId.

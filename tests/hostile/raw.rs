@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use libp2p::StreamProtocol;
 use libp2p::request_response::{self, Codec, OutboundRequestId, ProtocolSupport};
 use libp2p::swarm::SwarmEvent;
-use libp2p::{StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
-use p2p_node::io::swarm::{MAIL_TIMEOUT, MAX_HELLO, MAX_MAIL};
+use p2p_node::io::swarm::{MAIL_TIMEOUT, MAX_ADMISSION, MAX_MAIL};
 
 use crate::fixture::{Fixture, Real};
+use crate::forge::Forger;
+use crate::raw_admission::{ProtocolsEvent, RawSwarm, join};
 
 const MAIL: &str = "/p2p-node/dev/mail/1";
-const HELLO: &str = "/p2p-node/dev/hello/1";
+const ADMISSION: &str = "/p2p-node/dev/admission/1";
 
 /// Streams that the victim serves on one connection. A further stream ends the oldest.
 const SERVED: usize = 4;
@@ -97,40 +99,30 @@ impl Codec for Scripted {
 type Behaviour = request_response::Behaviour<Scripted>;
 
 struct Raw {
-    swarm: Swarm<Behaviour>,
+    swarm: RawSwarm<Behaviour>,
     ended: HashMap<OutboundRequestId, bool>,
 }
 
 impl Raw {
-    async fn join(protocol: &'static str, real: &Real) -> Self {
+    /// Connects an admitted attacker: the connection of another one ends too early.
+    async fn join(protocol: &'static str, number: u64, real: &Real) -> Self {
         let config = request_response::Config::default()
             .with_request_timeout(Duration::from_secs(60))
             .with_max_concurrent_streams(512);
         let protocols = [(StreamProtocol::new(protocol), ProtocolSupport::Outbound)];
-        let mut swarm = SwarmBuilder::with_new_identity()
-            .with_tokio()
-            .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
-            .unwrap()
-            .with_behaviour(|_| Behaviour::with_codec(Scripted, protocols, config))
-            .unwrap()
-            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
-            .build();
-        swarm.dial(real.entry().parse::<libp2p::Multiaddr>().unwrap()).unwrap();
-        loop {
-            if let SwarmEvent::ConnectionEstablished { .. } = swarm.select_next_some().await {
-                return Raw { swarm, ended: HashMap::new() };
-            }
-        }
+        let attack = Behaviour::with_codec(Scripted, protocols, config);
+        Raw { swarm: join(real, &Forger::fake(number), attack).await, ended: HashMap::new() }
     }
 
     fn open(&mut self, real: &Real, script: Script) -> OutboundRequestId {
-        self.swarm.behaviour_mut().send_request(&real.peer(), script)
+        self.swarm.behaviour_mut().attack.send_request(&real.peer(), script)
     }
 
     /// Waits until the victim has ended a request.
     async fn ended(&mut self, request: OutboundRequestId) {
         while !self.ended.contains_key(&request) {
-            if let SwarmEvent::Behaviour(event) = self.swarm.select_next_some().await {
+            if let SwarmEvent::Behaviour(ProtocolsEvent::Attack(event)) = self.swarm.select_next_some().await
+            {
                 match event {
                     request_response::Event::OutboundFailure { request_id, .. } => {
                         self.ended.insert(request_id, false);
@@ -157,10 +149,10 @@ fn whole(bytes: &'static [u8]) -> Script {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn too_long_or_truncated_requests_are_dropped_and_counted() {
     let mut fixture = Fixture::new("full");
-    for (protocol, max, counter) in
-        [(MAIL, MAX_MAIL, "mail_reads_failed"), (HELLO, MAX_HELLO, "hello_reads_failed")]
+    for (attacker, protocol, max, counter) in
+        [(1, MAIL, MAX_MAIL, "mail_reads_failed"), (2, ADMISSION, MAX_ADMISSION, "admission_reads_failed")]
     {
-        let mut raw = Raw::join(protocol, &fixture.victim).await;
+        let mut raw = Raw::join(protocol, attacker, &fixture.victim).await;
         let too_long = |announced| Script { announced, ..whole(b"a short body") };
         let scripts = [
             too_long(max as u32 + 1),
@@ -187,7 +179,7 @@ async fn slow_streams_delay_no_honest_mail_and_end_at_the_timeout() {
     let mut fixture = Fixture::new("full");
     let victim = &fixture.victim;
     let before = victim.memory();
-    let mut raw = Raw::join(MAIL, victim).await;
+    let mut raw = Raw::join(MAIL, 1, victim).await;
     let slow = Script {
         announced: MAX_MAIL as u32,
         bytes: Bytes::from(vec![0; 1000]),
@@ -228,7 +220,7 @@ async fn stalled_frames_use_the_memory_of_a_few_frames() {
     const STREAMS: usize = 60;
     let mut fixture = Fixture::new("full");
     let before = fixture.victim.memory();
-    let mut raw = Raw::join(MAIL, &fixture.victim).await;
+    let mut raw = Raw::join(MAIL, 1, &fixture.victim).await;
     let bytes = Bytes::from(vec![0; MAX_MAIL - 1]);
     let stalled = Script { announced: MAX_MAIL as u32, bytes, closes: false, ..whole(b"") };
     let mut streams: Vec<_> = (0..STREAMS).map(|_| raw.open(&fixture.victim, stalled.clone())).collect();

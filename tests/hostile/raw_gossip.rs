@@ -5,17 +5,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use libp2p::StreamProtocol;
 use libp2p::request_response::{self, Codec, ProtocolSupport};
 use libp2p::swarm::SwarmEvent;
-use libp2p::{StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
 use prost::Message;
 use serde_json::json;
 
 use crate::child::TIMEOUT;
 use crate::fixture::{Fixture, Real, TOPIC};
+use crate::forge::Forger;
+use crate::raw_admission::{RawSwarm, connect, join_alone, wire_topic};
 
 /// The newest protocol of gossipsub that a node speaks.
 const GOSSIPSUB: &str = "/meshsub/1.2.0";
+/// The number of the attacker's agent.
+const ATTACKER: u64 = 0xa77a;
 /// The topic to which the attacker subscribes at the end.
 const LAST: &str = "last";
 /// Memory that an attack may cost, in MiB. Debug builds and allocators need some reserve.
@@ -127,29 +131,21 @@ impl Codec for Gossip {
 }
 
 struct Raw {
-    swarm: Swarm<request_response::Behaviour<Gossip>>,
+    swarm: RawSwarm<request_response::Behaviour<Gossip>>,
 }
 
 impl Raw {
+    /// Connects an attacker and completes its admission: only admitted peers count as subscribers.
     async fn join(real: &Real) -> Self {
         let config = request_response::Config::default().with_request_timeout(Duration::from_secs(60));
         let protocols = [(StreamProtocol::new(GOSSIPSUB), ProtocolSupport::Full)];
-        let swarm = SwarmBuilder::with_new_identity()
-            .with_tokio()
-            .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
-            .unwrap()
-            .with_behaviour(|_| request_response::Behaviour::with_codec(Gossip, protocols, config))
-            .unwrap()
-            .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
-            .build();
-        let mut raw = Raw { swarm };
-        raw.connect(real).await;
-        raw
+        let gossip = request_response::Behaviour::with_codec(Gossip, protocols, config);
+        Raw { swarm: join_alone(real, &Forger::fake(ATTACKER), gossip).await }
     }
 
+    /// Connects again, and completes its admission.
     async fn connect(&mut self, real: &Real) {
-        self.swarm.dial(real.entry().parse::<libp2p::Multiaddr>().unwrap()).unwrap();
-        while !matches!(self.swarm.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}
+        connect(&mut self.swarm, real, &Forger::fake(ATTACKER)).await;
     }
 
     async fn until_closed(&mut self) {
@@ -158,17 +154,13 @@ impl Raw {
 
     /// Sends RPCs in a task that keeps the connection, if the node does.
     fn send(mut self, real: &Real, rpcs: Vec<Rpc>) -> tokio::task::JoinHandle<()> {
-        self.swarm.behaviour_mut().send_request(&real.peer(), rpcs);
+        self.swarm.behaviour_mut().attack.send_request(&real.peer(), rpcs);
         tokio::spawn(async move {
             loop {
                 self.swarm.select_next_some().await;
             }
         })
     }
-}
-
-fn wire_topic(topic: &str) -> String {
-    format!("/p2p-node/dev/topic/1/{topic}")
 }
 
 fn subscribed(topics: &[&str]) -> Rpc {
@@ -255,7 +247,7 @@ async fn connection_on_which_libp2p_gave_up_gossip_is_renewed() {
     let mut fixture = Fixture::new("full");
     let mut raw = Raw::join(&fixture.victim).await;
     for _ in 0..STREAMS {
-        raw.swarm.behaviour_mut().send_request(&fixture.victim.peer(), vec![subscribed(&[TOPIC])]);
+        raw.swarm.behaviour_mut().attack.send_request(&fixture.victim.peer(), vec![subscribed(&[TOPIC])]);
     }
     tokio::time::timeout(TIMEOUT, raw.until_closed()).await.expect("the node closes the connection");
     fixture.victim.until_counted("gossip_renewed", 1);

@@ -4,14 +4,20 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use p2p_node_core::input::PublishOutcome;
+use p2p_node_protocol::Role;
+use p2p_node_wire::envelope::Step;
 use p2p_node_wire::record::{MAX_RECORD_BYTES, Record, SignedRecord, kad_key};
+use serde_json::Value;
 
 use crate::child::TIMEOUT;
 use crate::fixture::{Fixture, HONEST};
 use crate::forge::{Forger, SIGNATURE, corrupt, now_ms};
-use crate::peer::Hostile;
+use crate::peer::{Hostile, code};
 
-const EVENTS: [&str; 4] = ["peer_discovered", "message", "delivery", "error"];
+const EVENTS: [&str; 3] = ["message", "delivery", "error"];
+
+/// The record that is sound but from the future.
+const EARLY: &str = "issued in the future";
 
 /// Returns invalid records, each with its counter and a description.
 fn wrong_records(forger: &Forger) -> Vec<(&'static str, &'static str, Bytes)> {
@@ -113,9 +119,10 @@ fn badly_dated_records(forger: &Forger) -> Vec<(&'static str, &'static str, Byte
 async fn invalid_records_are_refused_on_every_route() {
     let mut fixture = Fixture::new("bootstrap");
     let clean = fixture.refused_by_honest();
-    let mut offered = Vec::new();
+    let (mut offered, mut admitted) = (Vec::new(), Vec::new());
     for case in 0..wrong_records(&Forger::new(0x40)).len() {
         let forger = Forger::new(0x40 + case as u8);
+        admitted.push((forger.address(), forger.node.peer_id().to_string()));
         let (counter, what, record) = wrong_records(&forger).swap_remove(case);
         let address = SignedRecord::decode(record.clone()).map(|signed| signed.address());
         let key = Bytes::copy_from_slice(&kad_key("dev", &address.unwrap_or(forger.agent.address())));
@@ -124,31 +131,38 @@ async fn invalid_records_are_refused_on_every_route() {
         let mut hostile = Hostile::join(forger, &fixture.victim).await;
         hostile.served_by(&fixture.victim).await;
 
-        let mut routes = 1;
-        if record.len() <= MAX_RECORD_BYTES {
-            hostile.hello(&fixture.victim, record.clone()).await;
-            routes += 1;
-        }
         let published = hostile.publish("agent-announcements", record.clone()).await;
         assert_eq!(published, PublishOutcome::Sent, "{what}");
-        assert!(hostile.put(key, record).await, "{what}: the server has answered");
-        routes += 1;
-        fixture.victim.until_counted(counter, before + routes);
-        assert_eq!(fixture.victim.counter(counter), before + routes, "{what}");
+        assert!(hostile.put(key, record.clone()).await, "{what}: the server has answered");
+        fixture.victim.until_counted(counter, before + 2);
+        assert_eq!(fixture.victim.counter(counter), before + 2, "{what}");
+        if record.len() <= MAX_RECORD_BYTES {
+            let answer = hostile.admit(&fixture.victim, record).await;
+            // A record from the future shows whose node the peer is. The node does not use it.
+            assert_eq!(matches!(answer, Step::Rejected(_)), what != EARLY, "{what}: {answer:?}");
+            fixture.victim.until_counted(counter, before + 3);
+            assert_eq!(fixture.victim.counter(counter), before + 3, "{what}");
+        }
     }
     fixture.assert_no_events(&EVENTS);
+    // The nodes know the peers by the records of their admissions.
+    for event in discovered(&mut fixture) {
+        let named =
+            |(address, peer): &(String, String)| event["address"] == **address && event["peerId"] == **peer;
+        assert!(event["name"].is_null() && admitted.iter().any(named), "{event}");
+    }
 
-    // A valid record is still stored, reported and forwarded.
+    // A valid record is still stored and forwarded.
     let forger = Forger::new(0x70);
     let good = forger.record(|_| {});
     let mut reader = Hostile::join(forger, &fixture.victim).await;
     reader.served_by(&fixture.victim).await;
-    reader.publish("agent-announcements", good).await;
-    for node in [&mut fixture.victim, &mut fixture.honest] {
-        let address = reader.forger.address();
-        let found = node.child.expect("the valid record", |event| event["type"] == "peer_discovered");
-        assert_eq!(found["address"], address);
-    }
+    reader.publish("agent-announcements", good.clone()).await;
+    let owner = Forger::new(0x70);
+    until_stored(&mut reader, &owner, &good).await;
+    let address = owner.address();
+    let found = |event: &Value| event["type"] == "peer_discovered" && event["address"] == address.as_str();
+    fixture.honest.child.expect("the valid record", found);
     assert_eq!(fixture.refused_by_honest(), clean, "the victim forwarded an invalid record");
     for (key, record) in offered {
         assert!(!reader.get(key).await.contains(&record), "the victim stores it");
@@ -159,6 +173,20 @@ async fn invalid_records_are_refused_on_every_route() {
 /// Returns the record of an agent in the victim's DHT.
 async fn stored(reader: &mut Hostile, about: &Forger) -> Vec<Bytes> {
     reader.get(about.kad_key()).await
+}
+
+/// Takes the agents that the parents of both nodes were told of.
+fn discovered(fixture: &mut Fixture) -> Vec<Value> {
+    let nodes = [&mut fixture.victim, &mut fixture.honest];
+    nodes.into_iter().flat_map(|node| node.take_events(&["peer_discovered"])).collect()
+}
+
+/// Waits until the victim's DHT has this record of an agent alone.
+async fn until_stored(reader: &mut Hostile, about: &Forger, record: &Bytes) {
+    let deadline = Instant::now() + TIMEOUT;
+    while stored(reader, about).await != [record] {
+        assert!(Instant::now() < deadline, "the record is not stored");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -178,9 +206,8 @@ async fn record_is_superseded_only_by_higher_generation_or_seq() {
         })
     };
     let current = at(secs, ms, "current");
-    hostile.hello(&fixture.victim, current.clone()).await;
-    fixture.victim.child.expect("the record", |event| event["name"] == "current");
-    assert_eq!(stored(&mut reader, &owner).await, [&current]);
+    hostile.publish("agent-announcements", current.clone()).await;
+    until_stored(&mut reader, &owner, &current).await;
 
     let wrong = [
         ("records_stale", at(secs, ms - 1, "earlier")),
@@ -191,25 +218,24 @@ async fn record_is_superseded_only_by_higher_generation_or_seq() {
     ];
     for (counter, record) in wrong {
         let before = fixture.victim.counter(counter);
-        hostile.hello(&fixture.victim, record.clone()).await;
         hostile.publish("agent-announcements", record.clone()).await;
         assert!(hostile.put(owner.kad_key(), record).await);
-        fixture.victim.until_counted(counter, before + 3);
+        fixture.victim.until_counted(counter, before + 2);
         assert_eq!(stored(&mut reader, &owner).await, [&current]);
     }
     let logs = fixture.victim.take_events(&["log"]);
     let conflicts = logs.iter().filter(|log| log["namespace"] == "directory").count();
     // The agent of the victim does not deal with this one, so its parent is not told.
     assert_eq!(conflicts, 0, "{logs:?}");
-    fixture.assert_no_events(&["peer_discovered", "error"]);
+    fixture.assert_no_events(&["error"]);
+    for event in discovered(&mut fixture) {
+        assert!(event["name"].is_null() || event["name"] == "current", "{event}");
+    }
     assert_eq!(fixture.refused_by_honest(), clean, "the victim forwarded an invalid record");
 
     let next = at(secs, ms + 1, "next");
     hostile.publish("agent-announcements", next.clone()).await;
-    let deadline = Instant::now() + TIMEOUT;
-    while stored(&mut reader, &owner).await != [&next] {
-        assert!(Instant::now() < deadline, "the newer record is not stored");
-    }
+    until_stored(&mut reader, &owner, &next).await;
     fixture.check_honest_traffic();
 }
 
@@ -233,23 +259,19 @@ async fn record_of_another_agents_address_is_refused() {
         assert_eq!(stored, number < 3);
         fixture.victim.until_counted("records_misplaced", number.min(2));
     }
-    // The honest peer's record in the attacker's hello.
-    hostile.hello(&fixture.victim, truth[0].clone()).await;
-    fixture.victim.until_counted("records_of_others", 1);
     // The honest peer's address with the attacker's node key.
     let stolen = hostile.forger.stolen_binding(&honest);
     let claim = hostile.forger.record(|record| record.binding = stolen.clone());
-    hostile.hello(&fixture.victim, claim.clone()).await;
     hostile.publish("agent-announcements", claim.clone()).await;
-    hostile.put(honest.kad_key(), claim).await;
+    hostile.put(honest.kad_key(), claim.clone()).await;
+    fixture.victim.until_counted("records_binding_forged", 2);
+    assert_eq!(code(hostile.admit(&fixture.victim, claim).await), "INVALID_RECORD");
     fixture.victim.until_counted("records_binding_forged", 3);
-    // Hellos with other invalid fields.
-    let network = "other".to_owned();
-    hostile.hello_as(&fixture.victim, own.clone(), |hello| hello.network = network).await;
-    let text = "two\nlines".to_owned();
-    hostile.hello_as(&fixture.victim, own.clone(), |hello| hello.agent_version = text).await;
-    hostile.hello_as(&fixture.victim, Bytes::new(), |_| {}).await;
-    fixture.victim.until_counted("hellos_refused", 3);
+    // The honest peer's record in the attacker's admission.
+    let mut hostile = Hostile::start(Forger::new(0x41), Role::Full).await;
+    hostile.dial(&fixture.victim).await;
+    assert_eq!(code(hostile.admit(&fixture.victim, truth[0].clone()).await), "INVALID_RECORD");
+    fixture.victim.until_counted("records_of_others", 1);
 
     assert_eq!(fixture.victim.status()["agents"], agents);
     fixture.assert_no_events(&["peer_discovered", "error"]);

@@ -10,12 +10,14 @@ use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::Input;
 use p2p_node_core::local::addresses::Reachability;
+use p2p_node_protocol::Role;
+use p2p_node_wire::envelope::admission::NONCE_BYTES;
 use p2p_node_wire::envelope::{
-    Batch, FrameBody, Hello, MailResponse, Message, Payload, Response, Scope, Sealed, WIRE_VERSION,
-    direct_frame,
+    Admission, Batch, Connect, FrameBody, Handshake, MailResponse, Message, Payload, Response, Scope, Sealed,
+    Side, SignedResponse, Step, WIRE_VERSION, direct_frame,
 };
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, node_key_of};
-use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::record::{Record, SignedRecord};
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::kem_id;
 use p2p_node_wire::seal::repeatable::DeterministicRng;
@@ -31,6 +33,9 @@ use crate::child::{Child, TIMEOUT, test_key};
 /// The agent whose key is revoked.
 const AGENT: u8 = 0x72;
 
+/// The nonce of the former node.
+const NONCE: [u8; NONCE_BYTES] = [0x4e; NONCE_BYTES];
+
 fn now_secs() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
@@ -38,13 +43,6 @@ fn now_secs() -> u64 {
 fn node_key(data_dir: &TempDir) -> NodeKey {
     let text = std::fs::read_to_string(data_dir.path().join("node.key")).unwrap();
     NodeKey::from_seed(hex::decode(text.trim()).unwrap().try_into().unwrap())
-}
-
-/// Returns a hello of another network, to which the recipient answers all the same.
-fn strange_hello() -> Bytes {
-    let network = "other".to_owned();
-    let hello = Hello { version: WIRE_VERSION, network, record: "?".into(), ..Hello::default() };
-    hello.encode_to_vec().into()
 }
 
 fn swarm_config(key: &NodeKey) -> SwarmConfig {
@@ -68,11 +66,8 @@ fn swarm_config(key: &NodeKey) -> SwarmConfig {
     }
 }
 
-/// Sends mail of `AGENT` from this node key in generation 0, and returns the response of the
-/// node. The peer is only a swarm, without a core.
-fn response_to_mail_of(key: &NodeKey, ready: &Value, number: u64) -> Response {
-    let agent = AgentKey::from_hex(&test_key(AGENT)).unwrap();
-    let recipient: PeerId = ready["peerId"].as_str().unwrap().parse().unwrap();
+/// Returns the messages and the unsealed frame of mail by a key of generation 0.
+fn unsealed(agent: &AgentKey, key: &NodeKey, recipient: &PeerId, number: u64) -> (Batch, FrameBody) {
     let binding = Binding {
         account: agent.address(),
         chain_id: 0,
@@ -86,10 +81,10 @@ fn response_to_mail_of(key: &NodeKey, ready: &Value, number: u64) -> Response {
     let data = Bytes::from(format!(r#""by the old key {number}""#));
     let message = Message { stream: Bytes::from_static(&[5; 16]), seq: number, data, ..Message::default() };
     let batch = Batch { messages: vec![message], acks: Vec::new() };
-    let mut body = FrameBody {
+    let body = FrameBody {
         version: WIRE_VERSION,
         network: "dev".to_owned(),
-        scope: Some(Scope::NodeKey(Bytes::copy_from_slice(&node_key_of(&recipient).unwrap()))),
+        scope: Some(Scope::NodeKey(Bytes::copy_from_slice(&node_key_of(recipient).unwrap()))),
         binding: agent.bind(binding).unwrap().encode(),
         boot: 77,
         counter: number,
@@ -97,6 +92,15 @@ fn response_to_mail_of(key: &NodeKey, ready: &Value, number: u64) -> Response {
         created_at_ms: now_secs() * 1000 + 999,
         payload: None,
     };
+    (batch, body)
+}
+
+/// Sends mail of `AGENT` from this node key in generation 0, and returns the response of the
+/// node. The peer is only a swarm, without a core.
+fn response_to_mail_of(key: &NodeKey, ready: &Value, number: u64) -> Result<Response, String> {
+    let agent = AgentKey::from_hex(&test_key(AGENT)).unwrap();
+    let recipient: PeerId = ready["peerId"].as_str().unwrap().parse().unwrap();
+    let (batch, mut body) = unsealed(&agent, key, &recipient, number);
     let mut addr: Multiaddr = tcp_address(ready).parse().unwrap();
     addr.pop();
     let config = swarm_config(key);
@@ -106,17 +110,31 @@ fn response_to_mail_of(key: &NodeKey, ready: &Value, number: u64) -> Response {
         loop {
             match driver.next().await {
                 Input::Connected { .. } => {
-                    driver.apply(NetworkCommand::SendHello { peer: recipient, body: strange_hello() });
+                    let step = Step::Connect(introduction(&agent, key));
+                    let body = Admission::encode(step);
+                    driver.apply(NetworkCommand::SendAdmission { token: 1, peer: recipient, body });
                 }
-                // The record in the hello has the KEM key.
-                Input::HelloResponseReceived { body: hello, .. } => {
-                    let hello = Hello::decode(hello).unwrap();
-                    body.payload = Some(sealed(&batch, key, SignedRecord::decode(hello.record).unwrap()));
-                    let frame = direct_frame(&body);
-                    driver.apply(NetworkCommand::SendMail { token: 1, peer: recipient, frame });
+                Input::AdmissionResponseReceived { outcome, .. } => {
+                    match Admission::decode(outcome.unwrap()).unwrap().step.unwrap() {
+                        // The record in the challenge has the KEM key.
+                        Step::Challenge(challenge) => {
+                            let responder = challenge.responder.unwrap();
+                            let record = SignedRecord::decode(responder.record).unwrap();
+                            body.payload = Some(sealed(&batch, key, record));
+                            let signature = signature(key, &recipient, &responder.nonce);
+                            let body = Admission::encode(Step::SignedResponse(SignedResponse { signature }));
+                            driver.apply(NetworkCommand::SendAdmission { token: 2, peer: recipient, body });
+                        }
+                        Step::Accepted(_) => {
+                            let frame = direct_frame(&body);
+                            driver.apply(NetworkCommand::SendMail { token: 3, peer: recipient, frame });
+                        }
+                        Step::Rejected(rejected) => return Err(rejected.code),
+                        step => panic!("{step:?}"),
+                    }
                 }
                 Input::MailResponseReceived { outcome, .. } => {
-                    return MailResponse::decode(outcome.unwrap()).unwrap().response.unwrap();
+                    return Ok(MailResponse::decode(outcome.unwrap()).unwrap().response.unwrap());
                 }
                 Input::DialFailed { reason, .. } => panic!("{reason}"),
                 _ => {}
@@ -125,6 +143,50 @@ fn response_to_mail_of(key: &NodeKey, ready: &Value, number: u64) -> Response {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(TIMEOUT, exchange).await }).expect("an answer")
+}
+
+/// Returns what the node says of itself, with a record of generation 0.
+fn introduction(agent: &AgentKey, key: &NodeKey) -> Connect {
+    let now = now_secs();
+    let binding = Binding {
+        account: agent.address(),
+        chain_id: 0,
+        peer_id: key.peer_id(),
+        node_key: key.public(),
+        network: "dev".to_owned(),
+        generation: 0,
+        not_before: now,
+        not_after: now + 3600,
+    };
+    let record = Record {
+        network: "dev".to_owned(),
+        binding: agent.bind(binding).unwrap(),
+        seq: now * 1000,
+        issued_at_ms: now * 1000,
+        expires_at_ms: now * 1000 + 3_600_000,
+        addrs: Vec::new(),
+        kem: None,
+        role: Role::Full,
+        name: String::new(),
+        capabilities: Vec::new(),
+        topics: Vec::new(),
+        topic_hashes: Vec::new(),
+    };
+    let (record, nonce) = (record.sign(key).unwrap(), Bytes::from_static(&NONCE));
+    Connect { network: "dev".to_owned(), record, nonce, ..Connect::default() }
+}
+
+/// Returns the signature of the node over its exchange with the recipient.
+fn signature(key: &NodeKey, recipient: &PeerId, nonce: &[u8]) -> Bytes {
+    let own = key.peer_id();
+    let exchange = Handshake {
+        network: "dev",
+        initiator: &own,
+        responder: recipient,
+        initiator_nonce: &NONCE,
+        responder_nonce: nonce,
+    };
+    exchange.sign(Side::Initiator, Role::Full, key)
 }
 
 fn sealed(batch: &Batch, sender: &NodeKey, recipient: SignedRecord) -> Payload {
@@ -140,10 +202,6 @@ fn sealed(batch: &Batch, sender: &NodeKey, recipient: SignedRecord) -> Payload {
     let sealed = hpke::seal(&kem.public_key, &info, &content, &mut DeterministicRng::new(1)).unwrap();
     let (enc, ciphertext) = (sealed.enc, sealed.ciphertext);
     Payload::Sealed(Sealed { kem_id: kem.id.clone(), suite: info.suite.number(), enc, ciphertext })
-}
-
-fn is_superseded(response: &Response) -> bool {
-    matches!(response, Response::Refused(is_superseded) if is_superseded.code == "SUPERSEDED")
 }
 
 /// Waits until the store of a running node has the generation of `AGENT`. Opens a copy, because the
@@ -198,15 +256,15 @@ fn higher_generation_ends_the_old_node_and_revokes_its_key() {
     let old_key = node_key(&dirs[1]);
     assert_eq!(old_key.peer_id().to_string(), old_ready["peerId"].as_str().unwrap());
     let answer = response_to_mail_of(&old_key, &witness_ready, 1);
-    assert!(is_superseded(&answer), "{answer:?}");
-    witness.until("a superseded frame", |status| status["counters"]["frames_superseded"] == 1);
+    assert_eq!(answer, Err("SUPERSEDED".to_owned()));
+    witness.until("a refused node", |status| status["counters"]["admissions_refused"] == 1);
 
     // Without peers, so that the witness cannot learn the generation again.
     until_persisted(&dirs[0], 0x71, generation);
     witness.kill();
     let (mut witness, witness_ready) = Child::join(0x71, 0, &data_dir, &[]);
     let answer = response_to_mail_of(&old_key, &witness_ready, 2);
-    assert!(is_superseded(&answer), "after a restart: {answer:?}");
+    assert_eq!(answer, Err("SUPERSEDED".to_owned()), "after a restart");
     witness.command(json!({"type":"ping","id":"p"}));
     witness.answer("p");
     assert!(
@@ -221,7 +279,7 @@ fn higher_generation_ends_the_old_node_and_revokes_its_key() {
     assert!(lines.iter().any(|line| line["code"] == "IDENTITY_SUPERSEDED"), "{lines:#?}");
     let (_empty, empty_ready) = Child::join(0x71, 0, &["--instance", "empty"], &[]);
     let answer = response_to_mail_of(&old_key, &empty_ready, 3);
-    assert!(matches!(answer, Response::Ack(_)), "{answer:?}");
+    assert!(matches!(answer, Ok(Response::Ack(_))), "{answer:?}");
 }
 
 #[test]

@@ -19,14 +19,13 @@ impl Trace {
         match input {
             Input::MailRequestReceived { frame: bytes, .. }
             | Input::Gossip { data: bytes, .. }
-            | Input::HelloRequestReceived { body: bytes, .. }
-            | Input::HelloResponseReceived { body: bytes, .. }
+            | Input::AdmissionRequestReceived { body: bytes, .. }
             | Input::FindRequestReceived { body: bytes, .. }
             | Input::RecordOffered { value: bytes, .. }
             | Input::RecordFound { value: bytes, .. } => bytes.hash(&mut self.hash),
-            Input::MailResponseReceived { outcome, .. } | Input::FindResponseReceived { outcome, .. } => {
-                outcome.hash(&mut self.hash)
-            }
+            Input::MailResponseReceived { outcome, .. }
+            | Input::FindResponseReceived { outcome, .. }
+            | Input::AdmissionResponseReceived { outcome, .. } => outcome.hash(&mut self.hash),
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Requests and responses of the hello and mail protocols.
+//! Requests and responses of the admission and mail protocols.
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -10,24 +10,28 @@ use p2p_node_protocol::Role;
 use super::node::{Node, config, mail, pair};
 
 #[tokio::test]
-async fn hello_request_gets_the_response() {
+async fn step_of_admission_gets_its_answer_or_fails_with_the_connection() {
     let (mut a, mut b) = pair().await;
-    a.apply(NetworkCommand::SendHello { peer: b.peer, body: Bytes::from_static(b"from a") }).await;
+    let step =
+        |token| NetworkCommand::SendAdmission { token, peer: b.peer, body: Bytes::from_static(b"from a") };
+    let (first, second) = (step(7), step(8));
+    a.apply(first).await;
     let (token, peer, body) = b
-        .expect("hello", |input| match input {
-            Input::HelloRequestReceived { token, peer, body } => Some((*token, *peer, body.clone())),
+        .expect("step", |input| match input {
+            Input::AdmissionRequestReceived { token, peer, body } => Some((*token, *peer, body.clone())),
             _ => None,
         })
         .await;
     assert_eq!((peer, &body[..]), (a.peer, &b"from a"[..]));
-    b.apply(NetworkCommand::AnswerHello { token, body: Bytes::from_static(b"from b") }).await;
-    let answer = a
-        .expect("hello", |input| match input {
-            Input::HelloResponseReceived { peer, body } => Some((*peer, body.clone())),
-            _ => None,
-        })
-        .await;
-    assert_eq!(answer, (b.peer, Bytes::from_static(b"from b")));
+    b.apply(NetworkCommand::AnswerAdmission { token, body: Bytes::from_static(b"from b") }).await;
+    let answered = |input: &Input| match input {
+        Input::AdmissionResponseReceived { token, peer, outcome } => Some((*token, *peer, outcome.clone())),
+        _ => None,
+    };
+    assert_eq!(a.expect("answer", answered).await, (7, b.peer, Ok(Bytes::from_static(b"from b"))));
+    a.apply_all(vec![second, NetworkCommand::Disconnect { peer: b.peer }]).await;
+    let (token, peer, outcome) = a.expect("failure", answered).await;
+    assert_eq!((token, peer, outcome.is_err()), (8, b.peer, true));
 }
 
 #[tokio::test]

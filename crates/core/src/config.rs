@@ -15,6 +15,7 @@ use p2p_node_wire::seal::suite::Suite;
 use crate::gate::access_list::{AccessRule, Subject};
 use crate::gate::address_rules::AddressRules;
 pub(super) use crate::gate::address_scope::AddressScope;
+use crate::gate::admission_policy::AdmissionMode;
 use crate::gate::flow_guards::FlowLimits;
 use crate::gate::reputation::{Party, PersistedBan};
 use crate::highest_seen::HighestSeen;
@@ -122,6 +123,8 @@ pub struct CoreConfig {
     pub flow: FlowLimits,
     /// Limits of the connections and dials.
     pub connections: ConnectionLimits,
+    /// Whom the node admits.
+    pub admission: AdmissionMode,
     /// Random for each process. Distinguishes its frames from those of earlier processes.
     pub boot: u64,
     /// Random for each process. The ids of its streams derive from it.

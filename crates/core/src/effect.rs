@@ -166,18 +166,20 @@ pub enum NetworkCommand {
         /// The peer.
         peer: PeerId,
     },
-    /// Sends our `Hello`. Answered by `HelloResponseReceived`, or not at all.
-    SendHello {
+    /// Sends a step of admission to a connected peer. Answered by `AdmissionResponseReceived`.
+    SendAdmission {
+        /// Token of the answer.
+        token: Token,
         /// The peer.
         peer: PeerId,
-        /// An encoded `Hello`.
+        /// An encoded `Admission`.
         body: Bytes,
     },
-    /// Answers a `HelloRequestReceived`.
-    AnswerHello {
-        /// Token of the `HelloRequestReceived`.
+    /// Answers an `AdmissionRequestReceived`.
+    AnswerAdmission {
+        /// Token of the `AdmissionRequestReceived`.
         token: Token,
-        /// An encoded `Hello`.
+        /// An encoded `Admission`.
         body: Bytes,
     },
     /// Asks a connected peer which agents it knows. Answered by `FindResponseReceived`.

@@ -129,21 +129,23 @@ pub enum Input {
     /// The swarm found out something about the addresses of this node or about relays.
     Addresses(AddressEvent),
 
-    /// A peer sent its `Hello` and waits for ours.
-    HelloRequestReceived {
-        /// Token for `AnswerHello`.
+    /// A peer sent a step of admission and waits for the answer.
+    AdmissionRequestReceived {
+        /// Token for `AnswerAdmission`.
         token: Token,
         /// The peer.
         peer: PeerId,
-        /// An encoded `Hello`.
+        /// An encoded `Admission`.
         body: Bytes,
     },
-    /// A peer answered our `Hello` with its own.
-    HelloResponseReceived {
+    /// A peer answered our step of admission, or the request failed.
+    AdmissionResponseReceived {
+        /// Token of the `SendAdmission`.
+        token: Token,
         /// The peer.
         peer: PeerId,
-        /// An encoded `Hello`.
-        body: Bytes,
+        /// An encoded `Admission`, or the reason of the failure.
+        outcome: Result<Bytes, String>,
     },
 
     /// A peer asks which agents this node knows, and waits for the answer.
@@ -319,8 +321,8 @@ pub enum DropKind {
     Mail,
     /// A frame of mail that was too long, truncated, or too slow to arrive.
     MailReadFailed,
-    /// A `Hello` that was too long, truncated, or too slow to arrive.
-    HelloReadFailed,
+    /// A step of admission that was too long, truncated, or too slow to arrive.
+    AdmissionReadFailed,
     /// A gossip message, ignored because too many waited for a verdict.
     Gossip,
     /// A verified record for which the DHT server had no memory.
@@ -343,7 +345,7 @@ impl DropKind {
             DropKind::BlockedConnection => Counter::ConnectionsRefusedBlocked,
             DropKind::Mail => Counter::MailFramesDropped,
             DropKind::MailReadFailed => Counter::MailReadsFailed,
-            DropKind::HelloReadFailed => Counter::HelloReadsFailed,
+            DropKind::AdmissionReadFailed => Counter::AdmissionReadsFailed,
             DropKind::Gossip => Counter::GossipDropped,
             DropKind::DhtRecord => Counter::DhtRecordsDropped,
             DropKind::HighestSeen => Counter::HighestSeenWritesDropped,

@@ -28,6 +28,7 @@ pub mod peers;
 mod priority_scheduler;
 mod recent_use;
 pub mod replies;
+mod routing;
 mod shared_budget;
 mod signal;
 pub mod snapshot;
@@ -43,27 +44,25 @@ use p2p_node_protocol::{Command, Level, Request};
 use p2p_node_wire::seal::kem::Keyring;
 use p2p_node_wire::time::Instant;
 
-use crate::directory::record_table::Update;
 use crate::gate::pending_verification::{GossipMessage, MailRequest};
 use crate::local::own_record::{own_highest_seen, superseded};
 use crate::parent::on_access::{list_peers, set_access_rule};
 use crate::parent::on_command::{on_bad_line, on_ping, refuse_unknown};
-use crate::signal::Signal;
 use client_id::ClientId;
 pub use command_limits::*;
 use config::LocalIdentity;
 pub use config::{CoreConfig, KeySource};
 use cx::Cx;
 use directory::Directory;
-use effect::{Effect, NetworkCommand, Verdict};
+use effect::Effect;
 use gate::Gate;
 use gossip::Gossip;
 use input::{Input, Now};
 use lifecycle::Phase;
 use local::{Local, local_record::LocalRecord};
-use mail::{Mail, demand::Uses, demand::Wants};
+use mail::{Mail, demand::Uses};
 use parent::Parent;
-use peers::Peers;
+use peers::{Peers, admission::Admissions};
 use replies::{Replies, required::Required};
 use snapshot::Snapshot;
 use stats::Stats;
@@ -97,6 +96,7 @@ impl Core {
     pub fn new(setup: CoreConfig, now: Now) -> Self {
         let (origin, boot, seed, limits) = (setup.origin(), setup.boot, setup.seed, setup.connections);
         let (key_source, known_peers) = (setup.key_source.clone(), setup.known_peers());
+        let admissions = Admissions::new(&setup.node_key, boot);
         let (mut highest_seen, limits_apply) = (setup.highest_seen.clone(), setup.limits_apply);
         let (gate, mail) = (Gate::new(&setup, now), Mail::restore(&setup, now));
         let required = Required::new(setup.require_delivery, mail.outbox.len());
@@ -109,7 +109,7 @@ impl Core {
             local: Local::new(record, keyring, &me, now),
             gate,
             directory: Directory::new(highest_seen),
-            peers: Peers::new(limits),
+            peers: Peers::new(limits, admissions),
             mail,
             gossip: Gossip::new(origin, limits_apply),
             cx: Cx::new(me, Replies::new(required), boot, seed, now),
@@ -118,7 +118,7 @@ impl Core {
             && row.generation > core.cx.identity.binding.binding.generation
         {
             superseded(row.generation, &mut core.cx);
-            core.route_signals();
+            routing::route_signals(&mut core);
             return core;
         }
         core.peers.restore_bans(&core.gate, &mut core.cx);
@@ -135,6 +135,13 @@ impl Core {
         if !self.begin(now) {
             return;
         }
+        if let Some(input) = self.peers.hold_until_admitted(input, &mut self.cx) {
+            self.dispatch(input);
+        }
+        routing::route_signals(self);
+    }
+
+    fn dispatch(&mut self, input: Input) {
         let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
         match input {
             Input::Command { client, request } => self.on_command(client, request),
@@ -148,17 +155,19 @@ impl Core {
             Input::Listening { addrs } => parent.on_listening(addrs, local, gossip, mail, cx),
             Input::Degraded { reason } => cx.log(Level::Warn, "network", reason),
             Input::ListenFailed { reason } => parent.on_listen_failed(reason, gossip, mail, cx),
-            Input::Connected { peer, dialer } => peers.on_connected(peer, dialer, local, gate, directory, cx),
+            Input::Connected { peer, dialer } => peers.on_connected(peer, dialer, local, directory, cx),
             Input::Disconnected { peer, reason } => peers.on_disconnected(peer, reason, directory, cx),
             Input::DialFailed { peer, reason } => peers.on_dial_failed(peer, &reason, directory, cx),
             Input::NetworkMismatch { peer, network } => peers.on_network_mismatch(peer, &network, cx),
             Input::DhtMode { peer, serves, addrs } => peers.on_dht_mode(peer, serves, addrs, cx),
             Input::Source(event) => peers.on_source(event, cx),
             Input::Addresses(event) => peers.on_address_event(event, local, cx),
-            Input::HelloRequestReceived { token, peer, body } => {
-                peers.on_hello_request(token, peer, body, local, cx);
+            Input::AdmissionRequestReceived { token, peer, body } => {
+                peers.on_admission_request(token, peer, &body, local, gate, cx);
             }
-            Input::HelloResponseReceived { peer, body } => peers.on_hello(peer, body, local, cx),
+            Input::AdmissionResponseReceived { token, peer, outcome } => {
+                peers.on_admission_response(token, peer, outcome, local, gate, cx);
+            }
             Input::FindRequestReceived { token, peer, body } => peers.find(token, peer, body, directory, cx),
             Input::FindResponseReceived { token, outcome } => peers.on_found(token, outcome, directory, cx),
             Input::PeerSubscribed { peer, topic } => peers.on_subscribed(peer, topic, local, directory, cx),
@@ -189,7 +198,6 @@ impl Core {
             Input::StoreRecovered => mail.store_failed = false,
             Input::StoreLost { host } => mail.on_store_lost(&host, cx),
         }
-        self.route_signals();
     }
 
     /// Runs the timers that are due, and sends the data collected since the last turn.
@@ -200,7 +208,7 @@ impl Core {
         self.parent.check_receive_deadline(&mut self.cx);
         self.parent.check_startup(&mut self.cx);
         self.serve();
-        self.route_signals();
+        routing::route_signals(self);
         self.parent.finish_closing(&mut self.gossip, &mut self.mail, &mut self.cx);
         self.cx.flush_output();
         self.parent.finish_flushing(&mut self.mail, &mut self.cx);
@@ -212,7 +220,7 @@ impl Core {
             return;
         }
         self.peers.on_new_dht_servers(&mut self.local, &mut self.directory, &mut self.cx);
-        self.route_signals();
+        routing::route_signals(self);
         let Core { local, gate, directory, peers, gossip, mail, cx, .. } = self;
         peers.trim_connections(&Uses { gossip, mail }, gate, directory, cx);
         peers.handle_timeout(local, gate, directory, cx);
@@ -220,7 +228,7 @@ impl Core {
         peers.find_peers_to_dial(|| gossip.topics(), directory, cx);
         gossip.follow_announcements(directory, peers, cx);
         local.publish_local_record(peers.met_agents(directory), cx);
-        self.route_signals();
+        routing::route_signals(self);
         if !self.cx.is_serving() {
             return;
         }
@@ -232,7 +240,7 @@ impl Core {
         gossip.update_pace(gate, directory, peers, cx);
         parent.admit_waiting(peers, gossip, mail, directory, cx);
         mail.send_mail_due(local, directory, peers, gossip, cx);
-        self.route_signals();
+        routing::route_signals(self);
         let Core { directory, peers, mail, gossip, cx, .. } = self;
         mail.send_pending_acks(peers, gossip, cx);
         gossip.send_broadcasts_due(directory, peers, cx);
@@ -259,6 +267,7 @@ impl Core {
                 if let Some((target, send)) =
                     parent.check_send(to, send, mail.default_ttl(), gate, directory, cx)
                 {
+                    target.node().into_iter().for_each(|node| gate.admission.meet(node));
                     gossip.pace_topic(target.topic(), gate, directory, peers, cx);
                     parent.admit_or_queue(target, send, peers, gossip, mail, cx);
                 }
@@ -280,73 +289,6 @@ impl Core {
             Command::Ping(_) => on_ping(to, cx),
             Command::Shutdown(_) => parent.close("shutdown", Some(to), cx),
             other => refuse_unknown(to, &other, cx),
-        }
-    }
-
-    /// Routes the raised signals, and the signals that these raise.
-    fn route_signals(&mut self) {
-        while let Some(signal) = self.cx.signals.pop_front() {
-            self.route(signal);
-        }
-    }
-
-    fn route(&mut self, signal: Signal) {
-        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
-        match signal {
-            Signal::RecordReceived(record) => {
-                directory.on_record(record, local, gate, &Wants { peers, mail }, cx);
-            }
-            Signal::GossipChecked(message) => gossip.on_admitted(message, local, gate, directory, peers, cx),
-            Signal::MailChecked(request) => mail.on_admitted(request, local, gate, directory, peers, cx),
-            Signal::RecordChanged { record, update } => {
-                let has_new_content = update != Update::Refreshed;
-                parent.on_record(&record, has_new_content, gate, peers, cx);
-                peers.on_record(&record, has_new_content, gate, directory, cx);
-                let is_connected = peers.is_connected(&record.peer_id());
-                mail.on_record(&record.address(), has_new_content || is_connected);
-            }
-            Signal::LookupStarted(token, address) => peers.on_lookup_started(token, address, directory, cx),
-            Signal::PeersAnswered(token) => directory.on_query_ended(token, local, cx),
-            Signal::LookupEnded { address, found } => mail.on_lookup_ended(&address, found, cx),
-            Signal::RecordFromFuture { record, genuine } => {
-                mail.on_record_from_future(&record, genuine, local, peers, cx);
-            }
-            Signal::Conduct(report) => peers.on_conduct(report, gate, directory, cx),
-            Signal::Heard(address) => directory.on_heard(address, cx),
-            Signal::Mailed(address) => gate.tiers.on_mailed(address),
-            Signal::AgentConnected(address) => mail.wake(&address),
-            Signal::AgentSighted(address) => mail.on_agent_sighted(address, cx),
-            Signal::PeerDisconnected { peer, address } => mail.on_peer_disconnected(&peer, address),
-            Signal::Unreachable(address) => mail.on_unreachable(address, directory, cx),
-            Signal::Subscribed { peer, topic, first_mail_subscription } => {
-                gossip.broadcasts.on_subscriber(&topic);
-                if first_mail_subscription {
-                    mail.retry_all_gossip();
-                }
-                parent.on_subscribed(&peer, gate, directory, peers, cx);
-            }
-            Signal::FindAnswered { number, peer, answer } => parent.on_found(number, peer, answer, peers, cx),
-            Signal::DhtServersChanged => mail.wake_unresolved(directory, cx),
-            Signal::GossipTooFast => gossip.pacer.slow_down(cx.now.mono),
-            Signal::MailByGossip { token, from, frame } => {
-                mail.on_gossip_frame(*frame, &from, local, gate, directory, cx);
-                cx.network(NetworkCommand::ReportValidation { token, verdict: Verdict::Accept });
-            }
-            Signal::KeyRefused { recipient, key, by_session } => {
-                mail.on_key_refused(recipient, key, by_session, directory, cx);
-            }
-            Signal::AcksFor { account, streams } => {
-                mail.queue_acks_by_record(account, streams, directory, cx);
-            }
-            Signal::CountersReused => {
-                if let Some(origin) = mail.renew_streams(cx) {
-                    gossip.broadcasts.renew(origin);
-                }
-            }
-            Signal::CommandReleased(client, request) => self.on_command(client, *request),
-            Signal::ShutdownReleased(to) => parent.close("shutdown", Some(to), cx),
-            Signal::StdinClosed => parent.on_stdin_closed(gossip, mail, cx),
-            Signal::Abort(code) => parent.abort(code, gossip, mail, cx),
         }
     }
 

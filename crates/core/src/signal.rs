@@ -9,14 +9,15 @@ use libp2p_identity::PeerId;
 use p2p_node_protocol::Request;
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::message_id::StreamId;
-use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::record::{RecordHash, SignedRecord};
 
 use crate::client_id::ClientId;
 use crate::directory::record_table::Update;
 use crate::effect::ExitCode;
+use crate::gate::admission_policy::Refusal;
 use crate::gate::pending_verification::{GossipMessage, MailRequest, OfferedRecord};
 use crate::gate::reputation::conduct::Report;
-use crate::input::Token;
+use crate::input::{Input, Token};
 use crate::peers::finder::Answer;
 use crate::replies::reply_to::ReplyTo;
 
@@ -25,6 +26,14 @@ use crate::replies::reply_to::ReplyTo;
 pub(crate) enum Signal {
     /// A record arrived that the directory has to check.
     RecordReceived(OfferedRecord),
+    /// The directory checked the record that a peer offers for its admission. The outcome is its agent.
+    PeerRecordChecked { peer: PeerId, record: RecordHash, outcome: Result<Address, Refusal> },
+    /// A peer does not admit this node, by its policy. `reason` is for people.
+    PeerRejected { peer: PeerId, reason: String },
+    /// A peer does not admit this node, because its clock is this much ahead of ours, in ms.
+    ClocksDiffer { peer: PeerId, ahead_ms: i64 },
+    /// The node admitted the peer of this input, which was held until then.
+    InputReleased(Box<Input>),
     /// A gossip message whose binding the crypto pool has checked.
     GossipChecked(GossipMessage),
     /// A frame of direct mail whose binding the crypto pool has checked.
@@ -46,7 +55,7 @@ pub(crate) enum Signal {
     Heard(Address),
     /// The outbox was empty for this agent and got a message.
     Mailed(Address),
-    /// A node of this agent connected.
+    /// The node admitted a node of this agent.
     AgentConnected(Address),
     /// A node of this agent appeared on this machine.
     AgentSighted(Address),

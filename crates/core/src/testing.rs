@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::Address;
+use libp2p_identity::PeerId;
 use p2p_node_protocol::{Event, Role};
 use p2p_node_wire::identity::testing::{NOW_SECS, agent, binding, node};
 use p2p_node_wire::seal::suite::Suite;
@@ -12,6 +14,7 @@ use p2p_node_wire::time::Instant;
 use crate::client_id::ClientId;
 use crate::effect::Effect;
 use crate::gate::address_scope::AddressScope;
+use crate::gate::admission_policy::AdmissionMode;
 use crate::gate::flow_guards::FlowLimits;
 use crate::input::Now;
 use crate::local::addresses::Reachability;
@@ -53,6 +56,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         limits_apply: false,
         flow: FlowLimits::default(),
         connections: ConnectionLimits::default(),
+        admission: AdmissionMode::Open,
         boot: 1,
         database: [1; 16],
         kem_seed: [1; 32].into(),
@@ -81,6 +85,9 @@ pub(crate) trait TestCore {
     /// Takes the raised signals, without routing them.
     fn signals(&mut self) -> Vec<Signal>;
 
+    /// Admits a connected peer without a handshake.
+    fn admit(&mut self, peer: PeerId);
+
     /// Takes the effects.
     fn effects(&mut self) -> Vec<Effect>;
 
@@ -94,6 +101,12 @@ pub(crate) trait TestCore {
 impl TestCore for Core {
     fn signals(&mut self) -> Vec<Signal> {
         self.cx.signals.drain(..).collect()
+    }
+
+    fn admit(&mut self, peer: PeerId) {
+        let connection = self.peers.table.connection_mut(&peer).expect("a connection");
+        connection.agent = Some(Address::ZERO);
+        self.peers.end_admission(&peer, &mut self.cx);
     }
 
     fn effects(&mut self) -> Vec<Effect> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_node_core::gate::address_scope::AddressScope;
+use p2p_node_core::gate::admission_policy::AdmissionMode;
 use p2p_node_core::gate::flow_guards::FlowLimits;
 use p2p_node_core::local::addresses::Reachability;
 use p2p_node_core::local::dht_mode::DhtMode;
@@ -45,6 +46,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         limits_apply: false,
         flow: FlowLimits::default(),
         connections: ConnectionLimits::default(),
+        admission: AdmissionMode::Open,
         boot: 1,
         database: [1; 16],
         kem_seed: [1; 32].into(),

@@ -57,8 +57,10 @@ pub trait Interpreter {
             | NetworkCommand::SetExternalAddresses { .. }
             | NetworkCommand::AddServer { .. }
             | NetworkCommand::RemoveServer { .. } => {}
-            NetworkCommand::SendHello { peer, body } => self.send_hello(node, peer, body),
-            NetworkCommand::AnswerHello { token, body } => self.answer_hello(node, token, body),
+            NetworkCommand::SendAdmission { token, peer, body } => {
+                self.send_admission(node, token, peer, body);
+            }
+            NetworkCommand::AnswerAdmission { token, body } => self.answer_admission(node, token, body),
             NetworkCommand::SendFind { token, peer, body } => self.send_find(node, token, peer, body),
             NetworkCommand::AnswerFind { token, body } => self.answer_find(node, token, body),
             NetworkCommand::SendMail { token, peer, frame } => self.send_mail(node, token, peer, frame),
@@ -98,10 +100,10 @@ pub trait Interpreter {
     fn block(&mut self, _node: usize, _peer: PeerId) {}
     /// `NetworkCommand::Unblock`.
     fn unblock(&mut self, _node: usize, _peer: &PeerId) {}
-    /// `NetworkCommand::SendHello`.
-    fn send_hello(&mut self, _node: usize, _peer: PeerId, _body: Bytes) {}
-    /// `NetworkCommand::AnswerHello`.
-    fn answer_hello(&mut self, _node: usize, _token: Token, _body: Bytes) {}
+    /// `NetworkCommand::SendAdmission`.
+    fn send_admission(&mut self, _node: usize, _token: Token, _peer: PeerId, _body: Bytes) {}
+    /// `NetworkCommand::AnswerAdmission`.
+    fn answer_admission(&mut self, _node: usize, _token: Token, _body: Bytes) {}
     /// `NetworkCommand::SendFind`.
     fn send_find(&mut self, _node: usize, _token: Token, _peer: PeerId, _body: Bytes) {}
     /// `NetworkCommand::AnswerFind`.

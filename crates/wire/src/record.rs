@@ -10,7 +10,7 @@ use multiaddr::Multiaddr;
 use p2p_node_protocol::Role;
 use prost::Message;
 
-use self::wire_role::WireRole;
+pub use self::wire_role::WireRole;
 use crate::identity::binding::{MAX_BINDING_BYTES, MAX_SKEW_SECS, is_network_name};
 use crate::identity::keys::{keccak_fields, signed_body, verify_signed};
 use crate::identity::{BindingError, NodeKey, SignedBinding, hash_fields};
@@ -209,8 +209,13 @@ impl SignedRecord {
             return Err(DecodeError::TooLarge { limit: MAX_RECORD_BYTES }.into());
         }
         let wire: WireRecord = strict_decode(&signed_body(&bytes).ok_or(DecodeError::Malformed)?)?;
-        let hash = RecordHash(hash_fields(&[b"p2p-node/record-hash/v1", &bytes]));
+        let hash = SignedRecord::hash_of(&bytes);
         Ok(SignedRecord { record: wire.try_into()?, bytes, hash })
+    }
+
+    /// Returns the hash of an encoded record.
+    pub fn hash_of(bytes: &[u8]) -> RecordHash {
+        RecordHash(hash_fields(&[b"p2p-node/record-hash/v1", bytes]))
     }
 
     /// Checks everything except the binding's signature, which the caller verifies in the crypto

@@ -12,7 +12,7 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 
 pub use extensions::{FIRST_EXTENSION, MAX_EXTENSIONS, Shape};
 
-/// The only version of frames, records, acks and hellos.
+/// The only version of frames, records, acks and steps of admission.
 pub const WIRE_VERSION: u32 = 1;
 
 /// The reasons why bytes are not a valid message.

@@ -11,7 +11,7 @@ use p2p_node_protocol::Event;
 use p2p_node_testing::interpreter::Interpreter;
 use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
 use p2p_node_wire::envelope::{
-    Batch, FindAgents, FoundAgents, Frame, Hello, MailResponse, Payload, Scope, strict_decode,
+    Admission, Batch, FindAgents, FoundAgents, Frame, MailResponse, Payload, Scope, Step, strict_decode,
 };
 use p2p_node_wire::seal::hpke::{Info, open};
 use p2p_node_wire::seal::kem::kem_id;
@@ -39,13 +39,18 @@ impl Interpreter for World {
         self.may_listen = true;
     }
 
-    fn send_hello(&mut self, _node: usize, _peer: PeerId, body: Bytes) {
-        strict_decode::<Hello>(&body).expect("a valid hello");
+    fn send_admission(&mut self, _node: usize, token: Token, peer: PeerId, body: Bytes) {
+        self.ledger.token_chosen(token);
+        let step = strict_decode::<Admission>(&body).expect("a valid step").step.expect("a step");
+        self.admissions.push((token, peer, step));
     }
 
-    fn answer_hello(&mut self, _node: usize, token: Token, body: Bytes) {
-        self.ledger.hello_answered(token);
-        strict_decode::<Hello>(&body).expect("a valid hello");
+    fn answer_admission(&mut self, _node: usize, token: Token, body: Bytes) {
+        self.ledger.admission_answered(token);
+        let step = strict_decode::<Admission>(&body).expect("a valid step").step;
+        if let Some(Step::Challenge(challenge)) = step {
+            self.challenge = challenge.responder;
+        }
     }
 
     fn send_find(&mut self, _node: usize, token: Token, _peer: PeerId, body: Bytes) {

@@ -23,7 +23,7 @@ pub struct Ledger {
     ids: BTreeMap<Id, Uses>,
     gossip: BTreeMap<Token, bool>,
     mail: BTreeMap<Token, bool>,
-    hellos: BTreeMap<Token, bool>,
+    admissions: BTreeMap<Token, bool>,
     names: BTreeSet<Token>,
     ended: BTreeSet<String>,
     streams: BTreeMap<(String, String, Priority), u64>,
@@ -43,7 +43,7 @@ impl Ledger {
             ids: BTreeMap::new(),
             gossip: BTreeMap::new(),
             mail: BTreeMap::new(),
-            hellos: BTreeMap::new(),
+            admissions: BTreeMap::new(),
             names: BTreeSet::new(),
             ended: BTreeSet::new(),
             streams: BTreeMap::new(),
@@ -163,8 +163,8 @@ impl Ledger {
         self.mail.insert(token, false);
     }
 
-    pub fn hello_requested(&mut self, token: Token) {
-        self.hellos.insert(token, false);
+    pub fn admission_requested(&mut self, token: Token) {
+        self.admissions.insert(token, false);
     }
 
     pub fn verdict_given(&mut self, token: Token) {
@@ -175,8 +175,8 @@ impl Ledger {
         close(&mut self.mail, token, "answer to mail");
     }
 
-    pub fn hello_answered(&mut self, token: Token) {
-        close(&mut self.hellos, token, "hello");
+    pub fn admission_answered(&mut self, token: Token) {
+        close(&mut self.admissions, token, "answer to a step of admission");
     }
 
     /// Records a token that the core has chosen.

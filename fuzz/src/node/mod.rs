@@ -19,6 +19,7 @@ use p2p_node_protocol::Role;
 use p2p_node_protocol::line::decode_request;
 use p2p_node_testing::config::config;
 use p2p_node_testing::interpreter::Interpreter as _;
+use p2p_node_wire::envelope::{Connect, Step};
 use p2p_node_wire::seal::session::{OutboundSession, SessionKey};
 use p2p_node_wire::time::Instant;
 
@@ -69,6 +70,10 @@ struct World {
     peer_sessions: Vec<SessionKey>,
     mail_requests: Vec<(Token, PeerId)>,
     finds: Vec<Token>,
+    /// Steps of admission that the node sent.
+    admissions: Vec<(Token, PeerId, Step)>,
+    /// What the node said of itself in its last challenge.
+    challenge: Option<Connect>,
     published: Vec<Token>,
     queries: Vec<Token>,
     /// Received frames and records, for replays.
@@ -115,6 +120,8 @@ impl World {
             peer_sessions: Vec::new(),
             mail_requests: Vec::new(),
             finds: Vec::new(),
+            admissions: Vec::new(),
+            challenge: None,
             published: Vec::new(),
             queries: Vec::new(),
             received: Vec::new(),
@@ -234,9 +241,9 @@ impl World {
         self.forced |= self.ledger.exited() && !self.is_cooperative;
         self.is_cooperative = true;
         self.settle();
-        // A response may wait for earlier mail or for the parent to read, and a shutdown for its
-        // drain timeout, but no longer than this.
-        self.pass(Duration::from_secs(8));
+        // A response may wait for earlier mail, for the parent to read, or for a handshake that the clocks put
+        // off, and a shutdown for its drain timeout, but no longer than this.
+        self.pass(Duration::from_secs(16));
         if !self.ledger.exited() {
             if self.listens {
                 self.ledger.check_all_answered();

@@ -7,14 +7,19 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use p2p_node_core::input::{Input, PeerReport, PublishOutcome};
 use p2p_node_core::{ANNOUNCEMENTS, MESSAGES};
+use p2p_node_protocol::Role;
+use p2p_node_wire::envelope::admission::NONCE_BYTES;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::{
-    Batch, Busy, FindAgents, FoundAgents, Hello, KemUnknown, MailResponse, Payload, Refused, Response, Scope,
-    Session, WIRE_VERSION,
+    Accepted, Admission, Batch, Busy, Challenge, Connect, FindAgents, FoundAgents, Handshake, KemUnknown,
+    MailResponse, Payload, Refused, Rejected, Response, Scope, Session, Side, SignedResponse, Step,
+    WIRE_VERSION,
 };
 use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::identity::keys::SIGNATURE_BYTES;
-use p2p_node_wire::record::{RECORD_DOMAIN, encode_topic_hashes, kad_key, topic_hash};
+use p2p_node_wire::record::{
+    RECORD_DOMAIN, SignedRecord, WireRole, encode_topic_hashes, kad_key, topic_hash,
+};
 use p2p_node_wire::seal::kem::KemId;
 use p2p_node_wire::seal::padding;
 use p2p_node_wire::seal::session::OutboundSession;
@@ -39,6 +44,34 @@ fn peer_report(source: &mut Source<'_>) -> PeerReport {
     }
 }
 
+/// The nonce of every peer.
+const NONCE: [u8; NONCE_BYTES] = [0x4e; NONCE_BYTES];
+
+/// Returns what a node says of itself.
+fn introduction(record: Bytes) -> Connect {
+    let role = SignedRecord::decode(record.clone()).map_or(Role::Full, |signed| signed.record.role);
+    let (role, nonce) = (WireRole::from(role).into(), Bytes::from_static(&NONCE));
+    // A record that cannot be signed is empty, which no step can hold.
+    let record = if record.is_empty() { Bytes::from_static(b"?") } else { record };
+    Connect { network: NETWORK.to_owned(), record, nonce, role, ..Connect::default() }
+}
+
+/// Returns the signature of a party, with the role of its usual record, over its exchange with the core.
+fn handshake(peer: &PeerId, nonce: &[u8], side: Side, who: usize) -> Bytes {
+    let core = party(0).node.peer_id();
+    let (initiator, responder) = if side == Side::Initiator { (peer, &core) } else { (&core, peer) };
+    let (initiator_nonce, responder_nonce) =
+        if side == Side::Initiator { (&NONCE[..], nonce) } else { (nonce, &NONCE[..]) };
+    let exchange = Handshake { network: NETWORK, initiator, responder, initiator_nonce, responder_nonce };
+    exchange.sign(side, Role::Full, &party(who).node)
+}
+
+/// Returns the challenge of a party to the core.
+fn challenge(who: usize, record: Bytes, nonce: &[u8]) -> Step {
+    let signature = handshake(&party(who).node.peer_id(), nonce, Side::Responder, who);
+    Step::Challenge(Challenge { responder: Some(introduction(record)), signature })
+}
+
 impl World {
     pub(super) fn connection(&mut self, source: &mut Source<'_>) {
         let peer = peer(source);
@@ -61,10 +94,17 @@ impl World {
         }
         // An empty source gives a record without faults.
         let record = record(&mut Source::new(&[]), who, self.now.unix_ms);
-        let network = NETWORK.to_owned();
-        let hello =
-            Hello { version: WIRE_VERSION, network, record, agent_version: String::new(), time_ms: 0 };
-        self.handle(Input::HelloResponseReceived { peer, body: hello.encode_to_vec().into() });
+        for _ in 0..2 {
+            let Some(at) = self.admissions.iter().rposition(|(_, asked, _)| *asked == peer) else { break };
+            let (token, _, step) = self.admissions.remove(at);
+            let answer = match step {
+                Step::Connect(connect) => challenge(who, record.clone(), &connect.nonce),
+                _ => Step::Accepted(Accepted {}),
+            };
+            let outcome = Ok(Admission::encode(answer));
+            self.handle(Input::AdmissionResponseReceived { token, peer, outcome });
+            self.settle();
+        }
         self.handle(Input::DhtMode { peer, serves: true, addrs: Vec::new() });
         self.settle();
     }
@@ -124,26 +164,52 @@ impl World {
         self.handle(Input::FindRequestReceived { token, peer, body });
     }
 
-    pub(super) fn hello(&mut self, source: &mut Source<'_>) {
+    pub(super) fn admission(&mut self, source: &mut Source<'_>) {
         if source.byte() > 250 {
             return self.find(source);
         }
         let (from, record) = self.record(source);
         let peer = if source.byte() < 240 { party(from).node.peer_id() } else { peer(source) };
-        let hello = Hello {
-            version: WIRE_VERSION,
+        let asked = chosen(source, &mut self.admissions);
+        let step = self.step(source, from, record, asked.as_ref().map(|(_, _, step)| step));
+        let body = Admission::encode(step);
+        match asked {
+            Some((token, peer, _)) => {
+                let outcome = if source.byte() < 240 { Ok(body) } else { Err(source.text()) };
+                self.handle(Input::AdmissionResponseReceived { token, peer, outcome });
+            }
+            None => {
+                let token = self.token();
+                self.ledger.admission_requested(token);
+                self.handle(Input::AdmissionRequestReceived { token, peer, body });
+            }
+        }
+    }
+
+    /// A step that follows from the one that the node sent, or from its last challenge, or does not.
+    fn step(&self, source: &mut Source<'_>, from: usize, record: Bytes, asked: Option<&Step>) -> Step {
+        let connect = |source: &mut Source<'_>, record| Connect {
             network: if source.byte() < 250 { NETWORK } else { "other" }.to_owned(),
-            record,
             agent_version: source.text(),
             time_ms: source.number(),
+            ..introduction(record)
         };
-        let body = hello.encode_to_vec().into();
-        if source.flag() {
-            let token = self.token();
-            self.ledger.hello_requested(token);
-            self.handle(Input::HelloRequestReceived { token, peer, body });
-        } else {
-            self.handle(Input::HelloResponseReceived { peer, body });
+        match (source.below(8), asked, &self.challenge) {
+            (0, ..) => Step::Rejected(Rejected {
+                code: source.pick(&["BUSY", "BLOCKED", "CLOCK_OUT_OF_RANGE", "FORGED"]).to_owned(),
+                reason: source.text(),
+                retry_after_ms: source.number(),
+                time_ms: source.number(),
+            }),
+            (1, ..) => Step::Accepted(Accepted {}),
+            (2.., Some(Step::Connect(asked)), _) => challenge(from, record, &asked.nonce),
+            (2.., Some(_), _) => Step::Accepted(Accepted {}),
+            (2..=4, None, Some(challenge)) => {
+                let exchange =
+                    handshake(&party(from).node.peer_id(), &challenge.nonce, Side::Initiator, from);
+                Step::SignedResponse(SignedResponse { signature: exchange })
+            }
+            _ => Step::Connect(connect(source, record)),
         }
     }
 

@@ -27,7 +27,7 @@ impl World {
             _ if !self.listens => self.listen(),
             11 | 12 => self.connection(source),
             13 => self.subscription(source),
-            14 | 15 => self.hello(source),
+            14 | 15 => self.admission(source),
             16..=18 => self.mail(source),
             19..=21 => self.gossip(source),
             22 => self.replay(source),

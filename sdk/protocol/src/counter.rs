@@ -42,6 +42,18 @@ counters! {
     "acks_of_later_versions" => AcksOfLaterVersions,
     /// Acks that were malformed, for another agent, or not of the recipient's current node.
     "acks_refused" => AcksRefused,
+    /// Steps of admission that were too long, truncated or too slow to arrive.
+    "admission_reads_failed" => AdmissionReadsFailed,
+    /// Handshakes that a node put off, because it had too many.
+    "admissions_deferred" => AdmissionsDeferred,
+    /// Steps of admission of a later version of the wire protocol.
+    "admissions_of_later_versions" => AdmissionsOfLaterVersions,
+    /// Peers that the node did not admit.
+    "admissions_refused" => AdmissionsRefused,
+    /// Peers that did not admit this node.
+    "admissions_rejected_by_peers" => AdmissionsRejectedByPeers,
+    /// Peers that did not finish the handshake in time.
+    "admissions_timed_out" => AdmissionsTimedOut,
     /// Writes of bans that the store dropped, because its queue was full.
     "ban_writes_dropped" => BanWritesDropped,
     /// Bans that ended, because the reputation recovered, by `allow` or `unblock`, or by the number of bans.
@@ -78,6 +90,10 @@ counters! {
     "connections_trimmed" => ConnectionsTrimmed,
     /// Checks, encryptions and decryptions that the node did not run, because the crypto pool was full.
     "crypto_pool_full" => CryptoPoolFull,
+    /// Frames, records and questions of peers that waited for the admission of their peer.
+    "data_held_for_admission" => DataHeldForAdmission,
+    /// Frames, records and questions of peers that the node refused, because it had not admitted their peer.
+    "data_not_admitted" => DataNotAdmitted,
     /// Lookups in the DHT that the node started.
     "dht_lookups" => DhtLookups,
     /// Verified records that this DHT server did not store, because its memory was full.
@@ -144,12 +160,6 @@ counters! {
     "gossip_too_large" => GossipTooLarge,
     /// Handshakes of incoming connections that the node ended, because too many took place at the same time.
     "handshakes_evicted" => HandshakesEvicted,
-    /// Hellos that were too long, truncated or too slow to arrive.
-    "hello_reads_failed" => HelloReadsFailed,
-    /// Hellos of a later version of the wire protocol.
-    "hellos_of_later_versions" => HellosOfLaterVersions,
-    /// Hellos that were malformed or contained no record of their sender.
-    "hellos_refused" => HellosRefused,
     /// Writes of the highest record seen of an agent that the store dropped, because its queue was full.
     "highest_seen_writes_dropped" => HighestSeenWritesDropped,
     /// Frames of mail that the node answered as busy, because a peer used too many KEM keys.
@@ -218,6 +228,8 @@ counters! {
     "own_seq_raised" => OwnSeqRaised,
     /// Lookups of an agent at connected peers, beside the DHT.
     "peer_lookups" => PeerLookups,
+    /// Peers that the node admitted.
+    "peers_admitted" => PeersAdmitted,
     /// Bans of nodes, agents and hosts.
     "peers_banned" => PeersBanned,
     /// Connections to nodes of another network.
@@ -240,7 +252,7 @@ counters! {
     "records_not_stored" => RecordsNotStored,
     /// Records of a later version of the wire protocol.
     "records_of_later_versions" => RecordsOfLaterVersions,
-    /// Records in a hello that belong to another node than the sender of the hello.
+    /// Records in an admission that belong to another node than the peer.
     "records_of_others" => RecordsOfOthers,
     /// Records that are expired or from the future, or whose binding is.
     "records_out_of_date" => RecordsOutOfDate,

@@ -19,21 +19,21 @@ use super::dht_store::DhtStore;
 use super::gossip;
 use super::gossip_watch::Watched;
 use super::handshakes::MAX_HANDSHAKES;
-use super::hello::{Codec, FailedReads};
 use super::links::Links;
 use super::mail::Mail;
 use super::nat::{self, AutonatClient};
+use super::request::{Codec, FailedReads};
 use super::{SetupError, SwarmConfig};
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::local::addresses::Reachability;
 use p2p_node_wire::identity::binding::is_network_name;
 
-/// Maximum time from opening the stream of a hello to its response.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum time from opening the stream of a step of admission to its answer.
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum number of hellos in flight on one connection: one in each direction, and a second one
+/// Maximum number of steps of admission in flight on one connection: one in each direction, and a second one
 /// while the first completes.
-const HELLO_STREAMS: usize = 4;
+const ADMISSION_STREAMS: usize = 4;
 
 /// Maximum time from opening the stream of a question for agents to its answer. Our choice: a
 /// `discover` without a timeout ends after 2 s, others after up to 60 s.
@@ -88,7 +88,7 @@ pub(super) struct Behaviour {
     pub mdns: Toggle<mdns::tokio::Behaviour>,
     pub links: Links,
     pub kad: kad::Behaviour<DhtStore>,
-    pub hello: request_response::Behaviour<Codec>,
+    pub admission: request_response::Behaviour<Codec>,
     pub find: request_response::Behaviour<Codec>,
     pub mail: Mail,
     pub gossip: Watched,
@@ -101,8 +101,8 @@ pub(super) struct ProtocolNames {
     pub version: String,
     /// Protocol name of Kademlia.
     pub kad: StreamProtocol,
-    /// Protocol name of the exchange of records.
-    pub hello: StreamProtocol,
+    /// Protocol name of admission.
+    pub admission: StreamProtocol,
     /// Protocol name of questions for agents.
     pub find: StreamProtocol,
     /// Protocol name of direct messages.
@@ -118,7 +118,7 @@ impl ProtocolNames {
         Ok(Self {
             version: format!("/p2p-node/{network}/id/1"),
             kad: protocol("kad")?,
-            hello: protocol("hello")?,
+            admission: protocol("admission")?,
             find: protocol("find")?,
             mail: protocol("mail")?,
             topic_prefix: format!("/p2p-node/{network}/topic/1/"),
@@ -140,7 +140,7 @@ impl Behaviour {
         config: &SwarmConfig,
         names: &ProtocolNames,
         relay_client: relay::client::Behaviour,
-        failed_hello_reads: FailedReads,
+        failed_admission_reads: FailedReads,
     ) -> Result<Self, SetupError> {
         let peer = keypair.public().to_peer_id();
         let serves_relay = config.relay_bytes.is_some();
@@ -168,7 +168,7 @@ impl Behaviour {
             mdns: config.mdns.then(|| mdns_behaviour(peer)).flatten().into(),
             links: Links::new(peer),
             kad: kademlia(keypair, config.serves_dht, names.kad.clone()),
-            hello: hello(&names.hello, Codec::hello(failed_hello_reads)),
+            admission: admission(&names.admission, Codec::admission(failed_admission_reads)),
             find: find(&names.find),
             mail: Mail::new(names.mail.clone()),
             gossip: Watched::new(gossip::build(&names.topic_prefix, config.scope)?),
@@ -242,10 +242,10 @@ pub(super) fn dht_mode(serves_dht: bool) -> Mode {
     if serves_dht { Mode::Server } else { Mode::Client }
 }
 
-fn hello(protocol: &StreamProtocol, codec: Codec) -> request_response::Behaviour<Codec> {
+fn admission(protocol: &StreamProtocol, codec: Codec) -> request_response::Behaviour<Codec> {
     let config = request_response::Config::default()
-        .with_request_timeout(HELLO_TIMEOUT)
-        .with_max_concurrent_streams(HELLO_STREAMS);
+        .with_request_timeout(ADMISSION_TIMEOUT)
+        .with_max_concurrent_streams(ADMISSION_STREAMS);
     request_response::Behaviour::with_codec(codec, [(protocol.clone(), ProtocolSupport::Full)], config)
 }
 

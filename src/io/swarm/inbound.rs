@@ -40,8 +40,8 @@ fn refusal(cause: ConnectionDenied) -> Option<DropKind> {
     is_banned.then_some(DropKind::BannedConnection)
 }
 
-/// Event of the protocols of hellos and of questions for agents.
-type HelloEvent = request_response::Event<Bytes, Bytes>;
+/// Event of the protocols of admission and of questions for agents.
+type RequestEvent = request_response::Event<Bytes, Bytes>;
 
 impl SwarmDriver {
     /// Converts one event into inputs, at most one for each part of the event.
@@ -180,7 +180,7 @@ impl SwarmDriver {
             BehaviourEvent::Relay(event) => self.on_relay_event(&event),
             BehaviourEvent::AutonatServer(_) => {}
             BehaviourEvent::Kad(event) => self.on_kademlia_event(event),
-            BehaviourEvent::Hello(event) => self.on_hello_event(event),
+            BehaviourEvent::Admission(event) => self.on_admission_event(event),
             BehaviourEvent::Find(event) => self.on_find_event(event),
             BehaviourEvent::Gossip(gossip_watch::Event::Gossipsub(event)) => self.on_gossip_event(event),
             BehaviourEvent::Gossip(gossip_watch::Event::Disabled { peer, spoke }) => {
@@ -241,30 +241,32 @@ impl SwarmDriver {
         }
     }
 
-    fn on_hello_event(&mut self, event: HelloEvent) {
-        match event {
-            HelloEvent::Message {
+    fn on_admission_event(&mut self, event: RequestEvent) {
+        let (request_id, outcome) = match event {
+            RequestEvent::Message {
                 peer, message: Message::Request { request: body, channel, .. }, ..
             } => {
-                // Dropping the channel of the oldest hello tells its sender that no answer follows.
-                self.hello_requests.evict_if_full();
-                if let Some(token) = self.hello_requests.insert(channel) {
-                    self.inputs.push_back(Input::HelloRequestReceived { token, peer, body });
+                // Dropping the channel of the oldest step tells its sender that no answer follows.
+                self.admission_requests.evict_if_full();
+                if let Some(token) = self.admission_requests.insert(channel) {
+                    self.inputs.push_back(Input::AdmissionRequestReceived { token, peer, body });
                 }
+                return;
             }
-            HelloEvent::Message { peer, message: Message::Response { response: body, .. }, .. } => {
-                self.inputs.push_back(Input::HelloResponseReceived { peer, body });
+            RequestEvent::Message { message: Message::Response { request_id, response }, .. } => {
+                (request_id, Ok(response))
             }
-            // A failed hello changes nothing.
-            HelloEvent::InboundFailure { .. }
-            | HelloEvent::OutboundFailure { .. }
-            | HelloEvent::ResponseSent { .. } => {}
+            RequestEvent::OutboundFailure { request_id, error, .. } => (request_id, Err(error.to_string())),
+            RequestEvent::InboundFailure { .. } | RequestEvent::ResponseSent { .. } => return,
+        };
+        if let Some((peer, token)) = self.admissions.remove(&request_id) {
+            self.inputs.push_back(Input::AdmissionResponseReceived { token, peer, outcome });
         }
     }
 
-    fn on_find_event(&mut self, event: HelloEvent) {
+    fn on_find_event(&mut self, event: RequestEvent) {
         let (request_id, outcome) = match event {
-            HelloEvent::Message {
+            RequestEvent::Message {
                 peer, message: Message::Request { request: body, channel, .. }, ..
             } => {
                 self.find_requests.evict_if_full();
@@ -273,11 +275,11 @@ impl SwarmDriver {
                 }
                 return;
             }
-            HelloEvent::Message { message: Message::Response { request_id, response }, .. } => {
+            RequestEvent::Message { message: Message::Response { request_id, response }, .. } => {
                 (request_id, Ok(response))
             }
-            HelloEvent::OutboundFailure { request_id, error, .. } => (request_id, Err(error.to_string())),
-            HelloEvent::InboundFailure { .. } | HelloEvent::ResponseSent { .. } => return,
+            RequestEvent::OutboundFailure { request_id, error, .. } => (request_id, Err(error.to_string())),
+            RequestEvent::InboundFailure { .. } | RequestEvent::ResponseSent { .. } => return,
         };
         if let Some(token) = self.finds.remove(&request_id) {
             self.inputs.push_back(Input::FindResponseReceived { token, outcome });

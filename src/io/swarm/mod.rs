@@ -11,7 +11,6 @@ mod gossip;
 mod gossip_watch;
 mod handle_table;
 mod handshakes;
-mod hello;
 mod inbound;
 mod links;
 mod listen;
@@ -19,6 +18,7 @@ mod mail;
 mod nat;
 mod outbound;
 mod reports;
+mod request;
 mod transport;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -41,11 +41,11 @@ use self::behaviour::{Behaviour, ProtocolNames};
 use self::gossip_watch::GossipHealth;
 use self::handle_table::HandleTable;
 use self::handshakes::EvictedHandshakes;
-use self::hello::FailedReads;
 use self::listen::Listeners;
 use self::mail::Reply;
 use self::nat::NatState;
 use self::reports::LinkReports;
+use self::request::FailedReads;
 use self::transport::{Built, Dialable};
 use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::input::{DropKind, Input, Token};
@@ -56,10 +56,10 @@ pub use self::behaviour::{PENDING, PENDING_OUTGOING};
 pub use self::dht_store::{KEY_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
 pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
 pub use self::handshakes::{MAX_HANDSHAKES, MIN_HANDSHAKES};
-pub use self::hello::MAX_HELLO;
 pub use self::listen::can_listen_on;
 pub use self::mail::{MAIL_TIMEOUT, MAX_MAIL, MAX_MAIL_RESPONSE};
 pub use self::nat::{DEFAULT_RELAY_BYTES, MIN_RELAY_BYTES};
+pub use self::request::MAX_ADMISSION;
 pub use self::transport::{DEFAULT_CONNECTION_TIMEOUT, MAX_CONNECTION_TIMEOUT, MIN_CONNECTION_TIMEOUT};
 pub use p2p_node_core::gate::address_scope::AddressScope;
 
@@ -68,9 +68,9 @@ pub use p2p_node_core::gate::address_scope::AddressScope;
 /// the table.
 pub const MAX_MAIL_ASKED: usize = 1024;
 
-/// Maximum number of received hellos without a response: one for each of the 1,000 connections of a
-/// bootstrap node. A new hello replaces the oldest.
-pub const MAX_HELLOS_ASKED: usize = 1024;
+/// Maximum number of received steps of admission without an answer: one for each of the 2,000 connections
+/// of a bootstrap node. A new step replaces the oldest.
+pub const MAX_ADMISSIONS_ASKED: usize = 2048;
 
 /// Maximum number of received questions for agents without an answer. The core answers in the same
 /// turn; a new question replaces the oldest.
@@ -172,7 +172,9 @@ pub struct SwarmDriver {
     /// Peers with a dial in progress whose result the core expects. The limit of pending
     /// connections bounds the set.
     dials: HashSet<PeerId>,
-    hello_requests: HandleTable<ResponseChannel<Bytes>>,
+    admission_requests: HandleTable<ResponseChannel<Bytes>>,
+    /// Steps of admission without an answer. The core sends one at a time on each connection.
+    admissions: HashMap<OutboundRequestId, (PeerId, Token)>,
     find_requests: HandleTable<ResponseChannel<Bytes>>,
     /// Questions for agents without an answer. The core limits their number.
     finds: HashMap<OutboundRequestId, Token>,
@@ -182,7 +184,7 @@ pub struct SwarmDriver {
     gossip_unvalidated: HandleTable<(MessageId, PeerId)>,
     gossip_health: GossipHealth,
     queries: HashMap<QueryId, Token>,
-    failed_hello_reads: FailedReads,
+    failed_admission_reads: FailedReads,
     evicted_handshakes: EvictedHandshakes,
     nat: NatState,
     reports: LinkReports,
@@ -201,8 +203,9 @@ impl SwarmDriver {
             config.connection_timeout,
             (config.max_handshakes, evicted_handshakes.clone()),
         )?;
-        let failed_hello_reads = FailedReads::default();
-        let behaviour = Behaviour::new(&keypair, &config, &names, relay_client, failed_hello_reads.clone())?;
+        let failed_admission_reads = FailedReads::default();
+        let behaviour =
+            Behaviour::new(&keypair, &config, &names, relay_client, failed_admission_reads.clone())?;
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_smart_dial()
@@ -218,7 +221,8 @@ impl SwarmDriver {
             listeners: Listeners::default(),
             inputs: degraded.into_iter().map(|reason| Input::Degraded { reason }).collect(),
             dials: HashSet::new(),
-            hello_requests: HandleTable::new(MAX_HELLOS_ASKED),
+            admission_requests: HandleTable::new(MAX_ADMISSIONS_ASKED),
+            admissions: HashMap::new(),
             find_requests: HandleTable::new(MAX_FINDS_ASKED),
             finds: HashMap::new(),
             mail_requests: HandleTable::new(MAX_MAIL_ASKED),
@@ -226,7 +230,7 @@ impl SwarmDriver {
             gossip_unvalidated: HandleTable::new(MAX_GOSSIP_UNVALIDATED),
             gossip_health: GossipHealth::default(),
             queries: HashMap::new(),
-            failed_hello_reads,
+            failed_admission_reads,
             evicted_handshakes,
             nat: NatState::default(),
             reports: LinkReports::default(),
@@ -314,11 +318,11 @@ impl SwarmDriver {
     /// Returns `true` if there were any.
     fn report_failed_reads(&mut self) -> bool {
         let mail = self.swarm.behaviour().mail.take_failed_reads();
-        let hello = self.failed_hello_reads.take();
+        let admission = self.failed_admission_reads.take();
         let evicted = self.evicted_handshakes.take();
         let failed = [
             (DropKind::Handshake, evicted),
-            (DropKind::HelloReadFailed, hello),
+            (DropKind::AdmissionReadFailed, admission),
             (DropKind::MailReadFailed, mail),
         ];
         let lost = failed.into_iter().filter(|(_, number)| *number > 0);

@@ -34,17 +34,11 @@ impl SwarmDriver {
             NetworkCommand::UnblockHost { host } => self.swarm.behaviour_mut().addresses.unblock(&host),
             NetworkCommand::ReserveRelay { relay, addr } => self.reserve_relay(relay, addr),
             NetworkCommand::SetExternalAddresses { addrs } => self.set_external_addresses(addrs),
-            NetworkCommand::SendHello { peer, body } => {
-                // Checks the connection first: libp2p would dial a peer that is not connected.
-                let hello = &mut self.swarm.behaviour_mut().hello;
-                if hello.is_connected(&peer) {
-                    hello.send_request(&peer, body);
-                }
-            }
-            NetworkCommand::AnswerHello { token, body } => {
-                if let Some(channel) = self.hello_requests.take(token) {
+            NetworkCommand::SendAdmission { token, peer, body } => self.send_admission(token, peer, body),
+            NetworkCommand::AnswerAdmission { token, body } => {
+                if let Some(channel) = self.admission_requests.take(token) {
                     // Fails only if the peer has disconnected.
-                    let _ = self.swarm.behaviour_mut().hello.send_response(channel, body);
+                    let _ = self.swarm.behaviour_mut().admission.send_response(channel, body);
                 }
             }
             NetworkCommand::SendFind { token, peer, body } => self.send_find(token, &peer, body),
@@ -168,6 +162,17 @@ impl SwarmDriver {
         let opts = DialOpts::unknown_peer_id().address(addr).allocate_new_port().build();
         if let Err(error) = self.swarm.dial(opts) {
             tracing::debug!(%error, "dialling an address of a DNS seed failed");
+        }
+    }
+
+    fn send_admission(&mut self, token: Token, peer: PeerId, body: Bytes) {
+        // Checks the connection first: libp2p would dial a peer that is not connected.
+        let admission = &mut self.swarm.behaviour_mut().admission;
+        if admission.is_connected(&peer) {
+            self.admissions.insert(admission.send_request(&peer, body), (peer, token));
+        } else {
+            let outcome = Err("not connected".to_owned());
+            self.inputs.push_back(Input::AdmissionResponseReceived { token, peer, outcome });
         }
     }
 

@@ -3,8 +3,19 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { bytesToHex, hexToBytes } from "@noble/hashes/utils.js";
-import { bindingHash, idOf, kadKey, messageId, readAck, readBinding, readFrame, readRecord } from "./reader.mjs";
-import { decode } from "./wire.mjs";
+import { peerIdBytes, signed } from "./admission.mjs";
+import {
+  bindingHash,
+  idOf,
+  kadKey,
+  messageId,
+  readAck,
+  readBinding,
+  readFrame,
+  readRecord,
+  verifyEd25519,
+} from "./reader.mjs";
+import { decode, encode } from "./wire.mjs";
 
 const fixtures = new URL("../../../fixtures/envelopes/", import.meta.url);
 const load = (name) => readFileSync(new URL(name, fixtures), "utf8");
@@ -44,20 +55,43 @@ const ack = readAck(golden("ack"));
 assert.deepEqual([ack.streams[0].cumulative, ack.streams[0].rejections[0].code], [7n, "PEER_REJECTED"]);
 assert.deepEqual(ack.streams[0].selective, [2n, 3n]);
 assert.deepEqual(decode("MailResponse", golden("mail_response")).ack, golden("ack"));
-assert.deepEqual(decode("Hello", golden("hello")).record, golden("record"));
+
+// Admission: the node of the fixtures is the initiator of the response and the responder of the challenge.
+const connect = golden("admission_connect");
+assert.deepEqual(decode("Admission", connect).connect.record, golden("record"));
+const { challenge } = decode("Admission", golden("admission_challenge"));
+assert.deepEqual(challenge.responder.record, golden("record"));
+assert.deepEqual(encode("Admission", { version: 1n, connect: decode("Admission", connect).connect }), connect);
+const base58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+const number = [...values.other_peer_id].reduce((sum, digit) => sum * 58n + BigInt(base58.indexOf(digit)), 0n);
+const other = hexToBytes(number.toString(16).padStart(76, "0"));
+const own = peerIdBytes(binding.node_key);
+const nonces = [new Uint8Array(32).fill(0x49), new Uint8Array(32).fill(0x52)];
+const isSigned = (signature, side, initiator, responder, role) => {
+  try {
+    verifyEd25519(signature, signed({ network: "dev", initiator, responder, nonces }, side, role), binding.node_key);
+    return true;
+  } catch {
+    return false;
+  }
+};
+const { signature } = decode("Admission", golden("admission_response")).signed_response;
+assert(isSigned(challenge.signature, "responder", other, own, 1n));
+assert(isSigned(signature, "initiator", own, other, 1n));
+assert(!isSigned(signature, "initiator", own, other, 0n) && !isSigned(signature, "responder", own, other, 1n));
+assert(!isSigned(challenge.signature, "responder", own, other, 1n));
 
 // Extensions (number 16, twice, and 17) are skipped at their place; other unknown fields are refused.
 const extensions = Uint8Array.of(0x80, 1, 7, 0x80, 1, 8, 0x8a, 1, 2, 1, 2);
-const hello = golden("hello");
-assert.deepEqual(decode("Hello", Uint8Array.of(...hello, ...extensions)), decode("Hello", hello));
+assert.deepEqual(decode("Admission", Uint8Array.of(...connect, ...extensions)), decode("Admission", connect));
 const refused = [
-  [...extensions, ...hello],
-  [...hello, 0x78, 1],
-  [...hello, ...extensions, ...extensions],
-  [...hello, 0x80, 1, 0x80, 0],
-  [...hello, ...Array(17).fill([0x80, 1, 7]).flat()],
+  [...extensions, ...connect],
+  [...connect, 0x78, 1],
+  [...connect, ...extensions, ...extensions],
+  [...connect, 0x80, 1, 0x80, 0],
+  [...connect, ...Array(17).fill([0x80, 1, 7]).flat()],
 ];
-for (const bytes of refused) assert.throws(() => decode("Hello", Uint8Array.from(bytes)), `extensions: ${bytes.slice(-12)}`);
+for (const bytes of refused) assert.throws(() => decode("Admission", Uint8Array.from(bytes)), `extensions: ${bytes.slice(-12)}`);
 // Packed numbers: one entry with all of them in increasing order, or none.
 const stream = [0x0a, 16, ...Array(16).fill(7)];
 assert.deepEqual(decode("StreamAck", Uint8Array.of(...stream, 0x1a, 3, 1, 0xac, 2)).selective, [1n, 300n]);

@@ -1,6 +1,8 @@
 // A node of another implementation, js-libp2p: a Kademlia client, and a gossipsub peer that validates what it forwards.
 // Commands on stdin and events on stdout are JSON lines. It ends with its stdin.
+import { randomBytes } from "node:crypto";
 import { createInterface } from "node:readline";
+import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
 import { gossipsub } from "@libp2p/gossipsub";
 import { identify } from "@libp2p/identify";
 import { kadDHT, passthroughMapper } from "@libp2p/kad-dht";
@@ -11,6 +13,7 @@ import { yamux } from "@libp2p/yamux";
 import { multiaddr } from "@multiformats/multiaddr";
 import { bytesToHex, hexToBytes } from "@noble/hashes/utils.js";
 import { createLibp2p } from "libp2p";
+import { initiate, newIdentity, responder } from "./admission.mjs";
 import { kadKey, messageId, readFrame, readRecord } from "./reader.mjs";
 
 // js-libp2p calls this function of ES2024, which Node.js 20 lacks.
@@ -29,7 +32,10 @@ const emit = (event) => {
   process.stdout.write(JSON.stringify(event, plain) + "\n");
 };
 
+const seed = Uint8Array.from(randomBytes(32));
+const identity = newIdentity(seed, NETWORK);
 const node = await createLibp2p({
+  privateKey: await generateKeyPairFromSeed("Ed25519", seed),
   addresses: { listen: ["/ip4/127.0.0.1/tcp/0"] },
   transports: [tcp()],
   connectionEncrypters: [noise()],
@@ -49,6 +55,52 @@ const node = await createLibp2p({
   },
 });
 const { pubsub, dht } = node.services;
+
+// Admission: requests and answers, each after its length as u32be.
+const framed = (bytes) => {
+  const out = new Uint8Array(4 + bytes.length);
+  new DataView(out.buffer).setUint32(0, bytes.length);
+  out.set(bytes, 4);
+  return out;
+};
+async function readStep(stream) {
+  let bytes = new Uint8Array();
+  for await (const chunk of stream) {
+    bytes = Uint8Array.from([...bytes, ...chunk.subarray()]);
+    const length = bytes.length >= 4 ? new DataView(bytes.buffer).getUint32(0) : Infinity;
+    if (bytes.length >= 4 + length) return bytes.subarray(4, 4 + length);
+  }
+  throw new Error("the stream ended");
+}
+const ADMISSION = `/p2p-node/${NETWORK}/admission/1`;
+const answerStep = responder(identity);
+await node.handle(ADMISSION, async (stream, connection) => {
+  try {
+    const { answer, admitted } = answerStep(connection.remotePeer, await readStep(stream));
+    stream.send(framed(answer));
+    await stream.close();
+    if (admitted) emit({ type: "admitted", peer: connection.remotePeer.toString(), by: "responder" });
+  } catch (error) {
+    emit({ type: "admission_failed", reason: error.message });
+    stream.abort(error);
+  }
+});
+node.addEventListener("connection:open", async ({ detail: connection }) => {
+  if (connection.direction !== "outbound") return;
+  const request = async (step) => {
+    const stream = await connection.newStream(ADMISSION);
+    stream.send(framed(step));
+    const answer = await readStep(stream);
+    await stream.close();
+    return answer;
+  };
+  try {
+    await initiate(identity, connection.remotePeer, request);
+    emit({ type: "admitted", peer: connection.remotePeer.toString(), by: "initiator" });
+  } catch (error) {
+    emit({ type: "admission_failed", reason: error.message });
+  }
+});
 
 // Received messages without a verdict, by topic; and topics whose messages wait for `release`.
 const waiting = new Map();

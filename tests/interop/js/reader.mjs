@@ -12,13 +12,13 @@ const same = (a, b) => a.length === b.length && a.every((byte, i) => byte === b[
 
 // ---- §3 Signatures and hashes, §4 Identities
 const u32be = (length) => Uint8Array.of(length >>> 24, length >>> 16, length >>> 8, length);
-const fields = (...parts) => concatBytes(...parts.flatMap((part) => [u32be(part.length), part]));
+export const fields = (...parts) => concatBytes(...parts.flatMap((part) => [u32be(part.length), part]));
 
 export const kadKey = (networkName, address) =>
   keccak(fields(utf8ToBytes("p2p-node/kad/v1"), utf8ToBytes(networkName), hexToBytes(address.slice(2))));
 
 // Node.js checks s and the equation without the cofactor, so that R is canonical too. The other strict checks follow.
-function verifyEd25519(signature, signed, key) {
+export function verifyEd25519(signature, signed, key) {
   const jwk = { kty: "OKP", crv: "Ed25519", x: Buffer.from(key).toString("base64url") };
   must(verify(null, signed, createPublicKey({ key: jwk, format: "jwk" }), signature), "signature: forged");
   for (const point of [key, signature.subarray(0, 32)])

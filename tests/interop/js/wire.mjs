@@ -114,7 +114,26 @@ const TYPES = {
   Busy: [int("retry_after_ms")],
   KemUnknown: [bytes("record", 1, 5632)],
   Refused: [code, text("reason", 0, 256, plain), int("time_ms")],
-  Hello: [version, network, bytes("record", 1, 5632), text("agent_version", 0, 256, plain), int("time_ms")],
+  Admission: [
+    version,
+    one("step", message("connect", "Connect")),
+    one("step", message("challenge", "Challenge")),
+    one("step", message("signed_response", "SignedResponse")),
+    one("step", message("accepted", "Accepted")),
+    one("step", message("rejected", "Rejected")),
+  ],
+  Connect: [
+    network,
+    bytes("record", 1, 5632),
+    bytes("nonce", 32, 32),
+    int("role", 0n, 2n),
+    int("time_ms"),
+    text("agent_version", 0, 256, plain),
+  ],
+  Challenge: [message("responder", "Connect"), bytes("signature", 64, 64)],
+  SignedResponse: [bytes("signature", 64, 64)],
+  Accepted: [],
+  Rejected: [code, text("reason", 0, 256, plain), int("retry_after_ms"), int("time_ms")],
 };
 
 function reader(input) {
@@ -189,6 +208,33 @@ export function decode(type, input) {
     check(field, out[field.name]);
   }
   return out;
+}
+
+// Encodes a message in its canonical form (§2.1): fields in order, without default values.
+export function encode(type, value) {
+  const out = [];
+  const varint = (number) => {
+    let rest = BigInt(number);
+    for (; rest > 127n; rest >>= 7n) out.push(Number(rest & 127n) | 128);
+    out.push(Number(rest));
+  };
+  TYPES[type].forEach((field, at) => {
+    for (const item of [value[field.name] ?? []].flat()) {
+      if (field.kind === "int") {
+        if (BigInt(item) === 0n) continue;
+        varint((at + 1) * 8);
+        varint(item);
+        continue;
+      }
+      const content =
+        field.kind === "message" ? encode(field.type, item) : field.kind === "text" ? new TextEncoder().encode(item) : item;
+      if (content.length === 0 && field.kind !== "message") continue;
+      varint((at + 1) * 8 + 2);
+      varint(content.length);
+      out.push(...content);
+    }
+  });
+  return Uint8Array.from(out);
 }
 
 // Packed integers in strictly increasing order, the first greater than 0.

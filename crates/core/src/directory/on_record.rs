@@ -4,17 +4,18 @@ use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, Level};
-use p2p_node_wire::record::{SignedRecord, kad_key};
+use p2p_node_wire::record::{RecordError, SignedRecord, kad_key};
 use p2p_node_wire::time::Instant;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::directory::lookups::{Enqueue, Lookup};
-use crate::directory::record_rejection::{rejection_counter, undecodable_counter, verdict_on};
+use crate::directory::record_rejection::{refusal_for, rejection_counter, undecodable_counter, verdict_on};
 use crate::directory::record_table::Freshness;
 use crate::effect::{Effect, NetworkCommand, Verdict};
 use crate::gate::Gate;
 use crate::gate::access_list::AccessRule;
+use crate::gate::admission_policy::Refusal;
 use crate::gate::pending_verification::{OfferedRecord, Pending, RecordSource};
 use crate::gate::reputation::Conduct;
 use crate::highest_seen::HighestSeen;
@@ -44,18 +45,25 @@ impl Directory {
         demand: &dyn Demand,
         cx: &mut Cx,
     ) {
-        let source = offered.source;
-        let outcome = self.validate_record(offered, local, gate, demand, cx);
-        if outcome == Some(Verdict::Reject) {
+        let (source, bytes) = (offered.source, offered.bytes.clone());
+        let Some(checked) = self.validate_record(offered, local, gate, demand, cx) else { return };
+        if checked.verdict == Verdict::Reject {
             let (peer, conduct) = source.fault();
             cx.observe(peer, conduct);
         }
-        if let (RecordSource::Announcement(token, _), Some(verdict)) = (source, outcome) {
-            cx.network(NetworkCommand::ReportValidation { token, verdict });
+        match source {
+            RecordSource::Announcement(token, _) => {
+                cx.network(NetworkCommand::ReportValidation { token, verdict: checked.verdict });
+            }
+            RecordSource::Admission(peer) => {
+                let (record, outcome) = (SignedRecord::hash_of(&bytes), checked.agent);
+                cx.signal(Signal::PeerRecordChecked { peer, record, outcome });
+            }
+            RecordSource::Offer(_) | RecordSource::Answer(_) | RecordSource::Found(_) => {}
         }
     }
 
-    /// Returns the verdict, or `None` if the record waits for the crypto pool.
+    /// Returns the outcome, or `None` if the record waits for the crypto pool.
     fn validate_record(
         &mut self,
         offered: OfferedRecord,
@@ -63,36 +71,30 @@ impl Directory {
         gate: &mut Gate,
         demand: &dyn Demand,
         cx: &mut Cx,
-    ) -> Option<Verdict> {
+    ) -> Option<Checked> {
         let (now, source, expected) = (cx.now, offered.source, offered.expected_address);
+        let is_admission = matches!(source, RecordSource::Admission(_));
         let signed = match SignedRecord::decode(offered.bytes.clone()) {
             Ok(signed) => signed,
             Err(error) => return Some(reject_record(undecodable_counter(&error), verdict_on(&error), cx)),
         };
-        if let RecordSource::Hello(peer) = source
-            && signed.peer_id() != peer
-        {
-            return Some(reject_record(Counter::RecordsOfOthers, Verdict::Reject, cx));
-        }
         if local.record.is_ours(&signed) {
             self.on_record_of_ours(&signed, source, local, cx);
-            return Some(Verdict::Ignore);
+            return Some(Checked { verdict: Verdict::Ignore, agent: Err(Refusal::InvalidRecord) });
         }
         let freshness = self.records.compare(&signed, now.unix_ms);
         match freshness {
             Freshness::Same => return Some(self.on_known_record(&signed, source, cx)),
-            Freshness::Stale => return Some(reject_record(Counter::RecordsStale, Verdict::Ignore, cx)),
-            Freshness::New | Freshness::Newer | Freshness::Conflict => {}
+            Freshness::Stale if !is_admission || self.is_revoked(&signed, local, cx) => {
+                let stale = reject_record(Counter::RecordsStale, Verdict::Ignore, cx);
+                return Some(Checked { agent: Err(Refusal::Superseded), ..stale });
+            }
+            // A peer may have issued a newer record since it connected, which came another way.
+            Freshness::Stale | Freshness::New | Freshness::Newer | Freshness::Conflict => {}
         }
         if let Err(error) = signed.check(&cx.identity.network, expected, now.unix_ms) {
-            if signed.is_sound_but_early(&cx.identity.network, expected, now.unix_ms) {
-                // If the record is authentic, messages that wait for this agent fail with the clock
-                // difference as the reason.
-                let genuine = demand.has_mail(&signed.address())
-                    && gate.check_binding(&signed.record.binding, || Pending::Record(offered), cx)?;
-                cx.signal(Signal::RecordFromFuture { record: Box::new(signed), genuine });
-            }
-            return Some(reject_record(rejection_counter(&error), verdict_on(&error), cx));
+            let is_wanted = is_admission || demand.has_mail(&signed.address());
+            return refuse_record(signed, offered, &error, is_wanted, gate, cx);
         }
         match gate.check_binding(&signed.record.binding, || Pending::Record(offered), cx) {
             None => {
@@ -104,34 +106,43 @@ impl Directory {
             }
             Some(true) => {}
         }
-        if signed.address() == cx.identity.address {
-            return Some(local.on_own_record(&signed, cx));
-        }
-        if freshness == Freshness::Conflict {
-            let is_allowed =
-                gate.access_list.of(&signed.address(), &signed.peer_id()) == Some(AccessRule::Allowed);
-            self.report_conflict(&signed, is_allowed || demand.has_mail(&signed.address()), cx);
-            return Some(Verdict::Ignore);
-        }
-        self.store_record(signed, source, demand, cx);
-        Some(Verdict::Accept)
+        let agent = signed.address();
+        let verdict = if agent == cx.identity.address {
+            local.on_own_record(&signed, cx)
+        } else if freshness == Freshness::Conflict {
+            let is_allowed = gate.access_list.of(&agent, &signed.peer_id()) == Some(AccessRule::Allowed);
+            self.report_conflict(&signed, is_allowed || demand.has_mail(&agent), cx);
+            Verdict::Ignore
+        } else if freshness == Freshness::Stale {
+            cx.stats.count(Counter::RecordsStale);
+            Verdict::Ignore
+        } else {
+            self.store_record(signed, source, demand, cx);
+            Verdict::Accept
+        };
+        Some(Checked { verdict, agent: Ok(agent) })
+    }
+
+    /// Returns `true` if the generation of a record is below the lowest that its agent may still use.
+    fn is_revoked(&self, signed: &SignedRecord, local: &Local, cx: &Cx) -> bool {
+        signed.order().0 < self.minimum_generation(&signed.address(), local, cx)
     }
 
     /// Handles a record that the node has verified before, perhaps from another source. Peers behind
     /// us may not have it yet, so gossipsub should forward it.
-    fn on_known_record(&mut self, signed: &SignedRecord, source: RecordSource, cx: &mut Cx) -> Verdict {
+    fn on_known_record(&mut self, signed: &SignedRecord, source: RecordSource, cx: &mut Cx) -> Checked {
         if !source.is_hearsay() {
             self.records.meet(&signed.address());
         }
         if signed.record.expires_at_ms <= cx.now.unix_ms {
-            return Verdict::Ignore;
+            return Checked { verdict: Verdict::Ignore, agent: Err(Refusal::ClockOutOfRange) };
         }
         if let RecordSource::Offer(_) = source {
             // The owner offers the record again because a lookup did not find it here.
             store_in_dht(signed, cx);
         }
         self.on_answer(signed, source);
-        Verdict::Accept
+        Checked { verdict: Verdict::Accept, agent: Ok(signed.address()) }
     }
 
     /// Records that the DHT answered with a record that is the known one, or that the crypto pool
@@ -253,10 +264,44 @@ fn wants_to_serve_dht(local: &Local, cx: &Cx) -> bool {
     cx.identity.dht_mode.serves(local.addresses.is_reachable())
 }
 
-/// Counts a rejected record and returns the verdict.
-fn reject_record(counter: Counter, verdict: Verdict, cx: &mut Cx) -> Verdict {
+/// The outcome of the check of a record.
+struct Checked {
+    /// The verdict on the peer that sent the record.
+    verdict: Verdict,
+    /// The agent of the record, whose node is the one of the record, or why the node does not admit it.
+    agent: Result<Address, Refusal>,
+}
+
+/// Refuses a record that breaks a rule. A record from the future is not usable yet, but shows whose node
+/// the peer is. If a wanted record is authentic, messages that wait for its agent fail with the clock
+/// difference as the reason. Returns `None` if the record waits for the crypto pool.
+fn refuse_record(
+    signed: SignedRecord,
+    offered: OfferedRecord,
+    error: &RecordError,
+    is_wanted: bool,
+    gate: &mut Gate,
+    cx: &mut Cx,
+) -> Option<Checked> {
+    let now = cx.now.unix_ms;
+    if signed.is_sound_but_early(&cx.identity.network, offered.expected_address, now) {
+        let genuine =
+            is_wanted && gate.check_binding(&signed.record.binding, || Pending::Record(offered), cx)?;
+        let agent = signed.address();
+        cx.signal(Signal::RecordFromFuture { record: Box::new(signed), genuine });
+        if genuine {
+            let early = reject_record(rejection_counter(error), verdict_on(error), cx);
+            return Some(Checked { agent: Ok(agent), ..early });
+        }
+    }
+    let refused = reject_record(rejection_counter(error), verdict_on(error), cx);
+    Some(Checked { agent: Err(refusal_for(error)), ..refused })
+}
+
+/// Counts a rejected record and returns the outcome.
+fn reject_record(counter: Counter, verdict: Verdict, cx: &mut Cx) -> Checked {
     cx.stats.count(counter);
-    verdict
+    Checked { verdict, agent: Err(Refusal::InvalidRecord) }
 }
 
 /// Stores the record in our DHT server, if the node serves the DHT.

@@ -5,6 +5,7 @@ use p2p_node_wire::identity::BindingError;
 use p2p_node_wire::record::RecordError;
 
 use crate::effect::Verdict;
+use crate::gate::admission_policy::Refusal;
 
 /// Returns the counter of records rejected for this reason.
 pub(crate) fn rejection_counter(error: &RecordError) -> Counter {
@@ -31,6 +32,15 @@ pub(crate) fn undecodable_counter(error: &RecordError) -> Counter {
 /// an error that every node detects.
 pub(crate) fn verdict_on(error: &RecordError) -> Verdict {
     if error.is_provable() { Verdict::Reject } else { Verdict::Ignore }
+}
+
+/// Returns the reason why the node does not admit a peer whose record has this error.
+pub(crate) fn refusal_for(error: &RecordError) -> Refusal {
+    match rejection_counter(error) {
+        Counter::RecordsOutOfDate => Refusal::ClockOutOfRange,
+        Counter::RecordsOutOfScope => Refusal::WrongNetwork,
+        _ => Refusal::InvalidRecord,
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 pub mod access_list;
 pub mod address_rules;
 pub mod address_scope;
+pub mod admission_policy;
 pub mod binding_cache;
 pub mod flow_guards;
 pub(crate) mod frame_checks;
@@ -27,6 +28,7 @@ use crate::gate::pending_verification::PendingVerifications;
 use crate::input::Now;
 use crate::usage::Usage;
 use access_list::AccessList;
+use admission_policy::AdmissionPolicy;
 use flow_guards::FlowGuards;
 use high_priority_limiter::HighPriorityLimiter;
 use limits::Limits;
@@ -46,6 +48,8 @@ pub(crate) struct Gate {
     pub(crate) flow: FlowGuards,
     /// Reputations and bans of agents, nodes and hosts.
     pub(crate) reputations: Reputations,
+    /// Whom the node admits.
+    pub(crate) admission: AdmissionPolicy,
     /// Windows of frame counters, against replay.
     pub(crate) replay: ReplayWindows,
     /// Results of checks of binding signatures.
@@ -67,6 +71,7 @@ impl Gate {
             limits: Limits::default(),
             flow: FlowGuards::new(config.flow),
             reputations: Reputations::new(&config.bans, now),
+            admission: AdmissionPolicy::new(config.admission),
             replay: ReplayWindows::default(),
             binding_cache: BindingCache::default(),
             pending_verification: PendingVerifications::default(),
@@ -88,6 +93,7 @@ impl Gate {
             ("nodes with faults", nodes, reputation::MAX_STANDINGS),
             ("hosts with faults", hosts, reputation::MAX_STANDINGS),
             ("bans", bans, reputation::MAX_BANS),
+            ("known nodes", self.admission.known_nodes(), admission_policy::MAX_KNOWN_NODES),
             ("access rules", self.access_list.len(), access_list::MAX_ACCESS_RULES),
             ("mailed agents", self.tiers.mailed(), tier::MAX_MAILED),
             ("correspondents", self.tiers.correspondents(), tier::MAX_MAILED),

@@ -8,12 +8,14 @@ use libp2p_identity::PeerId;
 use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope::{Busy, Response};
 use p2p_node_wire::identity::{BindingHash, SignedBinding};
+use p2p_node_wire::record::SignedRecord;
 
 use crate::budget::Limit;
 use crate::crypto_task::CryptoTask;
 use crate::cx::Cx;
 use crate::effect::{Effect, NetworkCommand, Verdict};
 use crate::gate::Gate;
+use crate::gate::admission_policy::Refusal;
 use crate::gate::reputation::Conduct;
 use crate::input::Token;
 use crate::shared_budget::SharedBudget;
@@ -37,8 +39,8 @@ pub(crate) const BUSY_MS: u64 = 500;
 /// The source of a record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RecordSource {
-    /// The `Hello` of this connected peer.
-    Hello(PeerId),
+    /// The admission of this connected peer.
+    Admission(PeerId),
     /// The announcements topic, from this peer. The token waits for a verdict.
     Announcement(Token, PeerId),
     /// The node of the record, which asks us, a DHT server, to store it.
@@ -53,7 +55,7 @@ impl RecordSource {
     /// Returns `true` if another node than that of the record sent it.
     pub(crate) fn is_hearsay(self) -> bool {
         match self {
-            RecordSource::Hello(_) | RecordSource::Offer(_) => false,
+            RecordSource::Admission(_) | RecordSource::Offer(_) => false,
             RecordSource::Announcement(..) | RecordSource::Answer(_) | RecordSource::Found(_) => true,
         }
     }
@@ -62,7 +64,7 @@ impl RecordSource {
     /// to check it: relayers and servers before they pass it on, the owner before it sends it.
     pub(crate) fn fault(self) -> (PeerId, Conduct) {
         match self {
-            RecordSource::Hello(peer) => (peer, Conduct::InvalidHello),
+            RecordSource::Admission(peer) => (peer, Conduct::InvalidAdmission),
             RecordSource::Announcement(_, peer) => (peer, Conduct::InvalidGossip),
             RecordSource::Offer(peer) | RecordSource::Answer(peer) | RecordSource::Found(peer) => {
                 (peer, Conduct::InvalidRecord)
@@ -237,6 +239,10 @@ fn drop_pending(pending: Pending, cx: &mut Cx) {
         Pending::Record(OfferedRecord { source: RecordSource::Announcement(token, _), .. })
         | Pending::Gossip(GossipMessage { token, .. }) => {
             cx.network(NetworkCommand::ReportValidation { token, verdict: Verdict::Ignore });
+        }
+        Pending::Record(OfferedRecord { source: RecordSource::Admission(peer), bytes, .. }) => {
+            let hash = SignedRecord::hash_of(&bytes);
+            cx.signal(Signal::PeerRecordChecked { peer, record: hash, outcome: Err(Refusal::Busy) });
         }
         Pending::Record(_) => {}
         Pending::Mail(MailRequest { token, .. }) => {

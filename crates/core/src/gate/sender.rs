@@ -19,7 +19,8 @@ pub(crate) struct Sender {
     pub(crate) node_key: NodePublicKey,
     pub(crate) peer_id: PeerId,
     pub(crate) rule: Option<AccessRule>,
-    is_banned: bool,
+    /// `true` if the node accepts no mail of the sender.
+    pub(crate) is_refused: bool,
     pub(crate) tier: Tier,
     /// `true` if a node of the agent itself connected.
     is_met: bool,
@@ -29,11 +30,6 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// Returns `true` if the parent blocks the sender, or the node bans it.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.is_banned || self.rule == Some(AccessRule::Blocked)
-    }
-
     /// Returns the author of its messages.
     pub(crate) fn author(&self) -> Author<'_> {
         Author { agent: &self.address, node: &self.peer_id, tier: self.tier, is_met: self.is_met }
@@ -85,8 +81,8 @@ impl Gate {
             peer_text: names.peer_text.clone(),
             node_key: binding.node_key,
             peer_id: binding.peer_id,
+            is_refused: !self.accepts_mail(&binding.account, &binding.peer_id),
             rule: self.access_list.of(&binding.account, &binding.peer_id),
-            is_banned: self.reputations.is_banned(&binding.account, &binding.peer_id),
             tier,
             is_met,
             last_prefix: None,

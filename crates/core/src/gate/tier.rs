@@ -77,6 +77,11 @@ impl Tiers {
         self.correspondents.len()
     }
 
+    /// Returns `true` if the parent sent mail to the agent.
+    pub(crate) fn is_mailed(&self, agent: &Address) -> bool {
+        self.mailed.contains_key(agent)
+    }
+
     /// Returns the number of agents that the node remembers as mailed.
     pub(crate) fn mailed(&self) -> usize {
         self.mailed.len()

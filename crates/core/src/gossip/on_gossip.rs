@@ -213,7 +213,7 @@ impl Gossip {
         if !self.subscribed.contains(topic) {
             return;
         }
-        if sender.is_refused() {
+        if sender.is_refused {
             return cx.stats.add(Counter::BroadcastsBlocked, batch.messages.len() as u64);
         }
         for message in &batch.messages {

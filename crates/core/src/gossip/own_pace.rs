@@ -229,8 +229,8 @@ fn tiers_at_subscribers(
     peers: &Peers,
     cx: &Cx,
 ) -> (Tier, Tier) {
-    let subscribers = peers.table.connections().filter(|(_, connection)| connection.topics.contains(topic));
-    let tiers = subscribers.map(|(peer, _)| gate.tier_at(directory.agent_of(peer, cx).as_ref(), peer));
+    let tiers =
+        peers.subscribers_of(topic).map(|peer| gate.tier_at(directory.agent_of(peer, cx).as_ref(), peer));
     let of_none = (Tier::Stranger, Tier::Stranger);
     tiers.map(|tier| (tier, tier)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or(of_none)
 }

@@ -2,7 +2,7 @@
 //! is probably wrong if at least two peers agree and the median supports them.
 //!
 //! The node observes a peer's clock in data that comes over the peer's own connection or has the
-//! peer's own signature: its hello, its frames, its refusal of our frame, and its own record from
+//! peer's own signature: its admission, its frames, its refusal of our frame, and its own record from
 //! the future. Only the latest observation of each peer counts. An attacker can invent peers, so
 //! the detector only causes messages to the parent: the node never sets its clock, and it accepts
 //! no data that it would otherwise reject, except for the allowance of `lag_ms` (ADR 0004).

@@ -1,13 +1,11 @@
-//! Publication of our record: the hello, the DHT and the announcements topic.
+//! Publication of our record: the DHT and the announcements topic.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, MAX_CAPABILITIES, MAX_CAPABILITIES_BYTES};
-use p2p_node_wire::envelope::{Hello, WIRE_VERSION};
 use p2p_node_wire::record::{MAX_RECORD_TAG_BYTES, MAX_RECORD_TAGS};
-use prost::Message as _;
 
 use crate::cx::Cx;
 use crate::effect::{Effect, NetworkCommand};
@@ -55,21 +53,6 @@ impl Local {
         if left_out > 0 {
             cx.stats.add(Counter::TopicsNotInRecord, left_out as u64);
         }
-    }
-
-    /// Returns our encoded `Hello`, or `None` if there is no record of ours yet.
-    pub(crate) fn hello(&mut self, cx: &mut Cx) -> Option<Bytes> {
-        let now = cx.now;
-        self.reissue_if_due(cx);
-        let record = self.record.current()?.bytes.clone();
-        let hello = Hello {
-            version: WIRE_VERSION,
-            network: cx.identity.network.clone(),
-            record,
-            agent_version: format!("p2p-node/{}", cx.identity.version),
-            time_ms: now.unix_ms,
-        };
-        Some(hello.encode_to_vec().into())
     }
 
     /// Publishes our record when it is due. `agents` is the number of known agents.

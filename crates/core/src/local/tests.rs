@@ -69,6 +69,7 @@ fn node_with_expired_binding_publishes_nothing() {
     core.handle(Input::Listening { addrs: vec![addr(1)] }, START);
     let peer = PeerId::random();
     core.handle(Input::Connected { peer, dialer: false }, START);
+    core.admit(peer);
     core.handle(Input::PeerSubscribed { peer, topic: STATUS.to_owned() }, START);
     core.handle_timeout(START);
     core.effects();

@@ -44,6 +44,14 @@ impl To {
             To::Agent(_) | To::Node(_) => None,
         }
     }
+
+    /// Returns the node to which the message goes, if the parent named the node.
+    pub(crate) fn node(&self) -> Option<PeerId> {
+        match self {
+            To::Node(peer) => Some(*peer),
+            To::Agent(_) | To::Topic(_) => None,
+        }
+    }
 }
 
 /// Key of a line. Each priority has its own line, so that high priority does not wait behind others

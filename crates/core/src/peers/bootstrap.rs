@@ -16,7 +16,7 @@ pub const MAX_BOOTSTRAPS: usize = 64;
 const MAX_ADDRS: usize = 8;
 /// A connection that ends sooner counts as a failed dial, so that it is followed by a pause: a peer
 /// that is full or has blocked us accepts the connection and closes it. Our choice: longer than the
-/// two nodes need to exchange hellos.
+/// two nodes need for their handshake.
 pub const MIN_STABLE_CONNECTION: Duration = Duration::from_secs(10);
 /// Longest part of an address that an error message quotes, in characters: our choice, a few lines
 /// of a terminal.
@@ -58,18 +58,24 @@ impl Bootstrap {
 
     /// Records a failed dial. Returns `true` if it is the first failure in a row.
     pub(super) fn failed(&mut self, now: Instant, jitter: &mut Jitter) -> bool {
+        self.failed_for(Duration::ZERO, now, jitter)
+    }
+
+    /// Works like [`Bootstrap::failed`]. `floor` is the shortest pause.
+    fn failed_for(&mut self, floor: Duration, now: Instant, jitter: &mut Jitter) -> bool {
         let first = !self.backoff.is_failing();
-        self.backoff.fail_by(&PAUSES, now, Duration::ZERO, jitter);
+        self.backoff.fail_by(&PAUSES, now, floor, jitter);
         first
     }
 
-    /// Records the end of the connection. The node dials the peer again at once, or after a pause
-    /// if the connection was short.
-    pub(super) fn disconnected(&mut self, short: bool, now: Instant, jitter: &mut Jitter) {
-        if short {
-            self.failed(now, jitter);
-        } else {
-            self.backoff.reset();
+    /// Records the end of the connection. The node dials the peer again at once, or after a pause of at
+    /// least this time.
+    pub(super) fn disconnected(&mut self, pause: Option<Duration>, now: Instant, jitter: &mut Jitter) {
+        match pause {
+            Some(floor) => {
+                self.failed_for(floor, now, jitter);
+            }
+            None => self.backoff.reset(),
         }
     }
 }

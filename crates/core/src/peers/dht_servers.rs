@@ -46,7 +46,7 @@ pub(crate) struct DhtServers {
 
 /// Whether a server enters the routing table.
 #[derive(Debug, PartialEq, Eq)]
-enum Admission {
+enum Entry {
     /// The server enters, in the place of this one if it is set.
     Admitted(Option<PeerId>),
     Refused,
@@ -60,7 +60,7 @@ impl DhtServers {
 
     /// Decides about a server that is not in the routing table. Where a limit is reached, a server that
     /// `may_go` makes room.
-    fn admission(&self, server: &Routed, may_go: impl Fn(&PeerId) -> bool) -> Admission {
+    fn entry_of(&self, server: &Routed, may_go: impl Fn(&PeerId) -> bool) -> Entry {
         let in_bucket = || self.routed.iter().filter(|(_, routed)| routed.bucket == server.bucket);
         let of_subnet = |subnet: &Subnet| -> Vec<PeerId> {
             in_bucket().filter(|(_, routed)| routed.subnets.contains(subnet)).map(|(peer, _)| *peer).collect()
@@ -70,11 +70,11 @@ impl DhtServers {
             Some(peers) => peers,
             None if in_bucket().count() >= MAX_IN_BUCKET => in_bucket().map(|(peer, _)| *peer).collect(),
             None if self.routed.len() >= MAX_ROUTED => self.routed.keys().copied().collect(),
-            None => return Admission::Admitted(None),
+            None => return Entry::Admitted(None),
         };
         match rivals.into_iter().find(may_go) {
-            Some(rival) => Admission::Admitted(Some(rival)),
-            None => Admission::Refused,
+            Some(rival) => Entry::Admitted(Some(rival)),
+            None => Entry::Refused,
         }
     }
 
@@ -110,7 +110,7 @@ impl Peers {
             }
             return;
         }
-        if is_new {
+        if is_new && self.is_admitted(&peer) {
             self.dht_servers.connected(cx.now.mono);
         }
         self.route_through(peer, addrs, cx);
@@ -126,14 +126,14 @@ impl Peers {
             let server = Routed { bucket: kad_bucket(&cx.identity.peer, &peer), subnets };
             let may_go =
                 |rival: &PeerId| self.table.connection(rival).is_none() && !self.table.is_bootstrap(rival);
-            match self.dht_servers.admission(&server, may_go) {
-                Admission::Admitted(None) => {}
-                Admission::Admitted(Some(rival)) => {
+            match self.dht_servers.entry_of(&server, may_go) {
+                Entry::Admitted(None) => {}
+                Entry::Admitted(Some(rival)) => {
                     self.dht_servers.routed.remove(&rival);
                     cx.network(NetworkCommand::RemoveServer { peer: rival });
                 }
-                Admission::Refused if is_bootstrap && self.dht_servers.routed.len() < MAX_ROUTED => {}
-                Admission::Refused => return cx.stats.count(Counter::ServersNotRouted),
+                Entry::Refused if is_bootstrap && self.dht_servers.routed.len() < MAX_ROUTED => {}
+                Entry::Refused => return cx.stats.count(Counter::ServersNotRouted),
             }
             self.dht_servers.routed.insert(peer, server);
         }

@@ -40,7 +40,7 @@ const DIAL_DEBOUNCE: Duration = Duration::from_millis(20);
 /// Shortest interval between two selections, so that a flood of records costs no more: our choice,
 /// five a second.
 const MIN_DIAL_INTERVAL: Duration = Duration::from_millis(200);
-/// Time after its hello within which a node of our network announces its subscriptions. Our choice:
+/// Time after its admission within which a node of our network announces its subscriptions. Our choice:
 /// a node sends them when it connects, so this leaves much time.
 const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(5);
 /// Largest number of peers whose subscriptions the node awaits.
@@ -68,10 +68,15 @@ impl Pause {
         self.backoff.not_before()
     }
 
-    /// Records a failed dial or, if `was_short`, a short connection.
-    pub(super) fn fail(&mut self, was_short: bool, now: Instant, jitter: &mut Jitter) {
-        self.short_connections = if was_short { self.short_connections.saturating_add(1) } else { 0 };
-        self.backoff.fail(now, PERIOD, jitter);
+    /// Records a failed dial or, with the shortest pause after it, a short connection.
+    pub(super) fn fail(&mut self, after_short: Option<Duration>, now: Instant, jitter: &mut Jitter) {
+        self.short_connections = match after_short {
+            // A peer that does not admit this node does so again.
+            Some(floor) if floor > Duration::ZERO => self.short_connections.saturating_add(2),
+            Some(_) => self.short_connections.saturating_add(1),
+            None => 0,
+        };
+        self.backoff.fail(now, after_short.unwrap_or_default().max(PERIOD), jitter);
     }
 }
 
@@ -114,8 +119,8 @@ impl Peers {
         Some(pause.backoff.not_before()).filter(|until| *until > now)
     }
 
-    /// Starts to await the subscriptions of a node of our network that sent its hello. Every node
-    /// subscribes to the node topics at once.
+    /// Starts to await the subscriptions of a node that this node has admitted. Every node subscribes to
+    /// the node topics at once.
     pub(crate) fn await_subscriptions(&mut self, peer: PeerId, cx: &Cx) {
         let now = cx.now;
         if self.dialer.awaiting_subscriptions.len() < MAX_AWAITING_SUBSCRIPTIONS {
@@ -199,10 +204,10 @@ impl Peers {
         }
     }
 
-    /// Records a failed dial to an agent's node, or a short connection.
-    pub(crate) fn record_dial_failure(&mut self, peer: PeerId, was_short: bool, cx: &mut Cx) {
+    /// Records a failed dial to an agent's node or, with the shortest pause after it, a short connection.
+    pub(crate) fn record_dial_failure(&mut self, peer: PeerId, after_short: Option<Duration>, cx: &mut Cx) {
         let now = cx.now.mono;
-        self.table.update_pause(peer, now, |pause| pause.fail(was_short, now, &mut cx.jitter));
+        self.table.update_pause(peer, now, |pause| pause.fail(after_short, now, &mut cx.jitter));
     }
 
     /// Returns `true` if a topic has fewer connected subscribers than it should have, and known

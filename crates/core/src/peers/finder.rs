@@ -164,11 +164,11 @@ impl Peers {
 
     /// Returns the connected nodes of our network that answer questions, in random order.
     fn peers_with_record(&self, directory: &Directory, cx: &mut Cx) -> Vec<PeerId> {
-        let answers = |peer: &&PeerId| {
+        let answers = |peer: &PeerId| {
             let record = directory.records.by_peer(peer, cx.now.unix_ms);
             record.is_some_and(|record| record.record.role != Role::Light)
         };
-        let peers = self.table.connections().map(|(peer, _)| peer).filter(answers).copied().collect();
+        let peers = self.table.admitted().filter(answers).collect();
         shuffled(peers, cx)
     }
 

@@ -1,5 +1,6 @@
 //! Other nodes: connections, dials, sources of peers and DHT servers.
 
+pub(crate) mod admission;
 pub(crate) mod bans;
 pub mod bootstrap;
 pub(crate) mod candidate;
@@ -32,6 +33,7 @@ use crate::gate::Gate;
 use crate::local::Local;
 use crate::timers::TimerTable;
 use crate::usage::Usage;
+use admission::Admissions;
 use dht_servers::DhtServers;
 use dial_queue::DialQueue;
 use dialer::Dialer;
@@ -85,6 +87,8 @@ pub(crate) struct Peers {
     pub(crate) gossip_renewals: GossipRenewals,
     /// What the node observed of peers.
     pub(crate) histories: Histories,
+    /// The handshakes with connected peers.
+    pub(crate) admissions: Admissions,
     /// What the agent recently searched for.
     pub(crate) sought: Sought,
     /// When the node begins to dial peers on its own. `None` until it is ready.
@@ -93,8 +97,8 @@ pub(crate) struct Peers {
 
 impl Peers {
     /// Creates the component.
-    pub(crate) fn new(limits: ConnectionLimits) -> Self {
-        Peers { limits, ..Peers::default() }
+    pub(crate) fn new(limits: ConnectionLimits, admissions: Admissions) -> Self {
+        Peers { limits, admissions, ..Peers::default() }
     }
 
     /// Enters the timers of connections.
@@ -113,6 +117,7 @@ impl Peers {
             self.source_timers(timers, cx);
         }
         timers.enter("DHT servers", self.dht_servers.next_deadline());
+        timers.enter("admission", self.admissions.next_deadline());
         timers.enter("dialer", self.selection_deadline(directory, cx));
         timers.enter("subscriptions of peers", self.subscriptions_deadline());
         timers.enter("finder", self.find_deadline(cx));
@@ -163,6 +168,7 @@ impl Peers {
         self.reserve_relays(local, cx);
         self.end_overdue_forwarded(directory, cx);
         self.disconnect_unsubscribed_peers(cx);
+        self.poll_admissions(local, cx);
     }
 
     /// Returns the size of each collection, with its limit.
@@ -200,6 +206,7 @@ impl Peers {
         ]
         .into_iter()
         .map(|(name, size, limit)| Usage { name, size, limit })
+        .chain(self.admissions.usage())
         .collect()
     }
 }

@@ -1,20 +1,14 @@
-//! Events of sockets and connections, and the exchange of hellos and records.
+//! Events of sockets and connections.
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Event, Level, PeerConnected, PeerDisconnected};
-use p2p_node_wire::envelope::{Hello, strict_decode};
 
 use crate::command_limits::MAX_PEER_TOPICS;
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::effect::NetworkCommand;
-use crate::gate::Gate;
-use crate::gate::pending_verification::{OfferedRecord, RecordSource};
-use crate::gate::reputation::Conduct;
-use crate::input::Token;
 use crate::local::Local;
 use crate::peers::Peers;
 use crate::peers::candidate::{Candidate, CandidateSource};
@@ -81,8 +75,7 @@ impl Peers {
         peer: PeerId,
         dialer: bool,
         local: &mut Local,
-        gate: &Gate,
-        directory: &mut Directory,
+        directory: &Directory,
         cx: &mut Cx,
     ) {
         let now = cx.now;
@@ -97,15 +90,7 @@ impl Peers {
             peer_id: peer.to_string(),
             address: address_text,
         }));
-        if dialer && let Some(body) = local.hello(cx) {
-            cx.network(NetworkCommand::SendHello { peer, body });
-        }
-        if let Some(address) = address {
-            cx.signal(Signal::AgentConnected(address));
-            directory.records.touch(&address);
-            directory.records.meet(&address);
-            self.refuse_banned_agent(peer, &address, gate, cx);
-        }
+        self.begin_admission(peer, dialer, local, cx);
     }
 
     /// Records that the two nodes used their connection.
@@ -120,9 +105,14 @@ impl Peers {
         self.table.connection(peer).is_some()
     }
 
-    /// Returns the number of connected peers that subscribe to a topic.
+    /// Returns the admitted peers that subscribe to a topic.
+    pub(crate) fn subscribers_of(&self, topic: &str) -> impl Iterator<Item = &PeerId> {
+        self.table.connections().filter(move |(_, known)| known.subscribes(topic)).map(|(peer, _)| peer)
+    }
+
+    /// Returns the number of admitted peers that subscribe to a topic.
     pub(crate) fn subscribers(&self, topic: &str) -> usize {
-        self.table.connections().filter(|(_, connection)| connection.topics.contains(topic)).count()
+        self.subscribers_of(topic).count()
     }
 
     pub(crate) fn on_disconnected(
@@ -136,8 +126,10 @@ impl Peers {
         let ours = self.table.connection_mut(&peer).and_then(|connection| connection.closing.take());
         self.forget_queued_dial(&peer);
         self.histories.disconnected(&peer, now.mono);
-        if self.table.disconnected(peer, now.mono, &mut cx.jitter) {
-            self.record_dial_failure(peer, true, cx);
+        self.end_admission(&peer, cx);
+        let pause = self.table.disconnected(peer, now.mono, &mut cx.jitter);
+        if pause.is_some() {
+            self.record_dial_failure(peer, pause, cx);
         } else {
             self.table.end_pause(peer);
         }
@@ -159,7 +151,7 @@ impl Peers {
         let now = cx.now;
         cx.stats.count(Counter::DialsFailed);
         self.histories.dial_failed(&peer, now.mono);
-        self.record_dial_failure(peer, false, cx);
+        self.record_dial_failure(peer, None, cx);
         self.record_failed_hearsay(&peer, directory, cx);
         if self.table.dial_failed(peer, now.mono, &mut cx.jitter) {
             let message =
@@ -186,39 +178,6 @@ impl Peers {
         cx.signal(Signal::DhtServersChanged);
     }
 
-    pub(crate) fn on_hello_request(
-        &mut self,
-        token: Token,
-        peer: PeerId,
-        body: Bytes,
-        local: &mut Local,
-        cx: &mut Cx,
-    ) {
-        if let Some(body) = local.hello(cx) {
-            cx.network(NetworkCommand::AnswerHello { token, body });
-        }
-        self.on_hello(peer, body, local, cx);
-    }
-
-    pub(crate) fn on_hello(&mut self, peer: PeerId, body: Bytes, local: &mut Local, cx: &mut Cx) {
-        match strict_decode::<Hello>(&body) {
-            Ok(hello) if hello.network == cx.identity.network => {
-                self.await_subscriptions(peer, cx);
-                local.observe_clock(&peer, hello.time_ms, self.is_connected(&peer), cx);
-                cx.signal(Signal::RecordReceived(OfferedRecord {
-                    bytes: hello.record,
-                    source: RecordSource::Hello(peer),
-                    expected_address: None,
-                }));
-            }
-            Err(error) if !error.is_provable() => cx.stats.count(Counter::HellosOfLaterVersions),
-            Ok(_) | Err(_) => {
-                cx.observe(peer, Conduct::InvalidHello);
-                cx.stats.count(Counter::HellosRefused);
-            }
-        }
-    }
-
     pub(crate) fn on_subscribed(
         &mut self,
         peer: PeerId,
@@ -227,7 +186,6 @@ impl Peers {
         directory: &Directory,
         cx: &mut Cx,
     ) {
-        let now = cx.now;
         // No agent can subscribe to an invalid topic, and the parent would see the name in the
         // peer's list of topics.
         if check_topic(&topic).is_err() {
@@ -238,9 +196,22 @@ impl Peers {
         if known.topics.len() >= MAX_PEER_TOPICS && !is_node_topic(&topic) && !known.topics.contains(&topic) {
             return warn_of_refused_topic(cx);
         }
-        if !known.topics.insert(topic.clone()) {
-            return;
+        if known.topics.insert(topic.clone()) && known.agent.is_some() {
+            self.announce_subscription(peer, topic, local, directory, cx);
         }
+    }
+
+    /// Tells the other components of a subscription of a peer that the node has admitted.
+    pub(crate) fn announce_subscription(
+        &mut self,
+        peer: PeerId,
+        topic: String,
+        local: &mut Local,
+        directory: &Directory,
+        cx: &mut Cx,
+    ) {
+        let now = cx.now;
+        let Some(known) = self.table.connection_mut(&peer) else { return };
         // Only the first subscription of a connection counts, because a peer that subscribes again
         // and again would cause retransmissions.
         let first_mail_subscription =

@@ -1,7 +1,9 @@
 //! The table of peers: every node that this node dials, is connected to, or must not dial yet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_wire::time::Instant;
@@ -39,6 +41,18 @@ pub(crate) struct Connection {
     pub(crate) reservations: u32,
     /// Set when this node closes the connection, with the reason for people.
     pub(crate) closing: Option<String>,
+    /// The agent of the peer, once the node has admitted it.
+    pub(crate) agent: Option<Address>,
+    /// Set if one of the two nodes does not admit the other, with the shortest pause before the next
+    /// dial.
+    pub(crate) refused: Option<Duration>,
+}
+
+impl Connection {
+    /// Returns `true` if the node has admitted the peer and the peer subscribes to a topic.
+    pub(crate) fn subscribes(&self, topic: &str) -> bool {
+        self.agent.is_some() && self.topics.contains(topic)
+    }
 }
 
 /// The link between this node and a peer.
@@ -213,7 +227,9 @@ impl PeerTable {
     /// Records a connection.
     pub(crate) fn connected(&mut self, peer: PeerId, now: Instant) {
         self.update(peer, |entry| match &mut entry.link {
-            Link::Up(connection) => connection.connected_at = now,
+            Link::Up(connection) => {
+                (connection.connected_at, connection.agent, connection.refused) = (now, None, None);
+            }
             Link::Down | Link::Queued(_) | Link::Dialing => {
                 let connection = Connection { connected_at: now, used_at: now, ..Connection::default() };
                 entry.link = Link::Up(connection);
@@ -221,20 +237,29 @@ impl PeerTable {
         });
     }
 
-    /// Records the end of the connection. Returns `true` if it was shorter than
-    /// [`MIN_STABLE_CONNECTION`] and this node did not close it on purpose.
-    pub(crate) fn disconnected(&mut self, peer: PeerId, now: Instant, jitter: &mut Jitter) -> bool {
+    /// Records the end of the connection. Returns the shortest pause before the next dial if the
+    /// connection was shorter than [`MIN_STABLE_CONNECTION`] and this node did not close it on purpose,
+    /// or if one of the two nodes does not admit the other.
+    pub(crate) fn disconnected(
+        &mut self,
+        peer: PeerId,
+        now: Instant,
+        jitter: &mut Jitter,
+    ) -> Option<Duration> {
         self.update(peer, |entry| {
             entry.serves_dht = false;
-            let (connected_at, is_ours) = match std::mem::take(&mut entry.link) {
-                Link::Up(connection) => (connection.connected_at, connection.closing.is_some()),
-                Link::Down | Link::Queued(_) | Link::Dialing => (now, false),
+            let (connected_at, is_ours, refused) = match std::mem::take(&mut entry.link) {
+                Link::Up(connection) => {
+                    (connection.connected_at, connection.closing.is_some(), connection.refused)
+                }
+                Link::Down | Link::Queued(_) | Link::Dialing => (now, false, None),
             };
-            let short = !is_ours && now.saturating_since(connected_at) < MIN_STABLE_CONNECTION;
+            let is_short = !is_ours && now.saturating_since(connected_at) < MIN_STABLE_CONNECTION;
+            let pause = refused.or(is_short.then_some(Duration::ZERO));
             if let Some(bootstrap) = &mut entry.bootstrap {
-                bootstrap.disconnected(short, now, jitter);
+                bootstrap.disconnected(pause, now, jitter);
             }
-            short
+            pause
         })
     }
 
@@ -309,9 +334,14 @@ impl PeerTable {
         self.connected.iter().filter_map(|peer| Some((peer, self.connection(peer)?)))
     }
 
-    /// Returns the DHT servers to which the node is connected, in the order of PeerIds.
+    /// Returns the peers that the node has admitted, in the order of PeerIds.
+    pub(crate) fn admitted(&self) -> impl Iterator<Item = PeerId> {
+        self.connections().filter(|(_, connection)| connection.agent.is_some()).map(|(peer, _)| *peer)
+    }
+
+    /// Returns the admitted DHT servers, in the order of PeerIds.
     pub(crate) fn connected_servers(&self) -> impl Iterator<Item = PeerId> {
-        self.connected.iter().filter(|peer| self.serves(peer)).copied()
+        self.admitted().filter(|peer| self.serves(peer))
     }
 
     /// Returns `true` if the peer is a known DHT server.

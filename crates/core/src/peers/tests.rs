@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::{Counter, Event, PROTOCOL_VERSION};
@@ -74,10 +75,10 @@ fn own_peer_id_is_not_a_candidate() {
 #[test]
 fn peer_without_record_emits_connected_and_disconnected_once() {
     let mut core = core();
-    let Core { peers, local, gate, directory, cx, .. } = &mut core;
+    let Core { peers, local, directory, cx, .. } = &mut core;
     cx.replies.clients.parent.protocol_v1 = PROTOCOL_VERSION == 1;
     let peer = PeerId::random();
-    peers.on_connected(peer, false, local, gate, directory, cx);
+    peers.on_connected(peer, false, local, directory, cx);
     assert!(peers.is_connected(&peer));
     peers.on_disconnected(peer, None, directory, cx);
     assert!(!peers.is_connected(&peer));
@@ -89,9 +90,10 @@ fn peer_without_record_emits_connected_and_disconnected_once() {
 #[test]
 fn first_mail_subscription_of_connection_is_signalled_once() {
     let mut core = core();
-    let Core { peers, local, gate, directory, cx, .. } = &mut core;
+    let Core { peers, local, directory, cx, .. } = &mut core;
     let peer = PeerId::random();
-    peers.on_connected(peer, false, local, gate, directory, cx);
+    peers.on_connected(peer, false, local, directory, cx);
+    peers.table.connection_mut(&peer).expect("a connection").agent = Some(Address::ZERO);
     for _ in 0..2 {
         peers.on_subscribed(peer, crate::MESSAGES.to_owned(), local, directory, cx);
         peers.on_unsubscribed(&peer, crate::MESSAGES);
@@ -103,9 +105,10 @@ fn first_mail_subscription_of_connection_is_signalled_once() {
 #[test]
 fn peer_with_too_many_topics_keeps_node_topics_and_is_reported_once() {
     let mut core = core();
-    let Core { peers, local, gate, directory, cx, .. } = &mut core;
+    let Core { peers, local, directory, cx, .. } = &mut core;
     let peer = PeerId::random();
-    peers.on_connected(peer, false, local, gate, directory, cx);
+    peers.on_connected(peer, false, local, directory, cx);
+    peers.table.connection_mut(&peer).expect("a connection").agent = Some(Address::ZERO);
     for number in 0..MAX_PEER_TOPICS + 2 {
         peers.on_subscribed(peer, format!("{number}"), local, directory, cx);
     }
@@ -117,4 +120,16 @@ fn peer_with_too_many_topics_keeps_node_topics_and_is_reported_once() {
     assert_eq!(cx.stats.get(Counter::TopicsOverLimit), 2);
     let warnings = core.lines().iter().filter(|event| matches!(event, Event::Log(_))).count();
     assert_eq!(warnings, 1);
+}
+
+#[test]
+fn peers_awaiting_subscriptions_are_bounded() {
+    let mut core = core();
+    let Core { peers, cx, .. } = &mut core;
+    for _ in 0..super::dialer::MAX_AWAITING_SUBSCRIPTIONS + 10 {
+        peers.await_subscriptions(PeerId::random(), cx);
+    }
+    let usages = peers.usage();
+    let awaited = usages.iter().find(|usage| usage.name == "peers with awaited subscriptions");
+    assert!(awaited.is_some_and(|usage| usage.size == usage.limit), "{usages:?}");
 }

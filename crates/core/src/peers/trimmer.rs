@@ -109,7 +109,7 @@ impl<'a> Kept<'a> {
     ) -> Self {
         let mut subscribers: BTreeMap<&String, usize> = topics.iter().map(|topic| (topic, 0)).collect();
         let mut servers: Vec<(Instant, PeerId)> = Vec::new();
-        for (peer, connection) in peers.table.connections() {
+        for (peer, connection) in peers.table.connections().filter(|(_, known)| known.agent.is_some()) {
             for topic in &connection.topics {
                 if let Some(number) = subscribers.get_mut(topic) {
                     *number += 1;
@@ -127,14 +127,15 @@ impl<'a> Kept<'a> {
     /// Returns `true` if one of the topics would lack subscribers without the peer.
     fn has_thin_topic(&self, connection: &Connection) -> bool {
         let wanted = self.peers.wanted_subscribers();
-        connection
-            .topics
-            .iter()
-            .any(|topic| self.subscribers.get(topic).is_some_and(|number| *number <= wanted))
+        let is_thin = |topic| self.subscribers.get(topic).is_some_and(|number| *number <= wanted);
+        connection.agent.is_some() && connection.topics.iter().any(is_thin)
     }
 
     /// Counts a peer no more, because the node closes its connection.
     fn remove(&mut self, connection: &Connection) {
+        if connection.agent.is_none() {
+            return;
+        }
         for topic in &connection.topics {
             if let Some(number) = self.subscribers.get_mut(topic) {
                 *number -= 1;

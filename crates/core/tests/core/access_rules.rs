@@ -92,6 +92,7 @@ fn mail_that_arrived_before_a_block_is_delivered_although_its_ack_got_lost() {
     set_rule(&mut mesh, "block", false);
     mesh.faults = Box::new(|_, _| FaultDecision::Deliver);
     mesh.disconnect(1, 2);
+    mesh.obeys_disconnects = true;
     mesh.connect(1, 2);
     mesh.advance(Duration::from_secs(30));
     assert_eq!(mesh.lines(1, "delivery").last().expect("an end")["state"], "delivered");

@@ -11,8 +11,8 @@ use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::Message;
 use p2p_node_wire::seal::repeatable::DeterministicRng;
 
-use crate::forged::sealed;
-use crate::mesh::{CONNECT, FaultDecision, Mesh, node_key};
+use crate::forged::{admit, sealed};
+use crate::mesh::{CONNECT, FaultDecision, Mesh};
 
 /// Returns a mesh of a server, a sender, and a recipient with manual ack, which is durable or not;
 /// and the index of the recipient.
@@ -121,9 +121,10 @@ fn ack_of_message_just_abandoned_by_sender_answers_message_not_found() {
         data: Bytes::from(seq.to_string()),
         ..Message::default()
     };
+    let peer = admit(&mut mesh, recipient, 50);
     let mail_request = |counter, messages| {
         let frame = sealed(50, 3, counter, messages);
-        Input::MailRequestReceived { token: 900 + counter, peer: node_key(50).peer_id(), frame }
+        Input::MailRequestReceived { token: 900 + counter, peer, frame }
     };
     mesh.input(recipient, mail_request(1, vec![message(1, 0), message(2, 2)]));
     let id = message_id(&mesh, recipient, 2);
@@ -151,11 +152,10 @@ fn stream_with_unacked_message_is_not_evicted() {
         data: Bytes::from(format!("{stream}")),
         ..Message::default()
     };
-    let peer = node_key(50).peer_id();
+    let peer = admit(&mut mesh, recipient, 50);
     let first = (1..=SENDER_STREAMS as u8).map(|stream| message(stream, 1)).collect();
-    // One stream more than the node tracks for a sender.
-    let second = vec![message(100, 1)];
-    for (counter, messages) in [(1, first), (2, second.clone())] {
+    let one_too_many = vec![message(100, 1)];
+    for (counter, messages) in [(1, first), (2, one_too_many.clone())] {
         let frame = sealed(50, 3, counter, messages);
         mesh.input(recipient, Input::MailRequestReceived { token: 900 + counter, peer, frame });
     }
@@ -163,7 +163,7 @@ fn stream_with_unacked_message_is_not_evicted() {
     let id = message_id(&mesh, recipient, 1);
     ack(&mut mesh, recipient, &id);
     assert_eq!(answer_code(&mesh, recipient, &id), "ok");
-    let frame = sealed(50, 3, 3, second);
+    let frame = sealed(50, 3, 3, one_too_many);
     mesh.input(recipient, Input::MailRequestReceived { token: 903, peer, frame });
     assert_eq!(mesh.received(recipient).last(), Some(&100), "the stream without open mail makes room");
 }

@@ -11,10 +11,12 @@ use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::gate::reputation::Party;
 use p2p_node_core::input::{Input, PeerReport};
 use p2p_node_protocol::{Counter, Role};
+use p2p_node_wire::envelope::{Accepted, Admission, Step};
+use p2p_node_wire::identity::{NodeKey, hash_fields};
 use p2p_node_wire::record::{SignedRecord, kad_key};
 use serde_json::{Value, json};
 
-use crate::forged::{frame, hello, record, topic};
+use crate::forged::{admit_with, frame, introduction, record, topic};
 use crate::mesh::{CONNECT, Mesh, START_MS, agent_key, node_key};
 
 /// The node under test, and a connected peer that misbehaves, of agent 3.
@@ -243,11 +245,14 @@ fn server_is_banned_for_forged_answers_and_not_for_expired_ones() {
 }
 
 #[test]
-fn peer_is_blamed_for_invalid_mail_hellos_questions_and_records() {
+fn peer_is_blamed_for_invalid_mail_admissions_questions_and_records() {
     let inputs: [fn(PeerId, u64) -> Input; 5] = [
         |peer, token| Input::MailRequestReceived { token, peer, frame: Bytes::from_static(b"no frame") },
-        |peer, _| Input::HelloResponseReceived { peer, body: Bytes::from_static(b"no hello") },
-        |peer, _| Input::HelloResponseReceived { peer, body: hello(record(9, 0, 1, &node_key(9))) },
+        |peer, token| Input::AdmissionRequestReceived { token, peer, body: Bytes::from_static(b"no step") },
+        |peer, token| {
+            let connect = introduction(record(9, 0, 1, &node_key(9)));
+            Input::AdmissionRequestReceived { token, peer, body: Admission::encode(Step::Connect(connect)) }
+        },
         |peer, token| Input::FindRequestReceived { token, peer, body: Bytes::from_static(b"no question") },
         |peer, _| {
             let (key, value) = (Bytes::from_static(b"key"), record(9, 0, 1, &node_key(9)));
@@ -297,8 +302,10 @@ fn announced(token: u64, data: Bytes) -> Input {
 
 /// Connects a stranger from an address, lets it forward forged frames, and returns its node.
 fn stranger_from(mesh: &mut Mesh, number: u64, addr: &str) -> PeerId {
-    let peer = PeerId::random();
-    mesh.input(NODE, Input::Connected { peer, dialer: false });
+    let key = NodeKey::from_seed(hash_fields(&[&number.to_be_bytes()]));
+    let peer = key.peer_id();
+    let accepted = admit_with(mesh, NODE, &key, record(20 + number as u8, 0, START_MS, &key));
+    assert_eq!(accepted, Step::Accepted(Accepted {}));
     let remote = addr.parse().expect("an address");
     let report = PeerReport::LinkOpened { link: number, dialer: false, remote };
     mesh.input(NODE, Input::PeerReport { peer, report });

@@ -11,6 +11,7 @@ use p2p_node_protocol::{Counter, Role};
 use serde_json::Value;
 
 use crate::acks::{ack, message_id};
+use crate::forged::admit_unknown;
 use crate::mesh::{CONNECT, FaultDecision, Mesh, node_key};
 
 const LOW: usize = 4;
@@ -30,13 +31,16 @@ fn add_with(mesh: &mut Mesh, number: u8, configure: impl FnOnce(&mut CoreConfig)
     })
 }
 
+/// Connects a fake peer to node 0, completes its admission, and lets it subscribe to a topic.
+fn admit_fake(mesh: &mut Mesh, number: u8) -> PeerId {
+    let peer = admit_unknown(mesh, 0, number);
+    mesh.input(0, Input::PeerSubscribed { peer, topic: "fakes".to_owned() });
+    peer
+}
+
 /// Connects fake peers to node 0.
 fn connect_fakes(mesh: &mut Mesh, numbers: std::ops::Range<u8>) -> Vec<PeerId> {
-    let peers: Vec<PeerId> = numbers.map(|number| node_key(number).peer_id()).collect();
-    for peer in &peers {
-        mesh.input(0, Input::Connected { peer: *peer, dialer: false });
-    }
-    peers
+    numbers.map(|number| admit_fake(mesh, number)).collect()
 }
 
 /// Returns the peers that node 0 wants to disconnect since the last call.
@@ -88,7 +92,8 @@ fn peers_that_return_again_and_again_are_trimmed_without_grace() {
     assert_eq!(first.len(), 2, "a quarter of those above the low watermark");
     for peer in &first {
         mesh.input(0, Input::Disconnected { peer: *peer, reason: None });
-        mesh.input(0, Input::Connected { peer: *peer, dialer: false });
+        let number = (100..110).find(|number| node_key(*number).peer_id() == *peer).unwrap();
+        admit_fake(&mut mesh, number);
     }
     mesh.advance(Duration::from_secs(10));
     let second: BTreeSet<PeerId> = close_requested(&mut mesh).into_iter().collect();

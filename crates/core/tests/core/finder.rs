@@ -11,7 +11,8 @@ use p2p_node_wire::record::{encode_topic_hashes, topic_hash};
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use crate::mesh::{FaultDecision, Mesh, node_key};
+use crate::forged::admit_unknown;
+use crate::mesh::{FaultDecision, Mesh};
 
 /// A bootstrap node, and this number of agents that are connected to it alone.
 fn star(agents: u8) -> Mesh {
@@ -98,7 +99,7 @@ fn question(change: impl FnOnce(&mut FindAgents)) -> Bytes {
 #[test]
 fn questions_are_answered_up_to_the_rate_of_each_peer() {
     let mut mesh = star(1);
-    let (asker, other) = (node_key(20).peer_id(), node_key(21).peer_id());
+    let (asker, other) = (admit_unknown(&mut mesh, 0, 20), admit_unknown(&mut mesh, 0, 21));
     let mut ask = |peer, body: Bytes, token: Token| {
         mesh.input(0, Input::FindRequestReceived { token, peer, body });
         let stats = mesh.nodes[0].core.stats();

@@ -9,7 +9,7 @@ use p2p_node_core::input::Input;
 use p2p_node_protocol::{Counter, Role};
 use serde_json::json;
 
-use crate::forged::{frame, topic};
+use crate::forged::{admit, frame, topic};
 use crate::mesh::{CONNECT, Mesh, START_MS, node_key};
 
 /// The node under test.
@@ -119,6 +119,7 @@ fn neighbour_that_floods_with_its_own_frames_is_banned_within_five_seconds_and_i
         mesh.advance(Duration::from_millis(5));
     }
     assert_eq!(count(&mesh, Counter::PeersBanned), 0);
+    assert_eq!(admit(&mut mesh, NODE, 3), spammer);
     let began = now_ms(&mesh);
     while count(&mesh, Counter::PeersBanned) == 0 {
         assert!(now_ms(&mesh) < began + 5_000, "the spammer is not banned");

@@ -1,13 +1,17 @@
-//! Builds records, frames and hellos of agents without a node.
+//! Builds records, frames and admissions of agents without a node.
 
 use bytes::Bytes;
+use libp2p_identity::PeerId;
+use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Role;
+use p2p_node_wire::envelope::admission::NONCE_BYTES;
 use p2p_node_wire::envelope::{
-    Batch, FrameBody, Hello, Message, Payload, Scope, Sealed, WIRE_VERSION, sign_frame,
+    Accepted, Admission, Batch, Challenge, Connect, FrameBody, Handshake, Message, Payload, Scope, Sealed,
+    Side, SignedResponse, Step, WIRE_VERSION, sign_frame, strict_decode,
 };
 use p2p_node_wire::identity::NodeKey;
 use p2p_node_wire::identity::keys::SIGNATURE_BYTES;
-use p2p_node_wire::record::Record;
+use p2p_node_wire::record::{Record, SignedRecord};
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::{Keyring, kem_id};
 use p2p_node_wire::seal::repeatable::DeterministicRng;
@@ -16,7 +20,10 @@ use p2p_node_wire::seal::{hpke, padding};
 use p2p_node_wire::time::{Instant, Now};
 use prost::Message as _;
 
-use crate::mesh::{START_MS, agent_key, binding, node_key};
+use crate::mesh::{Mesh, START_MS, agent_key, binding, node_key};
+
+/// The first token of the steps of forged peers.
+const ADMISSION_TOKENS: Token = 1 << 24;
 
 pub fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
     let record = Record {
@@ -86,10 +93,71 @@ pub fn sealed(from: u8, to: u8, counter: u64, messages: Vec<Message>) -> Bytes {
     direct(frame(from, scope, counter, |body| body.payload = Some(Payload::Sealed(sealed))))
 }
 
-pub fn hello(record: Bytes) -> Bytes {
-    let network = "dev".to_owned();
-    let hello = Hello { version: WIRE_VERSION, network, record, agent_version: String::new(), time_ms: 0 };
-    hello.encode_to_vec().into()
+/// Returns what a node of this key says of itself in its admission.
+pub fn introduction(record: Bytes) -> Connect {
+    let nonce = Bytes::from_static(&[0x4e; NONCE_BYTES]);
+    Connect { network: "dev".to_owned(), record, nonce, ..Connect::default() }
+}
+
+/// Sends a step of a forged peer and returns the answer.
+pub fn step(mesh: &mut Mesh, node: usize, peer: PeerId, step: Step) -> Step {
+    let token = ADMISSION_TOKENS + mesh.answers.len() as Token;
+    mesh.input(node, Input::AdmissionRequestReceived { token, peer, body: Admission::encode(step) });
+    let (_, _, body) = mesh.answers.iter().find(|(_, answered, _)| *answered == token).expect("an answer");
+    strict_decode::<Admission>(body).unwrap().step.unwrap()
+}
+
+/// Returns the response of a forged peer to a challenge.
+pub fn response(key: &NodeKey, challenge: &Challenge) -> Step {
+    let responder = challenge.responder.as_ref().unwrap();
+    let peer = SignedRecord::decode(responder.record.clone()).unwrap().peer_id();
+    let own = key.peer_id();
+    let exchange = Handshake {
+        network: "dev",
+        initiator: &own,
+        responder: &peer,
+        initiator_nonce: &[0x4e; NONCE_BYTES],
+        responder_nonce: &responder.nonce,
+    };
+    let signature = exchange.sign(Side::Initiator, Role::Full, key);
+    Step::SignedResponse(SignedResponse { signature })
+}
+
+/// Connects a forged peer with this record to a node, and completes its admission.
+pub fn admit_with(mesh: &mut Mesh, node: usize, key: &NodeKey, record: Bytes) -> Step {
+    let peer = key.peer_id();
+    mesh.input(node, Input::Connected { peer, dialer: false });
+    let Step::Challenge(challenge) = step(mesh, node, peer, Step::Connect(introduction(record))) else {
+        panic!("no challenge");
+    };
+    step(mesh, node, peer, response(key, &challenge))
+}
+
+/// Connects a forged node whose record the other node does not keep, because it is from the future, and
+/// completes its admission.
+pub fn admit_unknown(mesh: &mut Mesh, node: usize, number: u8) -> PeerId {
+    let key = node_key(number);
+    let mut early = SignedRecord::decode(record(number, 0, START_MS, &key)).unwrap().record;
+    early.issued_at_ms += 3_600_000 * 24;
+    early.expires_at_ms += 3_600_000 * 24;
+    let accepted = admit_with(mesh, node, &key, early.sign(&key).unwrap());
+    assert_eq!(accepted, Step::Accepted(Accepted {}));
+    key.peer_id()
+}
+
+/// Connects the forged node of an agent to a node, and completes its admission.
+pub fn admit(mesh: &mut Mesh, node: usize, number: u8) -> PeerId {
+    let key = node_key(number);
+    let accepted = admit_with(mesh, node, &key, record(number, 0, START_MS, &key));
+    assert_eq!(accepted, Step::Accepted(Accepted {}));
+    key.peer_id()
+}
+
+/// Returns the relayer of the gossip that the tests make. Connects it the first time.
+pub fn relayer(mesh: &mut Mesh) -> PeerId {
+    let peer = node_key(50).peer_id();
+    let is_connected = mesh.lines(0, "peer_connected").iter().any(|line| line["peerId"] == peer.to_string());
+    if is_connected { peer } else { admit_unknown(mesh, 0, 50) }
 }
 
 pub fn topic() -> Scope {

@@ -7,8 +7,7 @@ use p2p_node_core::input::Input;
 use p2p_node_protocol::Role;
 use p2p_node_wire::record::kad_key;
 
-use crate::forged::{hello, record};
-use crate::mesh::{FaultDecision, Mesh, START_MS, agent_key, node_key};
+use crate::mesh::{FaultDecision, Mesh, agent_key};
 
 #[test]
 fn record_not_stored_by_the_server_is_put_again() {
@@ -55,17 +54,4 @@ fn peer_without_mail_subscription_is_disconnected_after_5_seconds() {
     assert!(mesh.disconnect_requests.is_empty());
     mesh.advance(Duration::from_millis(200));
     assert_eq!(mesh.disconnect_requests, [(1, mesh.nodes[0].peer)]);
-}
-
-#[test]
-fn peers_awaiting_subscriptions_are_bounded() {
-    let mut mesh = Mesh::new(2);
-    mesh.connect(1, 0);
-    let (peer, body) = (mesh.nodes[1].peer, hello(record(2, 0, START_MS, &node_key(2))));
-    for _ in 0..3000 {
-        mesh.input(0, Input::HelloResponseReceived { peer, body: body.clone() });
-    }
-    let usages = mesh.nodes[0].core.usage();
-    let peers = usages.iter().find(|usage| usage.name == "peers with awaited subscriptions").unwrap();
-    assert_eq!(peers.size, peers.limit);
 }

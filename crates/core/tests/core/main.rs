@@ -4,6 +4,7 @@
 mod access_rules;
 mod ack_window;
 mod acks;
+mod admission;
 mod backpressure;
 mod bans;
 mod cancel;

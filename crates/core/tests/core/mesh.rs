@@ -69,6 +69,8 @@ pub struct Mesh {
     partitions: BTreeSet<Pair>,
     /// Mail frames in the order of sending: recipient, sender, frame.
     pub frames: Vec<(usize, PeerId, Bytes)>,
+    /// Answers to requests of peers that are no nodes of the mesh.
+    pub answers: Vec<(usize, Token, Bytes)>,
     /// Requests of nodes to disconnect a peer.
     pub disconnect_requests: Vec<(usize, PeerId)>,
     /// `true` if connections end when a node requests so.
@@ -119,6 +121,7 @@ impl Mesh {
             wire: VecDeque::new(),
             partitions: BTreeSet::new(),
             frames: Vec::new(),
+            answers: Vec::new(),
             disconnect_requests: Vec::new(),
             obeys_disconnects: false,
             faults: Box::new(|_, _| FaultDecision::Deliver),
@@ -175,11 +178,12 @@ impl Mesh {
             ..config(node, signed)
         };
         change(&mut config);
-        self.network.add(Endpoint::new(node_key(number).peer_id(), role == Role::Bootstrap));
+        let peer = config.node_key.peer_id();
+        self.network.add(Endpoint::new(peer, role == Role::Bootstrap));
         let core = Core::new(config, self.clock_of(self.nodes.len()));
         self.nodes.push(Node {
             core,
-            peer: node_key(number).peer_id(),
+            peer,
             address: agent_key(number).address().to_string(),
             lines: Vec::new(),
             longest_line: 0,

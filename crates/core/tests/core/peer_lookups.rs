@@ -10,6 +10,7 @@ use p2p_node_wire::record::kad_key;
 use prost::Message as _;
 use serde_json::json;
 
+use crate::forged::admit_unknown;
 use crate::mesh::{FaultDecision, Faults, Mesh, agent_key, node_key};
 
 fn is_by_address(question: &Bytes) -> bool {
@@ -161,6 +162,9 @@ fn ask(mesh: &mut Mesh, asker: u8, token: Token) {
 #[test]
 fn questions_of_each_peer_are_forwarded_up_to_a_rate() {
     let mut mesh = row(2);
+    for asker in 20..22 {
+        admit_unknown(&mut mesh, 0, asker);
+    }
     for token in 0..40 {
         ask(&mut mesh, 20, token);
     }
@@ -178,6 +182,9 @@ fn forwarded_questions_are_bounded_and_end_in_time_without_answers() {
         Input::Gossip { .. } => FaultDecision::Drop,
         _ => FaultDecision::Deliver,
     });
+    for asker in 20..26 {
+        admit_unknown(&mut mesh, 0, asker);
+    }
     let answered = count(&mesh, 0, Counter::FindsAnswered);
     for token in 0..192 {
         ask(&mut mesh, 20 + (token / 32) as u8, token);

@@ -129,7 +129,8 @@ fn deliver_copy<W: World>(
     network.endpoints[to].arriving.insert(token, message);
     let input = Input::Gossip { token, from: from_peer, topic, data };
     let over = Some((pair(from, to), epoch));
-    world.schedule(now + delay, Delivery::Input { node: to, life, over, input });
+    let at = super::links::after_opening(world, to, from, now + delay);
+    world.schedule(at, Delivery::Input { node: to, life, over, input });
 }
 
 pub(super) fn give_verdict<W: World>(world: &mut W, node: usize, token: Token, verdict: Verdict) {

@@ -85,11 +85,11 @@ impl<W: World> Interpreter for W {
         self.network_mut().endpoints[node].blocked.remove(peer);
     }
 
-    fn send_hello(&mut self, node: usize, peer: PeerId, body: Bytes) {
-        links::ask(self, node, peer, RequestKind::Hello, body);
+    fn send_admission(&mut self, node: usize, token: Token, peer: PeerId, body: Bytes) {
+        links::ask(self, node, peer, RequestKind::Admission(token), body);
     }
 
-    fn answer_hello(&mut self, node: usize, token: Token, body: Bytes) {
+    fn answer_admission(&mut self, node: usize, token: Token, body: Bytes) {
         links::answer(self, node, token, body);
     }
 

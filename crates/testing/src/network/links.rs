@@ -31,6 +31,8 @@ pub struct Link {
     /// Time of the last event in each direction. Events of a connection and subscriptions arrive in
     /// order.
     last_event: [Instant; 2],
+    /// When each end learns of the connection. Nothing that passes on it arrives before.
+    opened: [Instant; 2],
 }
 
 impl Link {
@@ -44,7 +46,7 @@ impl Link {
 /// The kinds of requests, with the token of the requester.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestKind {
-    Hello,
+    Admission(Token),
     Find(Token),
     Mail(Token),
 }
@@ -54,12 +56,12 @@ impl RequestKind {
         matches!(self, RequestKind::Mail(_))
     }
 
-    /// Returns the input of the requester for an outcome. A failed hello has none.
-    fn outcome(self, peer: PeerId, outcome: Result<Bytes, String>) -> Option<Input> {
+    /// Returns the input of the requester for an outcome.
+    fn outcome(self, peer: PeerId, outcome: Result<Bytes, String>) -> Input {
         match self {
-            RequestKind::Hello => outcome.ok().map(|body| Input::HelloResponseReceived { peer, body }),
-            RequestKind::Find(token) => Some(Input::FindResponseReceived { token, outcome }),
-            RequestKind::Mail(token) => Some(Input::MailResponseReceived { token, outcome }),
+            RequestKind::Admission(token) => Input::AdmissionResponseReceived { token, peer, outcome },
+            RequestKind::Find(token) => Input::FindResponseReceived { token, outcome },
+            RequestKind::Mail(token) => Input::MailResponseReceived { token, outcome },
         }
     }
 }
@@ -170,13 +172,18 @@ pub fn connect<W: World>(world: &mut W, from: usize, to: usize) {
         return;
     }
     network.epochs += 1;
-    let link = Link { epoch: network.epochs, last_event: [now; 2] };
+    // A node learns of the end of a connection before it learns of the next one.
+    let last_event = network.ended.get(&pair(from, to)).map_or([now; 2], |ended| ended.map(|at| at.max(now)));
+    let link = Link { epoch: network.epochs, last_event, opened: last_event };
     network.links.insert(pair(from, to), link);
     for (here, there) in [(from, to), (to, from)] {
         let network = world.network_mut();
         network.endpoints[here].neighbours.insert(there);
         let peer = network.endpoints[there].peer;
         schedule_in_order(world, here, there, Input::Connected { peer, dialer: here == from });
+        if let Some(link) = world.network_mut().links.get_mut(&pair(from, to)) {
+            link.opened = link.last_event;
+        }
     }
     for (here, there) in [(from, to), (to, from)] {
         let endpoint = &world.network().endpoints[there];
@@ -201,6 +208,12 @@ fn schedule_in_order<W: World>(world: &mut W, node: usize, about: usize, input: 
     let over = Some((pair(node, about), link.epoch));
     let life = world.life(node);
     world.schedule(at, Delivery::Input { node, life, over, input });
+}
+
+/// Returns this time, or the one at which a node learns of its connection to another if that is later.
+pub(super) fn after_opening<W: World>(world: &W, node: usize, about: usize, at: Instant) -> Instant {
+    let link = world.network().links.get(&pair(node, about));
+    link.map_or(at, |link| at.max(link.opened[usize::from(node > about)]))
 }
 
 /// Schedules an input about a node at all its neighbours.
@@ -230,6 +243,7 @@ pub fn close<W: World>(world: &mut W, pair: Pair, why: &str) -> bool {
             let input = Input::Disconnected { peer, reason: Some(why.to_owned()) };
             // After the earlier events of the connection.
             let at = (world.now() + latency).max(link.last_event[usize::from(here > there)]);
+            world.network_mut().ended.entry(pair).or_default()[usize::from(here > there)] = at;
             world.schedule(at, Delivery::Input { node: here, life, over: None, input });
         }
     }
@@ -252,10 +266,8 @@ pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, kind: Requ
     let link = to.and_then(|to| Some((to, network.links.get(&pair(from, to))?.epoch)));
     let life = world.life(from);
     let Some((to, epoch)) = link else {
-        if let Some(input) = kind.outcome(peer, Err("not connected".to_owned())) {
-            later(world, from, Duration::ZERO, input);
-        }
-        return;
+        let input = kind.outcome(peer, Err("not connected".to_owned()));
+        return later(world, from, Duration::ZERO, input);
     };
     let over = (pair(from, to), epoch);
     let (lost, is_response_lost) = (kind.is_mail() && world.is_lost(), kind.is_mail() && world.is_lost());
@@ -274,8 +286,8 @@ pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, kind: Requ
     world.schedule(world.now() + TIMEOUT, Delivery::Overdue(asked));
     let from_peer = world.network().endpoints[from].peer;
     let input = |asked: Token| match kind {
-        RequestKind::Hello => {
-            Input::HelloRequestReceived { token: asked, peer: from_peer, body: body.clone() }
+        RequestKind::Admission(_) => {
+            Input::AdmissionRequestReceived { token: asked, peer: from_peer, body: body.clone() }
         }
         RequestKind::Find(_) => {
             Input::FindRequestReceived { token: asked, peer: from_peer, body: body.clone() }
@@ -291,18 +303,22 @@ pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, kind: Requ
             // A second copy of the request, whose response is dropped.
             let input = input(world.network_mut().token());
             let at = world.now() + world.latency();
+            let at = after_opening(world, to, from, at);
             world.schedule(at, Delivery::Input { node: to, life, over, input });
         }
     }
     if !lost {
         let at = world.now() + world.latency();
+        let at = after_opening(world, to, from, at);
         world.schedule(at, Delivery::Input { node: to, life, over, input: input(asked) });
     }
 }
 
 /// Sends the response to a request.
 pub(super) fn answer<W: World>(world: &mut W, node: usize, asked: Token, body: Bytes) {
-    let Some(request) = world.network_mut().requests.get_mut(&asked) else { return };
+    let Some(request) = world.network_mut().requests.get_mut(&asked) else {
+        return world.on_stray_answer(node, asked, body);
+    };
     if request.to != node || std::mem::replace(&mut request.answered, true) {
         return world.violated("every request has one answer", node, format!("token {asked}"));
     }
@@ -324,7 +340,7 @@ fn answered<W: World>(world: &mut W, asked: Token, body: Bytes) {
         return;
     }
     let peer = world.network().endpoints[to].peer;
-    let Some(input) = kind.outcome(peer, Ok(body)) else { return };
+    let input = kind.outcome(peer, Ok(body));
     if world.is_lost_on_arrival(node, &input) {
         return;
     }
@@ -354,7 +370,6 @@ fn fail<W: World>(world: &mut W, asked: Token, why: &str) {
     }
     let (node, life, kind, to) = (request.from, request.life, request.kind, request.to);
     let peer = world.network().endpoints[to].peer;
-    if let Some(input) = kind.outcome(peer, Err(why.to_owned())) {
-        world.schedule(world.now(), Delivery::Input { node, life, over: None, input });
-    }
+    let input = kind.outcome(peer, Err(why.to_owned()));
+    world.schedule(world.now(), Delivery::Input { node, life, over: None, input });
 }

@@ -80,6 +80,8 @@ pub struct Network {
     pub endpoints: Vec<Endpoint>,
     /// Open connections.
     pub links: BTreeMap<Pair, Link>,
+    /// When both ends of each pair learned of the end of their last connection.
+    ended: BTreeMap<Pair, [Instant; 2]>,
     requests: BTreeMap<Token, Request>,
     by_peer: HashMap<PeerId, usize>,
     tokens: Token,
@@ -244,6 +246,8 @@ pub trait World: Sized {
     }
     /// Called when a node sends a mail frame.
     fn on_mail(&mut self, _from: usize, _to: usize, _frame: &Bytes) {}
+    /// Called when a node answers a request that no node of this network sent.
+    fn on_stray_answer(&mut self, _node: usize, _token: Token, _body: Bytes) {}
     /// May replace the response to a mail frame.
     fn alter_answer(&mut self, _node: usize, body: Bytes) -> Bytes {
         body

@@ -321,26 +321,6 @@ pub struct Refused {
     pub time_ms: u64,
 }
 
-/// The greeting that two nodes exchange when they connect.
-#[derive(Clone, PartialEq, Eq, ProtoMessage)]
-pub struct Hello {
-    /// [`WIRE_VERSION`](super::WIRE_VERSION).
-    #[prost(uint32, tag = 1)]
-    pub version: u32,
-    /// The network of the node.
-    #[prost(string, tag = 2)]
-    pub network: String,
-    /// The node's own record, encoded.
-    #[prost(bytes = "bytes", tag = 3)]
-    pub record: Bytes,
-    /// Name and version of the program, for people. May be empty.
-    #[prost(string, tag = 4)]
-    pub agent_version: String,
-    /// Wall clock of the node, in ms since 1970. 0 means not stated.
-    #[prost(uint64, tag = 5)]
-    pub time_ms: u64,
-}
-
 /// A question for agents. At most one of topics, capability and address selects.
 #[derive(Clone, PartialEq, Eq, ProtoMessage)]
 pub struct FindAgents {

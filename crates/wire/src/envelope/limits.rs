@@ -1,8 +1,8 @@
 //! Size limits of all wire messages, and the checks of every field.
 
 use super::codec::{
-    Ack, Batch, Encoding, FindAgents, FoundAgents, FrameBody, Hello, MailResponse, Message, Payload,
-    Priority, Response, Scope, StreamAck,
+    Ack, Batch, Encoding, FindAgents, FoundAgents, FrameBody, MailResponse, Message, Payload, Priority,
+    Response, Scope, StreamAck,
 };
 use crate::identity::binding::{MAX_BINDING_BYTES, is_network_name};
 use crate::identity::keys::SIGNATURE_BYTES;
@@ -25,8 +25,9 @@ pub const MAX_MAIL_RESPONSE_BYTES: usize = 64 << 10;
 /// 32 bytes 46 KiB.
 pub const MAX_ACK_BYTES: usize = 60 << 10;
 
-/// Longest `Hello`, in bytes: a record, and 512 bytes for the other fields, which take at most 300.
-pub const MAX_HELLO_BYTES: usize = MAX_RECORD_BYTES + 512;
+/// Longest step of admission, in bytes: a record, and 512 bytes for the other fields, which take at most
+/// 470.
+pub const MAX_ADMISSION_BYTES: usize = MAX_RECORD_BYTES + 512;
 
 /// Longest `FindAgents`, in bytes: its longest fields take 850.
 pub const MAX_FIND_BYTES: usize = 1024;
@@ -236,19 +237,6 @@ impl Wire for MailResponse {
     }
 }
 
-impl Wire for Hello {
-    const MAX_BYTES: usize = MAX_HELLO_BYTES;
-    const SHAPE: Shape = Shape::flat(5);
-    const HAS_VERSION: bool = true;
-
-    fn check(&self) -> Result<(), DecodeError> {
-        known_version(self.version)?;
-        ensure(is_network_name(&self.network), "network")?;
-        ensure(filled(self.record.len(), MAX_RECORD_BYTES), "record")?;
-        ensure(is_reason(&self.agent_version), "agent_version")
-    }
-}
-
 impl Wire for FindAgents {
     const MAX_BYTES: usize = MAX_FIND_BYTES;
     const SHAPE: Shape = Shape::flat(8);
@@ -285,17 +273,17 @@ impl Wire for FoundAgents {
 }
 
 /// Returns `true` if the length is neither 0 nor above `max`.
-fn filled(len: usize, max: usize) -> bool {
+pub(super) fn filled(len: usize, max: usize) -> bool {
     (1..=max).contains(&len)
 }
 
 /// Returns `true` if the code is UPPER_SNAKE. Codes reach the parent's terminal and logs.
-fn is_code(code: &str) -> bool {
+pub(super) fn is_code(code: &str) -> bool {
     filled(code.len(), MAX_CODE_BYTES)
         && code.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
 }
 
-fn is_reason(reason: &str) -> bool {
+pub(super) fn is_reason(reason: &str) -> bool {
     reason.len() <= MAX_REASON_BYTES && !reason.chars().any(char::is_control)
 }
 

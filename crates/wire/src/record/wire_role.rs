@@ -3,11 +3,15 @@
 use p2p_node_protocol::Role;
 use prost::Enumeration;
 
+/// The role of a node on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[repr(i32)]
-pub(super) enum WireRole {
+pub enum WireRole {
+    /// A full node.
     Full = 0,
+    /// A bootstrap node.
     Bootstrap = 1,
+    /// A light node.
     Light = 2,
 }
 

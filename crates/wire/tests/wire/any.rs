@@ -5,9 +5,9 @@ use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node_wire::envelope::{
-    Ack, Batch, Busy, Encoding, FindAgents, FoundAgents, Frame, FrameBody, Hello, KemUnknown, MailResponse,
-    Message, Payload, Priority, Refused, Rejection, Response, Scope, Sealed, Session, StreamAck,
-    WIRE_VERSION, sign_frame, strict_decode,
+    Accepted, Ack, Admission, Batch, Busy, Challenge, Connect, Encoding, FindAgents, FoundAgents, Frame,
+    FrameBody, KemUnknown, MailResponse, Message, Payload, Priority, Refused, Rejected, Rejection, Response,
+    Scope, Sealed, Session, SignedResponse, Step, StreamAck, WIRE_VERSION, sign_frame, strict_decode,
 };
 use p2p_node_wire::identity::{Binding, SignedBinding};
 use p2p_node_wire::record::{
@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::extended::{BINDING, Extension, RECORD, extended};
-use super::{NOW_MS, agent, binding, frame_body, hello, mail_response, node, signed_examples};
+use super::{NOW_MS, admission_steps, agent, binding, frame_body, mail_response, node, signed_examples};
 
 /// Asserts that accepted bytes are the canonical encoding of the decoded message, or longer because
 /// of extensions.
@@ -34,7 +34,7 @@ fn decode_all(bytes: &[u8]) {
     canonical::<Batch>(&bytes);
     canonical::<Ack>(&bytes);
     canonical::<MailResponse>(&bytes);
-    canonical::<Hello>(&bytes);
+    canonical::<Admission>(&bytes);
     canonical::<FindAgents>(&bytes);
     canonical::<FoundAgents>(&bytes);
     if let Ok(binding) = SignedBinding::decode(&bytes) {
@@ -62,9 +62,10 @@ fn canonical<M: Wire>(bytes: &Bytes) {
 }
 
 fn any_example() -> impl Strategy<Value = Bytes> {
-    let unsigned = [hello().encode_to_vec(), mail_response().encode_to_vec(), frame_body().encode_to_vec()];
+    let unsigned = [mail_response().encode_to_vec(), frame_body().encode_to_vec()];
     let signed = signed_examples().map(|(_, bytes, _)| bytes);
-    prop::sample::select(unsigned.into_iter().map(Bytes::from).chain(signed).collect::<Vec<_>>())
+    let steps = admission_steps().map(|(_, step)| Admission::encode(step));
+    prop::sample::select(unsigned.into_iter().map(Bytes::from).chain(signed).chain(steps).collect::<Vec<_>>())
 }
 
 proptest! {
@@ -239,12 +240,22 @@ proptest! {
     }
 
     #[test]
-    fn hello_round_trip(
+    fn admission_round_trip(
         network in network(), record in bytes(1..=MAX_RECORD_BYTES), agent_version in "\\PC{0,60}",
-        time_ms in any::<u64>(),
+        nonce in bytes(32..=32), role in 0..=2, time_ms in any::<u64>(), signature in bytes(64..=64),
+        code in "[A-Z_]{1,48}", retry_after_ms in any::<u64>(),
     ) {
-        let hello = Hello { version: WIRE_VERSION, network, record, agent_version, time_ms };
-        prop_assert_eq!(strict_decode(&hello.encode_to_vec().into()), Ok(hello));
+        let connect = Connect { network, record, nonce, role, time_ms, agent_version: agent_version.clone() };
+        let rejected = Rejected { code, reason: agent_version, retry_after_ms, time_ms };
+        for step in [
+            Step::Connect(connect.clone()),
+            Step::Challenge(Challenge { responder: Some(connect), signature: signature.clone() }),
+            Step::SignedResponse(SignedResponse { signature }),
+            Step::Accepted(Accepted {}),
+            Step::Rejected(rejected),
+        ] {
+            prop_assert_eq!(strict_decode(&Admission::encode(step.clone())), Ok(Admission::of(step)));
+        }
     }
 
     #[test]
@@ -311,8 +322,11 @@ proptest! {
         prop_assert_eq!(strict_decode(&later), Ok(response));
         let later = extend(batch.encode_to_vec(), &Batch::SHAPE).into();
         prop_assert_eq!(strict_decode(&later), Ok(batch));
-        let later = extend(hello().encode_to_vec(), &Hello::SHAPE).into();
-        prop_assert_eq!(strict_decode(&later), Ok(hello()));
+        for (_, step) in admission_steps() {
+            let step = Admission::of(step);
+            let later = extend(step.encode_to_vec(), &Admission::SHAPE).into();
+            prop_assert_eq!(strict_decode(&later), Ok(step));
+        }
         let later = extend(record.binding.encode().to_vec(), &BINDING);
         prop_assert_eq!(SignedBinding::decode(&later), Ok(record.binding.clone()));
         let signed = record.sign(&node()).unwrap();
@@ -350,7 +364,7 @@ proptest! {
         let bytes = Bytes::from([bytes, rest].concat());
         prop_assert_eq!(strict_decode::<FrameBody>(&bytes), Err(DecodeError::Version));
         prop_assert_eq!(strict_decode::<Ack>(&bytes), Err(DecodeError::Version));
-        prop_assert_eq!(strict_decode::<Hello>(&bytes), Err(DecodeError::Version));
+        prop_assert_eq!(strict_decode::<Admission>(&bytes), Err(DecodeError::Version));
         let record = node().sign_whole(RECORD_DOMAIN, &bytes);
         prop_assert!(SignedRecord::decode(record).is_err_and(|error| !error.is_provable()));
     }

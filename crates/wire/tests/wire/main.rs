@@ -10,12 +10,14 @@ use p2p_node_wire::message_id::StreamId;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node_wire::envelope::{
-    Ack, Batch, Encoding, Frame, FrameBody, Hello, MailResponse, Message, Payload, Priority, Rejection,
-    Response, Scope, StreamAck, WIRE_VERSION, sign_frame, strict_decode,
+    Ack, Admission, Batch, Challenge, Connect, Encoding, Frame, FrameBody, Handshake, MailResponse, Message,
+    Payload, Priority, Rejection, Response, Scope, Side, SignedResponse, Step, StreamAck, WIRE_VERSION,
+    sign_frame, strict_decode,
 };
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding, verify_signed};
 use p2p_node_wire::message_id::{message_id, message_name};
@@ -138,14 +140,52 @@ fn frame_body() -> FrameBody {
     }
 }
 
-fn hello() -> Hello {
-    Hello {
-        version: WIRE_VERSION,
+/// The other node of the examples of admission.
+fn other_peer() -> PeerId {
+    NodeKey::from_seed([7; 32]).peer_id()
+}
+
+fn connect() -> Connect {
+    Connect {
         network: "dev".to_owned(),
         record: record().sign(&node()).unwrap(),
-        agent_version: "p2p-node/0.1.0".to_owned(),
+        nonce: vec![0x49; 32].into(),
+        role: 1,
         time_ms: NOW_MS,
+        agent_version: "p2p-node/0.1.0".to_owned(),
     }
+}
+
+/// Returns the signature of the example node at one end of an exchange with the other node.
+fn admission_signature(side: Side) -> Bytes {
+    let (own, other) = (node().peer_id(), other_peer());
+    let (initiator, responder) = match side {
+        Side::Initiator => (&own, &other),
+        Side::Responder => (&other, &own),
+    };
+    let exchange = Handshake {
+        network: "dev",
+        initiator,
+        responder,
+        initiator_nonce: &[0x49; 32],
+        responder_nonce: &[0x52; 32],
+    };
+    let signature = exchange.sign(side, Role::Bootstrap, &node());
+    assert!(exchange.is_signed(side, Role::Bootstrap, &signature));
+    signature
+}
+
+/// The steps that nodes sign: the first is of the initiator, the second of the responder, the third of
+/// the initiator.
+fn admission_steps() -> [(&'static str, Step); 3] {
+    let responder = Some(Connect { nonce: vec![0x52; 32].into(), ..connect() });
+    let challenge = Challenge { responder, signature: admission_signature(Side::Responder) };
+    let response = SignedResponse { signature: admission_signature(Side::Initiator) };
+    [
+        ("admission_connect", Step::Connect(connect())),
+        ("admission_challenge", Step::Challenge(challenge)),
+        ("admission_response", Step::SignedResponse(response)),
+    ]
 }
 
 fn mail_response() -> MailResponse {
@@ -178,7 +218,9 @@ fn encoded_messages_match_the_fixtures() {
     golden_bytes("record", &record().sign(&node()).unwrap());
     golden_bytes("frame", &sign_frame(&frame_body(), &node()));
     golden_bytes("ack", &ack().encode_to_vec());
-    golden_bytes("hello", &hello().encode_to_vec());
+    for (name, step) in admission_steps() {
+        golden_bytes(name, &Admission::encode(step));
+    }
     golden_bytes("mail_response", &mail_response().encode_to_vec());
 }
 
@@ -192,6 +234,7 @@ fn derived_values_match_the_fixture() {
         ("derived_node_key", hex::encode(NodeKey::derive(&agent().secret(), "dev", "", 0).public())),
         ("binding_signing_hash", hex::encode(binding().binding.signing_hash())),
         ("kad_key", hex::encode(kad_key("dev", &address))),
+        ("other_peer_id", other_peer().to_string()),
         ("message_id", message_id(&message_name(&address, &StreamId([0x53; 16])), 9)),
     ];
     let lines: String = values.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
@@ -209,7 +252,9 @@ fn example_messages_are_accepted() {
     assert_eq!(frame.check_times(NOW_MS, 0), Ok(()));
     assert!(frame.is_authentic());
     assert_eq!(strict_decode(&ack().encode_to_vec().into()), Ok(ack()));
-    assert_eq!(strict_decode(&hello().encode_to_vec().into()), Ok(hello()));
+    for (_, step) in admission_steps() {
+        assert_eq!(strict_decode(&Admission::encode(step.clone())), Ok(Admission::of(step)));
+    }
     assert_eq!(strict_decode(&mail_response().encode_to_vec().into()), Ok(mail_response()));
 }
 

@@ -12,8 +12,8 @@ pub enum Conduct {
     InvalidMail,
     /// It forwarded gossip that every node rejects: malformed, forged, of another topic or network.
     InvalidGossip,
-    /// It sent a hello that no correct node sends, or a record of another node in it.
-    InvalidHello,
+    /// It sent a step of admission that no correct node sends, or a record of another node in it.
+    InvalidAdmission,
     /// It asked or answered a question for agents in a form that no correct node uses.
     InvalidQuestion,
     /// It answered with, or put into the DHT, a record that every node rejects.
@@ -70,7 +70,7 @@ const fn rule(
 pub(crate) const RULES: [Rule; 11] = [
     rule(Conduct::InvalidMail, "invalid_mail", -0.2, "invalid_message", Duration::ZERO),
     rule(Conduct::InvalidGossip, "invalid_gossip", -0.2, "invalid_message", Duration::ZERO),
-    rule(Conduct::InvalidHello, "invalid_hello", -0.2, "invalid_message", Duration::ZERO),
+    rule(Conduct::InvalidAdmission, "invalid_admission", -0.2, "invalid_message", Duration::ZERO),
     rule(Conduct::InvalidQuestion, "invalid_question", -0.2, "invalid_message", Duration::ZERO),
     rule(Conduct::InvalidRecord, "invalid_record", -0.2, "invalid_message", Duration::ZERO),
     rule(Conduct::Equivocation, "equivocation", -0.3, "consensus_violation", Duration::ZERO),

@@ -170,7 +170,7 @@ impl Mail {
             ));
         }
         self.on_acks(&sender, frame, batch, directory, cx);
-        if sender.is_refused() && self.has_only_new_streams(&sender.address, batch) {
+        if sender.is_refused && self.has_only_new_streams(&sender.address, batch) {
             // A refused message opens no stream, so it takes no room from others. What arrived before
             // the block is acknowledged all the same.
             cx.stats.add(Counter::MailRefused, batch.messages.len() as u64 - 1);
@@ -315,7 +315,7 @@ impl Mail {
         cx: &mut Cx,
     ) {
         let (key, seq) = ((sender.address, stream), message.seq);
-        let outcome = match sender.is_refused() {
+        let outcome = match sender.is_refused {
             true => Err(ErrorCode::PeerRejected),
             false => gate
                 .guard_flow(sender, &message, cx)

@@ -156,7 +156,7 @@ impl Mail {
         let now = cx.now;
         let mut paced = Vec::new();
         for (account, pending) in self.pending_acks.due() {
-            let connected = peer_id_of(&pending.node_key).filter(|peer| peers.is_connected(peer));
+            let connected = peer_id_of(&pending.node_key).filter(|peer| peers.is_admitted(peer));
             if connected.is_none() && now.mono < gossip.acks_ready_at() {
                 paced.push((account, pending));
                 continue;

@@ -4,6 +4,7 @@
 pub(crate) mod admission;
 pub mod destination;
 pub(crate) mod on_mail_response;
+pub(crate) mod on_rejected;
 pub mod outbox;
 pub(crate) mod route;
 pub mod stream;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, Delivery, DeliveryState, ErrorCode};
 use p2p_node_wire::envelope::replay::{REPLAYED, UNREMEMBERED};
 use p2p_node_wire::envelope::{Ack, Batch, Frame, MailResponse, Refused, Response, strict_decode};
@@ -22,6 +23,7 @@ use crate::mail::inbound::pending_acks::AckOutcome;
 use crate::mail::outbound::destination::Hindrance;
 use crate::mail::outbound::outbox::Completed;
 use crate::peers::Peers;
+use crate::peers::admission::holding::NOT_ADMITTED;
 use crate::replies::reply_to::ReplyTo;
 use crate::signal::Signal;
 
@@ -132,6 +134,12 @@ impl Mail {
         if genuine {
             self.record_clocks(&record.address(), local.min_clock_lead(record, cx));
         }
+    }
+
+    /// Handles a peer that does not admit this node, because the clocks differ.
+    pub(crate) fn on_clocks_differ(&mut self, peer: &PeerId, ahead_ms: i64, directory: &Directory, cx: &Cx) {
+        let agent = directory.records.by_peer(peer, cx.now.unix_ms).map(SignedRecord::address);
+        agent.into_iter().for_each(|agent| self.record_clocks(&agent, ahead_ms));
     }
 
     /// Records that the clocks differ as an obstacle, if the difference exceeds what nodes accept.
@@ -271,9 +279,9 @@ fn decode_ack(bytes: &Bytes, cx: &Cx) -> Result<Ack, Counter> {
 }
 
 /// Returns `true` if a new frame may avoid the rejection: the next attempt has another time,
-/// counter and binding.
+/// counter and binding, or comes after the admission.
 fn is_transient(code: &str) -> bool {
-    matches!(code, CLOCK_OUT_OF_RANGE | REPLAYED | UNREMEMBERED | "INVALID_BINDING")
+    matches!(code, CLOCK_OUT_OF_RANGE | REPLAYED | UNREMEMBERED | NOT_ADMITTED | "INVALID_BINDING")
 }
 
 impl Mail {

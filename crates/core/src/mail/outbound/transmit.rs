@@ -260,7 +260,7 @@ impl Mail {
         };
         let (peer, node_key) = (record.peer_id(), record.record.binding.binding.node_key);
         let reach = Reach {
-            connected: peers.is_connected(&peer),
+            connected: peers.is_admitted(&peer),
             waited: destination.dialing_until.is_some() || destination.unreachable,
             unreachable: peers.is_unreachable(&peer, now.mono),
         };

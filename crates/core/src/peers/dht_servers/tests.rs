@@ -33,8 +33,8 @@ fn address(third: usize, fourth: usize) -> Multiaddr {
 
 /// Connects a server from this address, which claims another one.
 fn serve(core: &mut Core, peer: PeerId, remote: Multiaddr) {
-    let Core { peers, local, gate, directory, cx, .. } = core;
-    peers.on_connected(peer, false, local, gate, directory, cx);
+    let Core { peers, local, directory, cx, .. } = core;
+    peers.on_connected(peer, false, local, directory, cx);
     peers.on_peer_report(peer, PeerReport::LinkOpened { link: 1, dialer: false, remote }, cx);
     let claimed = PeerId::random().to_bytes()[5..7].to_vec();
     let claimed = address(usize::from(claimed[0]), usize::from(claimed[1]));

@@ -129,8 +129,8 @@ fn peer_that_connects_meanwhile_is_not_dialled() {
     let mut core = core();
     let peers = dial(&mut core, 11);
     let first = begun(&mut core);
-    let Core { peers: component, local, gate, directory, cx, .. } = &mut core;
-    component.on_connected(peers[10], false, local, gate, directory, cx);
+    let Core { peers: component, local, directory, cx, .. } = &mut core;
+    component.on_connected(peers[10], false, local, directory, cx);
     assert_eq!(component.dial_queue.len(), 0);
     fail(&mut core, &first);
     advance(&mut core, Duration::from_secs(10));

@@ -146,8 +146,8 @@ fn connection_to_a_subnet_ends_its_pause() {
     }
     assert!(core.peers.subnet_pauses.len() == 1 && dialled < 20);
     let (peer, remote) = (PeerId::random(), addr("/ip4/10.0.0.200/tcp/1"));
-    let Core { peers, local, gate, directory, cx, .. } = &mut core;
-    peers.on_connected(peer, true, local, gate, directory, cx);
+    let Core { peers, local, directory, cx, .. } = &mut core;
+    peers.on_connected(peer, true, local, directory, cx);
     peers.on_peer_report(peer, PeerReport::LinkOpened { link: 1, dialer: true, remote }, cx);
     assert_eq!(core.peers.subnet_pauses.len(), 0);
 }

@@ -204,11 +204,11 @@ impl Peers {
         }
     }
 
-    /// Records the connected peers and writes the book. A peer that connected to this node is
+    /// Records the admitted peers and writes the book. A peer that connected to this node is
     /// recorded with the addresses of its record.
     fn write_book(&mut self, directory: &Directory, cx: &mut Cx) {
-        let connected: Vec<PeerId> = self.table.connections().map(|(peer, _)| *peer).collect();
-        for peer in connected {
+        let admitted: Vec<PeerId> = self.table.admitted().collect();
+        for peer in admitted {
             let record = directory.records.by_peer(&peer, cx.now.unix_ms);
             let addrs = record.map_or(&[][..], |record| &record.record.addrs);
             self.book.record(peer, None, addrs, cx.now.unix_ms);

@@ -51,6 +51,11 @@ impl RegionPeers {
         peers
     }
 
+    /// Returns `true` if the file names this peer.
+    pub(crate) fn names(&self, peer: &PeerId) -> bool {
+        self.regions.values().flatten().any(|(named, _)| named == peer)
+    }
+
     /// Returns the preferred regions that the file does not have.
     fn unknown(&self) -> Vec<&str> {
         let unknown = |name: &&String| !self.regions.contains_key(*name);

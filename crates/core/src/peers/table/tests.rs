@@ -31,7 +31,7 @@ fn bootstrap_peer_is_redialled_with_growing_pauses() {
     table.connected(peer, now);
     assert_eq!(table.next_redial(), None);
     now += MIN_STABLE_CONNECTION;
-    assert!(!table.disconnected(peer, now, &mut jitter));
+    assert_eq!(table.disconnected(peer, now, &mut jitter), None);
     assert!(redial(&mut table, now));
     assert!(table.dial_failed(peer, now, &mut jitter), "a long connection resets the backoff");
 }
@@ -44,7 +44,7 @@ fn bootstrap_peer_with_short_connections_is_redialled_after_pause() {
     for _ in 0..30 {
         assert!(redial(&mut table, now));
         table.connected(peer, now);
-        assert!(table.disconnected(peer, now, &mut jitter));
+        assert_eq!(table.disconnected(peer, now, &mut jitter), Some(Duration::ZERO));
         now = table.next_redial().unwrap();
     }
     assert!(now > Instant::from_secs(350), "thirty dials in {now:?}");
@@ -79,7 +79,7 @@ fn dial_pauses_are_limited_and_ended_pauses_removed() {
     let (mut table, mut jitter) = (PeerTable::default(), Jitter::new(1));
     let mut fail = |table: &mut PeerTable, now: Instant| {
         let peer = PeerId::random();
-        table.update_pause(peer, now, |pause| pause.fail(false, now, &mut jitter));
+        table.update_pause(peer, now, |pause| pause.fail(None, now, &mut jitter));
         table.pause(&peer).is_some()
     };
     for _ in 0..MAX_BACKOFFS {

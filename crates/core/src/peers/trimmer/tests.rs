@@ -37,8 +37,9 @@ fn small_core() -> Core {
 fn connect(core: &mut Core, number: usize) -> Vec<PeerId> {
     let peers: Vec<PeerId> = (0..number).map(|_| PeerId::random()).collect();
     for peer in &peers {
-        let Core { peers, local, gate, directory, cx, .. } = core;
-        peers.on_connected(*peer, false, local, gate, directory, cx);
+        let Core { peers, local, directory, cx, .. } = core;
+        peers.on_connected(*peer, false, local, directory, cx);
+        core.admit(*peer);
     }
     peers
 }
@@ -209,8 +210,8 @@ fn trimmed_peer_is_reported_with_the_reason_and_gets_no_grace_when_it_returns() 
         .collect();
     assert_eq!(reasons.len(), 3);
     assert!(reasons.iter().all(|reason| reason.starts_with("trimmed: ")), "{reasons:?}");
-    let Core { peers, local, gate, directory, cx, .. } = &mut core;
-    peers.on_connected(trimmed[0], false, local, gate, directory, cx);
+    let Core { peers, local, directory, cx, .. } = &mut core;
+    peers.on_connected(trimmed[0], false, local, directory, cx);
     let strangers = connect(&mut core, 2);
     assert_eq!(core.peers.table.connections_len(), 7);
     let again = check_after(&mut core, &Wanted::default(), INTERVAL);

@@ -104,6 +104,10 @@ impl World for Mesh {
         self.frames.push((to, self.nodes[from].peer, frame.clone()));
     }
 
+    fn on_stray_answer(&mut self, node: usize, token: Token, body: Bytes) {
+        self.answers.push((node, token, body));
+    }
+
     fn alter_answer(&mut self, node: usize, body: Bytes) -> Bytes {
         (self.forged_responses)(node).unwrap_or(body)
     }

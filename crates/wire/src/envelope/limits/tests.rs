@@ -1,5 +1,8 @@
 use bytes::Bytes;
 
+use super::super::admission::{
+    Accepted, Admission, Challenge, Connect, NONCE_BYTES, Rejected, SignedResponse, Step,
+};
 use super::super::codec::{Busy, KemUnknown, Refused, Rejection, Sealed, Session};
 use super::*;
 use crate::record::encode_topic_hashes;
@@ -235,22 +238,48 @@ fn mail_response_fields_are_limited() {
 }
 
 #[test]
-fn hello_fields_are_limited() {
-    let hello = |record, agent_version| Hello {
-        version: WIRE_VERSION,
-        network: "n".repeat(32),
+fn admission_fields_are_limited() {
+    let connect = |record, agent_version| Connect {
+        network: "dev".to_owned(),
         record: bytes(record),
-        agent_version,
+        nonce: bytes(NONCE_BYTES),
+        role: 0,
         time_ms: 0,
+        agent_version,
     };
-    accept(&hello(MAX_RECORD_BYTES, text(MAX_REASON_BYTES)));
-    refuse(&hello(1, text(MAX_REASON_BYTES + 1)), "agent_version");
-    refuse(&hello(1, "a\u{1b}b".to_owned()), "agent_version");
-    refuse(&hello(0, String::new()), "record");
-    refuse(&hello(MAX_RECORD_BYTES + 1, String::new()), "record");
-    refuse(&Hello { network: String::new(), ..hello(1, String::new()) }, "network");
-    refuse(&Hello { version: 0, ..hello(1, String::new()) }, "version");
-    assert_eq!(decoded(&Hello { version: 2, ..hello(1, String::new()) }), Err(DecodeError::Version));
+    let of = |connect| Admission::of(Step::Connect(connect));
+    let whole = || connect(MAX_RECORD_BYTES, text(MAX_REASON_BYTES));
+    let challenge = |signature| {
+        Admission::of(Step::Challenge(Challenge { responder: Some(whole()), signature: bytes(signature) }))
+    };
+    accept(&of(whole()));
+    accept(&challenge(SIGNATURE_BYTES));
+    refuse(&of(connect(1, text(MAX_REASON_BYTES + 1))), "agent_version");
+    refuse(&of(connect(1, "a\u{1b}b".to_owned())), "agent_version");
+    refuse(&of(connect(0, String::new())), "record");
+    refuse(&of(connect(MAX_RECORD_BYTES + 1, String::new())), "record");
+    refuse(&of(Connect { network: String::new(), ..whole() }), "network");
+    for length in [0, NONCE_BYTES - 1, NONCE_BYTES + 1] {
+        refuse(&of(Connect { nonce: bytes(length), ..whole() }), "nonce");
+    }
+    assert_eq!(decoded(&of(Connect { role: 3, ..whole() })), Err(DecodeError::Unknown));
+    refuse(&challenge(SIGNATURE_BYTES - 1), "signature");
+    let unnamed = Challenge { responder: None, signature: bytes(SIGNATURE_BYTES) };
+    refuse(&Admission::of(Step::Challenge(unnamed)), "responder");
+    let response = |length| Admission::of(Step::SignedResponse(SignedResponse { signature: bytes(length) }));
+    accept(&response(SIGNATURE_BYTES));
+    refuse(&response(SIGNATURE_BYTES + 1), "signature");
+    accept(&Admission::of(Step::Accepted(Accepted {})));
+    let rejected = |code: &str, reason: &str| {
+        let (code, reason) = (code.to_owned(), reason.to_owned());
+        Admission::of(Step::Rejected(Rejected { code, reason, retry_after_ms: 1, time_ms: 2 }))
+    };
+    accept(&rejected("BUSY", "later"));
+    refuse(&rejected("busy", ""), "code");
+    refuse(&rejected("BUSY", "a\u{1b}b"), "reason");
+    refuse(&Admission { version: WIRE_VERSION, step: None }, "step");
+    refuse(&Admission { version: 0, ..of(whole()) }, "version");
+    assert_eq!(decoded(&Admission { version: 2, ..of(whole()) }), Err(DecodeError::Version));
 }
 
 #[test]
@@ -311,7 +340,7 @@ fn fields_of_an_answer_with_agents_are_limited() {
 #[test]
 fn envelope_limits_match_wire_protocol() {
     assert_eq!(MAX_FRAME_BYTES, 1_056_768);
-    assert_eq!(MAX_HELLO_BYTES, 6_144);
+    assert_eq!(MAX_ADMISSION_BYTES, 6_144);
     assert_eq!((MAX_FIND_BYTES, MAX_FOUND_BYTES), (1_024, 65_536));
     assert_eq!((FrameBody::MAX_BYTES, Batch::MAX_BYTES), (1_056_704, 1_056_704));
 }

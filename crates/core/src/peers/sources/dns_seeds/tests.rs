@@ -59,8 +59,8 @@ fn connected_seed_is_not_dialled_again() {
     assert_eq!(dials(&mut core, vec![named.clone(), nameless.clone()]).len(), 2);
     let found = PeerId::random();
     for (peer, seed) in [(named.peer.expect("a peer"), &named), (found, &nameless)] {
-        let Core { peers, local, gate, directory, cx, .. } = &mut core;
-        peers.on_connected(peer, true, local, gate, directory, cx);
+        let Core { peers, local, directory, cx, .. } = &mut core;
+        peers.on_connected(peer, true, local, directory, cx);
         peers.on_source(SourceEvent::Dialled { peer, addr: seed.addr.clone() }, cx);
     }
     assert!(dials(&mut core, vec![named, nameless.clone()]).is_empty());

@@ -140,8 +140,8 @@ fn peer_of_another_network_leaves_the_book() {
 fn connect(core: &mut Core, peer: PeerId, dialer: bool, secs: u64) {
     core.cx.now.mono = Instant::from_secs(secs);
     let remote: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
-    let Core { peers, local, gate, directory, cx, .. } = core;
-    peers.on_connected(peer, dialer, local, gate, directory, cx);
+    let Core { peers, local, directory, cx, .. } = core;
+    peers.on_connected(peer, dialer, local, directory, cx);
     peers.on_peer_report(peer, PeerReport::LinkOpened { link: secs, dialer, remote: remote.clone() }, cx);
     peers.on_source(SourceEvent::Dialled { peer, addr: remote }, cx);
 }

@@ -44,8 +44,8 @@ impl World {
     }
 
     fn connect(&mut self, peer: PeerId) {
-        let Core { peers, local, gate, directory, cx, .. } = &mut self.core;
-        peers.on_connected(peer, true, local, gate, directory, cx);
+        let Core { peers, local, directory, cx, .. } = &mut self.core;
+        peers.on_connected(peer, true, local, directory, cx);
     }
 
     fn disconnect(&mut self, peer: PeerId) {

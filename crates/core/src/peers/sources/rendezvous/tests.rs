@@ -50,9 +50,9 @@ fn node_with_few_connections_samples_directory_with_growing_intervals() {
 fn node_with_enough_connections_takes_no_sample_until_one_ends() {
     let mut core = serving(true);
     let peers: Vec<PeerId> = (0..MIN_PEERS).map(|_| PeerId::random()).collect();
-    let Core { peers: table, local, gate, directory, cx, .. } = &mut core;
+    let Core { peers: table, local, directory, cx, .. } = &mut core;
     for peer in &peers {
-        table.on_connected(*peer, false, local, gate, directory, cx);
+        table.on_connected(*peer, false, local, directory, cx);
     }
     assert_eq!((0..600).map(|secs| samples(&mut core, secs)).sum::<usize>(), 0);
     let Core { peers: table, directory, cx, .. } = &mut core;
@@ -66,8 +66,8 @@ fn sample_is_half_of_the_connections_that_the_node_lacks() {
     let mut core = serving(true);
     for (connected, expected) in [(0, MIN_PEERS / 2), (3, 3), (4, 1)] {
         for _ in 0..connected {
-            let Core { peers, local, gate, directory, cx, .. } = &mut core;
-            peers.on_connected(PeerId::random(), false, local, gate, directory, cx);
+            let Core { peers, local, directory, cx, .. } = &mut core;
+            peers.on_connected(PeerId::random(), false, local, directory, cx);
         }
         core.effects();
         core.peers.samples.hasten();
@@ -105,7 +105,7 @@ fn node_takes_its_first_sample_after_a_head_start_of_its_bootstrap_peers() {
 fn local_node_is_dialled_once_although_an_earlier_dial_failed() {
     let mut core = serving(true);
     let peer = PeerId::random();
-    core.peers.record_dial_failure(peer, false, &mut core.cx);
+    core.peers.record_dial_failure(peer, None, &mut core.cx);
     for _ in 0..2 {
         core.peers.on_source(SourceEvent::LocalNodes(vec![node(peer)]), &mut core.cx);
     }

@@ -1,4 +1,4 @@
-//! Codec of `hello/1` and `find/1`: each stream carries one request and one response, each with a
+//! Codec of `admission/1` and `find/1`: each stream carries one request and one response, each with a
 //! length prefix.
 
 use std::io;
@@ -9,11 +9,11 @@ use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::request_response;
-use p2p_node_wire::envelope::limits::{MAX_FIND_BYTES, MAX_FOUND_BYTES, MAX_HELLO_BYTES};
+use p2p_node_wire::envelope::limits::{MAX_ADMISSION_BYTES, MAX_FIND_BYTES, MAX_FOUND_BYTES};
 
-/// Maximum size of a `Hello` in either direction, in bytes: a record of at most 5.5 KiB, and
+/// Maximum size of a step of admission in either direction, in bytes: a record of at most 5.5 KiB, and
 /// reserve for future fields.
-pub const MAX_HELLO: usize = MAX_HELLO_BYTES;
+pub const MAX_ADMISSION: usize = MAX_ADMISSION_BYTES;
 
 /// Size of the length prefix, in bytes: a big-endian `u32`.
 const LENGTH: usize = 4;
@@ -53,9 +53,9 @@ pub(super) struct Codec {
 }
 
 impl Codec {
-    /// Creates the codec of hellos.
-    pub(super) fn hello(failed_reads: FailedReads) -> Self {
-        Self { failed_reads, max_request: MAX_HELLO, max_response: MAX_HELLO }
+    /// Creates the codec of admission.
+    pub(super) fn admission(failed_reads: FailedReads) -> Self {
+        Self { failed_reads, max_request: MAX_ADMISSION, max_response: MAX_ADMISSION }
     }
 
     /// Creates the codec of questions for agents.
@@ -135,26 +135,27 @@ mod tests {
 
     fn written(message: &[u8]) -> Vec<u8> {
         let mut out = Cursor::new(Vec::new());
-        block_on(write(&mut out, message, MAX_HELLO)).unwrap();
+        block_on(write(&mut out, message, MAX_ADMISSION)).unwrap();
         out.into_inner()
     }
 
     #[test]
-    fn a_hello_of_the_largest_size_passes_and_one_byte_more_fails() {
-        let message = vec![7; MAX_HELLO];
-        assert_eq!(block_on(read(&mut written(&message).as_slice(), MAX_HELLO)).unwrap(), message);
-        let too_long = vec![7; MAX_HELLO + 1];
-        let kind = block_on(write(&mut Cursor::new(Vec::new()), &too_long, MAX_HELLO)).unwrap_err().kind();
+    fn a_message_of_the_largest_size_passes_and_one_byte_more_fails() {
+        let message = vec![7; MAX_ADMISSION];
+        assert_eq!(block_on(read(&mut written(&message).as_slice(), MAX_ADMISSION)).unwrap(), message);
+        let too_long = vec![7; MAX_ADMISSION + 1];
+        let kind =
+            block_on(write(&mut Cursor::new(Vec::new()), &too_long, MAX_ADMISSION)).unwrap_err().kind();
         assert_eq!(kind, io::ErrorKind::InvalidData);
-        let announced = (MAX_HELLO as u32 + 1).to_be_bytes();
-        let kind = block_on(read(&mut announced.as_slice(), MAX_HELLO)).unwrap_err().kind();
+        let announced = (MAX_ADMISSION as u32 + 1).to_be_bytes();
+        let kind = block_on(read(&mut announced.as_slice(), MAX_ADMISSION)).unwrap_err().kind();
         assert_eq!(kind, io::ErrorKind::InvalidData);
     }
 
     #[test]
-    fn a_hello_that_does_not_arrive_whole_counts() {
-        let mut codec = Codec::hello(FailedReads::default());
-        let protocol = StreamProtocol::new("/hello");
+    fn a_message_that_does_not_arrive_whole_counts() {
+        let mut codec = Codec::admission(FailedReads::default());
+        let protocol = StreamProtocol::new("/admission");
         let whole = written(&[1, 2, 3]);
         for end in 0..whole.len() {
             let read = block_on(codec.read_request(&protocol, &mut &whole[..end]));
@@ -173,14 +174,14 @@ mod tests {
         fn arbitrary_bytes_never_panic_nor_yield_more_than_allowed(
             wire in proptest::collection::vec(any::<u8>(), 0..256),
         ) {
-            if let Ok(message) = block_on(read(&mut wire.as_slice(), MAX_HELLO)) {
+            if let Ok(message) = block_on(read(&mut wire.as_slice(), MAX_ADMISSION)) {
                 prop_assert_eq!(&message[..], &wire[LENGTH..LENGTH + message.len()]);
             }
         }
 
         #[test]
-        fn a_written_hello_is_read(message in proptest::collection::vec(any::<u8>(), 0..MAX_HELLO)) {
-            prop_assert_eq!(block_on(read(&mut written(&message).as_slice(), MAX_HELLO)).unwrap(), message);
+        fn a_written_message_is_read(message in proptest::collection::vec(any::<u8>(), 0..MAX_ADMISSION)) {
+            prop_assert_eq!(block_on(read(&mut written(&message).as_slice(), MAX_ADMISSION)).unwrap(), message);
         }
     }
 }
