@@ -71,9 +71,9 @@ mod tests {
         let mut core = core();
         let peer = PeerId::random();
         let report = |core: &mut Core, later: Duration| {
-            let Core { peers, local, gate, directory, cx, .. } = core;
+            let Core { peers, local, directory, cx, .. } = core;
             cx.now.mono += later;
-            peers.on_connected(peer, true, local, gate, directory, cx);
+            peers.on_connected(peer, true, local, directory, cx);
             cx.effects.clear();
             peers.on_peer_report(peer, PeerReport::GossipDisabled, cx);
             disconnects(core)
