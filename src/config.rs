@@ -8,6 +8,7 @@ mod cli;
 mod declare;
 mod documents;
 mod env;
+mod registry;
 mod settings;
 mod sources;
 mod values;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-pub use cli::{BindArgs, Cli, KeygenArgs, SchemaArgs, Task};
+pub use cli::{BindArgs, Cli, KeygenArgs, RegisterArgs, RegistryArgs, SchemaArgs, Task};
 pub use declare::Setting;
 pub use documents::{env_example, table_of_settings};
 use env::EnvFile;
@@ -99,6 +100,9 @@ pub enum ConfigError {
     /// The numbers of connections contradict each other.
     #[error("{0}")]
     Connections(String),
+    /// The settings of the registry contradict each other.
+    #[error("{0}")]
+    Registry(String),
     /// The file named by `-e` does not exist.
     #[error("env file {0} does not exist")]
     EnvFileMissing(PathBuf),

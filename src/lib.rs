@@ -18,6 +18,7 @@ compile_error!(
 );
 
 pub mod bind;
+pub mod chain;
 pub mod config;
 pub mod demo;
 pub mod io;
@@ -26,4 +27,5 @@ pub mod logging;
 pub mod node;
 pub mod panic_hook;
 pub mod pipe;
+pub mod register;
 pub mod schema;

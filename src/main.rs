@@ -4,9 +4,12 @@ use std::fmt::Display;
 use std::io::{Write, stderr, stdout};
 
 use clap::{CommandFactory, Parser};
-use p2p_node::config::{BindArgs, Cli, Config, KeygenArgs, RunArgs, SchemaArgs, Task};
+use p2p_node::config::{
+    BindArgs, Cli, Config, KeygenArgs, RegisterArgs, RegistryArgs, RunArgs, SchemaArgs, Task,
+};
 use p2p_node::io::keystore::KeyFileError;
 use p2p_node::node::StartError;
+use p2p_node::register::{self, RegisterError};
 use p2p_node::{bind, demo, keygen, logging, node, pipe, schema};
 use p2p_node_core::effect::ExitCode;
 
@@ -16,6 +19,8 @@ fn main() -> std::process::ExitCode {
         Ok(Cli { task: Some(Task::Demo), .. }) => play(),
         Ok(Cli { task: Some(Task::Keygen(args)), .. }) => make_key(&args),
         Ok(Cli { task: Some(Task::Bind(args)), .. }) => make_binding(&args),
+        Ok(Cli { task: Some(Task::Register(args)), .. }) => register_agent(&args),
+        Ok(Cli { task: Some(Task::Registry(args)), .. }) => show_entry(&args),
         Ok(Cli { task: Some(Task::Schema(args)), .. }) => print_schema(&args),
         Err(error) => misread(&error),
     };
@@ -82,6 +87,27 @@ fn make_binding(args: &BindArgs) -> ExitCode {
         Err(error) => return failed(&error, ExitCode::Io),
     };
     match bind::run(args, node::unix_ms(), &mut out, &mut stderr().lock()) {
+        Ok(()) => ExitCode::Ok,
+        Err(error) => failed(&error, error.exit_code()),
+    }
+}
+
+fn register_agent(args: &RegisterArgs) -> ExitCode {
+    with_stdout(async |out| register::register(args, node::now(), out, &mut stderr().lock()).await)
+}
+
+fn show_entry(args: &RegistryArgs) -> ExitCode {
+    with_stdout(async |out| register::show(args, out).await)
+}
+
+/// Runs a subcommand of the registry on a runtime of its own.
+fn with_stdout(run: impl AsyncFnOnce(&mut Box<dyn Write>) -> Result<(), RegisterError>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (runtime, mut out) = match (runtime, pipe::stdout()) {
+        (Ok(runtime), Ok(out)) => (runtime, Box::new(out) as Box<dyn Write>),
+        (Err(error), _) | (_, Err(error)) => return failed(&error, ExitCode::Io),
+    };
+    match runtime.block_on(run(&mut out)) {
         Ok(()) => ExitCode::Ok,
         Err(error) => failed(&error, error.exit_code()),
     }

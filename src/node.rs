@@ -4,18 +4,19 @@
 //! Each turn passes the available commands and a limited number of network events to the core, lets
 //! the core handle its timeouts, executes every effect, and gives the writer one batch of lines.
 
+mod clock;
 mod identity;
 mod opening;
 mod sources;
 mod start;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{Command, ErrorEvent, Event, Request};
-use p2p_node_wire::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::chain::Chain;
 use crate::config::Config;
 use crate::io::crypto::Pool;
 use crate::io::keystore::IdentityLock;
@@ -25,6 +26,9 @@ use crate::io::store::Store;
 use crate::io::swarm::SwarmDriver;
 use crate::panic_hook;
 use crate::pipe::{InputChunk, Line, Pipe};
+use clock::Clock;
+pub use clock::{now, unix_ms};
+pub use identity::Identity;
 use opening::Early;
 pub use opening::serve;
 use p2p_node_core::client_id::ClientId;
@@ -83,6 +87,7 @@ struct Prepared {
     lock: Option<IdentityLock>,
     net: SwarmDriver,
     sources: Sources,
+    chain: Chain,
     signals: Signals,
     parent: Option<ParentWatcher>,
     /// Lines that the parent wrote during the start.
@@ -108,42 +113,6 @@ fn refuse_on(pipe: Pipe, error: &StartError) -> ExitCode {
     let _ = pipe.output.send(vec![(event, false)]);
     pipe.output.finish(FINISH_TIMEOUT);
     error.exit_code()
-}
-
-/// Returns the time in ms since 1970, for subcommands.
-pub fn unix_ms() -> u64 {
-    Clock::start().now().unix_ms
-}
-
-/// Clocks of the process.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    started: Duration,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Clock { started: since_boot() }
-    }
-
-    #[allow(clippy::disallowed_methods, reason = "this is the one place where the clocks are read")]
-    fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let mono = Instant::after_start(since_boot().saturating_sub(self.started));
-        Now { mono, unix_ms: unix.as_millis() as u64 }
-    }
-}
-
-/// Returns a monotonic time that includes suspends, measured from an arbitrary moment before the
-/// start of the process.
-fn since_boot() -> Duration {
-    // On macOS the monotonic clock includes suspends. Other systems have no such clock.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let clock = rustix::time::ClockId::Boottime;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let clock = rustix::time::ClockId::Monotonic;
-    let time = rustix::time::clock_gettime(clock);
-    Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
 }
 
 struct Signals {
@@ -182,6 +151,7 @@ struct Node {
     core: Core,
     net: SwarmDriver,
     sources: Sources,
+    chain: Chain,
     crypto: Pool,
     store: Option<Store>,
     pipe: Pipe,
@@ -201,12 +171,14 @@ struct Node {
 
 impl Node {
     fn new(prepared: Prepared, pipe: Pipe, clock: Clock, written: u64) -> Self {
-        let Prepared { core_config, commands, store, lock, net, sources, signals, parent, early } = prepared;
+        let Prepared { core_config, commands, store, lock, net, sources, chain, signals, parent, early } =
+            prepared;
         let configured = commands.into_iter().map(|command| Ok(Request { id: None, command }));
         Node {
             core: Core::new(core_config, clock.now()),
             net,
             sources,
+            chain,
             crypto: Pool::new(1, POOL_QUEUE),
             store,
             pipe,
@@ -354,6 +326,7 @@ impl Node {
                 }
                 Effect::Network(effect) => self.net.apply(effect),
                 Effect::Source(command) => self.sources.execute(command),
+                Effect::Chain(command) => self.chain.execute(command),
                 Effect::Crypto(task) => self.crypto.submit(task),
                 Effect::Exit(code) => end = Some(code),
             }
@@ -384,6 +357,7 @@ impl Node {
             input = next_store_event(&mut self.store) => Some(input),
             input = self.net.next() => Some(input),
             input = self.sources.next() => Some(input),
+            input = self.chain.next() => Some(input),
             batch = self.pipe.input.recv(), if reads => {
                 let now = self.clock.now();
                 self.accept_chunk(batch.unwrap_or(InputChunk::Ended), now);

@@ -248,6 +248,7 @@ fn any_discovered(source: &mut Source<'_>) -> Event {
         topics: source.list(3, Source::text),
         address: source.text(),
         name: source.optional(Source::text),
+        trust: Trust::Unverified,
         role: Role::Full,
         addrs: source.list(3, Source::text),
         capabilities: source.list(3, Source::text),

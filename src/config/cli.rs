@@ -30,6 +30,14 @@ Examples:
   p2p-node bind --typed-data typed.json --signature 0x… --out binding.json
   p2p-node --binding binding.json --data-dir alice";
 
+const REGISTER_EXAMPLES: &str = "\
+The transaction costs money of the agent's account. Run it with --dry-run first.
+An agent that is registered already stays as it is.
+
+Examples:
+  p2p-node register -e .env.alice -n alice --dry-run
+  p2p-node registry -e .env.alice 0x…";
+
 /// A peer-to-peer sidecar for agents: one JSON command per line on stdin, one JSON event per line
 /// on stdout.
 #[derive(Debug, Parser)]
@@ -60,8 +68,41 @@ pub enum Task {
     /// Bind a node to an account with a wallet's signature, so that the node does not need the
     /// account's key
     Bind(Box<BindArgs>),
+    /// Register the agent in the registry on its chain, by a transaction of its key
+    Register(Box<RegisterArgs>),
+    /// Print what the registry says of an agent
+    Registry(Box<RegistryArgs>),
     /// Print the contract of the pipe, as a JSON Schema or as TypeScript
     Schema(SchemaArgs),
+}
+
+/// Arguments of `register`. The flags of the node choose the agent, its name and the registry.
+#[derive(Debug, Args)]
+#[command(after_help = REGISTER_EXAMPLES)]
+pub struct RegisterArgs {
+    /// Print the transaction and send nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Maximum time to wait for a block with the transaction, in seconds
+    #[arg(long, value_name = "SECS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    /// Flags of the node.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Arguments of `registry`.
+#[derive(Debug, Args)]
+pub struct RegistryArgs {
+    /// Address of the agent
+    #[arg(value_name = "0x…", value_parser = parse_address)]
+    pub address: Address,
+    /// Print the entry as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Flags of the node.
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Arguments of `keygen`.

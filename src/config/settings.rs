@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use hickory_resolver::proto::rr::Name;
 use ipnet::IpNet;
 use libp2p::Multiaddr;
@@ -15,6 +16,7 @@ use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::gate::admission_policy::AdmissionMode;
 use p2p_node_core::gate::flow_guards::{DEFAULT_MAX_HOPS, FlowLimits, MAX_PER_MINUTE};
+use p2p_node_core::gate::registry::RegistryPolicy;
 use p2p_node_core::local::addresses::Reachability;
 use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::peers::limits::{
@@ -27,11 +29,12 @@ use tracing::level_filters::LevelFilter;
 use super::declare::{Setting, settings};
 use super::sources::{Given, Sources};
 use super::values::{
-    ack, bootstrap_peers, capabilities, connection_timeout, dns_seeds, external_addrs, join_stagger,
+    ack, address, bootstrap_peers, capabilities, connection_timeout, dns_seeds, external_addrs, join_stagger,
     log_level, multiaddrs, network_name, networks, on_eof, on_off, parse, parse_bool, place, process_id,
-    regions, relay_bytes, role, seconds, short_text, some, within,
+    regions, registry_refresh, relay_bytes, role, seconds, short_text, some, within,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
+use crate::chain::{BlockDepth, DEFAULT_REFRESH, MAX_RPC_SERVERS};
 use crate::io::rendezvous::Place;
 use crate::io::swarm::{DEFAULT_CONNECTION_TIMEOUT, DEFAULT_RELAY_BYTES};
 
@@ -43,6 +46,10 @@ settings! {
         /// Key of an agent without one, from its supervisor, so that a restart keeps the address
         ephemeral_key: "P2P_NODE_EPHEMERAL_KEY", shown "default none",
             notes "Counts only without PRIVATE_KEY and P2P_NODE_BINDING.";
+        /// URLs of the RPC servers of the registry's chain, separated by commas; they may contain keys
+        rpc_urls: "RPC_URL", shown "default none",
+            notes "At most 8, http or https. The node asks the next one when one fails, or several of them: see \
+                   REGISTRY_QUORUM. It connects to nobody else, and follows no redirects.";
     }
     group "Network" {
         /// TCP and UDP port, 0 for any; a port in the command `connect` takes precedence
@@ -176,8 +183,8 @@ settings! {
         min_peers: usize = "min-peers", "P2P_NODE_MIN_PEERS", Option<String> [value_name = "NUMBER"],
             within(1, MAX_CONNECTIONS), or ConnectionLimits::default_min(target_peers), shown "default 8",
             notes "At most --target-peers.";
-        /// Whom the node admits: open, every agent that is not blocked; or known, agents that the parent
-        /// allowed or wrote to, and configured peers
+        /// Whom the node admits: open, every agent that is not blocked; known, agents that the parent
+        /// allowed or wrote to, and configured peers; or registered, these and agents of the registry
         admission: AdmissionMode = "admission", "P2P_NODE_ADMISSION", Option<String> [value_name = "MODE"],
             parse, or AdmissionMode::Open, shown "default open",
             notes "A node that is not admitted is told the reason. docs/operations.md has the details.";
@@ -207,6 +214,31 @@ settings! {
         limits: bool = "limits", "P2P_NODE_LIMITS", Option<String> [value_name = "STATE"], on_off,
             or address_scope != AddressScope::Loopback, shown "default: off in the scope loopback, else on",
             notes "docs/operations.md says how much strangers may send. The command `allow` lifts the limits of one agent.";
+    }
+    group "Registry" {
+        /// Address of the registry of agents; requires RPC_URL
+        registry: Option<Address> = "registry", "REGISTRY_ADDRESS", Option<String> [value_name = "0x…"],
+            some(address), or None, shown "default none";
+        /// What the node makes of the registry: off; warn, to tell your program; or enforce, to refuse
+        /// agents that are not registered or that are blocked
+        registry_policy: RegistryPolicy = "registry-policy", "REGISTRY_POLICY",
+            Option<String> [value_name = "POLICY"], parse,
+            or if registry.is_some() { RegistryPolicy::Warn } else { RegistryPolicy::Off },
+            shown "default: warn with a registry, else off";
+        /// ID of the chain; the node does not start with RPC servers of another chain
+        registry_chain: Option<u64> = "registry-chain", "REGISTRY_CHAIN_ID",
+            Option<String> [value_name = "ID"], some(parse), or None, shown "default: that of the RPC servers";
+        /// Number of RPC servers that must give the same answer
+        registry_quorum: usize = "registry-quorum", "REGISTRY_QUORUM", Option<String> [value_name = "NUMBER"],
+            within(1, MAX_RPC_SERVERS), or 1, shown "default 1",
+            notes "With 2 of 3 servers, one that lies or fails changes nothing.";
+        /// Block at which the node reads: safe, or a number of blocks below the newest one
+        registry_depth: BlockDepth = "registry-depth", "REGISTRY_DEPTH", Option<String> [value_name = "BLOCKS"],
+            parse, or BlockDepth::Safe, shown "default safe",
+            notes "For a chain without safe blocks, and for a development chain: 0.";
+        /// Time between two questions for changes of the registry, in seconds
+        registry_refresh: Duration = "registry-refresh", "REGISTRY_REFRESH", Option<String> [value_name = "SECS"],
+            registry_refresh, or DEFAULT_REFRESH, shown "default 15", notes "From 0.1 to 3600. Ethereum has a block every 12 s.";
     }
     group "Flow guards" {
         /// Maximum number of messages a minute that the parent gets from one sender, 0 for no limit

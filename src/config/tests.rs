@@ -117,11 +117,14 @@ fn empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn unused_variables_of_first_sidecar_are_ignored() {
-    let file = "PRIVATE_KEY=0xabc\nREGISTRY_ADDRESS=0xdef\nRPC_URL=http://127.0.0.1:8545";
+fn variables_of_first_sidecar_keep_their_meaning() {
+    let registry = "0x00000000000000000000000000000000000000a1";
+    let file = &format!("PRIVATE_KEY=0xabc\nREGISTRY_ADDRESS={registry}\nRPC_URL=http://127.0.0.1:8545");
     let config = case(&["-e", ".env.agent1", "-p", "8000"]).file(".env.agent1", file).config();
     assert_eq!(config.private_key.as_ref().map(Secret::expose), Some("0xabc"));
     assert_eq!(config.port, 8000);
+    let chain = config.chain().expect("a chain").expect("a registry");
+    assert_eq!((chain.registry, chain.rpc_urls.len()), (registry.parse().expect("an address"), 1));
 }
 
 #[test]

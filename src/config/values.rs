@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use hickory_resolver::proto::rr::Name;
 use ipnet::IpNet;
 use libp2p::Multiaddr;
@@ -13,8 +14,10 @@ use p2p_node_core::gate::address_rules::MAX_ADDRESS_RULES;
 use p2p_node_core::local::publishing::check_capabilities;
 use p2p_node_core::peers::limits::MAX_JOIN_STAGGER;
 use p2p_node_protocol::Role;
+use p2p_node_wire::identity::parse_address;
 use tracing::level_filters::LevelFilter;
 
+use crate::chain::MIN_REFRESH;
 use crate::io::swarm::{MAX_CONNECTION_TIMEOUT, MIN_CONNECTION_TIMEOUT, MIN_RELAY_BYTES};
 
 use super::{Ack, MAX_END_TIME, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
@@ -215,6 +218,19 @@ pub(super) fn connection_timeout(text: &str) -> Result<Duration, String> {
 pub(super) fn join_stagger(text: &str) -> Result<Duration, String> {
     let longest = MAX_JOIN_STAGGER.as_millis() as u64;
     within(0, longest)(text.strip_suffix("ms").unwrap_or(text)).map(Duration::from_millis)
+}
+
+/// Parses the address of a contract.
+pub(super) fn address(text: &str) -> Result<Address, String> {
+    parse_address(text).map_err(|error| error.to_string())
+}
+
+/// Parses the time between two questions for changes of the registry.
+pub(super) fn registry_refresh(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        time if time >= MIN_REFRESH => Ok(time),
+        _ => Err(format!("the value must be at least {} s", MIN_REFRESH.as_secs_f64())),
+    }
 }
 
 pub(super) fn process_id(text: &str) -> Result<i32, String> {

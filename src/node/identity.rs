@@ -16,15 +16,19 @@ use p2p_node_wire::time::Now;
 /// Identity of a node.
 #[derive(Clone)]
 pub struct Identity {
+    /// Key of the node.
     pub node_key: NodeKey,
     /// Agent key; `None` if the binding came from a file.
     pub agent: Option<AgentKey>,
+    /// Statement that the node key speaks for the agent.
     pub binding: SignedBinding,
     /// Source of the agent key.
     pub key_source: KeySource,
 }
 
 impl Identity {
+    /// # Errors
+    /// Fails if the keys of the configuration cannot be used.
     pub fn from_config(config: &Config, now: Now) -> Result<Self, StartError> {
         if is_future_generation(config.generation, now.unix_ms) {
             return Err(StartError::Identity(future_generation(config.generation, now.unix_ms)));

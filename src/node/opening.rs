@@ -12,6 +12,7 @@ use p2p_node_protocol::{
 use super::identity::Identity;
 use super::start::{self, Components, StartError};
 use super::{Clock, Node, Prepared, Signals, refuse_on};
+use crate::chain::Chain;
 use crate::config::{Config, OnEof};
 use crate::io::keystore::IdentityLock;
 use crate::io::parent_watcher::ParentWatcher;
@@ -141,6 +142,16 @@ struct Opening<'a> {
     reported: Vec<String>,
 }
 
+/// What a start opened.
+struct Started {
+    core_config: CoreConfig,
+    store: Option<Store>,
+    lock: Option<IdentityLock>,
+    net: SwarmDriver,
+    sources: Sources,
+    chain: Chain,
+}
+
 /// Runs a node on the given pipe until it exits.
 pub async fn serve(config: Config, pipe: Pipe) -> ExitCode {
     let signals = match Signals::new() {
@@ -152,11 +163,11 @@ pub async fn serve(config: Config, pipe: Pipe) -> ExitCode {
     let (clock, early, reported) = (Clock::start(), Early::default(), Vec::new());
     let mut opening = Opening { config: &config, pipe, clock, signals, parent: None, early, reported };
     match opening.prepare().await {
-        Ok((core_config, store, lock, net, sources)) => {
+        Ok(Started { core_config, store, lock, net, sources, chain }) => {
             let Opening { pipe, clock, signals, parent, early, reported, .. } = opening;
             let commands = config.commands();
             let prepared =
-                Prepared { core_config, commands, store, lock, net, sources, signals, parent, early };
+                Prepared { core_config, commands, store, lock, net, sources, chain, signals, parent, early };
             Node::new(prepared, pipe, clock, reported.len() as u64).run().await
         }
         Err(Stop::Failed(error)) => refuse_on(opening.pipe, &error),
@@ -165,9 +176,7 @@ pub async fn serve(config: Config, pipe: Pipe) -> ExitCode {
 }
 
 impl Opening<'_> {
-    async fn prepare(
-        &mut self,
-    ) -> Result<(CoreConfig, Option<Store>, Option<IdentityLock>, SwarmDriver, Sources), Stop> {
+    async fn prepare(&mut self) -> Result<Started, Stop> {
         // Must come first: if the parent exits during the remaining steps, a later watch could not
         // distinguish it from a process that never existed.
         if let Some(pid) = self.config.parent_pid {
@@ -181,10 +190,10 @@ impl Opening<'_> {
         let lock = self.lock(&identity).await?;
         let start =
             |notice: &mut dyn FnMut(String)| start::start(config, identity.clone(), clock.now(), notice);
-        let Components { core_config, swarm, store, sources } = self.with_retries(start).await?;
+        let Components { core_config, swarm, store, sources, chain } = self.with_retries(start).await?;
         let net = SwarmDriver::new(swarm)
             .map_err(|error| StartError::system("setting up libp2p failed", &error))?;
-        Ok((core_config, store, lock, net, sources))
+        Ok(Started { core_config, store, lock, net, sources, chain })
     }
 
     /// Calls `attempt` until it succeeds, or fails for a permanent reason, at most

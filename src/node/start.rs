@@ -9,6 +9,7 @@ use p2p_node_protocol::{ErrorCode, Role};
 
 use super::identity::Identity;
 use super::sources::{self, OpenSources};
+use crate::chain::Chain;
 use crate::config::{Ack, Config, ConfigError, OnEof};
 use crate::io::descriptors;
 use crate::io::keystore::{self, InUse, KeyFileError};
@@ -127,6 +128,8 @@ pub struct Components {
     pub store: Option<Store>,
     /// Sources of peers outside of libp2p.
     pub sources: Sources,
+    /// The chain of the registry, or none.
+    pub chain: Chain,
 }
 
 /// The largest numbers of connections and of incoming handshakes.
@@ -203,6 +206,12 @@ fn open_store(
     Ok((Some(store), snapshot))
 }
 
+/// Opens the chain of the registry. Connects to nobody.
+fn open_chain(config: &Config) -> Result<Chain, StartError> {
+    let failed = |error| StartError::system("the HTTP client cannot be used", &error);
+    Chain::open(config.chain()?).map_err(failed)
+}
+
 /// Builds the components of a node. Calls `notice` with warnings for the user.
 pub fn start(
     config: &Config,
@@ -212,6 +221,7 @@ pub fn start(
 ) -> Result<Components, StartError> {
     let Identity { node_key, agent, binding, key_source } = identity;
     let OpenSources { sources, bootstraps, peer_book, regions } = sources::open(config, notice)?;
+    let chain = open_chain(config)?;
     let swarm = swarm_config(config, &node_key, notice)?;
     let random = keystore::random_secret()?;
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| random[at + byte]));
@@ -244,6 +254,7 @@ pub fn start(
         admission: config.admission,
         serves_relay: config.relay,
         limits_apply: config.limits,
+        registry: config.registry.map(|_| config.registry_policy),
         flow: config.flow(),
         connections: ConnectionLimits { max: swarm.max_connections as usize, ..config.connections() }
             .lowered(),
@@ -261,7 +272,7 @@ pub fn start(
         access_rules: snapshot.access_rules,
         bans: snapshot.bans,
     };
-    Ok(Components { core_config, swarm, store, sources })
+    Ok(Components { core_config, swarm, store, sources, chain })
 }
 
 #[cfg(test)]

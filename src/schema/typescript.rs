@@ -256,7 +256,7 @@ mod tests {
     fn read_string_unions_are_open_and_written_ones_closed() {
         let module = module(&super::super::document());
         assert!(module.contains(r#"export type Priority = "low" | "medium" | "high";"#), "{module}");
-        assert!(module.contains(r#"export type Trust = "unverified" | "allowed" | (string & {});"#));
+        assert!(module.contains(r#""blocked" | "allowed" | (string & {});"#), "{module}");
         assert!(module.contains(r#"  | ({ type: "connect"; id?: Id } & Connect)"#));
         assert!(module.contains(r#"  | ({ type: "closing"; seq?: number } & Closing);"#));
         assert!(module.contains("  BUSY: true,\n"));

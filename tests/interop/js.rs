@@ -1,6 +1,5 @@
 //! Installs and runs the JavaScript programs.
 
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -10,9 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::child::{Child, TIMEOUT};
-
-/// Oldest Node.js that the packages run on.
-const OLDEST_NODE: u32 = 20;
+use crate::npm;
 
 pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/js")
@@ -20,47 +17,8 @@ pub fn directory() -> PathBuf {
 
 /// Returns `true` if the programs can run. Otherwise prints why, and fails in CI.
 pub fn installed() -> bool {
-    static INSTALLED: LazyLock<Result<(), String>> = LazyLock::new(install);
-    let Err(reason) = &*INSTALLED else { return true };
-    assert!(std::env::var_os("CI").is_none(), "{reason}");
-    // Not by `eprintln`, which is shown only if the test fails. The first lines of npm's output are
-    // enough here.
-    let reason: Vec<_> = reason.lines().take(2).collect();
-    let line = format!("\nSKIPPED: a test with js-libp2p was not run: {}\n", reason.join(" "));
-    let _ = std::io::stderr().write_all(line.as_bytes());
-    false
-}
-
-/// Installs the packages of the lock file, once for each of its versions.
-fn install() -> Result<(), String> {
-    let version = run(Command::new("node").arg("--version"))?;
-    let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
-    if major < Some(OLDEST_NODE) {
-        return Err(format!("Node.js {OLDEST_NODE} or later is needed, this is {}", version.trim()));
-    }
-    let lock = std::fs::read(directory().join("package-lock.json")).unwrap();
-    let stamp = directory().join("node_modules/.installed");
-    if std::fs::read(&stamp).is_ok_and(|installed| installed == lock) {
-        return Ok(());
-    }
-    let quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
-    // None of the packages builds anything; without a network this is to fail soon.
-    let cautious = ["--ignore-scripts", "--fetch-retries=1", "--fetch-timeout=20000"];
-    run(Command::new("npm").arg("ci").args(quiet).args(cautious).current_dir(directory()))?;
-    std::fs::write(stamp, lock).map_err(|error| error.to_string())
-}
-
-/// Runs a program and returns its stdout, or its error output.
-pub fn run(command: &mut Command) -> Result<String, String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().map_err(|error| match error.kind() {
-        ErrorKind::NotFound => format!("{name} is not installed"),
-        _ => format!("{name}: {error}"),
-    })?;
-    if !output.status.success() {
-        return Err(format!("{name}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    static INSTALLED: LazyLock<Result<(), String>> = LazyLock::new(|| npm::install(&directory()));
+    npm::is_installed(&INSTALLED, "with js-libp2p")
 }
 
 /// A js-libp2p node; killed and reaped when dropped.

@@ -11,6 +11,7 @@
 #[allow(dead_code, reason = "the tests of the process use the rest")]
 mod child;
 mod js;
+mod npm;
 mod reads;
 mod relays;
 mod seals;

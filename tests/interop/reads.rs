@@ -6,7 +6,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::child::{Child, tcp_address};
-use crate::js::{Js, directory, installed, run};
+use crate::js::{Js, directory, installed};
+use crate::npm::run;
 
 #[test]
 fn decoder_from_the_specification_accepts_only_the_golden_bytes() {

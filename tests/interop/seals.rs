@@ -8,7 +8,8 @@ use p2p_node_wire::seal::padding::unpad;
 use p2p_node_wire::seal::suite::Suite;
 use serde_json::Value;
 
-use crate::js::{directory, installed, run};
+use crate::js::{directory, installed};
+use crate::npm::run;
 
 /// The vectors that the tests of the wire crate check, one for each suite.
 const VECTORS: &str = include_str!("../../fixtures/seal/vectors.json");

@@ -10,6 +10,7 @@ use p2p_node_protocol::Event;
 pub use p2p_node_protocol::ExitCode;
 use p2p_node_wire::message_id::StreamId;
 
+use crate::chain::ChainCommand;
 use crate::client_id::ClientId;
 use crate::crypto_task::CryptoTask;
 use crate::gate::access_list::{AccessRule, Subject};
@@ -87,6 +88,8 @@ pub enum Effect {
     Network(NetworkCommand),
     /// Asks a source of peers.
     Source(SourceCommand),
+    /// Asks the chain of the registry.
+    Chain(ChainCommand),
     /// Flushes the output and ends the process.
     Exit(ExitCode),
 }

@@ -9,6 +9,7 @@ use p2p_node_wire::identity::BindingHash;
 use p2p_node_wire::seal::hpke::SealedFrame;
 pub use p2p_node_wire::time::{Instant, Now};
 
+use crate::chain::ChainEvent;
 use crate::client_id::ClientId;
 use crate::crypto_task::{Opened, TaskOutcome};
 pub use crate::peers::links::PeerReport;
@@ -126,6 +127,8 @@ pub enum Input {
 
     /// A source of peers outside of libp2p reports something.
     Source(SourceEvent),
+    /// The chain of the registry reports something.
+    Chain(ChainEvent),
     /// The swarm found out something about the addresses of this node or about relays.
     Addresses(AddressEvent),
 

@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod budget;
 pub mod capacity;
+pub mod chain;
 pub mod client_id;
 pub(crate) mod command_limits;
 mod config;
@@ -161,6 +162,7 @@ impl Core {
             Input::NetworkMismatch { peer, network } => peers.on_network_mismatch(peer, &network, cx),
             Input::DhtMode { peer, serves, addrs } => peers.on_dht_mode(peer, serves, addrs, cx),
             Input::Source(event) => peers.on_source(event, cx),
+            Input::Chain(event) => gate.registry.on_event(event, cx),
             Input::Addresses(event) => peers.on_address_event(event, local, cx),
             Input::AdmissionRequestReceived { token, peer, body } => {
                 peers.on_admission_request(token, peer, &body, local, gate, cx);
@@ -224,6 +226,7 @@ impl Core {
         let Core { local, gate, directory, peers, gossip, mail, cx, .. } = self;
         peers.trim_connections(&Uses { gossip, mail }, gate, directory, cx);
         peers.handle_timeout(local, gate, directory, cx);
+        gate.registry.read_waiting(cx);
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
         peers.find_peers_to_dial(|| gossip.topics(), directory, cx);
         gossip.follow_announcements(directory, peers, cx);
@@ -286,6 +289,7 @@ impl Core {
             }
             Command::Ack(ack) => mail.on_ack_command(to, ack, cx),
             Command::Cancel(cancel) => parent.cancel(to, &cancel.target, gossip, mail, cx),
+            Command::Registry(registry) => gate.registry.on_command(to, &registry.address, cx),
             Command::Ping(_) => on_ping(to, cx),
             Command::Shutdown(_) => parent.close("shutdown", Some(to), cx),
             other => refuse_unknown(to, &other, cx),
@@ -309,6 +313,7 @@ impl Core {
         parent.timers(&mut timers, cx);
         if cx.is_serving() {
             local.timers(&mut timers, cx);
+            gate.registry.timers(&mut timers);
             peers.timers(&mut timers, local, gate, directory, cx);
             mail.timers(&mut timers);
             gossip.timers(&mut timers, peers);

@@ -36,6 +36,7 @@ fn route(core: &mut Core, signal: Signal) {
         Signal::RecordFromFuture { record, genuine } => {
             mail.on_record_from_future(&record, genuine, local, peers, cx);
         }
+        Signal::RegistrationChanged(agent, now) => peers.on_registration(&agent, now, gate, directory, cx),
         Signal::Conduct(report) => peers.on_conduct(report, gate, directory, cx),
         Signal::Heard(address) => directory.on_heard(address, cx),
         Signal::Mailed(address) => gate.tiers.on_mailed(address),

@@ -16,6 +16,7 @@ use crate::directory::record_table::Update;
 use crate::effect::ExitCode;
 use crate::gate::admission_policy::Refusal;
 use crate::gate::pending_verification::{GossipMessage, MailRequest, OfferedRecord};
+use crate::gate::registry::Registration;
 use crate::gate::reputation::conduct::Report;
 use crate::input::{Input, Token};
 use crate::peers::finder::Answer;
@@ -49,6 +50,8 @@ pub(crate) enum Signal {
     /// A record from the future shows that the clock of its node is ahead of ours. `genuine` states
     /// that the agent signed the binding in it.
     RecordFromFuture { record: Box<SignedRecord>, genuine: bool },
+    /// The node learned that the registration of an agent changed.
+    RegistrationChanged(Address, Registration),
     /// A node did something that changes its reputation.
     Conduct(Report),
     /// The node accepted a frame of this agent.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use p2p_node_core::chain::ChainCommand;
 use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{Effect, ExitCode, NetworkCommand, Verdict};
@@ -34,6 +35,7 @@ pub trait Interpreter {
             Effect::PersistBan { party, ban } => self.store(node, Change::Ban(party, ban)),
             Effect::Exit(code) => self.exit(node, code),
             Effect::Network(command) => self.execute_command(node, command),
+            Effect::Chain(command) => self.chain(node, command),
             // A test's network has no sources outside of libp2p.
             Effect::Source(_) => {}
         }
@@ -84,6 +86,8 @@ pub trait Interpreter {
     fn emit(&mut self, node: usize, client: ClientId, event: Event, numbered: bool);
     /// `Effect::Crypto`.
     fn crypto(&mut self, node: usize, task: CryptoTask);
+    /// `Effect::Chain`.
+    fn chain(&mut self, _node: usize, _command: ChainCommand) {}
     /// `Effect::Exit`.
     fn exit(&mut self, node: usize, code: ExitCode);
     /// Every effect on the store.

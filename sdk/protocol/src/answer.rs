@@ -56,6 +56,9 @@ pub struct Answer {
     /// `status`: the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Box<StatusReport>>,
+    /// `registry`: the entry of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<Box<RegistryEntry>>,
 }
 
 impl Answer {
@@ -76,8 +79,32 @@ impl Answer {
             cancelled: None,
             time_ms: None,
             status: None,
+            registry: None,
         }
     }
+}
+
+/// What the registry on the chain says of an agent. The texts are claims of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryEntry {
+    /// Checksummed address of the agent.
+    pub address: String,
+    /// `true` if the agent registered, and did not deactivate itself.
+    pub is_registered: bool,
+    /// `true` if the owner of the registry blocked the agent.
+    pub is_blocked: bool,
+    /// Name of the agent, at most 128 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Metadata of the agent, at most 2,048 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
+    /// Reputation, in the unit of the registry.
+    pub reputation: u64,
+    /// Time of the registration, in ms since 1970; 0 for an agent that never registered.
+    pub registered_at_ms: u64,
 }
 
 /// A connected peer.

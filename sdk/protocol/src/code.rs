@@ -86,6 +86,17 @@ codes! {
     /// The recipient rejected the mail: it blocks this agent, or does not support this message
     /// format.
     PeerRejected = "PEER_REJECTED", false, "Do not send it again.";
+    /// The recipient accepts messages of registered agents only, and the registry does not name the
+    /// sender.
+    NotRegistered = "NOT_REGISTERED", false, "Register the agent: `p2p-node register`.";
+    /// The recipient keeps to the registry, whose owner blocked the sender.
+    RegistryBlocked = "REGISTRY_BLOCKED", false, "Ask the owner of the registry.";
+    /// The command `registry` needs a registry, and the configuration names none.
+    NoRegistry = "NO_REGISTRY", false, "Set `REGISTRY_ADDRESS` and `RPC_URL`.";
+    /// The RPC servers serve another chain than the configured one, or it has no registry at the address.
+    RegistryUnusable = "REGISTRY_UNUSABLE", false, "Correct the setting that `message` names.";
+    /// The RPC servers do not answer, or do not agree.
+    RegistryUnavailable = "REGISTRY_UNAVAILABLE", true, "Try again; check `RPC_URL`.";
     /// The sender writes more than a flow guard of the recipient permits: messages a minute, of a
     /// sender or of one conversation. To the recipient's parent: the node stopped such a sender.
     FlowLimit = "FLOW_LIMIT", true, "Wait a minute, and send fewer messages.";

@@ -88,6 +88,8 @@ commands! {
     "unblock" => Unblock,
     /// Acknowledges messages, with `--ack manual`.
     "ack" => Ack,
+    /// Reads what the registry on the chain says of an agent.
+    "registry" => Registry,
     /// Ends a command, or the message that it sent.
     "cancel" => Cancel,
     /// Answers, to show that the node is alive.
@@ -249,6 +251,16 @@ pub struct Peers {}
 pub struct Block {
     /// The `0x…` address of an agent, on any node, or the PeerId of a node, for any agent.
     pub peer_id: String,
+}
+
+/// `registry`: the node reads the entry of an agent in the registry, at a block that the chain will not
+/// take back. It needs `REGISTRY_ADDRESS` and `RPC_URL`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Registry {
+    /// The `0x…` address of the agent.
+    pub address: String,
 }
 
 /// `allow`: the node marks the subject's messages as `allowed` and lifts its limits. Replaces

@@ -266,6 +266,16 @@ counters! {
     "records_refused" => RecordsRefused,
     /// Records that are older than the newest one seen.
     "records_stale" => RecordsStale,
+    /// Broadcasts of agents that the registry does not name, or whose entry was not read yet, with `--registry-policy enforce`.
+    "registry_broadcasts_dropped" => RegistryBroadcastsDropped,
+    /// Connections that the node ended because the registry does not name the agent, or blocks it.
+    "registry_disconnects" => RegistryDisconnects,
+    /// Frames of mail that wait at their sender because the agent's entry in the registry was not read yet.
+    "registry_mail_deferred" => RegistryMailDeferred,
+    /// Requests to the registry, each for up to 64 agents.
+    "registry_reads" => RegistryReads,
+    /// Requests to the registry that no RPC server answered.
+    "registry_reads_failed" => RegistryReadsFailed,
     /// Reservations that relays accepted.
     "relay_reservations" => RelayReservations,
     /// Reservations that relays refused or ended.

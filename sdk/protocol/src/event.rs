@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::forward_compat::known_or_default;
-use crate::{Answer, Delivery, Encoding, ErrorCode, Id, Limits, Priority, Route, decode_base64};
+use crate::{Answer, Delivery, Encoding, ErrorCode, Id, Limits, Priority, Route, Trust, decode_base64};
 
 /// Declares the events: their names, their variants and how a line becomes one.
 macro_rules! events {
@@ -177,22 +177,6 @@ impl Message {
     }
 }
 
-/// Trust in a sender, whose address is always proven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Trust {
-    /// Only the address is known.
-    Unverified,
-    /// The parent has allowed the sender.
-    Allowed,
-    /// A value that this version of the crate does not know. The node never writes it.
-    #[serde(other)]
-    #[cfg_attr(feature = "schema", schemars(skip))]
-    Unknown,
-}
-
 /// `peer_discovered`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -207,6 +191,8 @@ pub struct PeerDiscovered {
     /// Display name; a claim of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Trust in the agent.
+    pub trust: Trust,
     /// Role of its node.
     pub role: Role,
     /// Multiaddrs of its node; a claim of the agent.

@@ -20,9 +20,10 @@ mod limits;
 pub mod line;
 mod sdk_code;
 mod sdk_limit;
+mod trust;
 
 pub use answer::{
-    Answer, ConnectedPeer, KeptFor, LinkDirection, LinkTransport, PeerLink, StatusReport, Tier,
+    Answer, ConnectedPeer, KeptFor, LinkDirection, LinkTransport, PeerLink, RegistryEntry, StatusReport, Tier,
 };
 pub use base64::{decode_base64, encode_base64};
 pub use code::ErrorCode;
@@ -31,7 +32,7 @@ pub use counter::Counter;
 pub use delivery::{Delivery, DeliveryState};
 pub use event::{
     Closing, DropCounts, ErrorEvent, Event, Level, Log, Message, Overflow, PeerBanned, PeerConnected,
-    PeerDisconnected, PeerDiscovered, PeerUnbanned, Ready, Role, Trust,
+    PeerDisconnected, PeerDiscovered, PeerUnbanned, Ready, Role,
 };
 pub use exit_code::ExitCode;
 pub use field_limit::*;
@@ -40,6 +41,7 @@ pub use kind::MessageKind;
 pub use limits::{Limit, Limits};
 pub use sdk_code::SdkErrorCode;
 pub use sdk_limit::*;
+pub use trust::Trust;
 
 /// Highest version of the contract that this crate speaks, and the only one so far.
 pub const PROTOCOL_VERSION: u32 = 1;

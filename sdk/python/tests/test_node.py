@@ -52,6 +52,9 @@ class Real(TestCase):
             with self.assertRaises(p2p_node.CommandRefused) as bad:
                 await bob.send("nobody", 1)
             self.assertFalse(bad.exception.retryable)
+            with self.assertRaises(p2p_node.CommandRefused) as missing:
+                await bob.registry(alice.address)
+            self.assertEqual(missing.exception.code, "NO_REGISTRY")
             answer2 = await bob.request({"type": "ping"})
             self.assertIsNotNone(answer2.time_ms)
 

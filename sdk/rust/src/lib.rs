@@ -21,6 +21,7 @@ mod mail;
 mod outgoing;
 mod pipes;
 mod process;
+mod registry;
 mod shared;
 mod supervised_node;
 mod supervisor;
@@ -36,7 +37,7 @@ pub use mail::{Bytes, Payload, Published, SendOptions, SentMessage};
 pub use p2p_node_protocol::{
     Answer, Closing, Command, Connect, ConnectedPeer, Delivery, DeliveryState, Discover, Encoding, ErrorCode,
     ErrorEvent, Id, KeptFor, Level, Limits, LinkDirection, LinkTransport, Log, Message, Overflow, PeerBanned,
-    PeerConnected, PeerDisconnected, PeerDiscovered, PeerLink, PeerUnbanned, Priority, Ready, Role, Route,
-    SdkErrorCode, Send, StatusReport, Trust,
+    PeerConnected, PeerDisconnected, PeerDiscovered, PeerLink, PeerUnbanned, Priority, Ready, RegistryEntry,
+    Role, Route, SdkErrorCode, Send, StatusReport, Trust,
 };
 pub use supervisor::Restart;

@@ -22,6 +22,7 @@ import {
   type Message,
   type Overflow,
   type Ready,
+  type RegistryEntry,
   type StatusReport,
 } from "./types.js";
 
@@ -279,6 +280,18 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     const { status } = (await this.#supervised.ask({ type: "status" }, options)).answer;
     if (status === undefined) throw new SidecarError(ErrorCode.CONTRACT, "the node's answer to `status` has no `status` field");
     return status;
+  }
+
+  /**
+   * Returns what the registry on the chain says of an agent (`0x…`). Rejects with the code `NO_REGISTRY`
+   * without one, and `REGISTRY_UNAVAILABLE` if its servers do not answer or do not agree.
+   */
+  async registry(address: string, options: CallOptions = {}): Promise<RegistryEntry> {
+    checkPeer("address", address);
+    checkOptions(options, CALL);
+    const { registry } = (await this.#supervised.ask({ type: "registry", address }, options)).answer;
+    if (registry === undefined) throw new SidecarError(ErrorCode.CONTRACT, "the node's answer to `registry` has no `registry` field");
+    return registry;
   }
 
   /** Waits until the node answers. */

@@ -128,6 +128,22 @@ export const ErrorCode = {
    */
   PEER_REJECTED: "PEER_REJECTED",
   /**
+   * The recipient accepts messages of registered agents only, and the registry does not name
+   * the sender.
+   */
+  NOT_REGISTERED: "NOT_REGISTERED",
+  /** The recipient keeps to the registry, whose owner blocked the sender. */
+  REGISTRY_BLOCKED: "REGISTRY_BLOCKED",
+  /** The command `registry` needs a registry, and the configuration names none. */
+  NO_REGISTRY: "NO_REGISTRY",
+  /**
+   * The RPC servers serve another chain than the configured one, or it has no registry at the
+   * address.
+   */
+  REGISTRY_UNUSABLE: "REGISTRY_UNUSABLE",
+  /** The RPC servers do not answer, or do not agree. */
+  REGISTRY_UNAVAILABLE: "REGISTRY_UNAVAILABLE",
+  /**
    * The sender writes more than a flow guard of the recipient permits: messages a minute, of a
    * sender or of one conversation. To the recipient's parent: the node stopped such a sender.
    */
@@ -235,6 +251,11 @@ export const RETRYABLE: Readonly<Record<string, boolean>> = {
   PEER_BUSY: true,
   MESSAGE_NOT_FOUND: false,
   PEER_REJECTED: false,
+  NOT_REGISTERED: false,
+  REGISTRY_BLOCKED: false,
+  NO_REGISTRY: false,
+  REGISTRY_UNUSABLE: false,
+  REGISTRY_UNAVAILABLE: true,
   FLOW_LIMIT: true,
   TOO_MANY_HOPS: false,
   MESSAGE_TOO_LARGE: false,
@@ -313,6 +334,8 @@ export interface Answer {
    * broadcast is queued.
    */
   peers?: number;
+  /** `registry`: the entry of the agent. */
+  registry?: RegistryEntry;
   /** `send` of mail: the requested route. */
   route?: Route;
   /** `status`: the report. */
@@ -649,6 +672,8 @@ export interface PeerDiscovered {
   role: Role;
   /** Topics in its record, and topics to which its connected node subscribes. */
   topics: string[];
+  /** Trust in the agent. */
+  trust: Trust;
 }
 
 /** A transport connection to a peer. */
@@ -714,6 +739,33 @@ export interface Ready {
   role: Role;
   /** Version of the binary. */
   version: string;
+}
+
+/**
+ * `registry`: the node reads the entry of an agent in the registry, at a block that the chain
+ * will not take back. It needs `REGISTRY_ADDRESS` and `RPC_URL`.
+ */
+export interface Registry {
+  /** The `0x…` address of the agent. */
+  address: string;
+}
+
+/** What the registry on the chain says of an agent. The texts are claims of the agent. */
+export interface RegistryEntry {
+  /** Checksummed address of the agent. */
+  address: string;
+  /** `true` if the owner of the registry blocked the agent. */
+  isBlocked: boolean;
+  /** `true` if the agent registered, and did not deactivate itself. */
+  isRegistered: boolean;
+  /** Metadata of the agent, at most 2,048 bytes. */
+  metadata?: string;
+  /** Name of the agent, at most 128 bytes. */
+  name?: string;
+  /** Time of the registration, in ms since 1970; 0 for an agent that never registered. */
+  registeredAtMs: number;
+  /** Reputation, in the unit of the registry. */
+  reputation: number;
 }
 
 /** Role of a node. */
@@ -803,7 +855,7 @@ export interface Subscribe {
 export type Tier = "stranger" | "known" | "allowed" | (string & {});
 
 /** Trust in a sender, whose address is always proven. */
-export type Trust = "unverified" | "allowed" | (string & {});
+export type Trust = "unverified" | "registered" | "stale" | "unregistered" | "blocked" | "allowed" | (string & {});
 
 /** `unblock`: the subject is neither blocked nor allowed any more. */
 export interface Unblock {
@@ -831,6 +883,7 @@ export type Command =
   | ({ type: "allow"; id?: Id } & Allow)
   | ({ type: "unblock"; id?: Id } & Unblock)
   | ({ type: "ack"; id?: Id } & Ack)
+  | ({ type: "registry"; id?: Id } & Registry)
   | ({ type: "cancel"; id?: Id } & Cancel)
   | ({ type: "ping"; id?: Id } & Ping)
   | ({ type: "shutdown"; id?: Id } & Shutdown);

@@ -38,6 +38,7 @@ test("two nodes exchange mail, broadcasts and access rules", async () => {
   await allowed.delivered();
   assert.equal((await alice.status()).peers, 1);
   await assert.rejects(bob.send("nobody", 1), { code: "INVALID_ARGUMENT", retryable: false });
+  await assert.rejects(bob.registry(alice.address), { code: "NO_REGISTRY", retryable: false });
   assert.ok(((await bob.request({ type: "ping" })).timeMs ?? 0) > 0);
   await bob.close();
   assert.deepEqual(bob.exit, { code: 0, signal: null });

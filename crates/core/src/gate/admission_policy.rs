@@ -9,6 +9,7 @@ use p2p_node_wire::lru_map::LruMap;
 
 use crate::gate::Gate;
 use crate::gate::access_list::AccessRule;
+use crate::gate::registry::Registration;
 
 /// Largest number of nodes that the node remembers because the configuration names them or its parent wrote
 /// to them by PeerId: our choice, several times the peers of a configuration. A new one replaces the oldest.
@@ -39,24 +40,10 @@ impl FromStr for AdmissionMode {
         match text {
             "open" => Ok(AdmissionMode::Open),
             "known" => Ok(AdmissionMode::Known),
-            "registered" => {
-                Err("`registered` needs the registry of agents, which this version does not have; use `open` or `known`"
-                    .to_owned())
-            }
-            _ => Err("use `open` or `known`".to_owned()),
+            "registered" => Ok(AdmissionMode::Registered),
+            _ => Err("use `open`, `known` or `registered`".to_owned()),
         }
     }
-}
-
-/// What the registry says of an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Registration {
-    /// There is no registry, or it has not answered yet.
-    Unknown,
-    /// The agent is registered.
-    Registered,
-    /// The agent is not registered.
-    NotRegistered,
 }
 
 /// The reasons why a node does not admit a peer.
@@ -203,10 +190,15 @@ impl AdmissionPolicy {
 }
 
 impl Gate {
-    /// Returns `true` if the node accepts mail of this agent on this node. A configured node is known once
-    /// it has connected.
-    pub(crate) fn accepts_mail(&self, agent: &Address, node: &PeerId) -> bool {
-        self.admits(agent, node, false, Registration::Unknown).is_ok()
+    /// Decides whether the node accepts mail of this agent on this node. A configured node is known once it
+    /// has connected.
+    pub(crate) fn accepts_mail(
+        &self,
+        agent: &Address,
+        node: &PeerId,
+        registration: Registration,
+    ) -> Result<(), Refusal> {
+        self.admits(agent, node, false, registration)
     }
 
     /// Decides whether the node admits this agent on this node. `is_configured` states that the
@@ -234,9 +226,10 @@ impl Gate {
             _ if is_known => Ok(()),
             AdmissionMode::Known => Err(Refusal::NotKnown),
             AdmissionMode::Registered => match registration {
-                Registration::Registered => Ok(()),
+                Registration::Registered | Registration::RegisteredOnce => Ok(()),
                 Registration::Unknown => Err(Refusal::Busy),
                 Registration::NotRegistered => Err(Refusal::NotRegistered),
+                Registration::Blocked => Err(Refusal::Blocked),
             },
         }
     }
@@ -284,8 +277,10 @@ mod tests {
         );
         for (registration, verdict) in [
             (Registration::Registered, Ok(())),
+            (Registration::RegisteredOnce, Ok(())),
             (Registration::Unknown, Err(Refusal::Busy)),
             (Registration::NotRegistered, Err(Refusal::NotRegistered)),
+            (Registration::Blocked, Err(Refusal::Blocked)),
         ] {
             assert_eq!(stranger(AdmissionMode::Registered, registration), [verdict, Ok(())]);
         }
@@ -311,10 +306,10 @@ mod tests {
     }
 
     #[test]
-    fn mode_without_a_registry_is_a_configuration_error() {
+    fn modes_have_names() {
         assert_eq!("open".parse(), Ok(AdmissionMode::Open));
         assert_eq!("known".parse(), Ok(AdmissionMode::Known));
-        assert!("registered".parse::<AdmissionMode>().unwrap_err().contains("registry"));
+        assert_eq!("registered".parse(), Ok(AdmissionMode::Registered));
         assert!("closed".parse::<AdmissionMode>().is_err());
     }
 }

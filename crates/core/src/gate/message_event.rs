@@ -3,12 +3,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use p2p_node_protocol::line::check_data;
-use p2p_node_protocol::{Encoding, ErrorCode, MAX_EXACT, Message, Route, Trust};
+use p2p_node_protocol::{Encoding, ErrorCode, MAX_EXACT, Message, Route};
 use p2p_node_wire::envelope;
 use serde_json::value::RawValue;
 
 use crate::cx::Cx;
-use crate::gate::access_list::AccessRule;
 use crate::gate::sender::Sender;
 use crate::replies::message_line_bound;
 
@@ -56,10 +55,7 @@ pub(crate) fn message_event(
         conversation_id: text(message.conversation),
         hops: (message.hops > 0).then_some(message.hops),
         encoding,
-        trust: match sender.rule {
-            Some(AccessRule::Allowed) => Trust::Allowed,
-            Some(AccessRule::Blocked) | None => Trust::Unverified,
-        },
+        trust: sender.trust,
         redelivered: false,
     });
     Ok((message, bytes))

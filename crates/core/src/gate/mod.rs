@@ -15,6 +15,7 @@ pub mod limits;
 pub(crate) mod message_event;
 pub(crate) mod pending_verification;
 pub mod rate_limiter;
+pub mod registry;
 pub mod reputation;
 pub(crate) mod sender;
 pub mod tier;
@@ -32,6 +33,7 @@ use admission_policy::AdmissionPolicy;
 use flow_guards::FlowGuards;
 use high_priority_limiter::HighPriorityLimiter;
 use limits::Limits;
+use registry::Registry;
 use reputation::Reputations;
 use tier::Tiers;
 
@@ -46,6 +48,8 @@ pub(crate) struct Gate {
     pub(crate) limits: Limits,
     /// The flow guards of the parent.
     pub(crate) flow: FlowGuards,
+    /// The registry on a chain.
+    pub(crate) registry: Registry,
     /// Reputations and bans of agents, nodes and hosts.
     pub(crate) reputations: Reputations,
     /// Whom the node admits.
@@ -70,6 +74,7 @@ impl Gate {
             tiers: Tiers::new(config.limits_apply, mailed),
             limits: Limits::default(),
             flow: FlowGuards::new(config.flow),
+            registry: Registry::new(config.registry),
             reputations: Reputations::new(&config.bans, now),
             admission: AdmissionPolicy::new(config.admission),
             replay: ReplayWindows::default(),
@@ -111,6 +116,7 @@ impl Gate {
         .map(|(name, size, limit)| Usage { name, size, limit })
         .chain(self.flow.usage())
         .chain(self.limits.usage())
+        .chain(self.registry.usage())
         .collect()
     }
 }

@@ -2,13 +2,17 @@
 
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
+use p2p_node_protocol::{ErrorCode, Trust};
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::identity::{Binding, NodePublicKey};
 use p2p_node_wire::message_id::{MessageIdPrefix, StreamId, message_id, message_name};
+use p2p_node_wire::time::Instant;
 
 use crate::gate::Gate;
 use crate::gate::access_list::AccessRule;
+use crate::gate::admission_policy::Refusal;
 use crate::gate::limits::Author;
+use crate::gate::registry::RegistryVerdict;
 use crate::gate::tier::Tier;
 
 /// The sender of a frame, in the form that the parent sees.
@@ -20,7 +24,10 @@ pub(crate) struct Sender {
     pub(crate) peer_id: PeerId,
     pub(crate) rule: Option<AccessRule>,
     /// `true` if the node accepts no mail of the sender.
-    pub(crate) is_refused: bool,
+    is_refused: bool,
+    /// What the policy of the registry says of the sender. An allowed one needs no entry.
+    registry: RegistryVerdict,
+    pub(crate) trust: Trust,
     pub(crate) tier: Tier,
     /// `true` if a node of the agent itself connected.
     is_met: bool,
@@ -30,6 +37,23 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
+    /// Returns why the node refuses the sender: the parent blocks it, the node bans it, or the registry
+    /// speaks against it.
+    pub(crate) fn refusal(&self) -> Option<ErrorCode> {
+        if self.is_refused {
+            return Some(ErrorCode::PeerRejected);
+        }
+        match self.registry {
+            RegistryVerdict::Refuse(code) => Some(code),
+            RegistryVerdict::Admit | RegistryVerdict::Wait => None,
+        }
+    }
+
+    /// Returns `true` if the node has to read the sender's entry in the registry first.
+    pub(crate) fn awaits_registry(&self) -> bool {
+        self.refusal().is_none() && self.registry == RegistryVerdict::Wait
+    }
+
     /// Returns the author of its messages.
     pub(crate) fn author(&self) -> Author<'_> {
         Author { agent: &self.address, node: &self.peer_id, tier: self.tier, is_met: self.is_met }
@@ -69,9 +93,27 @@ impl Names {
 }
 
 impl Gate {
+    /// Returns the trust in an agent on a node, as the parent reads it.
+    pub(crate) fn trust(&self, agent: &Address, node: &PeerId, now: Instant) -> Trust {
+        match self.access_list.of(agent, node) {
+            Some(AccessRule::Allowed) => Trust::Allowed,
+            _ => self.registry.peek(agent, now).trust(),
+        }
+    }
+
     /// Returns the sender of a frame. `is_met` states that a node of the agent itself connected.
-    pub(crate) fn sender(&mut self, frame: &Frame, is_met: bool) -> Sender {
+    pub(crate) fn sender(&mut self, frame: &Frame, is_met: bool, now: Instant) -> Sender {
         let binding = &frame.binding.binding;
+        let rule = self.access_list.of(&binding.account, &binding.peer_id);
+        let is_allowed = rule == Some(AccessRule::Allowed);
+        let registration = self.registry.look_up(&binding.account, now);
+        let acceptance = self.accepts_mail(&binding.account, &binding.peer_id, registration);
+        let (is_refused, registry) = match acceptance {
+            Err(Refusal::Busy) => (false, RegistryVerdict::Wait),
+            Err(_) => (true, RegistryVerdict::Admit),
+            Ok(()) if is_allowed => (false, RegistryVerdict::Admit),
+            Ok(()) => (false, self.registry.verdict(registration)),
+        };
         let tier = self.tier(Some(&binding.account), &binding.peer_id);
         let known = self.last_names.take().filter(|names| names.are_of(binding));
         let names = self.last_names.insert(known.unwrap_or_else(|| Names::of(binding)));
@@ -81,8 +123,10 @@ impl Gate {
             peer_text: names.peer_text.clone(),
             node_key: binding.node_key,
             peer_id: binding.peer_id,
-            is_refused: !self.accepts_mail(&binding.account, &binding.peer_id),
-            rule: self.access_list.of(&binding.account, &binding.peer_id),
+            is_refused,
+            rule,
+            registry,
+            trust: if is_allowed { Trust::Allowed } else { registration.trust() },
             tier,
             is_met,
             last_prefix: None,

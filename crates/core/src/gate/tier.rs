@@ -107,6 +107,11 @@ impl Gate {
         self.tier(agent().as_ref(), peer)
     }
 
+    /// Returns `true` for an agent that this node mailed, or that the registry names.
+    fn is_known(&self, agent: &Address) -> bool {
+        self.tiers.mailed.contains_key(agent) || self.registry.names(agent)
+    }
+
     /// Returns the tier of an agent that speaks by this node. `agent` is `None` if the node has no
     /// record of the peer.
     pub(crate) fn tier(&self, agent: Option<&Address>, node: &PeerId) -> Tier {
@@ -114,7 +119,7 @@ impl Gate {
             Some(AccessRule::Blocked) => Tier::Stranger,
             Some(AccessRule::Allowed) => Tier::Allowed,
             None if !self.tiers.limits_apply => Tier::Allowed,
-            None if agent.is_some_and(|agent| self.tiers.mailed.contains_key(agent)) => Tier::Known,
+            None if agent.is_some_and(|agent| self.is_known(agent)) => Tier::Known,
             None => Tier::Stranger,
         }
     }

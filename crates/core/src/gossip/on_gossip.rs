@@ -167,7 +167,7 @@ impl Gossip {
         if gate.commit_replay(&frame, cx).is_some() {
             return Some(reject_frame(Counter::FramesReplayed, Verdict::Ignore, cx));
         }
-        let sender = gate.sender(&frame, directory.records.is_met(&frame.binding.binding.account));
+        let sender = gate.sender(&frame, directory.records.is_met(frame.account()), cx.now.mono);
         // Other frames of the author may have come while this one waited for the crypto pool.
         if !gate.limits.authors.has_room(sender.author(), topic_kind(topic), size, cx.now.mono) {
             return Some(reject_frame(Counter::FramesOverLimit, Verdict::Ignore, cx));
@@ -213,8 +213,14 @@ impl Gossip {
         if !self.subscribed.contains(topic) {
             return;
         }
-        if sender.is_refused {
-            return cx.stats.add(Counter::BroadcastsBlocked, batch.messages.len() as u64);
+        let messages = batch.messages.len() as u64;
+        match sender.refusal() {
+            Some(ErrorCode::PeerRejected) => return cx.stats.add(Counter::BroadcastsBlocked, messages),
+            Some(_) => return cx.stats.add(Counter::RegistryBroadcastsDropped, messages),
+            None if sender.awaits_registry() => {
+                return cx.stats.add(Counter::RegistryBroadcastsDropped, messages);
+            }
+            None => {}
         }
         for message in &batch.messages {
             if !gate.limits.broadcasts.has_room(sender.author(), message.data.len(), cx.now.mono) {

@@ -53,6 +53,7 @@ pub(crate) fn emit_peer_discovered(
         topics,
         address: record.address().to_string(),
         name: Some(record.record.name.clone()).filter(|name| !name.is_empty()),
+        trust: gate.trust(&record.address(), &peer_id, cx.now.mono),
         role: record.record.role,
         addrs,
         capabilities,

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod links;
 pub(crate) mod local_network;
 pub(crate) mod on_network;
+mod on_registration;
 pub mod relays;
 pub(crate) mod score;
 pub(crate) mod sources;

@@ -31,6 +31,7 @@ mod newcomers;
 mod peer_lookups;
 mod pipeline;
 mod priorities;
+mod registry;
 mod restored_store;
 mod rollback_guard;
 mod secrets;

@@ -16,7 +16,7 @@ use p2p_node_core::{Core, CoreConfig};
 use p2p_node_protocol::{Role, line};
 use p2p_node_testing::config::config;
 use p2p_node_testing::interpreter::Interpreter as _;
-use p2p_node_testing::network::{Delivery, Endpoint, Network, Pair, links as connections};
+use p2p_node_testing::network::{Delivery, Endpoint, Network, Pair, Registry, links as connections};
 use p2p_node_testing::store::Store;
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
@@ -319,6 +319,11 @@ impl Mesh {
 
     fn server(&self) -> usize {
         self.network.endpoints.iter().rposition(|endpoint| endpoint.serves).expect("a server")
+    }
+
+    /// Returns the registry on the chain.
+    pub fn registry(&mut self) -> &mut Registry {
+        &mut self.network.registry
     }
 
     /// Fails every unanswered request of a node, as the swarm does after its timeout.

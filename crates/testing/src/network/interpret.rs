@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use p2p_node_core::chain::ChainCommand;
 use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{ExitCode, Verdict};
@@ -15,6 +16,9 @@ use super::links::{self, RequestKind, later, notify_neighbours};
 use super::{World, dht, gossip, pair};
 use crate::interpreter::Interpreter;
 use crate::store::Change;
+
+/// Time until a server of the chain answers.
+const CHAIN: Duration = Duration::from_millis(100);
 
 /// Time until the system has opened a socket.
 const LISTENING: Duration = Duration::from_millis(1);
@@ -39,6 +43,11 @@ impl<W: World> Interpreter for W {
     fn crypto(&mut self, node: usize, task: CryptoTask) {
         let (delay, input) = self.run_task(node, task);
         later(self, node, delay, input);
+    }
+
+    fn chain(&mut self, node: usize, command: ChainCommand) {
+        let event = self.network_mut().registry.answer(command);
+        later(self, node, CHAIN, Input::Chain(event));
     }
 
     fn exit(&mut self, node: usize, code: ExitCode) {

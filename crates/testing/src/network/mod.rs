@@ -4,6 +4,7 @@ mod dht;
 mod gossip;
 mod interpret;
 pub mod links;
+mod registry;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub use dht::LookupResponse;
 pub use gossip::{GossipMessage, message_hash};
 pub use interpret::finish_write;
 pub use links::{Link, Pair, Request, pair};
+pub use registry::Registry;
 
 use crate::store::Store;
 
@@ -82,6 +84,8 @@ pub struct Network {
     pub links: BTreeMap<Pair, Link>,
     /// When both ends of each pair learned of the end of their last connection.
     ended: BTreeMap<Pair, [Instant; 2]>,
+    /// The registry on the chain.
+    pub registry: Registry,
     requests: BTreeMap<Token, Request>,
     by_peer: HashMap<PeerId, usize>,
     tokens: Token,

@@ -1,6 +1,7 @@
 //! Frames. On a topic a frame is signature ‖ body, with one signature for a whole batch. On the
 //! connection of its sender a frame is its body alone, because the connection proves the node key.
 
+use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use prost::Message as _;
@@ -87,6 +88,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Returns the account of the agent that speaks.
+    pub fn account(&self) -> &Address {
+        &self.binding.binding.account
+    }
+
     /// Returns the identity of the frame.
     pub fn stamp(&self) -> FrameId {
         let FrameBody { boot, counter, created_at_ms, .. } = self.body;

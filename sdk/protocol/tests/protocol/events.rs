@@ -6,7 +6,7 @@ use p2p_node_protocol::line::{decode_event, encode_event};
 use p2p_node_protocol::{
     Answer, Closing, Delivery, DeliveryState, DropCounts, Encoding, ErrorCode, ErrorEvent, Event, Level,
     Limits, Log, Message, Overflow, PeerBanned, PeerConnected, PeerDisconnected, PeerDiscovered,
-    PeerUnbanned, Priority, Ready, Role, Route, StatusReport, Trust,
+    PeerUnbanned, Priority, Ready, RegistryEntry, Role, Route, StatusReport, Trust,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -75,6 +75,7 @@ fn peer_discovered() -> Event {
         topics: vec!["t".to_owned()],
         address: "0xA".to_owned(),
         name: Some("x".to_owned()),
+        trust: Trust::Registered,
         role: Role::Full,
         addrs: vec![],
         capabilities: vec!["c".to_owned()],
@@ -94,6 +95,15 @@ fn result() -> Event {
         status: Some(Box::new(StatusReport {
             counters: BTreeMap::from([("c".to_owned(), 1)]),
             ..StatusReport::default()
+        })),
+        registry: Some(Box::new(RegistryEntry {
+            address: "0xA".to_owned(),
+            is_registered: true,
+            is_blocked: false,
+            name: Some("x".to_owned()),
+            metadata: Some("m".to_owned()),
+            reputation: 4,
+            registered_at_ms: 5,
         })),
         ..Answer::new(1.into(), "send")
     }))

@@ -49,6 +49,7 @@ from .types import (
     PeerLink,
     PeerUnbanned,
     Ready,
+    RegistryEntry,
     StatusReport,
 )
 
@@ -101,6 +102,7 @@ __all__ = [
     "SidecarUnavailable",
     "SpawnFailed",
     "StartFailed",
+    "RegistryEntry",
     "StatusReport",
     "Stream",
     "Undelivered",

@@ -30,6 +30,7 @@ from .types import (
     Message,
     Priority,
     Ready,
+    RegistryEntry,
     Route,
     StatusReport,
 )
@@ -268,6 +269,16 @@ class Node:
         if status is None:
             raise SidecarError(ErrorCode.CONTRACT, "the node's answer to `status` has no `status` field")
         return status
+
+    async def registry(self, address: str, *, timeout: float | None = None) -> RegistryEntry:
+        """Returns what the registry on the chain says of an agent (`0x…`). Raises `CommandRefused`
+        with the code `NO_REGISTRY` without one, and `REGISTRY_UNAVAILABLE` if its servers do not
+        answer or do not agree."""
+        command = {"type": "registry", "address": arguments.text("address", address, ADDRESS_ADVICE)}
+        entry = (await self._supervised.ask(command, timeout)).answer.registry
+        if entry is None:
+            raise SidecarError(ErrorCode.CONTRACT, "the node's answer to `registry` has no `registry` field")
+        return entry
 
     async def ping(self, *, timeout: float | None = None) -> None:
         """Waits until the node answers."""

@@ -86,6 +86,11 @@ RETRYABLE: dict[str, bool] = {
     "PEER_BUSY": True,
     "MESSAGE_NOT_FOUND": False,
     "PEER_REJECTED": False,
+    "NOT_REGISTERED": False,
+    "REGISTRY_BLOCKED": False,
+    "NO_REGISTRY": False,
+    "REGISTRY_UNUSABLE": False,
+    "REGISTRY_UNAVAILABLE": True,
     "FLOW_LIMIT": True,
     "TOO_MANY_HOPS": False,
     "MESSAGE_TOO_LARGE": False,
@@ -150,6 +155,18 @@ class ErrorCode:
     #: The recipient rejected the mail: it blocks this agent, or does not support this message
     #: format.
     PEER_REJECTED: Final = "PEER_REJECTED"
+    #: The recipient accepts messages of registered agents only, and the registry does not name the
+    #: sender.
+    NOT_REGISTERED: Final = "NOT_REGISTERED"
+    #: The recipient keeps to the registry, whose owner blocked the sender.
+    REGISTRY_BLOCKED: Final = "REGISTRY_BLOCKED"
+    #: The command `registry` needs a registry, and the configuration names none.
+    NO_REGISTRY: Final = "NO_REGISTRY"
+    #: The RPC servers serve another chain than the configured one, or it has no registry at the
+    #: address.
+    REGISTRY_UNUSABLE: Final = "REGISTRY_UNUSABLE"
+    #: The RPC servers do not answer, or do not agree.
+    REGISTRY_UNAVAILABLE: Final = "REGISTRY_UNAVAILABLE"
     #: The sender writes more than a flow guard of the recipient permits: messages a minute, of a
     #: sender or of one conversation. To the recipient's parent: the node stopped such a sender.
     FLOW_LIMIT: Final = "FLOW_LIMIT"
@@ -277,6 +294,8 @@ class Answer:
     # `send` to a topic: number of connected subscribers that got the broadcast; 0 while the
     # broadcast is queued.
     peers: int | None = None
+    # `registry`: the entry of the agent.
+    registry: RegistryEntry | None = None
     # `send` of mail: the requested route.
     route: str | None = None
     # `status`: the report.
@@ -295,6 +314,7 @@ class Answer:
         Field("delivery", "delivery", "str", False),
         Field("messageId", "message_id", "str", False),
         Field("peers", "peers", "int", False),
+        Field("registry", "registry", "RegistryEntry", False),
         Field("route", "route", "str", False),
         Field("status", "status", "StatusReport", False),
         Field("timeMs", "time_ms", "int", False),
@@ -644,6 +664,8 @@ class PeerDiscovered:
     role: str
     # Topics in its record, and topics to which its connected node subscribes.
     topics: list[str]
+    # Trust in the agent.
+    trust: str
     # Display name; a claim of the agent.
     name: str | None = None
     # Id of the `discover` that found the agent.
@@ -656,6 +678,7 @@ class PeerDiscovered:
         Field("peerId", "peer_id", "str", True),
         Field("role", "role", "str", True),
         Field("topics", "topics", "[str]", True),
+        Field("trust", "trust", "str", True),
         Field("name", "name", "str", False),
         Field("requestId", "request_id", "id", False),
     )
@@ -740,6 +763,35 @@ class Ready:
         Field("protocol", "protocol", "int", True),
         Field("role", "role", "str", True),
         Field("version", "version", "str", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class RegistryEntry:
+    """What the registry on the chain says of an agent. The texts are claims of the agent."""
+
+    # Checksummed address of the agent.
+    address: str
+    # `true` if the owner of the registry blocked the agent.
+    is_blocked: bool
+    # `true` if the agent registered, and did not deactivate itself.
+    is_registered: bool
+    # Time of the registration, in ms since 1970; 0 for an agent that never registered.
+    registered_at_ms: int
+    # Reputation, in the unit of the registry.
+    reputation: int
+    # Metadata of the agent, at most 2,048 bytes.
+    metadata: str | None = None
+    # Name of the agent, at most 128 bytes.
+    name: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("address", "address", "str", True),
+        Field("isBlocked", "is_blocked", "bool", True),
+        Field("isRegistered", "is_registered", "bool", True),
+        Field("registeredAtMs", "registered_at_ms", "int", True),
+        Field("reputation", "reputation", "int", True),
+        Field("metadata", "metadata", "str", False),
+        Field("name", "name", "str", False),
     )
 
 
@@ -846,5 +898,6 @@ TYPES: dict[str, Any] = {
     "PeerLink": PeerLink,
     "PeerUnbanned": PeerUnbanned,
     "Ready": Ready,
+    "RegistryEntry": RegistryEntry,
     "StatusReport": StatusReport,
 }

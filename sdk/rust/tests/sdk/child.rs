@@ -36,6 +36,7 @@ async fn calls_to_good_child_return_answers() {
         call.unwrap();
     }
     assert_eq!(refused(node.status().await).code(), "CONTRACT", "the answer has no status");
+    assert_eq!(refused(node.registry("0xB").await).code(), "CONTRACT", "the answer has no registry");
     let unknown = refused(node.send("nobody", "hello").await);
     assert_eq!((unknown.code(), unknown.retryable()), ("PEER_NOT_FOUND", true));
 }

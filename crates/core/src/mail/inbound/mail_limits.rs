@@ -4,12 +4,42 @@ use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use p2p_node_protocol::Counter;
-use p2p_node_wire::envelope::{Busy, Frame, Payload, Response};
+use p2p_node_wire::envelope::{Batch, Busy, Frame, Payload, Response};
 
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gate::Gate;
 use crate::gate::limits::Author;
+use crate::gate::sender::Sender;
+use crate::mail::Mail;
+
+/// Pause that a `Busy` response asks for when the parent does not read, in ms. Our choice.
+const BUSY_MS: u64 = 250;
+/// Time after which a sender should send a frame again that waits for the registry, in ms: our choice, as
+/// long as a read from a public RPC server takes.
+const REGISTRY_BUSY_MS: u64 = 300;
+
+impl Mail {
+    /// Returns the response to a frame whose messages the node cannot accept now, and whose sender keeps
+    /// them.
+    pub(crate) fn defer_batch(
+        &self,
+        sender: &Sender,
+        batch: &Batch,
+        gate: &Gate,
+        cx: &mut Cx,
+    ) -> Option<Response> {
+        let (counter, retry_after_ms) = if !self.has_room_for(sender, batch, gate, cx) || cx.is_flushing() {
+            (Counter::MailBusy, BUSY_MS)
+        } else if sender.awaits_registry() && !batch.messages.is_empty() {
+            (Counter::RegistryMailDeferred, REGISTRY_BUSY_MS)
+        } else {
+            return None;
+        };
+        cx.stats.count(counter);
+        Some(Response::Busy(Busy { retry_after_ms }))
+    }
+}
 
 /// Returns the response to a frame of a peer that sends too many, before the node reads it.
 pub(crate) fn limit_mail_frames(

@@ -41,7 +41,7 @@ impl Mail {
         if !batch.messages.is_empty() {
             cx.stats.count(Counter::FramesNotEncrypted);
         }
-        let sender = gate.sender(frame, directory.records.is_met(&frame.binding.binding.account));
+        let sender = gate.sender(frame, directory.records.is_met(frame.account()), cx.now.mono);
         self.on_acks(&sender, frame, batch, directory, cx);
     }
 
@@ -55,7 +55,7 @@ impl Mail {
         directory: &Directory,
         cx: &mut Cx,
     ) {
-        let mut sender = gate.sender(frame, directory.records.is_met(&frame.binding.binding.account));
+        let mut sender = gate.sender(frame, directory.records.is_met(frame.account()), cx.now.mono);
         self.on_acks(&sender, frame, batch, directory, cx);
         if batch.messages.is_empty() {
             return;

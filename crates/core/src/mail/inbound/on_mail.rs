@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use bytes::Bytes;
-use p2p_node_protocol::{Counter, ErrorCode, Route};
+use p2p_node_protocol::{Counter, Route};
 use p2p_node_wire::envelope::limits::MAX_ACK_STREAMS;
 use p2p_node_wire::envelope::{
-    self, Batch, Busy, Frame, FrameError, Refused, Rejection, Response, SEQUENCE_REUSED, Scope,
+    self, Batch, Frame, FrameError, Refused, Rejection, Response, SEQUENCE_REUSED, Scope,
 };
 use p2p_node_wire::message_id::StreamId;
 
@@ -39,8 +39,6 @@ const HOLD_FOR_GAP: Duration = Duration::from_millis(100);
 /// How long the response to a frame waits for the parent to read. Our choice: half of the time that
 /// the sender waits for a response.
 const HOLD_FOR_PARENT: Duration = Duration::from_secs(5);
-/// Pause that a `Busy` response asks for when the parent does not read, in ms. Our choice.
-const BUSY_MS: u64 = 250;
 
 /// The outcome of accepting a batch.
 pub(crate) struct BatchOutcome {
@@ -156,10 +154,9 @@ impl Mail {
         cx: &mut Cx,
     ) -> Option<Response> {
         let now = cx.now;
-        let mut sender = gate.sender(frame, directory.records.is_met(&frame.binding.binding.account));
-        if !self.has_room_for(&sender, batch, gate, cx) || cx.is_flushing() {
-            cx.stats.count(Counter::MailBusy);
-            return Some(Response::Busy(Busy { retry_after_ms: BUSY_MS }));
+        let mut sender = gate.sender(frame, directory.records.is_met(frame.account()), now.mono);
+        if let Some(busy) = self.defer_batch(&sender, batch, gate, cx) {
+            return Some(busy);
         }
         if let Some(code) = gate.commit_replay(frame, cx) {
             return Some(refuse_mail(
@@ -170,15 +167,16 @@ impl Mail {
             ));
         }
         self.on_acks(&sender, frame, batch, directory, cx);
-        if sender.is_refused && self.has_only_new_streams(&sender.address, batch) {
+        if let Some(code) = sender.refusal()
+            && self.has_only_new_streams(&sender.address, batch)
+        {
             // A refused message opens no stream, so it takes no room from others. What arrived before
             // the block is acknowledged all the same.
             cx.stats.add(Counter::MailRefused, batch.messages.len() as u64 - 1);
-            let code = ErrorCode::PeerRejected.as_str();
             return Some(refuse_mail(
                 Counter::MailRefused,
-                code,
-                &"the recipient blocks or bans the sender",
+                code.as_str(),
+                &"the recipient does not accept messages of this sender",
                 cx,
             ));
         }
@@ -315,9 +313,9 @@ impl Mail {
         cx: &mut Cx,
     ) {
         let (key, seq) = ((sender.address, stream), message.seq);
-        let outcome = match sender.is_refused {
-            true => Err(ErrorCode::PeerRejected),
-            false => gate
+        let outcome = match sender.refusal() {
+            Some(code) => Err(code),
+            None => gate
                 .guard_flow(sender, &message, cx)
                 .and_then(|()| message_event(sender, message, None, route, cx)),
         };

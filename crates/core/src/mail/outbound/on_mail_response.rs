@@ -34,7 +34,13 @@ const MAX_BUSY_MS: u64 = 60_000;
 /// duplicates frames rarely duplicates three in a row.
 const REPLAYED_IN_A_ROW: u32 = 3;
 /// The codes of a recipient that the sender's parent learns; every other one is `PEER_REJECTED`.
-const TOLD: [ErrorCode; 3] = [ErrorCode::MessageTooLarge, ErrorCode::FlowLimit, ErrorCode::TooManyHops];
+const TOLD: [ErrorCode; 5] = [
+    ErrorCode::FlowLimit,
+    ErrorCode::MessageTooLarge,
+    ErrorCode::NotRegistered,
+    ErrorCode::RegistryBlocked,
+    ErrorCode::TooManyHops,
+];
 /// The counters of invalid acks, and of acks of a later protocol version.
 const REFUSED: Counter = Counter::AcksRefused;
 const OF_LATER_VERSION: Counter = Counter::AcksOfLaterVersions;

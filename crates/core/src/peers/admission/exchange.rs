@@ -16,7 +16,7 @@ use crate::cx::Cx;
 use crate::directory::record_rejection::undecodable_counter;
 use crate::effect::NetworkCommand;
 use crate::gate::Gate;
-use crate::gate::admission_policy::{Refusal, Registration};
+use crate::gate::admission_policy::Refusal;
 use crate::gate::pending_verification::{OfferedRecord, RecordSource};
 use crate::gate::reputation::Conduct;
 use crate::input::Token;
@@ -319,7 +319,8 @@ impl Peers {
         let agent = signed.address();
         // Another node of our own agent is known.
         let is_configured = self.is_configured(peer) || agent == cx.identity.address;
-        gate.admits(&agent, peer, is_configured, Registration::Unknown)?;
+        let registration = gate.registry.look_up(&agent, cx.now.mono);
+        gate.admits(&agent, peer, is_configured, registration)?;
         if is_configured {
             gate.admission.meet(*peer);
         }

@@ -1,0 +1,96 @@
+//! The registry on a chain: what the core asks of it, and what it reports.
+
+use alloy_primitives::Address;
+use p2p_node_protocol::RegistryEntry;
+
+use crate::cx::Cx;
+use crate::effect::Effect;
+use crate::input::Token;
+
+/// Longest name of an agent that the node keeps of the registry, in bytes: our choice, twice the longest
+/// display name.
+pub const MAX_NAME_BYTES: usize = 128;
+/// Longest metadata of an agent that the node keeps of the registry, in bytes: our choice.
+pub const MAX_METADATA_BYTES: usize = 2048;
+/// Largest number of agents in one request: our choice. Their answers are far below the limit of a
+/// response, and 100 agents take two requests.
+pub const MAX_AGENTS_PER_READ: usize = 64;
+
+/// What the registry says of an agent. The texts are the agent's own, so they may be hostile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentInfo {
+    /// `true` if the agent registered and did not deactivate itself.
+    pub is_active: bool,
+    /// `true` if the owner of the registry blocked the agent.
+    pub is_blocked: bool,
+    /// Name, cut off at `MAX_NAME_BYTES`.
+    pub name: String,
+    /// Metadata, cut off at `MAX_METADATA_BYTES`.
+    pub metadata: String,
+    /// Reputation, in the unit of the registry.
+    pub reputation: u64,
+    /// Time of the registration, in seconds since 1970; 0 for an unknown agent.
+    pub registered_at: u64,
+}
+
+impl AgentInfo {
+    /// Returns the entry of an agent as a parent reads it.
+    pub fn entry(self, agent: &Address) -> RegistryEntry {
+        RegistryEntry {
+            address: agent.to_string(),
+            is_registered: self.is_active,
+            is_blocked: self.is_blocked,
+            name: Some(self.name).filter(|name| !name.is_empty()),
+            metadata: Some(self.metadata).filter(|metadata| !metadata.is_empty()),
+            reputation: self.reputation,
+            registered_at_ms: self.registered_at.saturating_mul(1_000),
+        }
+    }
+}
+
+/// A request to the chain. Each is answered by one `ChainEvent` with its token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainCommand {
+    /// Reads what the registry says of agents. Answered by `AgentsRead` or `ReadFailed`.
+    ReadAgents {
+        /// Token of the answer.
+        token: Token,
+        /// The agents, at most `MAX_AGENTS_PER_READ`.
+        agents: Vec<Address>,
+    },
+}
+
+/// A report of the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainEvent {
+    /// What the registry says of the agents of a `ReadAgents`.
+    AgentsRead {
+        /// Token of the `ReadAgents`.
+        token: Token,
+        /// The agents. `None` if the servers do not agree on an agent, or its entry is too large.
+        agents: Vec<(Address, Option<AgentInfo>)>,
+    },
+    /// No agent of a `ReadAgents` could be read.
+    ReadFailed {
+        /// Token of the `ReadAgents`.
+        token: Token,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The registry changed these agents.
+    AgentsChanged(Vec<Address>),
+    /// The node may have missed changes.
+    ChangesMissed,
+    /// The configuration does not fit the chain, so the node must not run.
+    Unusable {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl Cx {
+    /// Sends a request to the chain.
+    pub(crate) fn chain(&mut self, command: ChainCommand) {
+        self.effects.push_back(Effect::Chain(command));
+    }
+}

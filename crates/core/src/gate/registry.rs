@@ -1,0 +1,259 @@
+//! The registry on a chain: what the node knows of agents, and what follows from it.
+//!
+//! Nothing waits for the chain. An agent that the node has not read yet is `Unknown`, and the policy says
+//! what that means.
+
+pub mod cache;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Level, Trust};
+use p2p_node_wire::identity::parse_address;
+use p2p_node_wire::time::Instant;
+
+use crate::backoff::{Backoff, BackoffPolicy, Spread};
+use crate::chain::{AgentInfo, ChainCommand, ChainEvent};
+use crate::cx::Cx;
+use crate::effect::ExitCode;
+use crate::input::Token;
+use crate::replies::reply_to::ReplyTo;
+use crate::signal::Signal;
+use crate::timers::TimerTable;
+use crate::usage::Usage;
+use cache::Cache;
+pub use cache::Registration;
+
+/// Pauses between two reads while the servers do not answer: our choice. Each server has a backoff of its
+/// own.
+const RETRY: BackoffPolicy = BackoffPolicy {
+    start: Duration::from_secs(1),
+    cap: Duration::from_secs(30),
+    spread: Spread::Around,
+    counts_during_pause: false,
+};
+/// Largest number of `registry` commands whose answer is open: our choice.
+pub const MAX_OPEN_COMMANDS: usize = 64;
+
+/// What the node makes of the registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegistryPolicy {
+    /// The node reads agents only for the command `registry`.
+    #[default]
+    Off,
+    /// The node tells its parent what the registry says of senders.
+    Warn,
+    /// The node also refuses agents that are not registered, or that are blocked.
+    Enforce,
+}
+
+impl FromStr for RegistryPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(RegistryPolicy::Off),
+            "warn" => Ok(RegistryPolicy::Warn),
+            "enforce" => Ok(RegistryPolicy::Enforce),
+            _ => Err("use `off`, `warn` or `enforce`".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for RegistryPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RegistryPolicy::Off => "off",
+            RegistryPolicy::Warn => "warn",
+            RegistryPolicy::Enforce => "enforce",
+        })
+    }
+}
+
+impl Registration {
+    /// Returns the trust that the parent reads.
+    pub(crate) fn trust(self) -> Trust {
+        match self {
+            Registration::Unknown => Trust::Unverified,
+            Registration::Registered => Trust::Registered,
+            Registration::RegisteredOnce => Trust::Stale,
+            Registration::NotRegistered => Trust::Unregistered,
+            Registration::Blocked => Trust::Blocked,
+        }
+    }
+}
+
+/// What the policy says of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RegistryVerdict {
+    /// The registry does not speak against the agent.
+    Admit,
+    /// The node does not know yet.
+    Wait,
+    /// The node refuses the agent.
+    Refuse(ErrorCode),
+}
+
+/// The registry.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    policy: RegistryPolicy,
+    /// `true` if the configuration names a registry.
+    is_configured: bool,
+    cache: Cache,
+    /// The read on its way.
+    read: Option<Token>,
+    retry: Backoff,
+    /// `true` from a failed read to the next that succeeds.
+    is_down: bool,
+    /// The `registry` commands whose answer is open.
+    commands: BTreeMap<Token, ReplyTo>,
+}
+
+impl Registry {
+    /// `policy` is `None` if the configuration names no registry.
+    pub(crate) fn new(policy: Option<RegistryPolicy>) -> Self {
+        Registry {
+            policy: policy.unwrap_or_default(),
+            is_configured: policy.is_some(),
+            cache: Cache::default(),
+            read: None,
+            retry: Backoff::default(),
+            is_down: false,
+            commands: BTreeMap::new(),
+        }
+    }
+
+    /// Returns what the node knows of an agent that does something now.
+    pub(crate) fn look_up(&mut self, agent: &Address, now: Instant) -> Registration {
+        if self.policy == RegistryPolicy::Off {
+            return Registration::Unknown;
+        }
+        self.cache.look_up(agent, now)
+    }
+
+    /// Returns what the node knows of an agent.
+    pub(crate) fn peek(&self, agent: &Address, now: Instant) -> Registration {
+        self.cache.peek(agent, now)
+    }
+
+    /// Returns `true` if the registry named the agent in its last answer.
+    pub(crate) fn names(&self, agent: &Address) -> bool {
+        self.cache.names(agent)
+    }
+
+    /// Returns what the policy says of an agent with this registration.
+    pub(crate) fn verdict(&self, registration: Registration) -> RegistryVerdict {
+        match (self.policy, registration) {
+            (RegistryPolicy::Off | RegistryPolicy::Warn, _) => RegistryVerdict::Admit,
+            (_, Registration::Registered | Registration::RegisteredOnce) => RegistryVerdict::Admit,
+            (_, Registration::Unknown) => RegistryVerdict::Wait,
+            (_, Registration::NotRegistered) => RegistryVerdict::Refuse(ErrorCode::NotRegistered),
+            (_, Registration::Blocked) => RegistryVerdict::Refuse(ErrorCode::RegistryBlocked),
+        }
+    }
+
+    /// Begins the next read, if agents wait.
+    pub(crate) fn read_waiting(&mut self, cx: &mut Cx) {
+        if !self.cache.can_read() || !self.retry.ready(cx.now.mono) {
+            return;
+        }
+        let token = cx.token();
+        self.read = Some(token);
+        cx.stats.count(Counter::RegistryReads);
+        cx.chain(ChainCommand::ReadAgents { token, agents: self.cache.begin_read() });
+    }
+
+    /// Executes the command `registry`.
+    pub(crate) fn on_command(&mut self, to: ReplyTo, agent: &str, cx: &mut Cx) {
+        let agent = match parse_address(agent) {
+            Ok(agent) => agent,
+            Err(error) => return cx.refuse(to, ErrorCode::InvalidArgument, format!("address: {error}")),
+        };
+        if !self.is_configured {
+            let reason = "no registry is configured: set REGISTRY_ADDRESS and RPC_URL";
+            return cx.refuse(to, ErrorCode::NoRegistry, reason);
+        }
+        if self.commands.len() >= MAX_OPEN_COMMANDS {
+            return cx.refuse(to, ErrorCode::Busy, "too many commands `registry` have no answer yet");
+        }
+        let token = cx.token();
+        self.commands.insert(token, to);
+        cx.stats.count(Counter::RegistryReads);
+        cx.chain(ChainCommand::ReadAgents { token, agents: vec![agent] });
+    }
+
+    /// Handles a report of the chain.
+    pub(crate) fn on_event(&mut self, event: ChainEvent, cx: &mut Cx) {
+        match event {
+            ChainEvent::AgentsRead { token, agents } => match self.commands.remove(&token) {
+                Some(to) => answer_command(to, agents.into_iter().next(), cx),
+                None if self.read == Some(token) => self.on_read(&agents, cx),
+                None => {}
+            },
+            ChainEvent::ReadFailed { token, reason } => match self.commands.remove(&token) {
+                Some(to) => cx.refuse(to, ErrorCode::RegistryUnavailable, reason),
+                None if self.read == Some(token) => self.on_read_failed(&reason, cx),
+                None => {}
+            },
+            ChainEvent::AgentsChanged(agents) => self.cache.on_changed(&agents),
+            ChainEvent::ChangesMissed => self.cache.on_changes_missed(),
+            ChainEvent::Unusable { reason } => {
+                let message = format!("the registry cannot be used: {reason}");
+                cx.emit_error(ErrorEvent::new(ErrorCode::RegistryUnusable, message));
+                cx.signal(Signal::Abort(ExitCode::Config));
+            }
+        }
+    }
+
+    fn on_read(&mut self, agents: &[(Address, Option<AgentInfo>)], cx: &mut Cx) {
+        (self.read, self.retry) = (None, Backoff::default());
+        if std::mem::take(&mut self.is_down) {
+            cx.log(Level::Info, "registry", "the RPC servers answer again".to_owned());
+        }
+        for (agent, registration) in self.cache.on_read(agents, cx.now.mono) {
+            cx.signal(Signal::RegistrationChanged(agent, registration));
+        }
+    }
+
+    fn on_read_failed(&mut self, reason: &str, cx: &mut Cx) {
+        self.read = None;
+        self.cache.on_read_failed();
+        self.retry.fail_by(&RETRY, cx.now.mono, Duration::ZERO, &mut cx.jitter);
+        cx.stats.count(Counter::RegistryReadsFailed);
+        if !std::mem::replace(&mut self.is_down, true) {
+            let message = format!("the registry cannot be read, so the node uses what it knows: {reason}");
+            cx.log(Level::Warn, "registry", message);
+        }
+    }
+
+    /// Enters the time of the next read, if agents wait for it.
+    pub(crate) fn timers(&self, timers: &mut TimerTable) {
+        if self.cache.can_read() {
+            timers.enter("read of the registry", Some(self.retry.not_before()));
+        }
+    }
+
+    pub(crate) fn usage(&self) -> [Usage; 3] {
+        [
+            ("agents of the registry", self.cache.len(), cache::MAX_AGENTS),
+            ("agents that wait for the registry", self.cache.waiting(), cache::MAX_WAITING_IN_ALL),
+            ("open registry commands", self.commands.len(), MAX_OPEN_COMMANDS),
+        ]
+        .map(|(name, size, limit)| Usage { name, size, limit })
+    }
+}
+
+fn answer_command(to: ReplyTo, found: Option<(Address, Option<AgentInfo>)>, cx: &mut Cx) {
+    let Some((agent, Some(info))) = found else {
+        let reason = "the RPC servers do not agree on this agent";
+        return cx.refuse(to, ErrorCode::RegistryUnavailable, reason);
+    };
+    cx.answer(to, "registry", |answer| answer.registry = Some(Box::new(info.entry(&agent))));
+}
+
+#[cfg(test)]
+mod tests;

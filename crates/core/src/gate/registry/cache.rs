@@ -1,0 +1,229 @@
+//! What the node knows of the registry: a bounded cache that is filled by reads of many agents at once.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use p2p_node_wire::lru_map::LruMap;
+use p2p_node_wire::time::Instant;
+
+use crate::chain::{AgentInfo, MAX_AGENTS_PER_READ};
+
+/// Largest number of agents in the cache: our choice, as many as there can be strangers with mail. The
+/// one that was used longest ago gives way.
+pub const MAX_AGENTS: usize = 4096;
+/// Largest number of agents that wait for a read: our choice, 16 reads. Further ones wait for their next
+/// use.
+pub const MAX_WAITING: usize = 16 * MAX_AGENTS_PER_READ;
+/// Largest number of agents that wait for a read or are in the one on its way: every agent of the cache can
+/// have changed.
+pub const MAX_WAITING_IN_ALL: usize = MAX_AGENTS + MAX_AGENTS_PER_READ;
+/// Time for which the entry of a registered or blocked agent counts as new: 10 min, as ERC-1271 results
+/// in the design. Events of the registry end it earlier.
+const FRESH: Duration = Duration::from_secs(600);
+/// Time for which the absence of an entry counts as new: our choice, so that an agent that has just
+/// registered does not wait long, if the event is missed.
+const FRESH_ABSENCE: Duration = Duration::from_secs(60);
+/// Part of these times (four fifths) after which a use begins a new read, so that agents in use do not
+/// become old: our choice.
+const REFRESH_AFTER_FIFTHS: u32 = 4;
+/// Time for which the node goes on to use an old entry while the servers do not answer: 24 h, as the
+/// design says of contract wallets. An old absence does not count.
+const STALE: Duration = Duration::from_secs(24 * 3600);
+/// Time until an agent on whom the servers do not agree is read again: our choice.
+const NO_AGREEMENT_PAUSE: Duration = Duration::from_secs(30);
+
+/// What the node knows of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// There is no answer yet, or none for too long.
+    Unknown,
+    /// The agent is registered.
+    Registered,
+    /// The agent was registered when the servers last answered, some time ago.
+    RegisteredOnce,
+    /// The agent is not registered, or deactivated itself.
+    NotRegistered,
+    /// The owner of the registry blocked the agent.
+    Blocked,
+}
+
+/// The last answer about an agent.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    is_registered: bool,
+    is_blocked: bool,
+    at: Instant,
+}
+
+impl Answer {
+    fn fresh_for(&self) -> Duration {
+        if self.is_registered || self.is_blocked { FRESH } else { FRESH_ABSENCE }
+    }
+
+    fn registration(&self, now: Instant) -> Registration {
+        let age = now.saturating_since(self.at);
+        let is_fresh = age < self.fresh_for();
+        match (self.is_blocked, self.is_registered) {
+            _ if !is_fresh && age >= STALE => Registration::Unknown,
+            (true, _) => Registration::Blocked,
+            (false, true) if is_fresh => Registration::Registered,
+            (false, true) => Registration::RegisteredOnce,
+            (false, false) if is_fresh => Registration::NotRegistered,
+            (false, false) => Registration::Unknown,
+        }
+    }
+}
+
+/// Whether the node reads an agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reading {
+    #[default]
+    No,
+    Waits,
+    OnItsWay,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    answer: Option<Answer>,
+    reading: Reading,
+    /// No read before this time.
+    not_before: Option<Instant>,
+}
+
+impl Entry {
+    fn needs_read(&self, now: Instant) -> bool {
+        if self.reading != Reading::No || self.not_before.is_some_and(|time| now < time) {
+            return false;
+        }
+        self.answer.is_none_or(|answer| {
+            now.saturating_since(answer.at) >= answer.fresh_for() * REFRESH_AFTER_FIFTHS / 5
+        })
+    }
+}
+
+/// The cache. One read is on its way at most.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    entries: LruMap<Address, Entry>,
+    waiting: VecDeque<Address>,
+    in_flight: Vec<Address>,
+}
+
+impl Cache {
+    /// Returns what the node knows of an agent. Asks for a read if that is nothing or soon old.
+    pub(super) fn look_up(&mut self, agent: &Address, now: Instant) -> Registration {
+        let entry = self.entries.touch_or_default(agent);
+        let registration = entry.answer.map_or(Registration::Unknown, |answer| answer.registration(now));
+        if entry.needs_read(now) && self.waiting.len() < MAX_WAITING {
+            entry.reading = Reading::Waits;
+            self.waiting.push_back(*agent);
+        }
+        self.entries.shrink_to(MAX_AGENTS);
+        registration
+    }
+
+    /// Returns what the node knows of an agent, without a use of the entry.
+    pub(super) fn peek(&self, agent: &Address, now: Instant) -> Registration {
+        let answer = self.entries.get(agent).and_then(|entry| entry.answer);
+        answer.map_or(Registration::Unknown, |answer| answer.registration(now))
+    }
+
+    /// Returns `true` if the last answer about an agent was that it is registered and not blocked.
+    pub(super) fn names(&self, agent: &Address) -> bool {
+        let answer = self.entries.get(agent).and_then(|entry| entry.answer);
+        answer.is_some_and(|answer| answer.is_registered && !answer.is_blocked)
+    }
+
+    /// Returns `true` if agents wait, and no read is on its way.
+    pub(super) fn can_read(&self) -> bool {
+        self.in_flight.is_empty() && !self.waiting.is_empty()
+    }
+
+    /// Begins a read. Returns its agents.
+    pub(super) fn begin_read(&mut self) -> Vec<Address> {
+        let number = self.waiting.len().min(MAX_AGENTS_PER_READ);
+        self.in_flight = self.waiting.drain(..number).collect();
+        for agent in &self.in_flight {
+            if let Some(entry) = self.entries.get_mut(agent) {
+                entry.reading = Reading::OnItsWay;
+            }
+        }
+        self.in_flight.clone()
+    }
+
+    /// Takes the answers of the read. Returns the agents whose registration changed, with the new one.
+    pub(super) fn on_read(
+        &mut self,
+        agents: &[(Address, Option<AgentInfo>)],
+        now: Instant,
+    ) -> Vec<(Address, Registration)> {
+        self.in_flight.clear();
+        let mut changed = Vec::new();
+        for (agent, info) in agents {
+            let before = self.peek(agent, now);
+            let Some(entry) = self.entries.get_mut(agent) else { continue };
+            if entry.reading == Reading::OnItsWay {
+                entry.reading = Reading::No;
+            }
+            match info {
+                Some(info) => {
+                    let AgentInfo { is_active, is_blocked, .. } = *info;
+                    entry.answer = Some(Answer { is_registered: is_active, is_blocked, at: now });
+                    entry.not_before = None;
+                }
+                None => entry.not_before = Some(now + NO_AGREEMENT_PAUSE),
+            }
+            let after = self.peek(agent, now);
+            if before != after {
+                changed.push((*agent, after));
+            }
+        }
+        changed
+    }
+
+    /// Takes the failure of the read: its agents wait again.
+    pub(super) fn on_read_failed(&mut self) {
+        for agent in self.in_flight.drain(..).rev() {
+            if let Some(entry) = self.entries.get_mut(&agent)
+                && entry.reading == Reading::OnItsWay
+            {
+                entry.reading = Reading::Waits;
+                self.waiting.push_front(agent);
+            }
+        }
+    }
+
+    /// Reads these agents again, because the registry changed them. Agents that are not in the cache are of
+    /// no interest. A read that is on its way may have been answered before the change.
+    pub(super) fn on_changed(&mut self, agents: &[Address]) {
+        for agent in agents {
+            if let Some(entry) = self.entries.get_mut(agent)
+                && entry.reading != Reading::Waits
+                && self.waiting.len() < MAX_AGENTS
+            {
+                (entry.reading, entry.not_before) = (Reading::Waits, None);
+                self.waiting.push_back(*agent);
+            }
+        }
+    }
+
+    /// Reads all agents again, because changes may have been missed; those used last first.
+    pub(super) fn on_changes_missed(&mut self) {
+        let mut agents: Vec<Address> = self.entries.iter_by_use().map(|(agent, _)| *agent).collect();
+        agents.reverse();
+        self.on_changed(&agents);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len() + self.in_flight.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! The registry of agents, in memory.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::Address;
+use p2p_node_core::chain::{AgentInfo, ChainCommand, ChainEvent};
+
+/// The registry that all nodes read.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    /// The entries. Other agents are not registered.
+    pub agents: BTreeMap<Address, AgentInfo>,
+    /// `true` while no server answers.
+    pub is_down: bool,
+    /// Number of reads so far.
+    pub reads: usize,
+}
+
+impl Registry {
+    /// Registers an agent.
+    pub fn register(&mut self, agent: Address) {
+        self.agents.insert(agent, AgentInfo { is_active: true, ..AgentInfo::default() });
+    }
+
+    /// Blocks a registered agent, or ends the block.
+    pub fn set_blocked(&mut self, agent: &Address, is_blocked: bool) {
+        if let Some(info) = self.agents.get_mut(agent) {
+            info.is_blocked = is_blocked;
+        }
+    }
+
+    /// Returns the answer to a request.
+    pub fn answer(&mut self, command: ChainCommand) -> ChainEvent {
+        let ChainCommand::ReadAgents { token, agents } = command;
+        self.reads += 1;
+        if self.is_down {
+            return ChainEvent::ReadFailed { token, reason: "the registry is down".to_owned() };
+        }
+        let entry = |agent: Address| (agent, Some(self.agents.get(&agent).cloned().unwrap_or_default()));
+        ChainEvent::AgentsRead { token, agents: agents.into_iter().map(entry).collect() }
+    }
+}

@@ -1,0 +1,103 @@
+//! The settings of the registry together.
+
+use p2p_node_core::gate::admission_policy::AdmissionMode;
+use p2p_node_core::gate::registry::RegistryPolicy;
+use reqwest::Url;
+
+use super::{Config, ConfigError, Secret};
+use crate::chain::{ChainConfig, MAX_RPC_SERVERS};
+
+impl Config {
+    /// Returns which registry the node reads, if the configuration names one.
+    ///
+    /// # Errors
+    /// Fails if the settings contradict each other. The error does not show the URLs.
+    pub fn chain(&self) -> Result<Option<ChainConfig>, ConfigError> {
+        let reads = self.registry.is_some() && self.registry_policy != RegistryPolicy::Off;
+        if self.admission == AdmissionMode::Registered && !reads {
+            let reason =
+                "--admission registered requires REGISTRY_ADDRESS, and a REGISTRY_POLICY other than off";
+            return Err(ConfigError::Registry(reason.to_owned()));
+        }
+        let Some(registry) = self.registry else { return Ok(None) };
+        let urls = self.rpc_urls.as_ref().map(Secret::expose).unwrap_or_default();
+        let urls = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
+        let rpc_urls: Vec<Url> = urls.map(rpc_url).collect::<Result<_, _>>()?;
+        let wrong = |reason: String| Err(ConfigError::Registry(reason));
+        match rpc_urls.len() {
+            0 => return wrong("REGISTRY_ADDRESS requires RPC_URL".to_owned()),
+            1..=MAX_RPC_SERVERS => {}
+            _ => return wrong(format!("RPC_URL: at most {MAX_RPC_SERVERS} servers are possible")),
+        }
+        if self.registry_quorum > rpc_urls.len() {
+            let (quorum, servers) = (self.registry_quorum, rpc_urls.len());
+            return wrong(format!("REGISTRY_QUORUM is {quorum}, and RPC_URL names {servers} servers"));
+        }
+        Ok(Some(ChainConfig {
+            registry,
+            rpc_urls,
+            quorum: self.registry_quorum,
+            chain_id: self.registry_chain,
+            depth: self.registry_depth,
+            refresh: self.registry_refresh,
+        }))
+    }
+}
+
+/// Parses the URL of an RPC server. Errors do not show it, because it may contain a key.
+fn rpc_url(text: &str) -> Result<Url, ConfigError> {
+    let wrong = |reason: &str| ConfigError::Registry(format!("RPC_URL: {reason}"));
+    let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(url),
+        _ => Err(wrong("a URL must begin with http:// or https://")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::RunArgs;
+
+    const REGISTRY: &str = "0x00000000000000000000000000000000000000a1";
+
+    fn chain(variables: &[(&str, &str)]) -> Result<Option<ChainConfig>, String> {
+        let environment = |name: &str| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        let config = Config::resolve(&RunArgs::default(), &environment, Path::new("/nonexistent"));
+        config.and_then(|config| config.chain()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn registry_needs_servers_and_a_quorum_that_they_can_reach() {
+        assert!(chain(&[("RPC_URL", "http://127.0.0.1:1")]).unwrap().is_none());
+        let two = "http://127.0.0.1:1/, https://example.org/v1/secret";
+        let found = chain(&[("REGISTRY_ADDRESS", REGISTRY), ("RPC_URL", two), ("REGISTRY_QUORUM", "2")]);
+        let found = found.unwrap().unwrap();
+        assert_eq!((found.rpc_urls.len(), found.quorum), (2, 2));
+        assert!(!format!("{found:?}").contains("secret"));
+        for (variables, reason) in [
+            (vec![], "requires RPC_URL"),
+            (vec![("RPC_URL", two), ("REGISTRY_QUORUM", "3")], "names 2 servers"),
+            (vec![("RPC_URL", "ftp://example.org")], "must begin with http"),
+            (vec![("RPC_URL", "example.org")], "RPC_URL: "),
+            (vec![("RPC_URL", &["http://a.example/"; 9].join(",") as &str)], "at most 8"),
+            (vec![("RPC_URL", two), ("REGISTRY_REFRESH", "0")], "at least 0.1"),
+            (vec![("RPC_URL", two), ("REGISTRY_DEPTH", "deep")], "REGISTRY_DEPTH"),
+            (vec![("RPC_URL", two), ("REGISTRY_POLICY", "strict")], "REGISTRY_POLICY"),
+            (
+                vec![("RPC_URL", two), ("REGISTRY_POLICY", "off"), ("P2P_NODE_ADMISSION", "registered")],
+                "--admission registered",
+            ),
+        ] {
+            let variables = [vec![("REGISTRY_ADDRESS", REGISTRY)], variables].concat();
+            let error = chain(&variables).expect_err(reason);
+            assert!(error.contains(reason) && !error.contains("secret"), "{reason}: {error}");
+        }
+    }
+}
