@@ -30,6 +30,12 @@ impl Real {
     /// As `join`, with the memory and the descriptors of a small container.
     pub fn join_small(key: u8, args: &[&str]) -> Self {
         let (child, ready) = Child::join_limited(SMALL, key, args, &[]);
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+        let hard = |name: &str| {
+            let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+        };
+        assert_eq!((hard("Max data size"), hard("Max open files")), (256 << 20, 64));
         Real { child, ready, requests: 0 }
     }
 

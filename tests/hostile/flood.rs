@@ -16,7 +16,7 @@ use crate::peer::Hostile;
 const MIB: u64 = 1 << 20;
 
 /// Sends all frames with a bounded number in flight, and returns how many were answered.
-async fn send_all(hostile: &mut Hostile, real: &Real, frames: impl Iterator<Item = Bytes>) -> usize {
+pub async fn send_all(hostile: &mut Hostile, real: &Real, frames: impl Iterator<Item = Bytes>) -> usize {
     const MAX_IN_FLIGHT: usize = 64;
     let (mut in_flight, mut answered) = (0, 0);
     let mut frames = frames.fuse();

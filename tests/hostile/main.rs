@@ -32,4 +32,5 @@ mod raw_gossip;
 mod raw_kad;
 mod records;
 mod replay;
+mod small;
 mod sybils;

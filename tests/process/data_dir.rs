@@ -212,3 +212,26 @@ fn data_directory_of_another_agent_is_refused() {
     let mail = recipient.expect("the mail", |event| event["type"] == "message");
     assert_eq!((&mail["from"], &mail["data"]), (&sender_ready["address"], &json!("from A")));
 }
+
+#[test]
+fn rules_of_block_allow_and_unblock_outlast_the_process() {
+    const ALLOWED: &str = "0x1563915e194D8CfBA1943570603F7606A3115508";
+    const UNBLOCKED: &str = "0x5CbDd86a2FA8Dc4bDdd8a8f69dBa48572EeC07FB";
+    let data_dir = TempDir::new().unwrap();
+    let (mut child, _) = Child::join(0xb9, 0, &flags(data_dir.path())[1..], &[]);
+    for (id, (command, agent)) in
+        [("block", BLOCKED), ("allow", ALLOWED), ("block", UNBLOCKED), ("unblock", UNBLOCKED)]
+            .into_iter()
+            .enumerate()
+    {
+        child.command(json!({"type":command,"peerId":agent,"id":id}));
+        let answer = child.expect("an answer", |event| event["id"] == id);
+        assert_eq!(answer["type"], "result", "{answer}");
+    }
+    child.command(json!({"type":"shutdown","id":"end"}));
+    assert!(child.wait().success());
+    let (mut child, _) = Child::join(0xb9, 0, &flags(data_dir.path())[1..], &[]);
+    child.command(json!({"type":"peers","id":"rules"}));
+    let answer = child.answer("rules");
+    assert_eq!((&answer["blocked"], &answer["allowed"]), (&json!([BLOCKED]), &json!([ALLOWED])), "{answer}");
+}

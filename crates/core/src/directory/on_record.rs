@@ -168,7 +168,7 @@ impl Directory {
     /// node reports each agent once. The parent cannot repair the
     /// conflict, so the report is a log message and not an error. Many peers may bring the same two
     /// records, so each order counts once against the agent.
-    fn report_conflict(&mut self, signed: &SignedRecord, is_ours_to_know: bool, cx: &mut Cx) {
+    pub(super) fn report_conflict(&mut self, signed: &SignedRecord, is_ours_to_know: bool, cx: &mut Cx) {
         cx.stats.count(Counter::RecordsConflicting);
         let (address, order) = (signed.address(), signed.order());
         let reported = self.reported_conflicts.get(&address).copied();

@@ -1,15 +1,24 @@
 use alloy_primitives::Address;
 use bytes::Bytes;
-use p2p_node_protocol::Counter;
-use p2p_node_wire::identity::NodeKey;
-use p2p_node_wire::record::kad_key;
+use p2p_node_protocol::{Counter, Role};
+use p2p_node_wire::identity::testing::{self, binding};
+use p2p_node_wire::identity::{Binding, NodeKey};
+use p2p_node_wire::record::{Record, SignedRecord, kad_key};
 
+use super::confirmation::MAX_CONFIRMED;
+use super::on_record::MAX_REPORTED_CONFLICTS;
 use crate::Core;
 use crate::effect::{Effect, NetworkCommand};
 use crate::gate::reputation::Conduct;
 use crate::gate::reputation::conduct::Report;
 use crate::signal::Signal;
-use crate::testing::{TestCore as _, core};
+use crate::testing::{START, TestCore as _, core};
+
+fn agent(number: usize) -> Address {
+    let mut bytes = [0; 20];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    bytes.into()
+}
 
 const SOMEBODY: Address = Address::repeat_byte(7);
 
@@ -64,4 +73,48 @@ fn minimum_generation_is_zero_for_unknown_agent_and_own_for_local_agent() {
     let Core { directory, local, cx, .. } = &core;
     assert_eq!(directory.minimum_generation(&SOMEBODY, local, cx), 0);
     assert_eq!(directory.minimum_generation(&cx.identity.address, local, cx), local.record.order().0);
+}
+
+#[test]
+fn confirmed_agents_are_bounded_and_the_oldest_goes_first() {
+    let mut core = core();
+    core.directory.is_partial = true;
+    for number in 0..=MAX_CONFIRMED {
+        core.directory.on_heard(agent(number), &mut core.cx);
+    }
+    let confirmed = &core.directory.confirmed;
+    assert_eq!(confirmed.len(), MAX_CONFIRMED);
+    assert!(confirmed.get(&agent(0)).is_none() && confirmed.get(&agent(1)).is_some());
+}
+
+#[test]
+fn reported_conflicts_are_bounded() {
+    let mut core = core();
+    let node = NodeKey::from_seed([7; 32]);
+    let of_node = Binding { peer_id: node.peer_id(), node_key: node.public(), ..binding() };
+    let mut signed = SignedRecord::decode(
+        Record {
+            network: "dev".to_owned(),
+            binding: testing::agent().bind(of_node).expect("a binding"),
+            seq: 1,
+            issued_at_ms: START.unix_ms,
+            expires_at_ms: START.unix_ms + 3_600_000,
+            addrs: Vec::new(),
+            kem: None,
+            role: Role::Full,
+            name: String::new(),
+            capabilities: Vec::new(),
+            topics: Vec::new(),
+            topic_hashes: Vec::new(),
+        }
+        .sign(&node)
+        .expect("a signature"),
+    )
+    .expect("a record");
+    for number in 0..MAX_REPORTED_CONFLICTS + 10 {
+        signed.record.binding.binding.account = agent(number);
+        core.directory.report_conflict(&signed, true, &mut core.cx);
+    }
+    assert_eq!(core.directory.reported_conflicts.len(), MAX_REPORTED_CONFLICTS);
+    assert!(core.directory.reported_conflicts.contains_key(&agent(MAX_REPORTED_CONFLICTS + 9)));
 }

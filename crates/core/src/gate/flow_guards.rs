@@ -207,6 +207,18 @@ mod tests {
     }
 
     #[test]
+    fn tracked_senders_and_conversations_are_bounded_and_newcomers_find_room() {
+        let mut guards = FlowGuards::new(FlowLimits { per_sender: 30, per_conversation: 10, hops: 0 });
+        for number in 0..MAX_TRACKED as u64 + 100 {
+            let sender = Address::left_padding_from(&number.to_be_bytes());
+            assert!(guards.admit(sender, &message("a", 0), NOW).is_ok(), "newcomer {number}");
+        }
+        let sizes = guards.usage().map(|usage| (usage.size, usage.limit));
+        assert!(sizes.iter().all(|(size, limit)| size <= limit), "{sizes:?}");
+        assert!(sizes[1].0 > 0 && sizes[2].0 > 0, "{sizes:?}");
+    }
+
+    #[test]
     fn hops_grow_with_each_reply_up_to_the_limit() {
         let mut guards = FlowGuards::new(FlowLimits { hops: 3, ..FlowLimits::default() });
         assert_eq!((guards.hops_of_reply(""), guards.hops_of_reply("m-1")), (0, 1));

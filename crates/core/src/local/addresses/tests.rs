@@ -100,3 +100,15 @@ fn configured_address_makes_the_node_reachable() {
     assert!(addresses.is_reachable() && addresses.unreachable_at().is_none());
     assert_eq!(addresses.published(NOW), [external]);
 }
+
+#[test]
+fn confirmed_and_observed_addresses_are_bounded_and_the_oldest_confirmed_one_goes_first() {
+    let mut addresses = behind_nat(Reachability::Auto);
+    let mapped = |port: usize| addr(&format!("/ip4/9.9.9.9/tcp/{}", 1000 + port));
+    (0..=MAX_CONFIRMED).for_each(|port| addresses.confirm(mapped(port), NOW));
+    let ip = |number: usize| IpAddr::from((0x0909_0909 + number as u32).to_be_bytes());
+    addresses.set_observed((0..=MAX_OBSERVED).map(ip).collect(), NOW);
+    assert_eq!(addresses.lens(), (MAX_CONFIRMED, MAX_OBSERVED));
+    let external = addresses.external(false);
+    assert!(!external.contains(&mapped(0)) && external.contains(&mapped(1)), "{external:?}");
+}

@@ -143,3 +143,15 @@ fn number_of_offers_is_bounded() {
     let core = unreachable_core(&many);
     assert_eq!(core.peers.relays.lens().0, MAX_OFFERS);
 }
+
+#[test]
+fn pauses_of_relays_are_bounded_and_those_that_ended_make_room() {
+    let mut core = core_with(|_| {});
+    for _ in 0..MAX_RELAY_PAUSES + 10 {
+        core.peers.relays.pause(PeerId::random(), &mut core.cx);
+    }
+    assert_eq!(core.peers.relays.lens().2, MAX_RELAY_PAUSES);
+    core.cx.now.mono += PAUSES.cap;
+    core.peers.relays.pause(PeerId::random(), &mut core.cx);
+    assert_eq!(core.peers.relays.lens().2, 1);
+}

@@ -231,3 +231,16 @@ fn mail_to_a_trimmed_peer_gives_it_grace_again() {
     core.peers.dial_for_mail(Candidate::bootstrap(peer, addr), &mut core.cx);
     assert!(!core.peers.trimmer.is_trimmed(&peer, core.cx.now.mono));
 }
+
+#[test]
+fn trimmed_peers_are_bounded_and_the_one_whose_pause_ends_first_goes() {
+    let mut core = small_core();
+    let peers: Vec<PeerId> = (0..=MAX_TRIMMED).map(|_| PeerId::random()).collect();
+    let at = |number: usize| Instant::from_millis(number as u64);
+    for (number, peer) in peers.iter().enumerate() {
+        core.peers.trimmer.remember(*peer, at(number));
+    }
+    assert_eq!(core.peers.trimmer.len(), MAX_TRIMMED);
+    let is_trimmed = |number: usize| core.peers.trimmer.is_trimmed(&peers[number], at(MAX_TRIMMED));
+    assert!(!is_trimmed(0) && is_trimmed(1) && is_trimmed(MAX_TRIMMED));
+}
