@@ -2,11 +2,11 @@
 """Starts two nodes, drives them by lines on their pipes, and measures how fast mail goes from one
 to the other. Prints a Markdown table: the median of the runs, with (lowest–highest).
 
-    benches/pipe.py [--node [NAME=]'COMMAND'] … [--runs N] [--tests start,latency,…] [--json FILE]
+    benches/pipe.py [--node [NAME=]'COMMAND'] … [--runs N] [--tests start,latency,…] [--allow] [--json FILE]
 
 COMMAND starts any program that speaks the lines of docs/pipe-protocol.md and writes them without
 white space, `type` first. Each run starts two fresh nodes of each command, one command after the
-other. Memory and CPU time are those of the process itself, so a wrapper must end in `exec`.
+other, in turns in both orders. With --allow each node allows the agent of the other. Memory and CPU time are those of the process itself, so a wrapper must end in `exec`.
 """
 
 import argparse
@@ -86,6 +86,12 @@ class Node:
         ready = self.until("ready")
         self.start = time.monotonic() - self.began
         return ready
+
+    def allow(self, agent: str) -> None:
+        """Makes the node lift the limits of an agent."""
+        self.write(json.dumps({"type": "allow", "id": "allow", "peerId": agent}).encode() + b"\n")
+        while self.until("result").get("id") != "allow":
+            pass
 
     def read(self) -> bytes:
         """Reads what is there: whole lines, each with its newline."""
@@ -255,12 +261,15 @@ def burst(pair: Pair, number: int = 20_000, size: int = SMALL) -> Figures:
 
 
 @contextmanager
-def pair_of(command: str) -> Iterator[Pair]:
+def pair_of(command: str, allows: bool = False) -> Iterator[Pair]:
     """Starts the recipient and, when it is ready, the sender."""
     with closing(Node("recipient", command)) as recipient:
         ready = recipient.connect([])
         with closing(Node("sender", command)) as sender:
-            sender.connect(ready["addrs"][:1])
+            other = sender.connect(ready["addrs"][:1])
+            if allows:
+                sender.allow(ready["address"])
+                recipient.allow(other["address"])
             yield Pair(sender, recipient, ready.get("address") or ready["peerId"])
 
 
@@ -268,14 +277,14 @@ def memory(pair: Pair, when: str) -> Figures:
     return {f"memory {when}, {n.role}, MiB": n.memory() for n in (pair.sender, pair.recipient)}
 
 
-def run(command: str, tests: list[str]) -> Iterator[tuple[str, float]]:
+def run(command: str, tests: list[str], allows: bool) -> Iterator[tuple[str, float]]:
     """Carries out the tests with two fresh nodes."""
     timed: dict[str, Callable[[Pair], Figures]] = {
         "start": lambda pair: {"start to `ready`, ms": pair.recipient.start * 1000},
         "latency": latency, "window": window, "burst": burst,
         "burst16k": lambda pair: burst(pair, 5_000, LARGE),
     }
-    with pair_of(command) as pair:
+    with pair_of(command, allows) as pair:
         if "memory" in tests:
             time.sleep(1)
             yield from memory(pair, "idle").items()
@@ -301,6 +310,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--node", action="append", help=f"default: {DEFAULT}")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--tests", default=TESTS, help="default: %(default)s")
+    parser.add_argument("--allow", action="store_true", help="each node allows the agent of the other")
     parser.add_argument("--json", metavar="FILE", help="also write every figure of every run")
     args = parser.parse_args()
     args.node, args.tests = args.node or [DEFAULT], args.tests.split(",")
@@ -314,9 +324,9 @@ def main() -> None:
     commands = dict(map(named, args.node))
     results: dict[str, dict[str, list[float]]] = {name: {} for name in commands}
     for number in range(args.runs):
-        for name, command in commands.items():
+        for name, command in list(commands.items())[:: -1 if number % 2 else 1]:
             try:
-                for row, value in run(command, args.tests):
+                for row, value in run(command, args.tests, args.allow):
                     results[name].setdefault(row, []).append(value)
             except (OSError, EOFError, ValueError) as error:
                 sys.exit(f"pipe.py: run {number + 1} of {name}: {error}")
