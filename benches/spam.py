@@ -6,12 +6,16 @@ the broadcasts of the others.
                     [--calm 15] [--attack 30]
 
 All nodes talk over loopback. The honest nodes apply limits, which nodes on loopback otherwise do not
-(`--limits on`). The spammers are the same program without limits. Each row is a network of its own: in
-the time `--calm` the spammers are silent, then they send `--rate` broadcasts of 256 B a second each.
+(`--limits on`). The spammers are the same program without limits, at the lowest priority: on machines of
+their own they would take no processor time of the others. Each row is a network of its own: in the time
+`--calm` the spammers are silent, then they send `--rate` broadcasts of 256 B a second each, one by one, so
+that each is a frame, or with `--together` that many at once, which share a frame.
 Honest nodes send each other 20 mails and 5 broadcasts a second in both times. The program ends by itself.
 """
 
 import argparse
+import functools
+import json
 import os
 import random
 import sys
@@ -23,8 +27,10 @@ from scale import Network, Node, check_limits
 TOPIC = "market"
 #: Honest mails and broadcasts a second, of the whole network.
 MAILS, BROADCASTS = 20, 5
-#: How often the driver writes what the spammers send, in seconds.
+#: How often the driver writes what honest nodes send, in seconds.
 STEP = 0.05
+#: What marks a line of spam. There are so many of them that the driver does not decode them.
+SPAM = b'"data":"spam '
 #: Time for the last mails and broadcasts to arrive, in seconds.
 GRACE = 15.0
 #: Length of the periods for which spam at honest parents is counted, in seconds.
@@ -70,12 +76,16 @@ class Attack:
         entries = hub.ready["addrs"][:1]
         honest = options.nodes - spammers - 1
         self.honest = [self.network.start(options.node, home, *options.honest) for _ in range(honest)]
-        self.spammers = [self.network.start(options.node, home, *options.spammer) for _ in range(spammers)]
+        spammer = ("nice", home, "-n", str(options.nice), options.node, *options.spammer)
+        self.spammers = [self.network.start(*spammer) for _ in range(spammers)]
         for node in (*self.honest, *self.spammers):
             node.command(type="connect", protocol=1, bootstrapPeers=entries)
             node.command(type="subscribe", topic=TOPIC)
         self.network.until_ready()
-        self.addresses = {node.ready["address"] for node in self.honest}
+        for node in self.spammers:
+            node.events = functools.partial(drain, node)
+        for node in self.honest:
+            node.events = functools.partial(self.honest_events, node)
 
     def on_event(self, node: Node, event: dict) -> None:
         kind = event["type"]
@@ -83,16 +93,24 @@ class Attack:
             if (began := self.traffic.mails.get(event.get("requestId"))) is not None:
                 self.traffic.mail_times.append(time.monotonic() - began)
         elif kind == "message" and event.get("topic") == TOPIC:
-            if event["from"] not in self.addresses:
-                if node in self.honest and self.attack_began is not None:
-                    period = int((time.monotonic() - self.attack_began) / PERIOD)
-                    self.spam.extend([0] * (period + 1 - len(self.spam)))
-                    self.spam[period] += 1
-            elif (began := self.traffic.broadcasts.get(event["data"].split()[0])) is not None and node in self.honest:
+            if (began := self.traffic.broadcasts.get(event["data"].split()[0])) is not None:
                 self.traffic.broadcast_times.append(time.monotonic() - began)
 
-    def step(self, spams: bool) -> None:
-        """Writes what all nodes send in one step."""
+    def honest_events(self, node: Node) -> list[dict]:
+        """Returns the events that can be read without waiting, but spam, which it counts."""
+        read = node.process.stdout.read()
+        if read == b"":
+            raise EOFError("an honest node has ended")
+        *lines, node.rest = (node.rest + (read or b"")).split(b"\n")
+        others = [line for line in lines if SPAM not in line]
+        if (spam := len(lines) - len(others)) and self.attack_began is not None:
+            period = int((time.monotonic() - self.attack_began) / PERIOD)
+            self.spam.extend([0] * (period + 1 - len(self.spam)))
+            self.spam[period] += spam
+        return [json.loads(line) for line in others]
+
+    def step(self) -> None:
+        """Writes what honest nodes send in one step."""
         for _ in range(int(MAILS * STEP) or self.rng.random() < MAILS * STEP):
             sender, recipient = self.rng.sample(self.honest, 2)
             self.sent += 1
@@ -104,20 +122,29 @@ class Attack:
             name = f"news-{self.sent}"
             self.traffic.broadcasts[name] = time.monotonic()
             self.rng.choice(self.honest).command(type="send", topic=TOPIC, data=f"{name} {PADDING}")
-        if spams:
-            for node in self.spammers:
-                lines = [f'{{"type":"send","topic":"{TOPIC}","data":"spam {self.rng.random()} {PADDING}"}}\n'] * int(self.options.rate * STEP)
-                write_now(node, "".join(lines).encode())
+
+    def write_spam(self) -> None:
+        """Writes what the spammers send at once."""
+        for node in self.spammers:
+            line = f'{{"type":"send","topic":"{TOPIC}","data":"spam {self.rng.random()} {PADDING}"}}\n'
+            write_now(node, line.encode() * self.options.together)
 
     def go_on(self, seconds: float, spams: bool) -> Traffic:
         self.traffic = Traffic()
         began = time.monotonic()
-        steps = 0
-        while time.monotonic() < began + seconds:
-            self.step(spams)
-            steps += 1
-            left = began + steps * STEP - time.monotonic()
-            self.network.read(max(0.0, left), self.on_event, lambda: False)
+        steps = spam = 0
+        spam_step = self.options.together / self.options.rate
+        while (passed := time.monotonic() - began) < seconds:
+            if passed >= steps * STEP:
+                self.step()
+                steps += 1
+            if spams and passed >= spam * spam_step:
+                self.write_spam()
+                # What the driver is too late for, it does not make up for.
+                spam = max(spam + 1, int(passed / spam_step))
+            due = min(steps * STEP, spam * spam_step) if spams else steps * STEP
+            # At least a glance, so that the driver reads also when it is late.
+            self.network.read(max(0.0002, began + due - time.monotonic()), self.on_event, lambda: False)
         everything = len(self.honest) - 1
         traffic = self.traffic
         self.network.read(GRACE, self.on_event, lambda: (
@@ -145,6 +172,13 @@ class Attack:
             self.network.close()
 
 
+def drain(node: Node) -> list[dict]:
+    """Drops what a spammer writes."""
+    if node.process.stdout.read() == b"":
+        raise EOFError("a spammer has ended")
+    return []
+
+
 def write_now(node: Node, lines: bytes) -> None:
     """Writes lines to a node that may not read: what does not fit into its pipe is not sent."""
     descriptor = node.process.stdin.fileno()
@@ -163,6 +197,8 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=50)
     parser.add_argument("--spammers", type=int, nargs="+", default=[0, 5, 10, 20])
     parser.add_argument("--rate", type=int, default=200)
+    parser.add_argument("--together", type=int, default=1, help="broadcasts that a spammer sends at once")
+    parser.add_argument("--nice", type=int, default=19, help="niceness of the spammers")
     parser.add_argument("--calm", type=float, default=15.0)
     parser.add_argument("--attack", type=float, default=30.0)
     parser.add_argument("--honest", nargs="*", default=["--limits=on"], help="arguments of honest nodes")
