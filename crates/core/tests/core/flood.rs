@@ -7,10 +7,11 @@ use libp2p_identity::PeerId;
 use p2p_node_core::effect::Verdict;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::{Counter, Role};
+use p2p_node_wire::record::kad_key;
 use serde_json::json;
 
-use crate::forged::{admit, frame, topic};
-use crate::mesh::{CONNECT, Mesh, START_MS, node_key};
+use crate::forged::{admit, frame, record, topic};
+use crate::mesh::{CONNECT, Mesh, START_MS, agent_key, node_key};
 
 /// The node under test.
 const NODE: usize = 1;
@@ -131,6 +132,21 @@ fn neighbour_that_floods_with_its_own_frames_is_banned_within_five_seconds_and_i
     let banned = mesh.lines(NODE, "peer_banned");
     assert_eq!(banned[0]["reason"], "message_rate_exceeded", "{banned:?}");
     assert_eq!(banned[0]["peerId"], spammer.to_string(), "{banned:?}");
+}
+
+#[test]
+fn peer_that_floods_a_server_with_records_is_banned() {
+    let mut mesh = mesh();
+    let node = node_key(3);
+    let (peer, value) = (node.peer_id(), record(3, 0, 1, &node));
+    let key = Bytes::copy_from_slice(&kad_key("dev", &agent_key(3).address()));
+    for _ in 0..1_000 {
+        mesh.input(NODE, Input::RecordOffered { peer, key: key.clone(), value: value.clone() });
+        mesh.advance(Duration::from_millis(5));
+    }
+    let banned = mesh.lines(NODE, "peer_banned");
+    assert_eq!(banned[0]["reason"], "message_rate_exceeded", "{banned:?}");
+    assert_eq!(banned[0]["peerId"], peer.to_string(), "{banned:?}");
 }
 
 #[test]

@@ -46,6 +46,12 @@ const BYTES_SECS: u64 = 1;
 /// one as much. (Choudhury and Hahne's dynamic threshold.)
 const SHARE_OF_FREE: usize = 2;
 
+/// Part of these limits (one 64th) up to which a stranger is quiet: our choice, four frames and 4 KiB.
+const QUIET_PART: usize = 64;
+/// Part of these limits (a quarter) that is for quiet strangers alone, on top: our choice. Those that flood
+/// fill what they share again and again, and quiet ones come in bursts, too.
+const RESERVE_PART: usize = 4;
+
 /// Frames of strangers in the last seconds, by node.
 #[derive(Debug)]
 struct StrangerFrames {
@@ -61,9 +67,9 @@ impl StrangerFrames {
     fn has_room(&mut self, node: &PeerId, bytes: usize, now: Instant) -> bool {
         let has_room = |use_: &mut RecentUse<PeerId>, more: usize, limit: usize| {
             use_.expire(now);
-            let left = limit.saturating_sub(use_.used()).checked_sub(more);
-            let held = use_.used_by(node).unwrap_or_default() + more;
-            left.is_some_and(|left| held <= left * SHARE_OF_FREE)
+            let (used, held) = (use_.used() + more, use_.used_by(node).unwrap_or_default() + more);
+            let is_quiet = held <= limit / QUIET_PART && used <= with_reserve(limit);
+            is_quiet || held <= limit.saturating_sub(used) * SHARE_OF_FREE
         };
         has_room(&mut self.frames, 1, ALL_STRANGERS_FRAMES)
             && has_room(&mut self.bytes, bytes, ALL_STRANGERS_BYTES)
@@ -179,13 +185,18 @@ impl AuthorLimits {
         let bytes = strangers.map(|strangers| strangers.bytes.used()).max().unwrap_or_default();
         [
             ("authors of frames", self.forwarded.len(), MAX_AUTHORS),
-            ("recent frames of strangers", frames, ALL_STRANGERS_FRAMES),
-            ("recent bytes of strangers", bytes, ALL_STRANGERS_BYTES),
+            ("recent frames of strangers", frames, with_reserve(ALL_STRANGERS_FRAMES)),
+            ("recent bytes of strangers", bytes, with_reserve(ALL_STRANGERS_BYTES)),
             ("neighbours with own frames", self.own_by_arrival.len().max(self.own_by_claim.len()), MAX_PEERS),
         ]
         .map(|(name, size, limit)| Usage { name, size, limit })
         .into_iter()
     }
+}
+
+/// Returns a limit with what is for quiet strangers alone.
+const fn with_reserve(limit: usize) -> usize {
+    limit + limit / RESERVE_PART
 }
 
 /// Counts units of a key if they are within its quota. Returns `false` if they are not.
@@ -245,8 +256,8 @@ mod tests {
             let each_second = forwarded / 60;
             assert!((most * 3 / 4..=most + 4).contains(&each_second), "{floods}: {each_second}");
             let end = NOW + Duration::from_secs(60);
-            let quiet = (0..3).filter(|_| of_one(&mut limits, 100, end)).count();
-            assert_eq!(quiet, 3, "{floods}");
+            let quiet = (0..40).filter(|number| of_one(&mut limits, 100 + number % 20, end)).count();
+            assert_eq!(quiet, 40, "{floods}: two frames of each of twenty quiet strangers");
             assert!(limits.usage().all(|usage| usage.size <= usage.limit));
         }
     }
