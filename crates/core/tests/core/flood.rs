@@ -138,7 +138,7 @@ fn neighbour_that_floods_with_its_own_frames_is_banned_within_five_seconds_and_i
 fn peer_that_floods_a_server_with_records_is_banned() {
     let mut mesh = mesh();
     let node = node_key(3);
-    let (peer, value) = (node.peer_id(), record(3, 0, 1, &node));
+    let (peer, value) = (admit(&mut mesh, NODE, 3), record(3, 0, START_MS, &node));
     let key = Bytes::copy_from_slice(&kad_key("dev", &agent_key(3).address()));
     for _ in 0..1_000 {
         mesh.input(NODE, Input::RecordOffered { peer, key: key.clone(), value: value.clone() });
