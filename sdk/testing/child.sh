@@ -149,7 +149,7 @@ while IFS= read -r line || ignores_end; do
             say '{"type":"delivery","messageId":"m'"$id"'","requestId":'"$id"',"state":"delivered","attempts":1}' ;;
         esac ;;
     *'"type":"discover"'*)
-        say '{"type":"peer_discovered","peerId":"p","topics":[],"address":"0xB","role":"full","addrs":[],"capabilities":[],"expiresAtMs":1,"requestId":'"$id"'}'
+        say '{"type":"peer_discovered","peerId":"p","topics":[],"address":"0xB","trust":"unverified","role":"full","addrs":[],"capabilities":[],"expiresAtMs":1,"requestId":'"$id"'}'
         case $line in
         *'"capability":"never"'*) ;;
         *) say '{"type":"result","id":'"$id"',"command":"discover","count":1}' ;;

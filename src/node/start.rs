@@ -221,7 +221,6 @@ pub fn start(
 ) -> Result<Components, StartError> {
     let Identity { node_key, agent, binding, key_source } = identity;
     let OpenSources { sources, bootstraps, peer_book, regions } = sources::open(config, notice)?;
-    let chain = open_chain(config)?;
     let swarm = swarm_config(config, &node_key, notice)?;
     let random = keystore::random_secret()?;
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| random[at + byte]));
@@ -272,7 +271,7 @@ pub fn start(
         access_rules: snapshot.access_rules,
         bans: snapshot.bans,
     };
-    Ok(Components { core_config, swarm, store, sources, chain })
+    Ok(Components { core_config, swarm, store, sources, chain: open_chain(config)? })
 }
 
 #[cfg(test)]

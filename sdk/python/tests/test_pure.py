@@ -119,7 +119,7 @@ class Correlation(unittest.TestCase):
         return self.channel.receive(decoded)
 
     def found(self, request_id: int) -> Any:
-        return self.say(type="peer_discovered", peerId="p", topics=[], address="0xA", role="full", addrs=[], capabilities=[], expiresAtMs=1, requestId=request_id)
+        return self.say(type="peer_discovered", peerId="p", topics=[], address="0xA", trust="unverified", role="full", addrs=[], capabilities=[], expiresAtMs=1, requestId=request_id)
 
     def test_answers_in_any_order_reach_their_requests(self) -> None:
         first, second = self.ask("first"), self.ask("second")

@@ -173,7 +173,7 @@ mod tests {
 
     fn found(id: &Id) -> Event {
         event(format!(
-            r#"{{"type":"peer_discovered","peerId":"p","topics":[],"address":"0xA","role":"full","addrs":[],
+            r#"{{"type":"peer_discovered","peerId":"p","topics":[],"address":"0xA","trust":"unverified","role":"full","addrs":[],
                 "capabilities":[],"expiresAtMs":1,"requestId":{id}}}"#
         ))
     }

@@ -143,7 +143,7 @@ describe("channel", () => {
   test("discovered agents are collected up to the limit", () => {
     const { told, ask, say } = asking();
     const id = ask("discover");
-    const found = (): Event | undefined => say({ type: "peer_discovered", peerId: "p", topics: [], address: "0xA", role: "full", addrs: [], capabilities: [], expiresAtMs: 1, requestId: id });
+    const found = (): Event | undefined => say({ type: "peer_discovered", peerId: "p", topics: [], address: "0xA", trust: "unverified", role: "full", addrs: [], capabilities: [], expiresAtMs: 1, requestId: id });
     for (let count = 0; count < SDK_LIMITS.maxFoundAgents; count++) assert.equal(found(), undefined);
     assert.ok(found());
     say({ type: "result", id, command: "discover", count: 1 });
