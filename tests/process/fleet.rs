@@ -292,7 +292,7 @@ impl Fleet {
     }
 }
 
-fn one_at_a_time() -> impl Drop {
+pub fn one_at_a_time() -> impl Drop {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::child::{Child, tcp_address, test_key};
+use crate::fleet::one_at_a_time;
 
 const AGENTS: u8 = 24;
 /// Numbers of connections that a node seeks and keeps. Mail between all agents gives each of them more.
@@ -57,6 +58,7 @@ fn connections(agents: &mut [(Child, String)]) -> (Vec<u64>, u64) {
 #[test]
 #[ignore = "starts 25 nodes and waits until they have trimmed their connections"]
 fn nodes_with_too_many_connections_trim_them_and_mail_still_reaches_everybody() {
+    let _alone = one_at_a_time();
     let boot = spawn(1, &["--role", "bootstrap"], &[]);
     let entry = tcp_address(&boot.expect("ready", |event| event["type"] == "ready"));
     let flags =
