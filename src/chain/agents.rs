@@ -14,44 +14,69 @@ use super::server_error::ServerError;
 const CONCURRENT_CALLS: usize = 8;
 
 impl Endpoint {
-    /// Returns what the registry says of each agent at a block, in the order of the agents.
+    /// Returns what the registry says of each agent at a block, in the order of the agents: `None` for an
+    /// entry that is too large.
     pub(super) async fn agents(
         &self,
         registry: Address,
         agents: &[Address],
         block: u64,
-    ) -> Result<Vec<AgentInfo>, ServerError> {
-        let questions: Vec<Bytes> = agents.iter().map(|agent| question(*agent)).collect();
-        if agents.len() > 1 && self.has_multicall(block).await? {
-            return self.agents_at_once(registry, questions, block).await;
+    ) -> Result<Vec<Option<AgentInfo>>, ServerError> {
+        if agents.len() < 2 || !self.has_multicall(block).await? {
+            return self.agents_one_by_one(registry, agents, block).await;
         }
-        let calls: Vec<_> =
-            questions.into_iter().map(|question| self.call(registry, question, block)).collect();
+        let mut found = self.agents_at_once(registry, agents, block).await?;
+        // The entry of another agent may have taken the room or the gas, so those without an answer are
+        // read alone.
+        let (places, rest): (Vec<usize>, Vec<Address>) =
+            agents.iter().enumerate().filter(|(place, _)| found[*place].is_none()).unzip();
+        for (place, info) in places.into_iter().zip(self.agents_one_by_one(registry, &rest, block).await?) {
+            found[place] = info;
+        }
+        Ok(found)
+    }
+
+    async fn agents_one_by_one(
+        &self,
+        registry: Address,
+        agents: &[Address],
+        block: u64,
+    ) -> Result<Vec<Option<AgentInfo>>, ServerError> {
+        let calls: Vec<_> = agents.iter().map(|agent| self.call(registry, question(*agent), block)).collect();
         stream::iter(calls).buffered(CONCURRENT_CALLS).map(|called| agent_info(called?)).try_collect().await
     }
 
+    /// Reads many agents by one call. The answer has `None` for each agent whose own call failed.
     async fn agents_at_once(
         &self,
         registry: Address,
-        questions: Vec<Bytes>,
+        agents: &[Address],
         block: u64,
-    ) -> Result<Vec<AgentInfo>, ServerError> {
-        let number = questions.len();
-        let one = |question| Multicall3::Call { target: registry, allowFailure: true, callData: question };
-        let calls = questions.into_iter().map(one).collect();
+    ) -> Result<Vec<Option<AgentInfo>>, ServerError> {
+        let one = |agent: &Address| Multicall3::Call {
+            target: registry,
+            allowFailure: true,
+            callData: question(*agent),
+        };
+        let calls = agents.iter().map(one).collect();
         let data = Multicall3::aggregate3Call { calls }.abi_encode().into();
-        let Called::Returned(bytes) = self.call(MULTICALL3, data, block).await? else {
-            return Err(ServerError::Failed("Multicall3 failed".to_owned()));
+        let bytes = match self.call(MULTICALL3, data, block).await {
+            Ok(Called::Returned(bytes)) => bytes,
+            // All entries together are too large, or take more gas than the server gives.
+            Ok(Called::Reverted | Called::TooLarge) | Err(ServerError::Refused(_)) => {
+                return Ok(vec![None; agents.len()]);
+            }
+            Err(error) => return Err(error),
         };
         let results = Multicall3::aggregate3Call::abi_decode_returns_validate(&bytes).map_err(invalid)?;
-        if results.len() != number {
+        if results.len() != agents.len() {
             return Err(ServerError::Invalid("the number of results is wrong".to_owned()));
         }
-        let called = |result: Multicall3::CallResult| match result.success {
-            true => Called::Returned(result.returnData),
-            false => Called::Reverted,
+        let info = |result: Multicall3::CallResult| match result.success {
+            true => agent_info(Called::Returned(result.returnData)),
+            false => Ok(None),
         };
-        results.into_iter().map(|result| agent_info(called(result))).collect()
+        results.into_iter().map(info).collect()
     }
 }
 
@@ -61,17 +86,21 @@ fn question(agent: Address) -> Bytes {
 }
 
 /// Decodes the entry of an agent. Some registries revert for an agent that they do not know.
-pub(super) fn agent_info(called: Called) -> Result<AgentInfo, ServerError> {
-    let Called::Returned(bytes) = called else { return Ok(AgentInfo::default()) };
+pub(super) fn agent_info(called: Called) -> Result<Option<AgentInfo>, ServerError> {
+    let bytes = match called {
+        Called::Returned(bytes) => bytes,
+        Called::Reverted => return Ok(Some(AgentInfo::default())),
+        Called::TooLarge => return Ok(None),
+    };
     let entry = AgentRegistry::getAgentInfoCall::abi_decode_returns_validate(&bytes).map_err(invalid)?;
-    Ok(AgentInfo {
+    Ok(Some(AgentInfo {
         is_active: entry.isActive,
         is_blocked: entry.isBlocked,
         name: cut(entry.name, MAX_NAME_BYTES),
         metadata: cut(entry.metadata, MAX_METADATA_BYTES),
         reputation: saturating(entry.reputation),
         registered_at: saturating(entry.registrationTime),
-    })
+    }))
 }
 
 fn invalid(error: alloy::sol_types::Error) -> ServerError {
@@ -109,14 +138,15 @@ mod tests {
     #[test]
     fn texts_of_an_agent_are_cut_off_at_a_character() {
         let long = "ä".repeat(MAX_METADATA_BYTES);
-        let info = agent_info(Called::Returned(entry(&format!("x{long}"), &long))).unwrap();
+        let info = agent_info(Called::Returned(entry(&format!("x{long}"), &long))).unwrap().unwrap();
         assert_eq!((info.name.len(), info.metadata.len()), (MAX_NAME_BYTES - 1, MAX_METADATA_BYTES));
         assert_eq!((info.reputation, info.registered_at), (u64::MAX, 7));
     }
 
     #[test]
     fn reverted_call_means_an_unknown_agent_and_an_empty_answer_an_error() {
-        assert_eq!(agent_info(Called::Reverted), Ok(AgentInfo::default()));
+        assert_eq!(agent_info(Called::Reverted), Ok(Some(AgentInfo::default())));
+        assert_eq!(agent_info(Called::TooLarge), Ok(None));
         assert!(matches!(agent_info(Called::Returned(Bytes::new())), Err(ServerError::Invalid(_))));
     }
 

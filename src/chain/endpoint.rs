@@ -15,7 +15,7 @@ use reqwest::Url;
 use tokio::time::Instant;
 
 use super::contracts::MULTICALL3;
-use super::http::HttpTransport;
+use super::http::{HttpTransport, TooLarge};
 use super::server_error::ServerError;
 
 /// Pause after the first failure of a server; it doubles with each further one: our choice.
@@ -55,6 +55,8 @@ pub(super) enum Called {
     Returned(Bytes),
     /// The contract reverted the call.
     Reverted,
+    /// The answer is larger than the node reads.
+    TooLarge,
 }
 
 /// An RPC server.
@@ -163,6 +165,11 @@ impl Endpoint {
             Ok(returned) => Ok(Called::Returned(returned)),
             Err(RpcError::ErrorResp(error)) if error.code == REVERTED || error.as_revert_data().is_some() => {
                 Ok(Called::Reverted)
+            }
+            Err(RpcError::Transport(error))
+                if error.as_custom().is_some_and(|error| error.is::<TooLarge>()) =>
+            {
+                Ok(Called::TooLarge)
             }
             Err(error) => Err(error.into()),
         }

@@ -34,8 +34,10 @@ pub(super) struct Endpoints {
     chain_id: OnceLock<u64>,
     /// Newest block that the node has read at.
     newest_block: AtomicU64,
-    /// The server to ask first: the last that answered.
+    /// The server to ask first for agents: the last that answered.
     preferred: AtomicUsize,
+    /// The server to ask first for changes. They take turns, so that none can hide events for long.
+    next_for_changes: AtomicUsize,
 }
 
 impl Endpoints {
@@ -47,6 +49,7 @@ impl Endpoints {
             chain_id: chain_id.map(OnceLock::from).unwrap_or_default(),
             newest_block: AtomicU64::new(0),
             preferred: AtomicUsize::new(0),
+            next_for_changes: AtomicUsize::new(0),
         }
     }
 
@@ -78,30 +81,35 @@ impl Endpoints {
         }
         let expected = *self.chain_id.get_or_init(|| expected);
         // At the newest block: a registry that was just deployed is no mistake.
-        match self.any(|endpoint| endpoint.has_code(registry, BlockId::latest())).await {
-            Ok(false) => Err(format!("there is no contract at {registry} on chain {expected}")),
-            Ok(true) | Err(_) => Ok(()),
+        match self.any(0, |endpoint| endpoint.has_code(registry, BlockId::latest())).await {
+            Ok((_, false)) => Err(format!("there is no contract at {registry} on chain {expected}")),
+            Ok((_, true)) | Err(_) => Ok(()),
         }
     }
 
-    /// Returns what the registry says of each agent: `None` for an agent on whom the servers do not agree.
+    /// Returns what the registry says of each agent: `None` for an agent on whom the servers do not agree,
+    /// or whose entry is too large.
     pub(super) async fn agents(
         &self,
         registry: Address,
         agents: &[Address],
     ) -> Result<Vec<Option<AgentInfo>>, NoAnswer> {
-        if self.quorum == 1 {
-            let found = self.any(|endpoint| async move {
-                let block = self.block_of(endpoint).await?;
-                endpoint.agents(registry, agents, block).await
-            });
-            return Ok(found.await?.into_iter().map(Some).collect());
+        if self.quorum > 1 {
+            return self.agreed_agents(registry, agents).await;
         }
-        self.agreed_agents(registry, agents).await
+        let first = self.preferred.load(Ordering::Relaxed);
+        let found = self.any(first, |endpoint| async move {
+            let block = endpoint.trusted_block(self.depth).await?;
+            endpoint.agents(registry, agents, block).await
+        });
+        let (index, found) = found.await?;
+        self.preferred.store(index, Ordering::Relaxed);
+        Ok(found)
     }
 
-    /// Returns the agents that events of the registry name since a block, and the block up to which they
-    /// were read. The servers are asked in turn, so that one of them cannot hide events for long.
+    /// Returns the block up to which the changes are known now, and the agents that events of the registry
+    /// name since a block: `None` if there are too many blocks between. A chain that is far behind that
+    /// block is a new one, or the number came from a server that was wrong; it begins anew.
     pub(super) async fn changes(
         &self,
         registry: Address,
@@ -109,37 +117,44 @@ impl Endpoints {
         since: u64,
         max_blocks: u64,
     ) -> Result<(u64, Option<Vec<Address>>), NoAnswer> {
-        self.preferred.fetch_add(1, Ordering::Relaxed);
-        let found = self.any(|endpoint| async move {
-            let block = self.block_of(endpoint).await?;
+        let agreed = match self.quorum {
+            1 => None,
+            _ => Some(self.agreed_block().await?.0),
+        };
+        let first = self.next_for_changes.fetch_add(1, Ordering::Relaxed);
+        let found = self.any(first, |endpoint| async move {
+            let block = match agreed {
+                Some(block) => block,
+                None => endpoint.trusted_block(self.depth).await?,
+            };
+            let is_near = block <= since + max_blocks && block + MAX_BLOCKS_BEHIND >= since;
+            if since == 0 || !is_near {
+                return Ok((block, None));
+            }
             if block <= since {
                 return Ok((since, Some(Vec::new())));
-            }
-            if since == 0 || block - since > max_blocks {
-                return Ok((block, None));
             }
             let filter = events.clone().address(registry).from_block(since + 1).to_block(block);
             Ok((block, Some(endpoint.changed_agents(&filter, registry).await?)))
         });
-        found.await
+        Ok(found.await?.1)
     }
 
-    /// Asks the servers one after the other until one answers.
-    async fn any<'a, T, F>(&'a self, ask: impl Fn(&'a Endpoint) -> F) -> Result<T, NoAnswer>
+    /// Asks the servers one after the other until one answers. Returns its index with the answer.
+    async fn any<'a, T, F>(
+        &'a self,
+        first: usize,
+        ask: impl Fn(&'a Endpoint) -> F,
+    ) -> Result<(usize, T), NoAnswer>
     where
         F: Future<Output = Result<T, ServerError>>,
     {
-        let first = self.preferred.load(Ordering::Relaxed);
         let mut errors = Vec::new();
         for offset in 0..self.all.len() {
-            let index = (first + offset) % self.all.len();
+            let index = first.wrapping_add(offset) % self.all.len();
             let endpoint = &self.all[index];
-            let outcome = self.ask(endpoint, ask(endpoint)).await;
-            match outcome {
-                Ok(answer) => {
-                    self.preferred.store(index, Ordering::Relaxed);
-                    return Ok(answer);
-                }
+            match self.ask(endpoint, ask(endpoint)).await {
+                Ok(answer) => return Ok((index, answer)),
                 Err(error) => errors.push(format!("{}: {error}", endpoint.name)),
             }
         }
@@ -164,14 +179,28 @@ impl Endpoints {
         outcome
     }
 
-    /// Returns the block at which to read from a server.
-    async fn block_of(&self, endpoint: &Endpoint) -> Result<u64, ServerError> {
-        let block = endpoint.trusted_block(self.depth).await?;
+    /// Returns the newest block that enough servers have, these servers, and the errors of the others.
+    /// Fewer than a quorum of liars can neither move the block forward, nor back below what an honest
+    /// quorum has, nor far below one that the node has read at.
+    async fn agreed_block(&self) -> Result<(u64, Vec<&Endpoint>, Vec<String>), NoAnswer> {
+        let blocks = self.all.iter().map(|endpoint| self.ask(endpoint, endpoint.trusted_block(self.depth)));
+        let (mut errors, mut servers) = (Vec::new(), Vec::new());
+        for (endpoint, block) in self.all.iter().zip(join_all(blocks).await) {
+            match block {
+                Ok(block) => servers.push((block, endpoint)),
+                Err(error) => errors.push(format!("{}: {error}", endpoint.name)),
+            }
+        }
+        servers.sort_by_key(|(block, _)| std::cmp::Reverse(*block));
+        let Some((block, _)) = servers.get(self.quorum - 1) else { return Err(self.too_few(errors)) };
+        let block = *block;
         let behind = self.newest_block.load(Ordering::Relaxed).saturating_sub(block);
         if behind > MAX_BLOCKS_BEHIND {
-            return Err(ServerError::Behind(behind));
+            return Err(NoAnswer(format!("the servers are {behind} blocks behind what they were")));
         }
-        Ok(block)
+        self.newest_block.fetch_max(block, Ordering::Relaxed);
+        servers.retain(|(newest, _)| *newest >= block);
+        Ok((block, servers.into_iter().map(|(_, endpoint)| endpoint).collect(), errors))
     }
 
     /// Reads agents from all servers, at a block that enough of them have.
@@ -180,23 +209,9 @@ impl Endpoints {
         registry: Address,
         agents: &[Address],
     ) -> Result<Vec<Option<AgentInfo>>, NoAnswer> {
-        let blocks = self.all.iter().map(|endpoint| self.ask(endpoint, self.block_of(endpoint)));
-        let mut errors = Vec::new();
-        let mut ready_to_read = Vec::new();
-        for (endpoint, block) in self.all.iter().zip(join_all(blocks).await) {
-            match block {
-                Ok(block) => ready_to_read.push((block, endpoint)),
-                Err(error) => errors.push(format!("{}: {error}", endpoint.name)),
-            }
-        }
-        // The newest block that enough servers have: fewer than a quorum of liars cannot move it
-        // forward, nor back below what an honest quorum has.
-        ready_to_read.sort_by_key(|(block, _)| std::cmp::Reverse(*block));
-        let Some((block, _)) = ready_to_read.get(self.quorum - 1) else { return Err(self.too_few(errors)) };
-        let block = *block;
-        let servers = ready_to_read.into_iter().filter(|(newest, _)| *newest >= block);
+        let (block, servers, mut errors) = self.agreed_block().await?;
         let mut answers = FuturesUnordered::new();
-        for (_, endpoint) in servers {
+        for endpoint in servers {
             answers.push(async move {
                 let answer = self.ask(endpoint, endpoint.agents(registry, agents, block)).await;
                 (endpoint, answer)
@@ -215,7 +230,6 @@ impl Endpoints {
         if votes.voters < self.quorum {
             return Err(self.too_few(errors));
         }
-        self.newest_block.fetch_max(block, Ordering::Relaxed);
         Ok(votes.outcome())
     }
 
@@ -238,9 +252,11 @@ impl Votes {
         Votes { quorum, voters: 0, by_agent: vec![Vec::new(); agents] }
     }
 
-    fn add(&mut self, answer: Vec<AgentInfo>) {
+    /// Counts the answer of a server. It abstains from agents whose entry is too large.
+    fn add(&mut self, answer: Vec<Option<AgentInfo>>) {
         self.voters += 1;
         for (answers, info) in self.by_agent.iter_mut().zip(answer) {
+            let Some(info) = info else { continue };
             match answers.iter_mut().find(|(known, _)| *known == info) {
                 Some((_, number)) => *number += 1,
                 None => answers.push((info, 1)),
@@ -272,12 +288,12 @@ mod tests {
     #[test]
     fn fewer_servers_than_the_quorum_decide_about_no_agent() {
         let mut votes = Votes::new(2, 2);
-        votes.add(vec![info(true), info(true)]);
+        votes.add(vec![Some(info(true)), Some(info(true))]);
         assert_eq!((votes.outcome(), votes.are_decided()), (vec![None, None], false));
         // The second server agrees about the first agent only.
-        votes.add(vec![info(true), info(false)]);
+        votes.add(vec![Some(info(true)), Some(info(false))]);
         assert_eq!((votes.outcome(), votes.are_decided()), (vec![Some(info(true)), None], false));
-        votes.add(vec![info(false), info(false)]);
+        votes.add(vec![None, Some(info(false))]);
         assert_eq!(votes.outcome(), [Some(info(true)), Some(info(false))]);
         assert!(votes.are_decided());
     }

@@ -17,6 +17,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// quarter of it.
 pub(super) const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
+/// The response is larger than `MAX_RESPONSE_BYTES`.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the response is too large")]
+pub(super) struct TooLarge;
+
 /// An HTTP client for one RPC server. It follows no redirects and uses no proxy, so that it connects to
 /// nobody but the configured server.
 #[derive(Clone, Debug)]
@@ -74,7 +79,7 @@ async fn read(mut response: Response) -> TransportResult<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(without_url)? {
         if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
-            return Err(TransportErrorKind::custom_str("the response is too large"));
+            return Err(TransportErrorKind::custom(TooLarge));
         }
         body.extend_from_slice(&chunk);
     }

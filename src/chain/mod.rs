@@ -52,8 +52,8 @@ pub struct ChainConfig {
     pub chain_id: Option<u64>,
     /// At which block the node reads.
     pub depth: BlockDepth,
-    /// Time between two questions for changes.
-    pub refresh: Duration,
+    /// Time between two questions for changes. `None` if nobody wants to know.
+    pub refresh: Option<Duration>,
 }
 
 impl fmt::Debug for ChainConfig {
@@ -78,7 +78,7 @@ struct Shared {
     registry: Address,
     /// The events that change what the node keeps of an agent.
     events: Filter,
-    refresh: Duration,
+    refresh: Option<Duration>,
 }
 
 impl Chain {
@@ -162,11 +162,12 @@ impl Shared {
         }
     }
 
-    /// Waits until the registry has changed since a block. Returns the block up to which the node knows
+    /// Waits until the registry has changed since a block; never completes if nobody wants to know. Returns the block up to which the node knows
     /// the changes.
     async fn changes(self: Arc<Self>, mut since: u64) -> (u64, ChainEvent) {
+        let Some(refresh) = self.refresh else { return std::future::pending().await };
         loop {
-            tokio::time::sleep(self.refresh).await;
+            tokio::time::sleep(refresh).await;
             let read = self.endpoints.changes(self.registry, &self.events, since, MAX_BLOCKS_OF_EVENTS).await;
             match read {
                 Ok((block, Some(agents))) if agents.is_empty() => since = block,

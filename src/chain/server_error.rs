@@ -10,6 +10,9 @@ pub enum ServerError {
     /// The server cannot be reached, or reports a failure of its own.
     #[error("{0}")]
     Failed(String),
+    /// The server answers that it cannot do this, such as when a call takes too much gas.
+    #[error("the server refuses: {0}")]
+    Refused(String),
     /// The server limits the requests of this node.
     #[error("the server limits requests")]
     RateLimited(Option<Duration>),
@@ -24,9 +27,6 @@ pub enum ServerError {
         /// Id of the expected chain.
         expected: u64,
     },
-    /// The server is too far behind.
-    #[error("the server is {0} blocks behind")]
-    Behind(u64),
     /// The node waits before it asks this server again.
     #[error("the server failed a short time ago")]
     Paused,
@@ -40,6 +40,7 @@ impl From<RpcError<TransportErrorKind>> for ServerError {
             return ServerError::RateLimited(kind.retry_after());
         }
         match error {
+            RpcError::ErrorResp(error) => ServerError::Refused(short(&error.to_string())),
             RpcError::DeserError { err, .. } => ServerError::Invalid(err.to_string()),
             RpcError::NullResp => ServerError::Invalid("null".to_owned()),
             other => ServerError::Failed(short(&other.to_string())),

@@ -70,7 +70,8 @@ impl Account {
         let call = AgentRegistry::getAgentInfoCall { agent: self.address };
         let request = TransactionRequest::default().with_to(self.registry).with_input(call.abi_encode());
         let block = if with_pending { BlockId::pending() } else { BlockId::latest() };
-        agent_info(Called::Returned(self.provider.call(request).block(block).await?))
+        let info = agent_info(Called::Returned(self.provider.call(request).block(block).await?))?;
+        info.ok_or_else(|| ServerError::Invalid("no entry".to_owned()))
     }
 
     /// Returns the transaction that registers the agent. The server runs it first, so an error of the

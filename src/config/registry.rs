@@ -39,7 +39,7 @@ impl Config {
             quorum: self.registry_quorum,
             chain_id: self.registry_chain,
             depth: self.registry_depth,
-            refresh: self.registry_refresh,
+            refresh: (self.registry_policy != RegistryPolicy::Off).then_some(self.registry_refresh),
         }))
     }
 }

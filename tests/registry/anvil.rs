@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
+use std::time::Instant;
 
 use alloy::hex;
 use alloy::primitives::{Address, address};
@@ -13,6 +14,7 @@ use alloy::sol_types::SolCall;
 use p2p_node::chain::contracts::{AgentRegistry, MULTICALL3};
 use serde_json::{Value, json};
 
+use crate::child::TIMEOUT;
 use crate::npm;
 
 /// First development account of anvil, which has money and deploys the registry. For tests only.
@@ -98,7 +100,7 @@ impl Anvil {
 
     /// Sends a transaction from any address, and returns its receipt.
     pub fn send(&self, from: Address, to: Option<Address>, data: &str) -> Value {
-        self.request("anvil_setBalance", json!([from, "0xde0b6b3a7640000"]));
+        self.request("anvil_setBalance", json!([from, "0x56bc75e2d63100000"]));
         self.request("anvil_impersonateAccount", json!([from]));
         let mut transaction = json!({"from": from, "data": data});
         if let Some(to) = to {
@@ -106,11 +108,13 @@ impl Anvil {
         }
         let hash = self.request("eth_sendTransaction", json!([transaction]));
         // The node mines at once, in a task of its own.
+        let deadline = Instant::now() + TIMEOUT;
         let receipt = loop {
             let receipt = self.request("eth_getTransactionReceipt", json!([hash]));
             if !receipt.is_null() {
                 break receipt;
             }
+            assert!(Instant::now() < deadline, "no receipt of {hash}");
             std::thread::yield_now();
         };
         assert_eq!(receipt["status"], "0x1", "{receipt}");

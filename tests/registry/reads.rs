@@ -8,7 +8,7 @@ use p2p_node::chain::{BlockDepth, Chain, ChainConfig};
 use p2p_node_core::chain::{AgentInfo, ChainCommand, ChainEvent};
 use p2p_node_core::input::Input;
 
-use crate::anvil::{Anvil, OWNER};
+use crate::anvil::{Anvil, OWNER, post};
 use crate::servers::{Server, http, result};
 
 const ANN: Address = Address::repeat_byte(0xa1);
@@ -22,7 +22,7 @@ fn config(registry: Address, urls: &[String], quorum: usize) -> ChainConfig {
         quorum,
         chain_id: None,
         depth: BlockDepth::Blocks(0),
-        refresh: Duration::from_millis(20),
+        refresh: Some(Duration::from_millis(20)),
     }
 }
 
@@ -246,4 +246,62 @@ async fn wrong_chain_and_missing_contract_are_reported_at_the_start() {
 fn call_data(agent: Address) -> String {
     use alloy::sol_types::SolCall;
     alloy::hex::encode_prefixed(AgentRegistry::getAgentInfoCall { agent }.abi_encode())
+}
+
+#[tokio::test]
+async fn large_entries_of_some_agents_do_not_keep_the_others_from_being_read() {
+    let Some((anvil, registry)) = with_ann() else { return };
+    anvil.add_multicall();
+    // Together their texts are larger than what the node reads, and each alone is not.
+    let strangers: Vec<Address> = (1..=40).map(Address::repeat_byte).collect();
+    for stranger in &strangers {
+        anvil.register(registry, *stranger, &"x".repeat(12_000));
+    }
+    let agents: Vec<Address> = strangers.iter().copied().chain([ANN]).collect();
+    let mut chain = open(config(registry, &[anvil.url()], 1));
+    let found = read(&mut chain, &agents).await.unwrap();
+    assert!(found.iter().all(is_registered));
+
+    // One that is too large alone is unknown, and the server has not failed for it.
+    let eve = agents[0];
+    let data = call_data(eve);
+    let large = Server::start(move |method, request| {
+        let is_of_eve = method == "eth_call" && request["params"][0]["input"] == data;
+        match is_of_eve {
+            true => Some(result(request, &serde_json::json!("0x".to_owned() + &"00".repeat(2 << 20)))),
+            false => Some(http("200 OK", &post(anvil.port, request)?.to_string())),
+        }
+    });
+    let mut chain = open(config(registry, &[large.url()], 1));
+    for _ in 0..2 {
+        let found = read(&mut chain, &[eve, ANN]).await.unwrap();
+        assert!(is_registered(&found[1]), "{found:?}");
+    }
+    assert_eq!(read(&mut chain, &[eve]).await, Ok(vec![None]));
+    assert!(is_registered(&read(&mut chain, &[ANN]).await.unwrap()[0]));
+}
+
+#[tokio::test]
+async fn liar_about_the_newest_block_hides_no_change_for_long() {
+    let Some((anvil, registry)) = with_ann() else { return };
+    let liar = Server::proxy(anvil.port, move |method, answer| {
+        if method == "eth_blockNumber" {
+            answer["result"] = "0xffffffff".into();
+        }
+    });
+    for (urls, quorum) in [
+        (vec![liar.url(), anvil.url(), anvil.url()], 2),
+        // Without a quorum the node believes each server, and begins anew when the next one contradicts.
+        (vec![liar.url(), anvil.url()], 1),
+    ] {
+        let mut chain = open(config(registry, &urls, quorum));
+        assert_eq!(next(&mut chain).await, ChainEvent::ChangesMissed);
+        anvil.call(OWNER, registry, &AgentRegistry::blockAgentCall { agent: ANN });
+        let event = next(&mut chain).await;
+        match quorum {
+            1 => assert_eq!(event, ChainEvent::ChangesMissed, "all agents are read again"),
+            _ => assert_eq!(event, ChainEvent::AgentsChanged(vec![ANN])),
+        }
+        anvil.call(OWNER, registry, &AgentRegistry::unblockAgentCall { agent: ANN });
+    }
 }

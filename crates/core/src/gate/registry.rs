@@ -127,12 +127,13 @@ impl Registry {
         }
     }
 
-    /// Returns what the node knows of an agent that does something now.
-    pub(crate) fn look_up(&mut self, agent: &Address, now: Instant) -> Registration {
+    /// Returns what the node knows of an agent that does something now. `is_met` states that a node of the
+    /// agent itself connected.
+    pub(crate) fn look_up(&mut self, agent: &Address, is_met: bool, now: Instant) -> Registration {
         if self.policy == RegistryPolicy::Off {
             return Registration::Unknown;
         }
-        self.cache.look_up(agent, now)
+        self.cache.look_up(agent, is_met, now)
     }
 
     /// Returns what the node knows of an agent.

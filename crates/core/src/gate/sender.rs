@@ -106,7 +106,7 @@ impl Gate {
         let binding = &frame.binding.binding;
         let rule = self.access_list.of(&binding.account, &binding.peer_id);
         let is_allowed = rule == Some(AccessRule::Allowed);
-        let registration = self.registry.look_up(&binding.account, now);
+        let registration = self.registry.look_up(&binding.account, is_met, now);
         let acceptance = self.accepts_mail(&binding.account, &binding.peer_id, registration);
         let (is_refused, registry) = match acceptance {
             Err(Refusal::Busy) => (false, RegistryVerdict::Wait),

@@ -8,16 +8,26 @@ use p2p_node_wire::lru_map::LruMap;
 use p2p_node_wire::time::Instant;
 
 use crate::chain::{AgentInfo, MAX_AGENTS_PER_READ};
+use crate::gate::rate_limiter::{AtLimit, Quota, RateLimiter};
 
 /// Largest number of agents in the cache: our choice, as many as there can be strangers with mail. The
 /// one that was used longest ago gives way.
 pub const MAX_AGENTS: usize = 4096;
-/// Largest number of agents that wait for a read: our choice, 16 reads. Further ones wait for their next
-/// use.
+/// Largest number of met agents that wait for a read because somebody used their entries: our choice, 16
+/// reads. Further ones wait for their next use.
 pub const MAX_WAITING: usize = 16 * MAX_AGENTS_PER_READ;
+/// Reads of agents that the node never met: 64 at once and one a second, our choice. Whoever invents
+/// authors of broadcasts neither keeps the agents waiting that are there, nor makes the node flood the
+/// servers.
+const UNMET: Quota = Quota {
+    burst: MAX_AGENTS_PER_READ as u32,
+    interval: Duration::from_secs(1),
+    max_keys: 1,
+    at_limit: AtLimit::Refuse,
+};
 /// Largest number of agents that wait for a read or are in the one on its way: every agent of the cache can
-/// have changed.
-pub const MAX_WAITING_IN_ALL: usize = MAX_AGENTS + MAX_AGENTS_PER_READ;
+/// have changed, and the burst of unmet ones waits apart.
+pub const MAX_WAITING_IN_ALL: usize = MAX_AGENTS + 2 * MAX_AGENTS_PER_READ;
 /// Time for which the entry of a registered or blocked agent counts as new: 10 min, as ERC-1271 results
 /// in the design. Events of the registry end it earlier.
 const FRESH: Duration = Duration::from_secs(600);
@@ -104,24 +114,54 @@ impl Entry {
 }
 
 /// The cache. One read is on its way at most.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Cache {
     entries: LruMap<Address, Entry>,
+    /// Agents that the node met, and agents that the registry changed.
     waiting: VecDeque<Address>,
+    /// Agents that the node never met; read when no others wait.
+    unmet: VecDeque<Address>,
+    reads_of_unmet: RateLimiter<()>,
     in_flight: Vec<Address>,
 }
 
-impl Cache {
-    /// Returns what the node knows of an agent. Asks for a read if that is nothing or soon old.
-    pub(super) fn look_up(&mut self, agent: &Address, now: Instant) -> Registration {
-        let entry = self.entries.touch_or_default(agent);
-        let registration = entry.answer.map_or(Registration::Unknown, |answer| answer.registration(now));
-        if entry.needs_read(now) && self.waiting.len() < MAX_WAITING {
-            entry.reading = Reading::Waits;
-            self.waiting.push_back(*agent);
+impl Default for Cache {
+    fn default() -> Self {
+        Cache {
+            entries: LruMap::default(),
+            waiting: VecDeque::new(),
+            unmet: VecDeque::new(),
+            reads_of_unmet: RateLimiter::new(UNMET),
+            in_flight: Vec::new(),
         }
+    }
+}
+
+impl Cache {
+    /// Returns what the node knows of an agent. Asks for a read if that is nothing or soon old. `is_met`
+    /// states that a node of the agent itself connected. An agent for whose read there is no room gets no
+    /// entry, so it pushes nobody out.
+    pub(super) fn look_up(&mut self, agent: &Address, is_met: bool, now: Instant) -> Registration {
+        let entry = self.entries.touch(agent);
+        let registration = entry
+            .as_ref()
+            .and_then(|entry| entry.answer)
+            .map_or(Registration::Unknown, |answer| answer.registration(now));
+        if entry.is_some_and(|entry| !entry.needs_read(now)) || !self.has_room_for_read(is_met, now) {
+            return registration;
+        }
+        self.entries.touch_or_default(agent).reading = Reading::Waits;
+        let queue = if is_met { &mut self.waiting } else { &mut self.unmet };
+        queue.push_back(*agent);
         self.entries.shrink_to(MAX_AGENTS);
         registration
+    }
+
+    fn has_room_for_read(&mut self, is_met: bool, now: Instant) -> bool {
+        match is_met {
+            true => self.waiting.len() < MAX_WAITING,
+            false => self.unmet.len() < MAX_AGENTS_PER_READ && self.reads_of_unmet.admit((), now),
+        }
     }
 
     /// Returns what the node knows of an agent, without a use of the entry.
@@ -138,13 +178,13 @@ impl Cache {
 
     /// Returns `true` if agents wait, and no read is on its way.
     pub(super) fn can_read(&self) -> bool {
-        self.in_flight.is_empty() && !self.waiting.is_empty()
+        self.in_flight.is_empty() && !(self.waiting.is_empty() && self.unmet.is_empty())
     }
 
     /// Begins a read. Returns its agents.
     pub(super) fn begin_read(&mut self) -> Vec<Address> {
-        let number = self.waiting.len().min(MAX_AGENTS_PER_READ);
-        self.in_flight = self.waiting.drain(..number).collect();
+        let queues = std::iter::from_fn(|| self.waiting.pop_front().or_else(|| self.unmet.pop_front()));
+        self.in_flight = queues.take(MAX_AGENTS_PER_READ).collect();
         for agent in &self.in_flight {
             if let Some(entry) = self.entries.get_mut(agent) {
                 entry.reading = Reading::OnItsWay;
@@ -221,7 +261,7 @@ impl Cache {
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.len() + self.in_flight.len()
+        self.waiting.len() + self.unmet.len() + self.in_flight.len()
     }
 }
 

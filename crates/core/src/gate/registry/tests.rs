@@ -38,7 +38,7 @@ fn info(is_active: bool, is_blocked: bool) -> Option<AgentInfo> {
 fn learn(core: &mut Core, agents: &[(Address, Option<AgentInfo>)]) {
     let now = core.cx.now.mono;
     for (agent, _) in agents {
-        core.gate.registry.look_up(agent, now);
+        core.gate.registry.look_up(agent, true, now);
     }
     core.gate.registry.read_waiting(&mut core.cx);
     let (token, asked) = reads(core).pop().unwrap();
@@ -71,7 +71,7 @@ fn each_policy_judges_what_the_registry_says() {
 fn registry_that_is_off_or_absent_reads_nobody() {
     for policy in [None, Some(RegistryPolicy::Off)] {
         let mut core = core(policy);
-        assert_eq!(core.gate.registry.look_up(&ANN, core.cx.now.mono), Registration::Unknown);
+        assert_eq!(core.gate.registry.look_up(&ANN, true, core.cx.now.mono), Registration::Unknown);
         core.gate.registry.read_waiting(&mut core.cx);
         assert_eq!(reads(&mut core), []);
     }
@@ -102,7 +102,7 @@ fn failed_reads_pause_and_are_told_once_until_one_succeeds() {
         effects.iter().filter(|effect| is_log(effect)).count()
     };
     logs(&mut core);
-    core.gate.registry.look_up(&ANN, core.cx.now.mono);
+    core.gate.registry.look_up(&ANN, true, core.cx.now.mono);
     for round in 0..3 {
         core.gate.registry.read_waiting(&mut core.cx);
         let (token, _) = reads(&mut core).pop().unwrap();

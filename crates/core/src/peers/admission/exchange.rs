@@ -319,7 +319,7 @@ impl Peers {
         let agent = signed.address();
         // Another node of our own agent is known.
         let is_configured = self.is_configured(peer) || agent == cx.identity.address;
-        let registration = gate.registry.look_up(&agent, cx.now.mono);
+        let registration = gate.registry.look_up(&agent, true, cx.now.mono);
         gate.admits(&agent, peer, is_configured, registration)?;
         if is_configured {
             gate.admission.meet(*peer);

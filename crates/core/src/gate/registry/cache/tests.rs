@@ -16,7 +16,7 @@ fn blocked() -> Option<AgentInfo> {
 
 /// Looks an agent up and answers the read that follows, if there is one.
 fn read(cache: &mut Cache, agent: Address, info: Option<AgentInfo>, now: Instant) -> bool {
-    cache.look_up(&agent, now);
+    cache.look_up(&agent, true, now);
     let reads = cache.can_read();
     if reads {
         assert_eq!(cache.begin_read(), [agent]);
@@ -33,12 +33,12 @@ fn after(secs: u64) -> Instant {
 fn first_use_asks_for_one_read_and_answers_unknown() {
     let mut cache = Cache::default();
     for _ in 0..3 {
-        assert_eq!(cache.look_up(&ANN, START), Registration::Unknown);
+        assert_eq!(cache.look_up(&ANN, true, START), Registration::Unknown);
     }
-    assert_eq!(cache.look_up(&BOB, START), Registration::Unknown);
+    assert_eq!(cache.look_up(&BOB, true, START), Registration::Unknown);
     assert!(cache.can_read());
     assert_eq!(cache.begin_read(), [ANN, BOB]);
-    cache.look_up(&ANN, START);
+    cache.look_up(&ANN, true, START);
     assert!(!cache.can_read(), "an agent of the read on its way is not read again");
     let changed = cache.on_read(&[(ANN, active()), (BOB, Some(AgentInfo::default()))], START);
     assert_eq!(changed, [(ANN, Registration::Registered), (BOB, Registration::NotRegistered)]);
@@ -53,7 +53,7 @@ fn entry_in_use_is_read_again_before_it_is_old_and_an_absence_sooner() {
     assert!(!read(&mut cache, BOB, None, after(47)));
     assert!(read(&mut cache, BOB, active(), after(48)), "four fifths of a minute");
     assert!(!read(&mut cache, ANN, None, after(479)));
-    assert_eq!(cache.look_up(&ANN, after(480)), Registration::Registered);
+    assert_eq!(cache.look_up(&ANN, true, after(480)), Registration::Registered);
     assert!(cache.can_read(), "four fifths of ten minutes");
 }
 
@@ -80,9 +80,9 @@ fn without_answers_a_registered_agent_counts_for_a_day_and_an_absence_for_a_minu
 #[test]
 fn failed_read_is_repeated_with_the_same_agents_first() {
     let mut cache = Cache::default();
-    cache.look_up(&ANN, START);
+    cache.look_up(&ANN, true, START);
     cache.begin_read();
-    cache.look_up(&BOB, START);
+    cache.look_up(&BOB, true, START);
     assert!(!cache.can_read(), "one read at a time");
     cache.on_read_failed();
     assert_eq!(cache.begin_read(), [ANN, BOB]);
@@ -91,7 +91,7 @@ fn failed_read_is_repeated_with_the_same_agents_first() {
 #[test]
 fn change_during_a_read_leads_to_another_read() {
     let mut cache = Cache::default();
-    cache.look_up(&ANN, START);
+    cache.look_up(&ANN, true, START);
     cache.begin_read();
     cache.on_changed(&[ANN, BOB]);
     cache.on_read(&[(ANN, active())], START);
@@ -119,12 +119,45 @@ fn cache_and_queue_have_limits() {
     let mut cache = Cache::default();
     let agent = |number: usize| Address::left_padding_from(&number.to_be_bytes());
     for number in 0..MAX_AGENTS + 10 {
-        cache.look_up(&agent(number), START);
+        assert!(read(&mut cache, agent(number), active(), START));
+    }
+    assert_eq!((cache.len(), cache.waiting()), (MAX_AGENTS, 0));
+    assert_eq!(cache.peek(&agent(9), START), Registration::Unknown, "the one used longest ago went");
+    for number in 0..MAX_WAITING + 10 {
+        cache.look_up(&agent(10_000 + number), true, START);
     }
     assert_eq!((cache.len(), cache.waiting()), (MAX_AGENTS, MAX_WAITING));
+    for number in 0..MAX_AGENTS_PER_READ + 10 {
+        cache.look_up(&agent(20_000 + number), false, START);
+    }
+    assert_eq!(cache.waiting(), MAX_WAITING + MAX_AGENTS_PER_READ);
+    cache.begin_read();
     cache.on_changes_missed();
-    assert!(cache.waiting() <= MAX_AGENTS + MAX_AGENTS_PER_READ);
-    assert_eq!(cache.begin_read().len(), MAX_AGENTS_PER_READ);
+    // Each entry waits once, and those of the read on its way are read again.
+    assert_eq!(cache.waiting(), MAX_AGENTS + MAX_AGENTS_PER_READ);
+    assert!(cache.waiting() <= MAX_WAITING_IN_ALL);
+}
+
+#[test]
+fn agents_that_nobody_met_wait_behind_others_and_have_a_rate_and_push_nobody_out() {
+    let mut cache = Cache::default();
+    let agent = |number: usize| Address::left_padding_from(&number.to_be_bytes());
+    assert!(read(&mut cache, ANN, active(), START));
+    for number in 0..10_000 {
+        assert_eq!(cache.look_up(&agent(number), false, START), Registration::Unknown);
+    }
+    assert_eq!((cache.len(), cache.waiting()), (1 + MAX_AGENTS_PER_READ, MAX_AGENTS_PER_READ));
+    cache.look_up(&BOB, true, START);
+    let first = cache.begin_read();
+    assert_eq!((first[0], first.len()), (BOB, MAX_AGENTS_PER_READ), "a met agent comes first");
+    let answers: Vec<_> = first.into_iter().map(|agent| (agent, active())).collect();
+    cache.on_read(&answers, START);
+    // One a second is what they earn.
+    for number in 0..10_000 {
+        cache.look_up(&agent(20_000 + number), false, after(10));
+    }
+    assert_eq!(cache.waiting(), 1 + 10);
+    assert_eq!(cache.peek(&ANN, after(10)), Registration::Registered);
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -163,7 +196,7 @@ proptest! {
             match op {
                 Op::LookUp(number) => {
                     let agent = Address::repeat_byte(number);
-                    let found = cache.look_up(&agent, now);
+                    let found = cache.look_up(&agent, true, now);
                     let is_registered =
                         matches!(found, Registration::Registered | Registration::RegisteredOnce);
                     prop_assert!(!is_registered || confirmed.contains(&agent));
@@ -198,7 +231,7 @@ proptest! {
         cache.on_read_failed();
         now += NO_AGREEMENT_PAUSE;
         for number in 0..6 {
-            cache.look_up(&Address::repeat_byte(number), now);
+            cache.look_up(&Address::repeat_byte(number), true, now);
         }
         while cache.can_read() {
             let agents = cache.begin_read();
