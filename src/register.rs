@@ -166,7 +166,8 @@ fn rejected(error: impl ToString) -> RegisterError {
 /// Returns the first error.
 pub async fn show(args: &RegistryArgs, out: &mut impl Write) -> Result<(), RegisterError> {
     let config = Config::load(&args.run)?;
-    let mut chain = Chain::open(Some(chain_config(&config)?)).map_err(unavailable)?;
+    let mut chain = Chain::open(Some(chain_config(&config)?))
+        .map_err(|error| RegisterError::Unusable(format!("RPC_URL: {error}")))?;
     chain.execute(ChainCommand::ReadAgents { token: 0, agents: vec![args.address] });
     let info = loop {
         match chain.next().await {

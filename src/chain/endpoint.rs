@@ -15,7 +15,7 @@ use reqwest::Url;
 use tokio::time::Instant;
 
 use super::contracts::MULTICALL3;
-use super::http::{HttpTransport, TooLarge};
+use super::http::{HttpTransport, NoHttpClient, TooLarge};
 use super::server_error::ServerError;
 
 /// Pause after the first failure of a server; it doubles with each further one: our choice.
@@ -81,8 +81,8 @@ struct Health {
 
 impl Endpoint {
     /// # Errors
-    /// Fails if the system's certificates cannot be used.
-    pub(super) fn new(url: Url) -> reqwest::Result<Self> {
+    /// Fails for an https URL if the system has no certificates.
+    pub(super) fn new(url: Url) -> Result<Self, NoHttpClient> {
         let host = url.host_str().unwrap_or("unknown").to_owned();
         let name = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
         Ok(Endpoint {

@@ -1,5 +1,6 @@
 //! JSON-RPC over HTTP, with limits for what a hostile or broken server may send.
 
+use std::error::Error;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +18,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// quarter of it.
 pub(super) const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
+/// There can be no HTTP client for an RPC server.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "the certificates of the system cannot be used ({0}): install them, such as by the package ca-certificates, or use an http URL"
+)]
+pub struct NoHttpClient(String);
+
+/// Returns the last cause of an error: the first says only what the node tried.
+fn last_cause(mut error: &dyn Error) -> String {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
+}
+
 /// The response is larger than `MAX_RESPONSE_BYTES`.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the response is too large")]
@@ -32,14 +48,16 @@ pub(super) struct HttpTransport {
 
 impl HttpTransport {
     /// # Errors
-    /// Fails if the system's certificates cannot be used.
-    pub(super) fn new(url: Url) -> reqwest::Result<Self> {
-        let client = Client::builder()
+    /// Fails for an https URL if the system has no certificates.
+    pub(super) fn new(url: Url) -> Result<Self, NoHttpClient> {
+        let builder = Client::builder()
             .timeout(REQUEST_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
+            .no_proxy();
+        // Many containers have no certificates, and a server without TLS needs none.
+        let builder = if url.scheme() == "https" { builder } else { builder.tls_certs_only([]) };
+        let client = builder.build().map_err(|error| NoHttpClient(last_cause(&error)))?;
         Ok(HttpTransport { client, url })
     }
 
@@ -93,5 +111,8 @@ fn retry_after(response: &Response) -> Option<Duration> {
 
 /// Converts an error. The URL may contain a key, so the error must not name it.
 fn without_url(error: reqwest::Error) -> TransportError {
-    TransportErrorKind::custom(error.without_url())
+    if error.is_timeout() {
+        return TransportErrorKind::custom_str("no answer in time");
+    }
+    TransportErrorKind::custom_str(&last_cause(&error.without_url()))
 }

@@ -26,6 +26,7 @@ use contracts::AgentRegistry;
 pub use endpoint::BlockDepth;
 use endpoint::Endpoint;
 use endpoints::Endpoints;
+pub use http::NoHttpClient;
 
 /// Largest number of blocks whose events the node asks for at once: our choice, as many as public
 /// servers answer for. After a longer pause the node reads the agents again instead.
@@ -85,8 +86,8 @@ impl Chain {
     /// Connects to nobody before the first request.
     ///
     /// # Errors
-    /// Fails if the system's certificates cannot be used.
-    pub fn open(config: Option<ChainConfig>) -> reqwest::Result<Self> {
+    /// Fails for an https URL if the system has no certificates.
+    pub fn open(config: Option<ChainConfig>) -> Result<Self, NoHttpClient> {
         Ok(Chain(config.map(Client::new).transpose()?))
     }
 
@@ -108,7 +109,7 @@ impl Chain {
 }
 
 impl Client {
-    fn new(config: ChainConfig) -> reqwest::Result<Self> {
+    fn new(config: ChainConfig) -> Result<Self, NoHttpClient> {
         let ChainConfig { registry, rpc_urls, quorum, chain_id, depth, refresh } = config;
         let all = rpc_urls.into_iter().map(Endpoint::new).collect::<Result<Vec<_>, _>>()?;
         let events: Vec<B256> = vec![

@@ -208,8 +208,8 @@ fn open_store(
 
 /// Opens the chain of the registry. Connects to nobody.
 fn open_chain(config: &Config) -> Result<Chain, StartError> {
-    let failed = |error| StartError::system("the HTTP client cannot be used", &error);
-    Chain::open(config.chain()?).map_err(failed)
+    let failed = |error| ConfigError::Registry(format!("RPC_URL: {error}"));
+    Ok(Chain::open(config.chain()?).map_err(failed)?)
 }
 
 /// Builds the components of a node. Calls `notice` with warnings for the user.

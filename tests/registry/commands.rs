@@ -97,6 +97,34 @@ fn commands_of_the_registry_name_what_is_missing() {
 }
 
 #[test]
+fn system_without_certificates_serves_http_and_says_what_https_lacks() {
+    let address = agent(1).to_string();
+    for (url, code, reason) in [
+        ("http://127.0.0.1:1", 69, "127.0.0.1:1: Connection refused"),
+        ("https://127.0.0.1:1", 78, "install them"),
+    ] {
+        let env = [
+            ("REGISTRY_ADDRESS", address.as_str()),
+            ("RPC_URL", url),
+            ("SSL_CERT_FILE", "/nonexistent"),
+            ("SSL_CERT_DIR", "/nonexistent"),
+        ];
+        let (found, _, stderr) = run(&["registry", &address], &env);
+        assert_eq!(found, code, "{stderr}");
+        assert!(stderr.contains(reason), "{stderr}");
+        let mut child = Child::spawn(&["--connect"], &env);
+        let first = child.expect("the start", |event| event["type"] == "ready" || event["type"] == "error");
+        match url.starts_with("https") {
+            true => {
+                assert_eq!(first["code"], "INVALID_ARGUMENT");
+                assert_eq!(child.wait().code(), Some(78));
+            }
+            false => assert_eq!(first["type"], "ready"),
+        }
+    }
+}
+
+#[test]
 fn command_on_the_pipe_says_why_there_is_no_entry() {
     let registry = agent(9).to_string();
     let dead = [("REGISTRY_ADDRESS", registry.as_str()), ("RPC_URL", "http://127.0.0.1:1")];
