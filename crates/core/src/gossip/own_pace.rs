@@ -61,6 +61,11 @@ pub(crate) struct OwnPace {
 }
 
 impl OwnPace {
+    /// Returns `true` if limits apply to this node.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.applies
+    }
+
     pub(crate) fn new(applies: bool) -> Self {
         let limiter = |quota| RateLimiter::new(with_margin(quota));
         OwnPace {

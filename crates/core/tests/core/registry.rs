@@ -74,6 +74,8 @@ fn agent_that_is_not_registered_or_blocked_is_refused_and_disconnected() {
     };
     refused(&mut mesh, "NOT_REGISTERED", 0);
     assert!(count(&mesh, 1, Counter::RegistryDisconnects) > 0);
+    let bob = mesh.nodes[2].peer;
+    assert!(mesh.disconnect_requests.contains(&(1, bob)), "{:?}", mesh.disconnect_requests);
     mesh.registry().register(agent(3));
     mesh.registry().set_blocked(&agent(3), true);
     report_change(&mut mesh);

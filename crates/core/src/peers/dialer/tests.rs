@@ -57,6 +57,27 @@ fn knowing(scope: AddressScope, records: Vec<SignedRecord>) -> Core {
     core
 }
 
+/// Returns `true` if a node that learns this many records, and met nobody, goes on to follow the
+/// announcements.
+fn follows(records: usize, limits_apply: bool) -> bool {
+    let records = (0..records).map(|number| record(number, vec![addr("/ip4/10.0.0.1/tcp/1")]));
+    let mut core = core_with(|config| config.limits_apply = limits_apply);
+    for record in records {
+        core.directory.records.insert(record, true, |_| false, START);
+    }
+    let Core { gossip, directory, peers, cx, .. } = &mut core;
+    gossip.follows_announcements = true;
+    gossip.follow_announcements(directory, peers, cx);
+    gossip.follows_announcements
+}
+
+#[test]
+fn node_follows_the_announcements_of_a_small_network_and_invented_agents_count_less() {
+    let (follows_all, follows_some) = (|records| follows(records, false), |records| follows(records, true));
+    assert_eq!((follows_all(32), follows_all(33)), (true, false));
+    assert_eq!((follows_some(8 * 33 - 1), follows_some(8 * 33)), (true, false));
+}
+
 /// Selects peers at this time, lets each dial fail, and returns the addresses of the dials.
 fn failed_dials(core: &mut Core, ms: u64) -> Vec<Multiaddr> {
     core.cx.now = Now { mono: Instant::from_millis(ms), unix_ms: START.unix_ms + ms };
@@ -153,13 +174,10 @@ fn connection_to_a_subnet_ends_its_pause() {
 }
 
 #[test]
-fn only_agents_that_the_node_met_set_the_interval_of_announcements_and_who_follows() {
+fn only_agents_that_the_node_met_set_the_interval_of_announcements() {
     let invented = (0..200).map(|number| record(number, vec![addr("/ip4/10.0.0.1/tcp/1")]));
     let mut core = knowing(AddressScope::Private, invented.collect());
     assert_eq!((core.directory.records.len(), core.peers.met_agents(&core.directory)), (200, 0));
-    let Core { gossip, directory, peers, cx, .. } = &mut core;
-    gossip.follow_announcements(directory, peers, cx);
-    assert!(core.gossip.follows_announcements, "invented agents do not make the node stop to follow");
     let first = core.directory.records.iter(START.unix_ms).next().map(SignedRecord::address);
     core.directory.records.meet(&first.expect("a record"));
     assert_eq!(core.peers.met_agents(&core.directory), 1);
