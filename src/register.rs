@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use alloy::primitives::TxHash;
 use alloy::primitives::utils::format_ether;
-use p2p_node_core::chain::{ChainCommand, ChainEvent};
+use p2p_node_core::chain::{AgentQuery, ChainCommand, ChainEvent};
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::input::{Input, Now};
 use p2p_node_wire::identity::Binding;
 use serde_json::json;
 
-use crate::chain::transactions::Account;
+use crate::chain::registry::{RegistryContract, RegistryKind};
+use crate::chain::transactions::{Account, Receipt};
 use crate::chain::{Chain, ChainConfig};
 use crate::config::{Config, ConfigError, RegisterArgs, RegistryArgs};
 use crate::node::{Identity, StartError};
@@ -56,10 +57,11 @@ impl RegisterError {
     }
 }
 
+const NO_REGISTRY: RegisterError =
+    RegisterError::Missing("no registry is configured: set REGISTRY_ADDRESS and RPC_URL");
+
 fn chain_config(config: &Config) -> Result<ChainConfig, RegisterError> {
-    config
-        .chain()?
-        .ok_or(RegisterError::Missing("no registry is configured: set REGISTRY_ADDRESS and RPC_URL"))
+    config.chain()?.filter(|chain| chain.registry.is_some()).ok_or(NO_REGISTRY)
 }
 
 /// Registers the agent of the configuration. What programs read goes to `out`, progress to `hints`.
@@ -81,44 +83,68 @@ pub async fn register(
     let address = agent.address();
     let metadata = metadata(&identity.binding.binding);
     let account = Account::open(&chain, &agent.secret()).await.map_err(RegisterError::Unavailable)?;
-    let entry = account.entry(false).await.map_err(unavailable)?;
+    let registry = chain.registry.as_ref().ok_or(NO_REGISTRY)?;
+    if let Some(state) = registered(&account, registry, &config, &metadata, hints).await? {
+        return Ok(writeln!(out, "{address} {state}")?);
+    }
+    let prepared = account.prepare(&config.name, &metadata).await.map_err(rejected)?;
+    writeln!(out, "agent     {address}")?;
+    writeln!(out, "registry  {} on chain {} ({})", registry.address, prepared.chain_id, registry.kind)?;
+    writeln!(out, "name      {}", config.name)?;
+    writeln!(out, "metadata  {metadata}")?;
+    let (max_cost, balance) = (format_ether(prepared.max_cost), format_ether(prepared.balance));
+    writeln!(out, "cost      at most {max_cost} of {balance} of the chain's coin")?;
+    if args.dry_run {
+        return Ok(writeln!(hints, "p2p-node: nothing was sent, because of --dry-run")?);
+    }
+    if prepared.balance < prepared.max_cost {
+        return Err(rejected(format!("{address} cannot pay for the transaction")));
+    }
+    let hash = account.send(prepared).await.map_err(rejected)?;
+    writeln!(out, "sent      {hash}")?;
+    let receipt = confirm(&account, hash, Duration::from_secs(args.timeout), hints).await?;
+    writeln!(out, "done      in block {}", receipt.block)?;
+    if let Some(id) = receipt.id {
+        writeln!(out, "agent id  {id}")?;
+        writeln!(hints, "p2p-node: set REGISTRY_AGENT_ID={id}, so that the node claims this entry")?;
+    }
+    Ok(())
+}
+
+/// Returns in words that the agent needs no transaction, or `None` if it does.
+async fn registered(
+    account: &Account,
+    registry: &RegistryContract,
+    config: &Config,
+    metadata: &str,
+    hints: &mut impl Write,
+) -> Result<Option<&'static str>, RegisterError> {
+    let claimed = config.registry_agent_id;
+    let entry = account.entry(claimed, false).await.map_err(unavailable)?;
+    let is_by_address = registry.kind == RegistryKind::AgentRegistry;
     if entry.is_active {
-        writeln!(out, "{address} is registered already")?;
-        if (&entry.name, &entry.metadata) != (&config.name, &metadata) {
+        if is_by_address && (&*entry.name, &*entry.metadata) != (&*config.name, metadata) {
             writeln!(
                 hints,
                 "p2p-node: the entry has another name or other metadata; deactivate the agent to register it anew"
             )?;
         }
-        return Ok(());
+        return Ok(Some("is registered already"));
     }
-    if account.entry(true).await.map_err(unavailable)?.is_active {
-        writeln!(out, "{address} will be registered: its transaction waits for a block")?;
-        return Ok(());
+    if account.entry(claimed, true).await.map_err(unavailable)?.is_active {
+        return Ok(Some("will be registered: its transaction waits for a block"));
     }
-    let prepared = account.prepare(&config.name, &metadata).await.map_err(rejected)?;
-    writeln!(out, "agent     {address}")?;
-    writeln!(out, "registry  {} on chain {}", chain.registry, prepared.chain_id)?;
-    writeln!(out, "call      registerAgent(name, metadata)")?;
-    writeln!(out, "name      {}", config.name)?;
-    writeln!(out, "metadata  {metadata}")?;
-    writeln!(
-        out,
-        "cost      at most {} of {} of the chain's coin",
-        format_ether(prepared.max_cost),
-        format_ether(prepared.balance)
-    )?;
-    if args.dry_run {
-        writeln!(hints, "p2p-node: nothing was sent, because of --dry-run")?;
-        return Ok(());
+    if is_by_address {
+        return Ok(None);
     }
-    if prepared.balance < prepared.max_cost {
-        return Err(RegisterError::Rejected(format!("{address} cannot pay for the transaction")));
+    let owned = account.entries().await.map_err(unavailable)?;
+    match claimed {
+        Some(id) => Err(rejected(format!("the entry {id} is not of this agent"))),
+        None if owned.is_zero() => Ok(None),
+        None => Err(rejected(format!(
+            "the agent owns {owned} entries already: name one of them with REGISTRY_AGENT_ID"
+        ))),
     }
-    let hash = account.send(prepared).await.map_err(rejected)?;
-    writeln!(out, "sent      {hash}")?;
-    let block = confirm(&account, hash, Duration::from_secs(args.timeout), hints).await?;
-    Ok(writeln!(out, "done      in block {block}")?)
 }
 
 /// Returns the metadata of the entry: which node speaks for the agent. Its KEM keys live for a week at most,
@@ -133,19 +159,19 @@ fn metadata(binding: &Binding) -> String {
     .to_string()
 }
 
-/// Waits until a block has the transaction, and returns its number.
+/// Waits until a block has the transaction.
 async fn confirm(
     account: &Account,
     hash: TxHash,
     timeout: Duration,
     hints: &mut impl Write,
-) -> Result<u64, RegisterError> {
+) -> Result<Receipt, RegisterError> {
     let progress = |secs| {
         let _ = writeln!(hints, "p2p-node: waiting for a block ({secs} s)");
     };
     match account.receipt(hash, timeout, progress).await {
-        Ok((block, true)) => Ok(block),
-        Ok((block, false)) => Err(rejected(format!("the contract rejected {hash} in block {block}"))),
+        Ok(receipt) if receipt.is_accepted => Ok(receipt),
+        Ok(receipt) => Err(rejected(format!("the contract rejected {hash} in block {}", receipt.block))),
         Err(problem) => Err(unavailable(format!(
             "{problem}: {hash} may still get into a block; run the command again to see"
         ))),
@@ -168,7 +194,8 @@ pub async fn show(args: &RegistryArgs, out: &mut impl Write) -> Result<(), Regis
     let config = Config::load(&args.run)?;
     let mut chain = Chain::open(Some(chain_config(&config)?))
         .map_err(|error| RegisterError::Unusable(format!("RPC_URL: {error}")))?;
-    chain.execute(ChainCommand::ReadAgents { token: 0, agents: vec![args.address] });
+    let agents = vec![AgentQuery { agent: args.address, id: args.id }];
+    chain.execute(ChainCommand::ReadAgents { token: 0, agents });
     let info = loop {
         match chain.next().await {
             Input::Chain(ChainEvent::AgentsRead { agents, .. }) => {
@@ -194,6 +221,7 @@ pub async fn show(args: &RegistryArgs, out: &mut impl Write) -> Result<(), Regis
     writeln!(out, "blocked     {}", yes(entry.is_blocked))?;
     writeln!(out, "name        {}", text(&entry.name))?;
     writeln!(out, "metadata    {}", text(&entry.metadata))?;
-    writeln!(out, "reputation  {}", entry.reputation)?;
+    let reputation = entry.reputation.map_or_else(|| "none".to_owned(), |reputation| reputation.to_string());
+    writeln!(out, "reputation  {reputation}")?;
     Ok(writeln!(out, "since       {} s after 1970", entry.registered_at_ms / 1_000)?)
 }

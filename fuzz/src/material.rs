@@ -128,6 +128,7 @@ pub fn record(source: &mut Source<'_>, from: usize, now_ms: u64) -> Bytes {
         capabilities: source.list(2, |_| "review".to_owned()),
         topics: source.list(2, |source| source.pick(&TOPICS).to_owned()),
         topic_hashes: source.list(2, |source| topic_hash(source.pick(&TOPICS))),
+        claim: None,
     };
     record.sign(&party.node).unwrap_or_default()
 }

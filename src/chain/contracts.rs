@@ -7,6 +7,12 @@ use alloy::sol;
 /// whether there is code.
 pub const MULTICALL3: Address = address!("cA11bde05977b3631167028862bE2a173976CA11");
 
+/// Identity registry of ERC-8004, which many chains have at this address (its deployments, 2026; the
+/// standard is a draft).
+pub const ERC8004_IDENTITY: Address = address!("8004A169FB4a3325136EB29fA0ceB6D2e539a432");
+/// Reputation registry of ERC-8004 on these chains.
+pub const ERC8004_REPUTATION: Address = address!("8004BAa17C55a88189AE136b182e5fdA19dE9b63");
+
 sol! {
     /// Registry of agents, with the functions that the source document names.
     #[derive(Debug, PartialEq, Eq)]
@@ -47,5 +53,50 @@ sol! {
         }
 
         function aggregate3(Call[] calls) external payable returns (CallResult[] results);
+    }
+
+    /// Identity registry of ERC-8004 (draft of January 2026): each agent is a token of ERC-721.
+    #[derive(Debug, PartialEq, Eq)]
+    interface IdentityRegistry {
+        struct MetadataEntry {
+            string metadataKey;
+            bytes metadataValue;
+        }
+
+        event Registered(uint256 indexed agentId, string agentURI, address indexed owner);
+        event MetadataSet(
+            uint256 indexed agentId,
+            string indexed indexedMetadataKey,
+            string metadataKey,
+            bytes metadataValue
+        );
+        event Transfer(address indexed from, address indexed to, uint256 indexed agentId);
+        event Approval(address indexed owner, address indexed approved, uint256 indexed agentId);
+        event ApprovalForAll(address indexed owner, address indexed operator, bool approved);
+
+        function register(string agentURI, MetadataEntry[] metadata) external returns (uint256 agentId);
+        function ownerOf(uint256 agentId) external view returns (address owner);
+        function getAgentWallet(uint256 agentId) external view returns (address wallet);
+        function isAuthorizedOrOwner(address spender, uint256 agentId) external view returns (bool);
+        function balanceOf(address owner) external view returns (uint256);
+    }
+
+    /// Reputation registry of ERC-8004 (draft of January 2026). Only feedback of named clients counts.
+    #[derive(Debug, PartialEq, Eq)]
+    interface ReputationRegistry {
+        function getSummary(uint256 agentId, address[] clientAddresses, string tag1, string tag2)
+            external
+            view
+            returns (uint64 count, int128 summaryValue, uint8 summaryValueDecimals);
+        function giveFeedback(
+            uint256 agentId,
+            int128 value,
+            uint8 valueDecimals,
+            string tag1,
+            string tag2,
+            string endpoint,
+            string feedbackURI,
+            bytes32 feedbackHash
+        ) external;
     }
 }

@@ -9,8 +9,8 @@ use alloy::network::{BlockResponse, Ethereum, TransactionBuilder};
 use alloy::primitives::{Address, Bytes};
 use alloy::providers::{Provider, RootProvider};
 use alloy::rpc::client::RpcClient;
-use alloy::rpc::types::{Filter, TransactionRequest};
-use alloy::transports::RpcError;
+use alloy::rpc::types::{Filter, Log, TransactionRequest};
+use alloy::transports::{RpcError, TransportResult};
 use reqwest::Url;
 use tokio::time::Instant;
 
@@ -57,6 +57,20 @@ pub(super) enum Called {
     Reverted,
     /// The answer is larger than the node reads.
     TooLarge,
+}
+
+/// Returns the outcome of a call; an error is one of the server.
+pub(super) fn called(outcome: TransportResult<Bytes>) -> Result<Called, ServerError> {
+    match outcome {
+        Ok(returned) => Ok(Called::Returned(returned)),
+        Err(RpcError::ErrorResp(error)) if error.code == REVERTED || error.as_revert_data().is_some() => {
+            Ok(Called::Reverted)
+        }
+        Err(RpcError::Transport(error)) if error.as_custom().is_some_and(|error| error.is::<TooLarge>()) => {
+            Ok(Called::TooLarge)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// An RPC server.
@@ -161,18 +175,7 @@ impl Endpoint {
     /// Calls a contract without a transaction.
     pub(super) async fn call(&self, to: Address, data: Bytes, block: u64) -> Result<Called, ServerError> {
         let request = TransactionRequest::default().with_to(to).with_input(data);
-        match self.provider.call(request).block(BlockId::number(block)).await {
-            Ok(returned) => Ok(Called::Returned(returned)),
-            Err(RpcError::ErrorResp(error)) if error.code == REVERTED || error.as_revert_data().is_some() => {
-                Ok(Called::Reverted)
-            }
-            Err(RpcError::Transport(error))
-                if error.as_custom().is_some_and(|error| error.is::<TooLarge>()) =>
-            {
-                Ok(Called::TooLarge)
-            }
-            Err(error) => Err(error.into()),
-        }
+        called(self.provider.call(request).block(BlockId::number(block)).await)
     }
 
     /// Returns `true` if there is a contract at an address.
@@ -190,17 +193,8 @@ impl Endpoint {
         Ok(found)
     }
 
-    /// Returns the first indexed fields of the events of a contract, as addresses.
-    pub(super) async fn changed_agents(
-        &self,
-        filter: &Filter,
-        registry: Address,
-    ) -> Result<Vec<Address>, ServerError> {
-        let logs = self.provider.get_logs(filter).await?;
-        let of_registry = logs.iter().filter(|log| log.address() == registry);
-        Ok(of_registry
-            .filter_map(|log| log.topics().get(1))
-            .map(|topic| Address::from_word(*topic))
-            .collect())
+    /// Returns events.
+    pub(super) async fn logs(&self, filter: &Filter) -> Result<Vec<Log>, ServerError> {
+        Ok(self.provider.get_logs(filter).await?)
     }
 }

@@ -9,10 +9,12 @@ use alloy::primitives::Address;
 use alloy::rpc::types::Filter;
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
-use p2p_node_core::chain::AgentInfo;
+use p2p_node_core::chain::Changes;
 
 use super::endpoint::{BlockDepth, Endpoint};
+use super::registry::RegistryContract;
 use super::server_error::ServerError;
+use super::votes::Votes;
 
 /// Number of blocks by which a server may be behind the newest block that the node has read at: our
 /// choice, two epochs of Ethereum. A server further behind could show the past.
@@ -53,9 +55,9 @@ impl Endpoints {
         }
     }
 
-    /// Asks every server for the id of its chain, and whether the registry exists. Returns why the
+    /// Asks every server for the id of its chain, and whether the registry exists, if there is one. Returns why the
     /// configuration cannot be right, if that is certain; a server that does not answer proves nothing.
-    pub(super) async fn check(&self, registry: Address) -> Result<(), String> {
+    pub(super) async fn check(&self, registry: Option<Address>) -> Result<(), String> {
         let ids = join_all(self.all.iter().map(Endpoint::chain_id)).await;
         let mut servers: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
         for (endpoint, id) in self.all.iter().zip(&ids) {
@@ -80,6 +82,7 @@ impl Endpoints {
             return Err(format!("chain {expected} is expected, and the RPC servers serve others: {wrong:?}"));
         }
         let expected = *self.chain_id.get_or_init(|| expected);
+        let Some(registry) = registry else { return Ok(()) };
         // At the newest block: a registry that was just deployed is no mistake.
         match self.any(0, |endpoint| endpoint.has_code(registry, BlockId::latest())).await {
             Ok((_, false)) => Err(format!("there is no contract at {registry} on chain {expected}")),
@@ -87,36 +90,42 @@ impl Endpoints {
         }
     }
 
-    /// Returns what the registry says of each agent: `None` for an agent on whom the servers do not agree,
-    /// or whose entry is too large.
-    pub(super) async fn agents(
-        &self,
-        registry: Address,
-        agents: &[Address],
-    ) -> Result<Vec<Option<AgentInfo>>, NoAnswer> {
+    /// Puts questions to the servers, each about the state at a block. `ask` returns as many answers of a
+    /// server as there are `questions`, and `None` where it has none. Returns `None` where the servers have
+    /// no answer, or do not agree.
+    pub(super) async fn read<'a, T, F>(
+        &'a self,
+        questions: usize,
+        ask: impl Fn(&'a Endpoint, u64) -> F,
+    ) -> Result<Vec<Option<T>>, NoAnswer>
+    where
+        T: Clone + PartialEq,
+        F: Future<Output = Result<Vec<Option<T>>, ServerError>>,
+    {
         if self.quorum > 1 {
-            return self.agreed_agents(registry, agents).await;
+            return self.read_agreed(questions, ask).await;
         }
         let first = self.preferred.load(Ordering::Relaxed);
-        let found = self.any(first, |endpoint| async move {
-            let block = endpoint.trusted_block(self.depth).await?;
-            endpoint.agents(registry, agents, block).await
+        let found = self.any(first, |endpoint| {
+            let ask = &ask;
+            async move { ask(endpoint, endpoint.trusted_block(self.depth).await?).await }
         });
         let (index, found) = found.await?;
         self.preferred.store(index, Ordering::Relaxed);
         Ok(found)
     }
 
-    /// Returns the block up to which the changes are known now, and the agents that events of the registry
+    /// Returns the block up to which the changes are known now, and the entries that events of the registry
     /// name since a block: `None` if there are too many blocks between. A chain that is far behind that
     /// block is a new one, or the number came from a server that was wrong; it begins anew.
     pub(super) async fn changes(
         &self,
-        registry: Address,
-        events: &Filter,
+        registry: &RegistryContract,
         since: u64,
         max_blocks: u64,
-    ) -> Result<(u64, Option<Vec<Address>>), NoAnswer> {
+    ) -> Result<(u64, Option<Changes>), NoAnswer> {
+        let events = Filter::new().event_signature(registry.events()).address(registry.address);
+        let events = &events;
         let agreed = match self.quorum {
             1 => None,
             _ => Some(self.agreed_block().await?.0),
@@ -132,10 +141,10 @@ impl Endpoints {
                 return Ok((block, None));
             }
             if block <= since {
-                return Ok((since, Some(Vec::new())));
+                return Ok((since, Some(Changes::default())));
             }
-            let filter = events.clone().address(registry).from_block(since + 1).to_block(block);
-            Ok((block, Some(endpoint.changed_agents(&filter, registry).await?)))
+            let filter = events.clone().from_block(since + 1).to_block(block);
+            Ok((block, Some(registry.changes(&endpoint.logs(&filter).await?))))
         });
         Ok(found.await?.1)
     }
@@ -203,21 +212,23 @@ impl Endpoints {
         Ok((block, servers.into_iter().map(|(_, endpoint)| endpoint).collect(), errors))
     }
 
-    /// Reads agents from all servers, at a block that enough of them have.
-    async fn agreed_agents(
-        &self,
-        registry: Address,
-        agents: &[Address],
-    ) -> Result<Vec<Option<AgentInfo>>, NoAnswer> {
+    /// Asks all servers, at a block that enough of them have.
+    async fn read_agreed<'a, T, F>(
+        &'a self,
+        questions: usize,
+        ask: impl Fn(&'a Endpoint, u64) -> F,
+    ) -> Result<Vec<Option<T>>, NoAnswer>
+    where
+        T: Clone + PartialEq,
+        F: Future<Output = Result<Vec<Option<T>>, ServerError>>,
+    {
         let (block, servers, mut errors) = self.agreed_block().await?;
         let mut answers = FuturesUnordered::new();
         for endpoint in servers {
-            answers.push(async move {
-                let answer = self.ask(endpoint, endpoint.agents(registry, agents, block)).await;
-                (endpoint, answer)
-            });
+            let answer = ask(endpoint, block);
+            answers.push(async move { (endpoint, self.ask(endpoint, answer).await) });
         }
-        let mut votes = Votes::new(agents.len(), self.quorum);
+        let mut votes = Votes::new(questions, self.quorum);
         while let Some((endpoint, answer)) = answers.next().await {
             match answer {
                 Ok(found) => votes.add(found),
@@ -227,7 +238,7 @@ impl Endpoints {
                 break;
             }
         }
-        if votes.voters < self.quorum {
+        if !votes.are_enough() {
             return Err(self.too_few(errors));
         }
         Ok(votes.outcome())
@@ -235,66 +246,5 @@ impl Endpoints {
 
     fn too_few(&self, errors: Vec<String>) -> NoAnswer {
         NoAnswer(format!("fewer than {} servers answer: {}", self.quorum, errors.join("; ")))
-    }
-}
-
-/// The answers of several servers about the same agents.
-#[derive(Debug)]
-struct Votes {
-    quorum: usize,
-    voters: usize,
-    /// For each agent, the different answers with their numbers.
-    by_agent: Vec<Vec<(AgentInfo, usize)>>,
-}
-
-impl Votes {
-    fn new(agents: usize, quorum: usize) -> Self {
-        Votes { quorum, voters: 0, by_agent: vec![Vec::new(); agents] }
-    }
-
-    /// Counts the answer of a server. It abstains from agents whose entry is too large.
-    fn add(&mut self, answer: Vec<Option<AgentInfo>>) {
-        self.voters += 1;
-        for (answers, info) in self.by_agent.iter_mut().zip(answer) {
-            let Some(info) = info else { continue };
-            match answers.iter_mut().find(|(known, _)| *known == info) {
-                Some((_, number)) => *number += 1,
-                None => answers.push((info, 1)),
-            }
-        }
-    }
-
-    fn winner(&self, answers: &[(AgentInfo, usize)]) -> Option<AgentInfo> {
-        answers.iter().find(|(_, number)| *number >= self.quorum).map(|(info, _)| info.clone())
-    }
-
-    fn are_decided(&self) -> bool {
-        self.voters >= self.quorum && self.by_agent.iter().all(|answers| self.winner(answers).is_some())
-    }
-
-    fn outcome(&self) -> Vec<Option<AgentInfo>> {
-        self.by_agent.iter().map(|answers| self.winner(answers)).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn info(is_active: bool) -> AgentInfo {
-        AgentInfo { is_active, ..AgentInfo::default() }
-    }
-
-    #[test]
-    fn fewer_servers_than_the_quorum_decide_about_no_agent() {
-        let mut votes = Votes::new(2, 2);
-        votes.add(vec![Some(info(true)), Some(info(true))]);
-        assert_eq!((votes.outcome(), votes.are_decided()), (vec![None, None], false));
-        // The second server agrees about the first agent only.
-        votes.add(vec![Some(info(true)), Some(info(false))]);
-        assert_eq!((votes.outcome(), votes.are_decided()), (vec![Some(info(true)), None], false));
-        votes.add(vec![None, Some(info(false))]);
-        assert_eq!(votes.outcome(), [Some(info(true)), Some(info(false))]);
-        assert!(votes.are_decided());
     }
 }

@@ -1,32 +1,30 @@
-//! The registry on a chain: executes the reads of the core and reports what changed. Nothing here waits
+//! The chain: executes the reads of the core and reports what changed in the registry. Nothing here waits
 //! for the loop, and the loop never waits for a server.
 
-mod agents;
 pub mod contracts;
 mod endpoint;
 mod endpoints;
 mod http;
+pub mod registry;
 mod server_error;
 pub mod transactions;
+mod votes;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256};
-use alloy::rpc::types::Filter;
-use alloy::sol_types::SolEvent;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use p2p_node_core::chain::{ChainCommand, ChainEvent};
+use p2p_node_core::chain::{AgentInfo, AgentQuery, ChainCommand, ChainEvent, Changes};
 use p2p_node_core::input::Input;
 use reqwest::Url;
 
-use contracts::AgentRegistry;
 pub use endpoint::BlockDepth;
 use endpoint::Endpoint;
 use endpoints::Endpoints;
 pub use http::NoHttpClient;
+use registry::RegistryContract;
 
 /// Largest number of blocks whose events the node asks for at once: our choice, as many as public
 /// servers answer for. After a longer pause the node reads the agents again instead.
@@ -40,11 +38,11 @@ pub const DEFAULT_REFRESH: Duration = Duration::from_secs(15);
 /// Shortest time between two questions for changes, for development chains: our choice.
 pub const MIN_REFRESH: Duration = Duration::from_millis(100);
 
-/// Which registry the node reads, and from which servers.
+/// What the node reads of a chain, and from which servers.
 #[derive(Clone)]
 pub struct ChainConfig {
-    /// Address of the registry.
-    pub registry: Address,
+    /// The registry, if there is one.
+    pub registry: Option<RegistryContract>,
     /// URLs of the RPC servers. They may contain keys.
     pub rpc_urls: Vec<Url>,
     /// Number of servers that must give the same answer.
@@ -53,7 +51,7 @@ pub struct ChainConfig {
     pub chain_id: Option<u64>,
     /// At which block the node reads.
     pub depth: BlockDepth,
-    /// Time between two questions for changes. `None` if nobody wants to know.
+    /// Time between two questions for changes of the registry. `None` if nobody wants to know.
     pub refresh: Option<Duration>,
 }
 
@@ -63,7 +61,7 @@ impl fmt::Debug for ChainConfig {
     }
 }
 
-/// The connection to the chain; nothing without a registry.
+/// The connection to the chain; nothing without an RPC server.
 #[derive(Default)]
 pub struct Chain(Option<Client>);
 
@@ -76,9 +74,7 @@ struct Client {
 
 struct Shared {
     endpoints: Endpoints,
-    registry: Address,
-    /// The events that change what the node keeps of an agent.
-    events: Filter,
+    registry: Option<RegistryContract>,
     refresh: Option<Duration>,
 }
 
@@ -92,14 +88,14 @@ impl Chain {
     }
 
     /// Begins to execute a request. [`Chain::next`] returns its result. The core limits the number of
-    /// requests, and makes none without a registry.
+    /// requests, and makes none without an RPC server.
     pub fn execute(&mut self, command: ChainCommand) {
         if let Some(client) = &mut self.0 {
             client.execute(command);
         }
     }
 
-    /// Waits for the next report; never completes without a registry. Cancel-safe.
+    /// Waits for the next report; never completes without an RPC server. Cancel-safe.
     pub async fn next(&mut self) -> Input {
         match &mut self.0 {
             Some(client) => Input::Chain(client.next().await),
@@ -112,18 +108,8 @@ impl Client {
     fn new(config: ChainConfig) -> Result<Self, NoHttpClient> {
         let ChainConfig { registry, rpc_urls, quorum, chain_id, depth, refresh } = config;
         let all = rpc_urls.into_iter().map(Endpoint::new).collect::<Result<Vec<_>, _>>()?;
-        let events: Vec<B256> = vec![
-            AgentRegistry::AgentRegistered::SIGNATURE_HASH,
-            AgentRegistry::AgentDeactivated::SIGNATURE_HASH,
-            AgentRegistry::AgentBlocked::SIGNATURE_HASH,
-            AgentRegistry::AgentUnblocked::SIGNATURE_HASH,
-        ];
-        let shared = Arc::new(Shared {
-            endpoints: Endpoints::new(all, quorum, depth, chain_id),
-            registry,
-            events: Filter::new().event_signature(events),
-            refresh,
-        });
+        let endpoints = Endpoints::new(all, quorum, depth, chain_id);
+        let shared = Arc::new(Shared { endpoints, registry, refresh });
         let running: FuturesUnordered<BoxFuture<'static, ChainEvent>> = FuturesUnordered::new();
         running.push(Box::pin(Arc::clone(&shared).check()));
         let changes = Box::pin(Arc::clone(&shared).changes(0));
@@ -131,14 +117,16 @@ impl Client {
     }
 
     fn execute(&mut self, command: ChainCommand) {
-        let ChainCommand::ReadAgents { token, agents } = command;
         let shared = Arc::clone(&self.shared);
         self.running.push(Box::pin(async move {
-            match shared.endpoints.agents(shared.registry, &agents).await {
-                Ok(found) => {
-                    ChainEvent::AgentsRead { token, agents: agents.into_iter().zip(found).collect() }
-                }
-                Err(error) => ChainEvent::ReadFailed { token, reason: error.to_string() },
+            match command {
+                ChainCommand::ReadAgents { token, agents } => match shared.agents(&agents).await {
+                    Ok(found) => {
+                        let agents = agents.iter().map(|query| query.agent).zip(found).collect();
+                        ChainEvent::AgentsRead { token, agents }
+                    }
+                    Err(reason) => ChainEvent::ReadFailed { token, reason },
+                },
             }
         }));
     }
@@ -157,22 +145,31 @@ impl Client {
 impl Shared {
     /// Checks the configuration. The result is an empty change if nothing is wrong.
     async fn check(self: Arc<Self>) -> ChainEvent {
-        match self.endpoints.check(self.registry).await {
-            Ok(()) => ChainEvent::AgentsChanged(Vec::new()),
+        match self.endpoints.check(self.registry.as_ref().map(|registry| registry.address)).await {
+            Ok(()) => ChainEvent::AgentsChanged(Changes::default()),
             Err(reason) => ChainEvent::Unusable { reason },
         }
     }
 
-    /// Waits until the registry has changed since a block; never completes if nobody wants to know. Returns the block up to which the node knows
-    /// the changes.
+    /// Returns what the registry says of agents.
+    async fn agents(&self, queries: &[AgentQuery]) -> Result<Vec<Option<AgentInfo>>, String> {
+        let Some(registry) = &self.registry else { return Err("there is no registry".to_owned()) };
+        let found =
+            self.endpoints.read(queries.len(), |endpoint, block| registry.read(endpoint, queries, block));
+        found.await.map_err(|error| error.to_string())
+    }
+
+    /// Waits until the registry has changed since a block; never completes if nobody wants to know. Returns
+    /// the block up to which the node knows the changes.
     async fn changes(self: Arc<Self>, mut since: u64) -> (u64, ChainEvent) {
-        let Some(refresh) = self.refresh else { return std::future::pending().await };
+        let (Some(refresh), Some(registry)) = (self.refresh, &self.registry) else {
+            return std::future::pending().await;
+        };
         loop {
             tokio::time::sleep(refresh).await;
-            let read = self.endpoints.changes(self.registry, &self.events, since, MAX_BLOCKS_OF_EVENTS).await;
-            match read {
-                Ok((block, Some(agents))) if agents.is_empty() => since = block,
-                Ok((block, Some(agents))) => return (block, ChainEvent::AgentsChanged(agents)),
+            match self.endpoints.changes(registry, since, MAX_BLOCKS_OF_EVENTS).await {
+                Ok((block, Some(changes))) if changes == Changes::default() => since = block,
+                Ok((block, Some(changes))) => return (block, ChainEvent::AgentsChanged(changes)),
                 // Also the first answer, which says where to begin: agents may have changed since the node
                 // read them.
                 Ok((block, None)) => return (block, ChainEvent::ChangesMissed),

@@ -10,14 +10,14 @@ use alloy::rpc::client::RpcClient;
 use alloy::rpc::types::TransactionRequest;
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
-use p2p_node_core::chain::AgentInfo;
+use p2p_node_core::chain::{AgentInfo, AgentQuery};
 use reqwest::Url;
 
 use super::ChainConfig;
-use super::agents::agent_info;
-use super::contracts::AgentRegistry;
-use super::endpoint::Called;
+use super::contracts::IdentityRegistry;
+use super::endpoint::{Called, called};
 use super::http::HttpTransport;
+use super::registry::{RegistryContract, invalid};
 use super::server_error::{ServerError, short};
 
 /// Time between two questions for a receipt: our choice, a quarter of a block of Ethereum.
@@ -36,11 +36,22 @@ pub struct Prepared {
     pub balance: U256,
 }
 
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct Receipt {
+    /// Number of the block.
+    pub block: u64,
+    /// `true` if the contract accepted the transaction.
+    pub is_accepted: bool,
+    /// Id of the entry that the transaction made, in a registry that has ids.
+    pub id: Option<U256>,
+}
+
 /// The account of an agent on the chain of the registry.
 pub struct Account {
     provider: Box<dyn Provider<Ethereum>>,
     address: Address,
-    registry: Address,
+    registry: RegistryContract,
 }
 
 impl Account {
@@ -49,13 +60,14 @@ impl Account {
     /// # Errors
     /// Fails with the error of each server.
     pub async fn open(config: &ChainConfig, key: &[u8; 32]) -> Result<Self, String> {
+        let registry = config.registry.clone().ok_or("there is no registry")?;
         let signer = PrivateKeySigner::from_slice(key).map_err(|error| error.to_string())?;
         let (address, wallet) = (signer.address(), EthereumWallet::from(signer));
         let mut errors = Vec::new();
         for url in &config.rpc_urls {
             let host = url.host_str().unwrap_or("unknown").to_owned();
             match connect(url, wallet.clone(), config.chain_id).await {
-                Ok(provider) => return Ok(Account { provider, address, registry: config.registry }),
+                Ok(provider) => return Ok(Account { provider, address, registry }),
                 Err(error) => errors.push(format!("{host}: {error}")),
             }
         }
@@ -63,15 +75,36 @@ impl Account {
     }
 
     /// Returns what the registry says of the agent, in the newest block or in the transactions that wait.
+    /// `id` is that of the entry which the agent claims.
     ///
     /// # Errors
     /// Fails if the server does not answer as the contract does.
-    pub async fn entry(&self, with_pending: bool) -> Result<AgentInfo, ServerError> {
-        let call = AgentRegistry::getAgentInfoCall { agent: self.address };
-        let request = TransactionRequest::default().with_to(self.registry).with_input(call.abi_encode());
+    pub async fn entry(&self, id: Option<U256>, with_pending: bool) -> Result<AgentInfo, ServerError> {
+        let query = AgentQuery { agent: self.address, id };
         let block = if with_pending { BlockId::pending() } else { BlockId::latest() };
-        let info = agent_info(Called::Returned(self.provider.call(request).block(block).await?))?;
-        info.ok_or_else(|| ServerError::Invalid("no entry".to_owned()))
+        let mut answers = Vec::new();
+        for (to, data) in self.registry.questions(&query) {
+            let request = TransactionRequest::default().with_to(to).with_input(data);
+            answers.push(called(self.provider.call(request).block(block).await)?);
+        }
+        let info = self.registry.entry(&query, answers)?;
+        info.ok_or_else(|| ServerError::Invalid("the entry is too large".to_owned()))
+    }
+
+    /// Returns the number of entries that the agent owns in a registry of ERC-8004.
+    ///
+    /// # Errors
+    /// Fails if the server does not answer as the contract does.
+    pub async fn entries(&self) -> Result<U256, ServerError> {
+        let call = IdentityRegistry::balanceOfCall { owner: self.address };
+        let request =
+            TransactionRequest::default().with_to(self.registry.address).with_input(call.abi_encode());
+        match called(self.provider.call(request).await)? {
+            Called::Returned(bytes) => {
+                IdentityRegistry::balanceOfCall::abi_decode_returns_validate(&bytes).map_err(invalid)
+            }
+            Called::Reverted | Called::TooLarge => Err(ServerError::Invalid("no number".to_owned())),
+        }
     }
 
     /// Returns the transaction that registers the agent. The server runs it first, so an error of the
@@ -80,11 +113,13 @@ impl Account {
     /// # Errors
     /// Fails if the contract rejects it, or the server does not answer.
     pub async fn prepare(&self, name: &str, metadata: &str) -> Result<Prepared, ServerError> {
-        let call = AgentRegistry::registerAgentCall { name: name.to_owned(), metadata: metadata.to_owned() };
-        let mut request = TransactionRequest::default()
-            .with_from(self.address)
-            .with_to(self.registry)
-            .with_input(call.abi_encode());
+        let call = self.registry.registration(name, metadata);
+        self.prepare_call(self.registry.address, call).await
+    }
+
+    /// Returns a transaction to a contract, with its costs.
+    async fn prepare_call(&self, to: Address, call: Vec<u8>) -> Result<Prepared, ServerError> {
+        let mut request = TransactionRequest::default().with_from(self.address).with_to(to).with_input(call);
         let gas = self.provider.estimate_gas(request.clone()).await?;
         let fees = self.provider.estimate_eip1559_fees().await?;
         let chain_id = self.provider.get_chain_id().await?;
@@ -110,8 +145,7 @@ impl Account {
         Ok(*self.provider.send_transaction(prepared.request).await?.tx_hash())
     }
 
-    /// Waits for the receipt of a transaction. Calls `progress` with the seconds so far. Returns the number
-    /// of the block, and whether the contract accepted the transaction.
+    /// Waits for the receipt of a transaction. Calls `progress` with the seconds so far.
     ///
     /// # Errors
     /// Fails after `timeout`, with the last error of the server.
@@ -120,12 +154,16 @@ impl Account {
         hash: TxHash,
         timeout: Duration,
         mut progress: impl FnMut(u64),
-    ) -> Result<(u64, bool), String> {
+    ) -> Result<Receipt, String> {
         let began = tokio::time::Instant::now();
         loop {
             let problem = match self.provider.get_transaction_receipt(hash).await {
                 Ok(Some(receipt)) => {
-                    return Ok((receipt.block_number.unwrap_or_default(), receipt.status()));
+                    return Ok(Receipt {
+                        block: receipt.block_number.unwrap_or_default(),
+                        is_accepted: receipt.status(),
+                        id: self.registry.registered_id(receipt.logs()),
+                    });
                 }
                 Ok(None) => "no block has the transaction yet".to_owned(),
                 Err(error) => ServerError::from(error).to_string(),

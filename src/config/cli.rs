@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, U256};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use p2p_node_wire::identity::parse_address;
@@ -97,6 +97,9 @@ pub struct RegistryArgs {
     /// Address of the agent
     #[arg(value_name = "0x…", value_parser = parse_address)]
     pub address: Address,
+    /// ID of the entry that the agent claims in a registry of the kind erc8004
+    #[arg(long, value_name = "ID")]
+    pub id: Option<U256>,
     /// Print the entry as JSON
     #[arg(long)]
     pub json: bool,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, U256};
 use hickory_resolver::proto::rr::Name;
 use ipnet::IpNet;
 use libp2p::Multiaddr;
@@ -31,9 +31,10 @@ use super::sources::{Given, Sources};
 use super::values::{
     ack, address, bootstrap_peers, capabilities, connection_timeout, dns_seeds, external_addrs, join_stagger,
     log_level, multiaddrs, network_name, networks, on_eof, on_off, parse, parse_bool, place, process_id,
-    regions, registry_refresh, relay_bytes, role, seconds, short_text, some, within,
+    regions, registry_refresh, relay_bytes, reviewers, role, seconds, short_text, some, within,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
+use crate::chain::registry::RegistryKind;
 use crate::chain::{BlockDepth, DEFAULT_REFRESH, MAX_RPC_SERVERS};
 use crate::io::rendezvous::Place;
 use crate::io::swarm::{DEFAULT_CONNECTION_TIMEOUT, DEFAULT_RELAY_BYTES};
@@ -216,9 +217,26 @@ settings! {
             notes "docs/operations.md says how much strangers may send. The command `allow` lifts the limits of one agent.";
     }
     group "Registry" {
+        /// Kind of the registry of agents: agent-registry, by address; or erc8004, an identity registry
+        /// whose entries agents claim
+        registry_kind: RegistryKind = "registry-kind", "REGISTRY_KIND", Option<String> [value_name = "KIND"],
+            parse, or RegistryKind::AgentRegistry, shown "default agent-registry";
         /// Address of the registry of agents; requires RPC_URL
         registry: Option<Address> = "registry", "REGISTRY_ADDRESS", Option<String> [value_name = "0x…"],
-            some(address), or None, shown "default none";
+            some(address), or registry_kind.known_address(),
+            shown "default: none, or with erc8004 that of its deployments";
+        /// ID of the agent's entry in a registry of the kind erc8004
+        registry_agent_id: Option<U256> = "registry-agent-id", "REGISTRY_AGENT_ID",
+            Option<String> [value_name = "ID"], some(parse), or None, shown "default none",
+            notes "The node's record claims the entry, and peers ask the registry whether it is the agent's.";
+        /// Address of the reputation registry of ERC-8004
+        reputation_registry: Option<Address> = "reputation-registry", "REPUTATION_ADDRESS",
+            Option<String> [value_name = "0x…"], some(address), or None,
+            shown "default: that of the deployments, with their identity registry";
+        /// Addresses, separated by commas, whose feedback in the reputation registry counts
+        reviewers: Vec<Address> = "reviewers", "REPUTATION_REVIEWERS", Option<String> [value_name = "0x…,…"],
+            reviewers, or Vec::new(), shown "default none",
+            notes "At most 16. Anybody can give feedback under many names, so only named reviewers count.";
         /// What the node makes of the registry: off; warn, to tell your program; or enforce, to refuse
         /// agents that are not registered or that are blocked
         registry_policy: RegistryPolicy = "registry-policy", "REGISTRY_POLICY",

@@ -18,6 +18,7 @@ use p2p_node_wire::identity::parse_address;
 use tracing::level_filters::LevelFilter;
 
 use crate::chain::MIN_REFRESH;
+use crate::chain::registry::MAX_REVIEWERS;
 use crate::io::swarm::{MAX_CONNECTION_TIMEOUT, MIN_CONNECTION_TIMEOUT, MIN_RELAY_BYTES};
 
 use super::{Ack, MAX_END_TIME, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
@@ -223,6 +224,16 @@ pub(super) fn join_stagger(text: &str) -> Result<Duration, String> {
 /// Parses the address of a contract.
 pub(super) fn address(text: &str) -> Result<Address, String> {
     parse_address(text).map_err(|error| error.to_string())
+}
+
+/// Parses the addresses of those whose feedback counts.
+pub(super) fn reviewers(text: &str) -> Result<Vec<Address>, String> {
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    let reviewers = items.map(address).collect::<Result<Vec<_>, _>>()?;
+    match reviewers.len() {
+        0..=MAX_REVIEWERS => Ok(reviewers),
+        _ => Err(format!("at most {MAX_REVIEWERS} addresses are possible")),
+    }
 }
 
 /// Parses the time between two questions for changes of the registry.

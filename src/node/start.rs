@@ -253,7 +253,7 @@ pub fn start(
         admission: config.admission,
         serves_relay: config.relay,
         limits_apply: config.limits,
-        registry: config.registry.map(|_| config.registry_policy),
+        registry: config.registry_config()?,
         flow: config.flow(),
         connections: ConnectionLimits { max: swarm.max_connections as usize, ..config.connections() }
             .lowered(),

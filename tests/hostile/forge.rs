@@ -107,6 +107,7 @@ impl Forger {
             capabilities: Vec::new(),
             topics: Vec::new(),
             topic_hashes: Vec::new(),
+            claim: None,
         }
     }
 

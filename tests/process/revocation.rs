@@ -171,6 +171,7 @@ fn introduction(agent: &AgentKey, key: &NodeKey) -> Connect {
         capabilities: Vec::new(),
         topics: Vec::new(),
         topic_hashes: Vec::new(),
+        claim: None,
     };
     let (record, nonce) = (record.sign(key).unwrap(), Bytes::from_static(&NONCE));
     Connect { network: "dev".to_owned(), record, nonce, ..Connect::default() }

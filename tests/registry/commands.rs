@@ -9,7 +9,7 @@ use crate::anvil::Anvil;
 use crate::child::{Child, command, test_key};
 use crate::nodes::agent;
 
-fn run(args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
+pub fn run(args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
     let home = TempDir::new().unwrap();
     let Output { status, stdout, stderr } =
         command(home.path()).args(args).envs(env.iter().copied()).output().unwrap();

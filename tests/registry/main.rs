@@ -11,6 +11,7 @@ mod anvil;
 #[allow(dead_code, reason = "the tests of the process use the rest")]
 mod child;
 mod commands;
+mod erc8004;
 mod nodes;
 #[path = "../interop/npm.rs"]
 mod npm;

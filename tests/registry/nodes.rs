@@ -27,6 +27,11 @@ fn start(key: u8, policy: &str, registry: Address, url: &str, bootstrap: &[Strin
         ("REGISTRY_DEPTH", "0".to_owned()),
         ("REGISTRY_REFRESH", "0.1".to_owned()),
     ];
+    start_with(&env, bootstrap)
+}
+
+/// Starts a node with these settings. Returns it with its address.
+pub fn start_with(env: &[(&str, String)], bootstrap: &[String]) -> (Child, String) {
     let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut child = Child::spawn(&[], &env);
     child.command(json!({"type":"connect","port":0,"bootstrapPeers":bootstrap,"protocol":1,"id":"connect"}));
@@ -35,7 +40,7 @@ fn start(key: u8, policy: &str, registry: Address, url: &str, bootstrap: &[Strin
 }
 
 /// Sends a mail, and returns its `delivery`.
-fn mail(from: &mut Child, to: Address, data: &str) -> Value {
+pub fn mail(from: &mut Child, to: Address, data: &str) -> Value {
     from.command(json!({"type":"send","peerId":to,"data":data,"id":data}));
     let answer = from.answer(data);
     let id = answer["messageId"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
@@ -43,7 +48,7 @@ fn mail(from: &mut Child, to: Address, data: &str) -> Value {
 }
 
 /// Takes the message with this text.
-fn message(at: &Child, data: &str) -> Value {
+pub fn message(at: &Child, data: &str) -> Value {
     at.expect("a message", |event| event["type"] == "message" && event["data"] == data)
 }
 

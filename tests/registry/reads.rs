@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 use p2p_node::chain::contracts::AgentRegistry;
+use p2p_node::chain::registry::{RegistryContract, RegistryKind};
 use p2p_node::chain::{BlockDepth, Chain, ChainConfig};
-use p2p_node_core::chain::{AgentInfo, ChainCommand, ChainEvent};
+use p2p_node_core::chain::{AgentInfo, AgentQuery, ChainCommand, ChainEvent, Changes};
 use p2p_node_core::input::Input;
 
 use crate::anvil::{Anvil, OWNER, post};
@@ -15,9 +16,14 @@ const ANN: Address = Address::repeat_byte(0xa1);
 const BOB: Address = Address::repeat_byte(0xb2);
 
 /// A chain client with what a test needs of its configuration.
-fn config(registry: Address, urls: &[String], quorum: usize) -> ChainConfig {
+pub fn config(registry: Address, urls: &[String], quorum: usize) -> ChainConfig {
     ChainConfig {
-        registry,
+        registry: Some(RegistryContract {
+            kind: RegistryKind::AgentRegistry,
+            address: registry,
+            reputation: None,
+            reviewers: Vec::new(),
+        }),
         rpc_urls: urls.iter().map(|url| url.parse().unwrap()).collect(),
         quorum,
         chain_id: None,
@@ -26,16 +32,16 @@ fn config(registry: Address, urls: &[String], quorum: usize) -> ChainConfig {
     }
 }
 
-fn open(config: ChainConfig) -> Chain {
+pub fn open(config: ChainConfig) -> Chain {
     Chain::open(Some(config)).unwrap()
 }
 
 /// Waits for an event that is not an empty change.
-async fn next(chain: &mut Chain) -> ChainEvent {
+pub async fn next(chain: &mut Chain) -> ChainEvent {
     let event = async {
         loop {
             match chain.next().await {
-                Input::Chain(ChainEvent::AgentsChanged(agents)) if agents.is_empty() => {}
+                Input::Chain(ChainEvent::AgentsChanged(changes)) if changes == Changes::default() => {}
                 Input::Chain(event) => return event,
                 other => panic!("unexpected {other:?}"),
             }
@@ -44,13 +50,22 @@ async fn next(chain: &mut Chain) -> ChainEvent {
     tokio::time::timeout(Duration::from_secs(30), event).await.expect("an event of the chain")
 }
 
-/// Reads agents, and ignores reports of changes.
+/// Reads agents by their addresses, and ignores reports of changes.
 async fn read(chain: &mut Chain, agents: &[Address]) -> Result<Vec<Option<AgentInfo>>, String> {
+    let queries: Vec<_> = agents.iter().map(|agent| AgentQuery { agent: *agent, id: None }).collect();
+    read_entries(chain, &queries).await
+}
+
+/// Reads agents, and ignores reports of changes.
+pub async fn read_entries(
+    chain: &mut Chain,
+    agents: &[AgentQuery],
+) -> Result<Vec<Option<AgentInfo>>, String> {
     chain.execute(ChainCommand::ReadAgents { token: 7, agents: agents.to_vec() });
     loop {
         match next(chain).await {
             ChainEvent::AgentsRead { token: 7, agents: found } => {
-                assert!(found.iter().map(|(agent, _)| agent).eq(agents));
+                assert!(found.iter().map(|(agent, _)| *agent).eq(agents.iter().map(|query| query.agent)));
                 return Ok(found.into_iter().map(|(_, info)| info).collect());
             }
             ChainEvent::ReadFailed { token: 7, reason } => return Err(reason),
@@ -60,7 +75,11 @@ async fn read(chain: &mut Chain, agents: &[Address]) -> Result<Vec<Option<AgentI
     }
 }
 
-fn is_registered(info: &Option<AgentInfo>) -> bool {
+fn changed(agent: Address) -> ChainEvent {
+    ChainEvent::AgentsChanged(Changes { agents: vec![agent], ids: Vec::new() })
+}
+
+pub fn is_registered(info: &Option<AgentInfo>) -> bool {
     info.as_ref().is_some_and(|info| info.is_active && !info.is_blocked)
 }
 
@@ -78,7 +97,10 @@ async fn entry_of_an_agent_follows_the_chain_through_its_life() {
     let mut chain = open(config(registry, &[anvil.url()], 1));
     let found = read(&mut chain, &[ANN, BOB]).await.unwrap();
     let ann = found[0].clone().unwrap();
-    assert_eq!((ann.name.as_str(), ann.metadata.as_str(), ann.reputation), ("ann", "metadata of ann", 50));
+    assert_eq!(
+        (ann.name.as_str(), ann.metadata.as_str(), ann.reputation),
+        ("ann", "metadata of ann", Some(50))
+    );
     assert!(ann.is_active && !ann.is_blocked && ann.registered_at > 0, "{ann:?}");
     assert_eq!(found[1], Some(AgentInfo::default()));
 
@@ -116,9 +138,9 @@ async fn changes_are_reported_with_their_agents() {
     // At first the client says that it knows no changes so far.
     assert_eq!(next(&mut chain).await, ChainEvent::ChangesMissed);
     anvil.call(OWNER, registry, &AgentRegistry::blockAgentCall { agent: ANN });
-    assert_eq!(next(&mut chain).await, ChainEvent::AgentsChanged(vec![ANN]));
+    assert_eq!(next(&mut chain).await, changed(ANN));
     anvil.register(registry, BOB, "bob");
-    assert_eq!(next(&mut chain).await, ChainEvent::AgentsChanged(vec![BOB]));
+    assert_eq!(next(&mut chain).await, changed(BOB));
 }
 
 #[tokio::test]
@@ -218,16 +240,27 @@ async fn liar_about_the_newest_block_neither_stops_nor_rolls_back_the_others() {
     }
 }
 
+/// Waits until the client says why a configuration cannot be used. The first question for changes may end
+/// before.
+async fn unusable(config: ChainConfig) -> String {
+    let mut chain = open(config);
+    loop {
+        match next(&mut chain).await {
+            ChainEvent::Unusable { reason } => return reason,
+            ChainEvent::ChangesMissed => {}
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn wrong_chain_and_missing_contract_are_reported_at_the_start() {
     let Some((anvil, registry)) = with_ann() else { return };
     let wrong = ChainConfig { chain_id: Some(1), ..config(registry, &[anvil.url()], 1) };
-    let ChainEvent::Unusable { reason } = next(&mut open(wrong)).await else { panic!() };
+    let reason = unusable(wrong).await;
     assert!(reason.contains("chain 1 is expected") && reason.contains("31337"), "{reason}");
 
-    let ChainEvent::Unusable { reason } = next(&mut open(config(BOB, &[anvil.url()], 1))).await else {
-        panic!()
-    };
+    let reason = unusable(config(BOB, &[anvil.url()], 1)).await;
     assert!(reason.contains("no contract at 0xb2"), "{reason}");
 
     let other = Server::proxy(anvil.port, |method, answer| {
@@ -236,7 +269,7 @@ async fn wrong_chain_and_missing_contract_are_reported_at_the_start() {
         }
     });
     let differ = config(registry, &[anvil.url(), other.url()], 1);
-    let ChainEvent::Unusable { reason } = next(&mut open(differ)).await else { panic!() };
+    let reason = unusable(differ).await;
     assert!(reason.contains("different chains"), "{reason}");
     // Of three servers, the one of another chain is left out.
     let mut three = open(config(registry, &[anvil.url(), other.url(), anvil.url()], 2));
@@ -300,7 +333,7 @@ async fn liar_about_the_newest_block_hides_no_change_for_long() {
         let event = next(&mut chain).await;
         match quorum {
             1 => assert_eq!(event, ChainEvent::ChangesMissed, "all agents are read again"),
-            _ => assert_eq!(event, ChainEvent::AgentsChanged(vec![ANN])),
+            _ => assert_eq!(event, changed(ANN)),
         }
         anvil.call(OWNER, registry, &AgentRegistry::unblockAgentCall { agent: ANN });
     }

@@ -1,6 +1,6 @@
-//! The registry on a chain: what the core asks of it, and what it reports.
+//! The chain: what the core asks of it, and what it reports.
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, U256};
 use p2p_node_protocol::RegistryEntry;
 
 use crate::cx::Cx;
@@ -16,6 +16,24 @@ pub const MAX_METADATA_BYTES: usize = 2048;
 /// response, and 100 agents take two requests.
 pub const MAX_AGENTS_PER_READ: usize = 64;
 
+/// An agent whose entry the core wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgentQuery {
+    /// The agent.
+    pub agent: Address,
+    /// Id of the entry that its record claims in this registry.
+    pub id: Option<U256>,
+}
+
+/// The entries that changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The agents whose entries changed.
+    pub agents: Vec<Address>,
+    /// Ids of other entries that changed.
+    pub ids: Vec<U256>,
+}
+
 /// What the registry says of an agent. The texts are the agent's own, so they may be hostile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentInfo {
@@ -27,8 +45,8 @@ pub struct AgentInfo {
     pub name: String,
     /// Metadata, cut off at `MAX_METADATA_BYTES`.
     pub metadata: String,
-    /// Reputation, in the unit of the registry.
-    pub reputation: u64,
+    /// Reputation, from 0 to 100 as a rule; `None` if the registry has none of the agent.
+    pub reputation: Option<u64>,
     /// Time of the registration, in seconds since 1970; 0 for an unknown agent.
     pub registered_at: u64,
 }
@@ -56,7 +74,7 @@ pub enum ChainCommand {
         /// Token of the answer.
         token: Token,
         /// The agents, at most `MAX_AGENTS_PER_READ`.
-        agents: Vec<Address>,
+        agents: Vec<AgentQuery>,
     },
 }
 
@@ -77,8 +95,8 @@ pub enum ChainEvent {
         /// Why, for people.
         reason: String,
     },
-    /// The registry changed these agents.
-    AgentsChanged(Vec<Address>),
+    /// The registry changed these entries.
+    AgentsChanged(Changes),
     /// The node may have missed changes.
     ChangesMissed,
     /// The configuration does not fit the chain, so the node must not run.

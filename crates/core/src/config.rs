@@ -17,7 +17,7 @@ use crate::gate::address_rules::AddressRules;
 pub(super) use crate::gate::address_scope::AddressScope;
 use crate::gate::admission_policy::AdmissionMode;
 use crate::gate::flow_guards::FlowLimits;
-use crate::gate::registry::RegistryPolicy;
+use crate::gate::registry::RegistryConfig;
 use crate::gate::reputation::{Party, PersistedBan};
 use crate::highest_seen::HighestSeen;
 use crate::input::Now;
@@ -120,8 +120,8 @@ pub struct CoreConfig {
     /// `true` if the node limits what peers and authors may use. Otherwise everyone counts as
     /// allowed.
     pub limits_apply: bool,
-    /// What the node makes of the registry, if the configuration names one.
-    pub registry: Option<RegistryPolicy>,
+    /// The registry, if the configuration names one.
+    pub registry: Option<RegistryConfig>,
     /// Limits of the flow guards.
     pub flow: FlowLimits,
     /// Limits of the connections and dials.

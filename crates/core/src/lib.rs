@@ -96,6 +96,7 @@ impl Core {
     /// Creates a core that has not started to listen.
     pub fn new(setup: CoreConfig, now: Now) -> Self {
         let (origin, boot, seed, limits) = (setup.origin(), setup.boot, setup.seed, setup.connections);
+        let claim = setup.registry.and_then(|registry| registry.own_claim);
         let (key_source, known_peers) = (setup.key_source.clone(), setup.known_peers());
         let admissions = Admissions::new(&setup.node_key, boot);
         let (mut highest_seen, limits_apply) = (setup.highest_seen.clone(), setup.limits_apply);
@@ -104,7 +105,8 @@ impl Core {
         let keyring = Keyring::new(*setup.kem_seed, setup.suite, now);
         let me = LocalIdentity::new(setup, now);
         let own_highest = own_highest_seen(&mut highest_seen, &me.address, now);
-        let record = LocalRecord::new(me.binding.clone(), me.name.clone(), me.role, own_highest.as_ref());
+        let record = LocalRecord::new(me.binding.clone(), me.name.clone(), me.role, own_highest.as_ref())
+            .with_claim(claim);
         let mut core = Core {
             parent: Parent::new(),
             local: Local::new(record, keyring, &me, now),
@@ -226,7 +228,8 @@ impl Core {
         let Core { local, gate, directory, peers, gossip, mail, cx, .. } = self;
         peers.trim_connections(&Uses { gossip, mail }, gate, directory, cx);
         peers.handle_timeout(local, gate, directory, cx);
-        gate.registry.read_waiting(cx);
+        let now = cx.now;
+        gate.registry.read_waiting(|agent| directory.claim_of(agent, now), cx);
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
         peers.find_peers_to_dial(|| gossip.topics(), directory, cx);
         gossip.follow_announcements(directory, peers, cx);
@@ -289,7 +292,11 @@ impl Core {
             }
             Command::Ack(ack) => mail.on_ack_command(to, ack, cx),
             Command::Cancel(cancel) => parent.cancel(to, &cancel.target, gossip, mail, cx),
-            Command::Registry(registry) => gate.registry.on_command(to, &registry.address, cx),
+            Command::Registry(registry) => {
+                let now = cx.now;
+                let claim_of = |agent: &_| directory.claim_of(agent, now);
+                gate.registry.on_command(to, &registry.address, claim_of, cx);
+            }
             Command::Ping(_) => on_ping(to, cx),
             Command::Shutdown(_) => parent.close("shutdown", Some(to), cx),
             other => refuse_unknown(to, &other, cx),

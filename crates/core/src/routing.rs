@@ -79,6 +79,7 @@ fn route(core: &mut Core, signal: Signal) {
 fn on_record_changed(core: &mut Core, record: &SignedRecord, update: Update) {
     let Core { parent, gate, directory, peers, mail, cx, .. } = core;
     let has_new_content = update != Update::Refreshed;
+    gate.registry.on_record(record);
     parent.on_record(record, has_new_content, gate, peers, cx);
     peers.on_record(record, has_new_content, gate, directory, cx);
     let is_admitted = peers.is_admitted(&record.peer_id());

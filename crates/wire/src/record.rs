@@ -1,6 +1,8 @@
 //! The record: an agent's node publishes its binding, addresses and keys in it, signed by the node
 //! key.
 
+mod codec;
+mod registry_claim;
 mod wire_role;
 
 use alloy_primitives::Address;
@@ -10,12 +12,14 @@ use multiaddr::Multiaddr;
 use p2p_node_protocol::Role;
 use prost::Message;
 
+use self::codec::WireRecord;
+pub use self::registry_claim::RegistryClaim;
 pub use self::wire_role::WireRole;
-use crate::identity::binding::{MAX_BINDING_BYTES, MAX_SKEW_SECS, is_network_name};
+use crate::identity::binding::MAX_SKEW_SECS;
 use crate::identity::keys::{keccak_fields, signed_body, verify_signed};
 use crate::identity::{BindingError, NodeKey, SignedBinding, hash_fields};
 use crate::newtype::fixed_bytes;
-use crate::strict::{DecodeError, Shape, WIRE_VERSION, Wire, ensure, known_version, listed, strict_decode};
+use crate::strict::{DecodeError, Wire, strict_decode};
 pub use crate::topic_hash::{
     TOPIC_HASH_BYTES, TopicHash, decode_topic_hashes, encode_topic_hashes, topic_hash,
 };
@@ -24,8 +28,8 @@ pub use crate::topic_hash::{
 pub const RECORD_DOMAIN: &str = "p2p-node/record/v1";
 
 /// Longest record with its signature, in bytes. All parts may have their longest form at once; the
-/// KEM key alone takes 1.2 KiB, and the hashes of topics 2 KiB.
-pub const MAX_RECORD_BYTES: usize = 5632;
+/// KEM key alone takes 1.2 KiB, the hashes of topics 2 KiB, and the signature of a contract wallet 1.5 KiB.
+pub const MAX_RECORD_BYTES: usize = 6784;
 
 /// Longest life of a record, in ms: 24 hours. Records of a node that is gone leave the DHT within a
 /// day.
@@ -132,6 +136,8 @@ pub struct Record {
     pub topics: Vec<String>,
     /// The other topics to which the node subscribes, as [`topic_hash`], in ascending order.
     pub topic_hashes: Vec<TopicHash>,
+    /// The entry of a registry that the agent claims. Only the registry can prove it.
+    pub claim: Option<RegistryClaim>,
 }
 
 /// A public key to which senders encrypt mail.
@@ -282,112 +288,6 @@ impl SignedRecord {
 /// Returns the DHT key of the record of an address.
 pub fn kad_key(network: &str, address: &Address) -> [u8; 32] {
     keccak_fields(&[b"p2p-node/kad/v1", network.as_bytes(), address.as_slice()])
-}
-
-/// `Record` in `docs/wire-protocol.md`.
-#[derive(Clone, PartialEq, Message)]
-struct WireRecord {
-    #[prost(uint32, tag = 1)]
-    version: u32,
-    #[prost(string, tag = 2)]
-    network: String,
-    #[prost(bytes = "bytes", tag = 3)]
-    binding: Bytes,
-    #[prost(uint64, tag = 4)]
-    seq: u64,
-    #[prost(uint64, tag = 5)]
-    issued_at_ms: u64,
-    #[prost(uint64, tag = 6)]
-    expires_at_ms: u64,
-    #[prost(bytes = "bytes", repeated, tag = 7)]
-    addrs: Vec<Bytes>,
-    #[prost(message, optional, tag = 8)]
-    kem: Option<Kem>,
-    #[prost(enumeration = "WireRole", tag = 9)]
-    role: i32,
-    #[prost(string, tag = 10)]
-    name: String,
-    #[prost(string, repeated, tag = 11)]
-    capabilities: Vec<String>,
-    #[prost(string, repeated, tag = 12)]
-    topics: Vec<String>,
-    #[prost(bytes = "bytes", tag = 13)]
-    topic_hashes: Bytes,
-}
-
-impl Wire for WireRecord {
-    const MAX_BYTES: usize = MAX_RECORD_BYTES;
-    const SHAPE: Shape = Shape { fields: 13, messages: &[(8, &Shape::flat(4))] };
-    const HAS_VERSION: bool = true;
-
-    fn check(&self) -> Result<(), DecodeError> {
-        known_version(self.version)?;
-        ensure(is_network_name(&self.network), "network")?;
-        ensure((1..=MAX_BINDING_BYTES).contains(&self.binding.len()), "binding")?;
-        let addr_bytes: usize = self.addrs.iter().map(Bytes::len).sum();
-        ensure(self.addrs.len() <= MAX_RECORD_ADDRS && addr_bytes <= MAX_RECORD_ADDR_BYTES, "addrs")?;
-        ensure(self.addrs.iter().all(|addr| !addr.is_empty()), "addrs")?;
-        if let Some(kem) = &self.kem {
-            ensure((1..=MAX_RECORD_KEM_ID_BYTES).contains(&kem.id.len()), "kem")?;
-            ensure(!kem.public_key.is_empty(), "kem")?;
-        }
-        listed(WireRole::is_valid(self.role))?;
-        ensure(self.name.len() <= MAX_RECORD_NAME_BYTES && is_printable(&self.name), "name")?;
-        let tags = || self.capabilities.iter().chain(&self.topics);
-        ensure(tags().count() <= MAX_RECORD_TAGS, "capabilities")?;
-        ensure(tags().map(String::len).sum::<usize>() <= MAX_RECORD_TAG_BYTES, "capabilities")?;
-        ensure(tags().all(|tag| !tag.is_empty() && is_printable(tag)), "capabilities")?;
-        ensure(self.topic_hashes.len() <= MAX_RECORD_TOPIC_HASHES * TOPIC_HASH_BYTES, "topic_hashes")?;
-        ensure(decode_topic_hashes(&self.topic_hashes).is_some(), "topic_hashes")
-    }
-}
-
-/// Returns `true` if the text has no control characters. These strings reach terminals and logs.
-fn is_printable(text: &str) -> bool {
-    !text.chars().any(char::is_control)
-}
-
-impl From<&Record> for WireRecord {
-    fn from(record: &Record) -> Self {
-        WireRecord {
-            version: WIRE_VERSION,
-            network: record.network.clone(),
-            binding: record.binding.encode(),
-            seq: record.seq,
-            issued_at_ms: record.issued_at_ms,
-            expires_at_ms: record.expires_at_ms,
-            addrs: record.addrs.iter().map(|addr| addr.to_vec().into()).collect(),
-            kem: record.kem.clone(),
-            role: WireRole::from(record.role).into(),
-            name: record.name.clone(),
-            capabilities: record.capabilities.clone(),
-            topics: record.topics.clone(),
-            topic_hashes: encode_topic_hashes(&record.topic_hashes),
-        }
-    }
-}
-
-impl TryFrom<WireRecord> for Record {
-    type Error = RecordError;
-
-    fn try_from(wire: WireRecord) -> Result<Self, RecordError> {
-        let role = Role::from(wire.role());
-        let addrs = wire.addrs.iter().map(|addr| Multiaddr::try_from(addr.to_vec()));
-        Ok(Record {
-            network: wire.network,
-            binding: SignedBinding::decode(&wire.binding)?,
-            seq: wire.seq,
-            issued_at_ms: wire.issued_at_ms,
-            expires_at_ms: wire.expires_at_ms,
-            addrs: addrs.collect::<Result<_, _>>().map_err(|_| DecodeError::Field("addrs"))?,
-            kem: wire.kem,
-            role,
-            name: wire.name,
-            capabilities: wire.capabilities,
-            topics: wire.topics,
-            topic_hashes: decode_topic_hashes(&wire.topic_hashes).unwrap_or_default(),
-        })
-    }
 }
 
 #[cfg(test)]

@@ -101,8 +101,9 @@ pub struct RegistryEntry {
     /// Metadata of the agent, at most 2,048 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<String>,
-    /// Reputation, in the unit of the registry.
-    pub reputation: u64,
+    /// Reputation, from 0 to 100 as a rule, if the registry has one of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reputation: Option<u64>,
     /// Time of the registration, in ms since 1970; 0 for an agent that never registered.
     pub registered_at_ms: u64,
 }

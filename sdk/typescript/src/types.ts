@@ -764,8 +764,8 @@ export interface RegistryEntry {
   name?: string;
   /** Time of the registration, in ms since 1970; 0 for an agent that never registered. */
   registeredAtMs: number;
-  /** Reputation, in the unit of the registry. */
-  reputation: number;
+  /** Reputation, from 0 to 100 as a rule, if the registry has one of the agent. */
+  reputation?: number;
 }
 
 /** Role of a node. */

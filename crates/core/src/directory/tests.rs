@@ -106,6 +106,7 @@ fn reported_conflicts_are_bounded() {
             capabilities: Vec::new(),
             topics: Vec::new(),
             topic_hashes: Vec::new(),
+            claim: None,
         }
         .sign(&node)
         .expect("a signature"),

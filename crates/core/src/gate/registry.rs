@@ -10,13 +10,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, U256};
 use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Level, Trust};
 use p2p_node_wire::identity::parse_address;
+use p2p_node_wire::record::{RegistryClaim, SignedRecord};
 use p2p_node_wire::time::Instant;
 
 use crate::backoff::{Backoff, BackoffPolicy, Spread};
-use crate::chain::{AgentInfo, ChainCommand, ChainEvent};
+use crate::chain::{AgentInfo, AgentQuery, ChainCommand, ChainEvent};
 use crate::cx::Cx;
 use crate::effect::ExitCode;
 use crate::input::Token;
@@ -86,6 +87,39 @@ impl Registration {
     }
 }
 
+/// Which registry the configuration names, and what the node makes of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// What the node makes of the registry.
+    pub policy: RegistryPolicy,
+    /// The registry whose entries agents claim in their records; `None` for one that knows agents by their
+    /// addresses.
+    pub claims: Option<ClaimScope>,
+    /// The entry that this agent claims there.
+    pub own_claim: Option<RegistryClaim>,
+}
+
+/// What the record of an agent claims: perhaps nothing.
+type Claim = Option<RegistryClaim>;
+
+/// A registry that knows ids and no addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimScope {
+    /// Id of its chain.
+    pub chain_id: u64,
+    /// Its address.
+    pub registry: Address,
+}
+
+impl ClaimScope {
+    /// Returns the id that a claim gives in this registry.
+    fn id(&self, claim: Claim) -> Option<U256> {
+        let of_registry =
+            |claim: &RegistryClaim| (claim.chain_id, claim.registry) == (self.chain_id, self.registry);
+        claim.filter(of_registry).map(|claim| claim.agent_id)
+    }
+}
+
 /// What the policy says of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RegistryVerdict {
@@ -103,6 +137,8 @@ pub(crate) struct Registry {
     policy: RegistryPolicy,
     /// `true` if the configuration names a registry.
     is_configured: bool,
+    claims: Option<ClaimScope>,
+    own_claim: Option<RegistryClaim>,
     cache: Cache,
     /// The read on its way.
     read: Option<Token>,
@@ -114,11 +150,14 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// `policy` is `None` if the configuration names no registry.
-    pub(crate) fn new(policy: Option<RegistryPolicy>) -> Self {
+    /// `config` is `None` if the configuration names no registry.
+    pub(crate) fn new(config: Option<RegistryConfig>) -> Self {
+        let RegistryConfig { policy, claims, own_claim } = config.unwrap_or_default();
         Registry {
-            policy: policy.unwrap_or_default(),
-            is_configured: policy.is_some(),
+            policy,
+            is_configured: config.is_some(),
+            claims,
+            own_claim,
             cache: Cache::default(),
             read: None,
             retry: Backoff::default(),
@@ -157,19 +196,39 @@ impl Registry {
         }
     }
 
-    /// Begins the next read, if agents wait.
-    pub(crate) fn read_waiting(&mut self, cx: &mut Cx) {
+    /// Begins the next read, if agents wait. `claim_of` returns the claim in the record of an agent, or `None`
+    /// if the node has no record.
+    pub(crate) fn read_waiting(&mut self, claim_of: impl Fn(&Address) -> Option<Claim>, cx: &mut Cx) {
         if !self.cache.can_read() || !self.retry.ready(cx.now.mono) {
+            return;
+        }
+        let scope = self.claims;
+        let agents = self.cache.begin_read(|agent| id_in(scope, claim_of(agent)), cx.now.mono);
+        if agents.is_empty() {
             return;
         }
         let token = cx.token();
         self.read = Some(token);
         cx.stats.count(Counter::RegistryReads);
-        cx.chain(ChainCommand::ReadAgents { token, agents: self.cache.begin_read() });
+        cx.chain(ChainCommand::ReadAgents { token, agents });
+    }
+
+    /// Handles a new record of an agent: it may claim another entry.
+    pub(crate) fn on_record(&mut self, record: &SignedRecord) {
+        if let Some(scope) = self.claims {
+            self.cache.on_claim(&record.address(), scope.id(record.record.claim));
+        }
     }
 
     /// Executes the command `registry`.
-    pub(crate) fn on_command(&mut self, to: ReplyTo, agent: &str, cx: &mut Cx) {
+    /// `claim_of` is as in [`Registry::read_waiting`].
+    pub(crate) fn on_command(
+        &mut self,
+        to: ReplyTo,
+        agent: &str,
+        claim_of: impl Fn(&Address) -> Option<Claim>,
+        cx: &mut Cx,
+    ) {
         let agent = match parse_address(agent) {
             Ok(agent) => agent,
             Err(error) => return cx.refuse(to, ErrorCode::InvalidArgument, format!("address: {error}")),
@@ -181,10 +240,17 @@ impl Registry {
         if self.commands.len() >= MAX_OPEN_COMMANDS {
             return cx.refuse(to, ErrorCode::Busy, "too many commands `registry` have no answer yet");
         }
+        let is_own = agent == cx.identity.address;
+        let claim = if is_own { Some(self.own_claim) } else { claim_of(&agent) };
+        let Some(id) = id_in(self.claims, claim) else {
+            let reason =
+                "the node has no record of this agent, which claims its entry there: discover it first";
+            return cx.refuse(to, ErrorCode::PeerNotFound, reason);
+        };
         let token = cx.token();
         self.commands.insert(token, to);
         cx.stats.count(Counter::RegistryReads);
-        cx.chain(ChainCommand::ReadAgents { token, agents: vec![agent] });
+        cx.chain(ChainCommand::ReadAgents { token, agents: vec![AgentQuery { agent, id }] });
     }
 
     /// Handles a report of the chain.
@@ -200,7 +266,7 @@ impl Registry {
                 None if self.read == Some(token) => self.on_read_failed(&reason, cx),
                 None => {}
             },
-            ChainEvent::AgentsChanged(agents) => self.cache.on_changed(&agents),
+            ChainEvent::AgentsChanged(changes) => self.cache.on_changed(&changes),
             ChainEvent::ChangesMissed => self.cache.on_changes_missed(),
             ChainEvent::Unusable { reason } => {
                 let message = format!("the registry cannot be used: {reason}");
@@ -245,6 +311,15 @@ impl Registry {
             ("open registry commands", self.commands.len(), MAX_OPEN_COMMANDS),
         ]
         .map(|(name, size, limit)| Usage { name, size, limit })
+    }
+}
+
+/// Returns the id that an agent claims, if the registry knows ids; `None` if the node does not know what the
+/// agent claims.
+fn id_in(scope: Option<ClaimScope>, claim: Option<Claim>) -> Option<Option<U256>> {
+    match scope {
+        None => Some(None),
+        Some(scope) => claim.map(|claim| scope.id(claim)),
     }
 }
 

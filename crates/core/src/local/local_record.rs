@@ -10,7 +10,8 @@ use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::identity::{BindingError, NodeKey, SignedBinding};
 use p2p_node_wire::record::{
     Kem, MAX_RECORD_ADDR_BYTES, MAX_RECORD_ADDRS, MAX_RECORD_LIFE_MS, MAX_RECORD_TAG_BYTES, MAX_RECORD_TAGS,
-    MAX_RECORD_TOPIC_HASHES, Record, RecordError, RecordHash, SignedRecord, TopicHash, topic_hash,
+    MAX_RECORD_TOPIC_HASHES, Record, RecordError, RecordHash, RegistryClaim, SignedRecord, TopicHash,
+    topic_hash,
 };
 use p2p_node_wire::time::Instant;
 
@@ -65,6 +66,7 @@ pub struct LocalRecord {
     capabilities: Vec<String>,
     topics: Vec<String>,
     kem: Option<Kem>,
+    claim: Option<RegistryClaim>,
     current: Option<SignedRecord>,
     /// The (generation, seq) of our latest record, of this process or an earlier one.
     last: (u64, u64),
@@ -109,6 +111,7 @@ impl LocalRecord {
             capabilities: Vec::new(),
             topics: Vec::new(),
             kem: None,
+            claim: None,
             current: None,
             issued: VecDeque::new(),
             conflicts: VecDeque::new(),
@@ -121,6 +124,11 @@ impl LocalRecord {
             raised_seq: false,
             put_backoff: Backoff::default(),
         }
+    }
+
+    /// Adds the entry of a registry that the agent claims.
+    pub fn with_claim(self, claim: Option<RegistryClaim>) -> Self {
+        LocalRecord { claim, ..self }
     }
 
     /// Sets the addresses at which peers can dial the node. Omits those that do not fit into the
@@ -274,6 +282,7 @@ impl LocalRecord {
             capabilities: self.capabilities.clone(),
             topics: self.fitting_topics(),
             topic_hashes: self.hashed_topics(),
+            claim: self.claim,
         };
         let signed = SignedRecord::decode(record.sign(key)?)?;
         self.last = signed.order();

@@ -40,6 +40,7 @@ pub fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
         capabilities: Vec::new(),
         topics: Vec::new(),
         topic_hashes: Vec::new(),
+        claim: None,
     };
     record.sign(node).unwrap()
 }

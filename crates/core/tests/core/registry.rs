@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_core::chain::ChainEvent;
-use p2p_node_core::gate::registry::RegistryPolicy;
+use p2p_node_core::chain::{ChainEvent, Changes};
+use p2p_node_core::gate::registry::{RegistryConfig, RegistryPolicy};
 use p2p_node_core::input::Input;
 use p2p_node_protocol::{Counter, Role};
 
@@ -29,7 +29,9 @@ fn pair_while(policy: RegistryPolicy, is_down: bool) -> Mesh {
     let mut mesh = Mesh::new(1);
     mesh.registry().is_down = is_down;
     for (number, policy) in [(2, Some(policy)), (3, None)] {
-        let node = mesh.add_with(number, Role::Full, CONNECT, |config| config.registry = policy);
+        let node = mesh.add_with(number, Role::Full, CONNECT, |config| {
+            config.registry = policy.map(|policy| RegistryConfig { policy, ..RegistryConfig::default() });
+        });
         mesh.connect(node, 0);
         mesh.command(node, r#"{"type":"subscribe","topic":"t"}"#);
     }
@@ -40,7 +42,10 @@ fn pair_while(policy: RegistryPolicy, is_down: bool) -> Mesh {
 
 /// Reports a change of Bob's entry to Ann.
 fn report_change(mesh: &mut Mesh) {
-    mesh.input(1, Input::Chain(ChainEvent::AgentsChanged(vec![agent(3)])));
+    mesh.input(
+        1,
+        Input::Chain(ChainEvent::AgentsChanged(Changes { agents: vec![agent(3)], ids: Vec::new() })),
+    );
     mesh.advance(Duration::from_secs(1));
 }
 
@@ -144,7 +149,10 @@ fn frames_of_a_refused_agent_are_forwarded() {
 fn ten_thousand_messages_of_a_hundred_agents_cause_few_reads() {
     const AGENTS: u8 = 100;
     let mut mesh = Mesh::new(1);
-    let ann = mesh.add_with(2, Role::Full, CONNECT, |config| config.registry = Some(RegistryPolicy::Enforce));
+    let ann = mesh.add_with(2, Role::Full, CONNECT, |config| {
+        config.registry =
+            Some(RegistryConfig { policy: RegistryPolicy::Enforce, ..RegistryConfig::default() });
+    });
     mesh.connect(ann, 0);
     let senders: Vec<usize> = (0..AGENTS)
         .map(|number| {

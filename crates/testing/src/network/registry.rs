@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::Address;
-use p2p_node_core::chain::{AgentInfo, ChainCommand, ChainEvent};
+use p2p_node_core::chain::{AgentInfo, AgentQuery, ChainCommand, ChainEvent};
 
 /// The registry that all nodes read.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +36,8 @@ impl Registry {
         if self.is_down {
             return ChainEvent::ReadFailed { token, reason: "the registry is down".to_owned() };
         }
-        let entry = |agent: Address| (agent, Some(self.agents.get(&agent).cloned().unwrap_or_default()));
+        let entry =
+            |AgentQuery { agent, .. }| (agent, Some(self.agents.get(&agent).cloned().unwrap_or_default()));
         ChainEvent::AgentsRead { token, agents: agents.into_iter().map(entry).collect() }
     }
 }

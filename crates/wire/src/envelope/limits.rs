@@ -32,7 +32,7 @@ pub const MAX_ADMISSION_BYTES: usize = MAX_RECORD_BYTES + 512;
 /// Longest `FindAgents`, in bytes: its longest fields take 850.
 pub const MAX_FIND_BYTES: usize = 1024;
 
-/// Longest `FoundAgents`, in bytes: 11 records of the largest size, or 35 of the usual size.
+/// Longest `FoundAgents`, in bytes: 9 records of the largest size, or 35 of the usual size.
 pub const MAX_FOUND_BYTES: usize = 64 << 10;
 
 /// Largest number of topics in a `FindAgents`: our choice.

@@ -30,9 +30,9 @@ pub const MAX_SKEW_SECS: u64 = 30;
 /// every record.
 pub const MAX_NETWORK_BYTES: usize = 32;
 
-/// Longest signature that is read, in bytes. It leaves room for signatures of contract wallets,
-/// which this version refuses.
-pub const MAX_BINDING_SIGNATURE_BYTES: usize = 512;
+/// Longest signature that is read, in bytes. Our choice: that of a contract wallet has the signatures of its
+/// owners, and before the wallet is deployed also the call that deploys it (ERC-6492), some 1,000 bytes.
+pub const MAX_BINDING_SIGNATURE_BYTES: usize = 1536;
 
 /// Length of an ECDSA signature r ‖ s ‖ v, in bytes.
 pub const ECDSA_SIGNATURE_BYTES: usize = 65;

@@ -1,3 +1,5 @@
+use alloy_primitives::U256;
+
 use super::*;
 use crate::identity::Binding;
 use crate::identity::testing::{NOW_SECS, agent, binding, node};
@@ -18,6 +20,7 @@ fn record() -> Record {
         capabilities: vec!["review".to_owned()],
         topics: vec!["builds".to_owned()],
         topic_hashes: Vec::new(),
+        claim: None,
     }
 }
 
@@ -146,6 +149,10 @@ fn field_limits_apply_to_signing_and_decoding() {
     accept(Record { topic_hashes: hashes(MAX_RECORD_TOPIC_HASHES), ..record() });
     refuse(Record { topic_hashes: hashes(MAX_RECORD_TOPIC_HASHES + 1), ..record() }, "topic_hashes");
     refuse(Record { topic_hashes: vec![2, 1], ..record() }, "topic_hashes");
+    for agent_id in [U256::ZERO, U256::from(1), U256::MAX] {
+        let claim = RegistryClaim { chain_id: u64::MAX, registry: Address::repeat_byte(7), agent_id };
+        accept(Record { claim: Some(claim), ..record() });
+    }
     refuse(Record { network: "Dev".to_owned(), ..record() }, "network");
     let kem = |id: usize, key: usize| {
         let (id, public_key) = (vec![1; id].into(), vec![2; key].into());

@@ -1,5 +1,6 @@
 //! Every decoder with random bytes, and random values encoded and decoded.
 
+use alloy_primitives::U256;
 use bytes::Bytes;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
@@ -11,7 +12,7 @@ use p2p_node_wire::envelope::{
 };
 use p2p_node_wire::identity::{Binding, SignedBinding};
 use p2p_node_wire::record::{
-    Kem, MAX_RECORD_BYTES, RECORD_DOMAIN, Record, SignedRecord, encode_topic_hashes,
+    Kem, MAX_RECORD_BYTES, RECORD_DOMAIN, Record, RegistryClaim, SignedRecord, encode_topic_hashes,
 };
 use p2p_node_wire::strict::{DecodeError, MAX_EXTENSIONS, Shape, Wire};
 use proptest::collection::vec;
@@ -211,12 +212,18 @@ prop_compose! {
         name in "\\PC{0,16}",
         (capabilities, topics) in (vec("\\PC{1,8}", 0..6), vec("\\PC{1,8}", 0..6)),
         hashes in prop::collection::btree_set(any::<u32>(), 0..6),
+        claim in prop::option::of(any::<(u64, [u8; 20], [u8; 32])>()),
     ) -> Record {
         let addrs = ports.iter().map(|port| format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()).collect();
         let kem = kem.map(|(id, suite, public_key, not_after_ms)| Kem { id, suite, public_key, not_after_ms });
         Record {
             network, binding, seq, issued_at_ms, expires_at_ms, addrs, kem, role, name, capabilities, topics,
             topic_hashes: hashes.into_iter().collect(),
+            claim: claim.map(|(chain_id, registry, agent_id)| RegistryClaim {
+                chain_id,
+                registry: registry.into(),
+                agent_id: U256::from_be_bytes(agent_id),
+            }),
         }
     }
 }

@@ -85,6 +85,7 @@ fn record() -> Record {
         capabilities: vec!["review".to_owned(), "translate".to_owned()],
         topics: vec!["builds".to_owned()],
         topic_hashes: Vec::new(),
+        claim: None,
     }
 }
 

@@ -102,7 +102,7 @@ fn result() -> Event {
             is_blocked: false,
             name: Some("x".to_owned()),
             metadata: Some("m".to_owned()),
-            reputation: 4,
+            reputation: Some(4),
             registered_at_ms: 5,
         })),
         ..Answer::new(1.into(), "send")

@@ -778,20 +778,20 @@ class RegistryEntry:
     is_registered: bool
     # Time of the registration, in ms since 1970; 0 for an agent that never registered.
     registered_at_ms: int
-    # Reputation, in the unit of the registry.
-    reputation: int
     # Metadata of the agent, at most 2,048 bytes.
     metadata: str | None = None
     # Name of the agent, at most 128 bytes.
     name: str | None = None
+    # Reputation, from 0 to 100 as a rule, if the registry has one of the agent.
+    reputation: int | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("address", "address", "str", True),
         Field("isBlocked", "is_blocked", "bool", True),
         Field("isRegistered", "is_registered", "bool", True),
         Field("registeredAtMs", "registered_at_ms", "int", True),
-        Field("reputation", "reputation", "int", True),
         Field("metadata", "metadata", "str", False),
         Field("name", "name", "str", False),
+        Field("reputation", "reputation", "int", False),
     )
 
 

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, U256};
 use p2p_node_wire::lru_map::LruMap;
 use p2p_node_wire::time::Instant;
 
-use crate::chain::{AgentInfo, MAX_AGENTS_PER_READ};
+use crate::chain::{AgentInfo, AgentQuery, Changes, MAX_AGENTS_PER_READ};
 use crate::gate::rate_limiter::{AtLimit, Quota, RateLimiter};
 
 /// Largest number of agents in the cache: our choice, as many as there can be strangers with mail. The
@@ -42,6 +42,10 @@ const REFRESH_AFTER_FIFTHS: u32 = 4;
 const STALE: Duration = Duration::from_secs(24 * 3600);
 /// Time until an agent on whom the servers do not agree is read again: our choice.
 const NO_AGREEMENT_PAUSE: Duration = Duration::from_secs(30);
+
+/// Time until an agent whose record the node does not have is read again: our choice. The record itself
+/// ends it.
+const NO_RECORD_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the node knows of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +102,8 @@ enum Reading {
 struct Entry {
     answer: Option<Answer>,
     reading: Reading,
+    /// The claim of the agent at the last read.
+    id: Option<U256>,
     /// No read before this time.
     not_before: Option<Instant>,
 }
@@ -181,16 +187,26 @@ impl Cache {
         self.in_flight.is_empty() && !(self.waiting.is_empty() && self.unmet.is_empty())
     }
 
-    /// Begins a read. Returns its agents.
-    pub(super) fn begin_read(&mut self) -> Vec<Address> {
-        let queues = std::iter::from_fn(|| self.waiting.pop_front().or_else(|| self.unmet.pop_front()));
-        self.in_flight = queues.take(MAX_AGENTS_PER_READ).collect();
-        for agent in &self.in_flight {
-            if let Some(entry) = self.entries.get_mut(agent) {
-                entry.reading = Reading::OnItsWay;
-            }
+    /// Begins a read of the agents that wait. `claim_of` returns the id that an agent claims, or `None` if
+    /// the node does not know that yet; such an agent is not read.
+    pub(super) fn begin_read(
+        &mut self,
+        claim_of: impl Fn(&Address) -> Option<Option<U256>>,
+        now: Instant,
+    ) -> Vec<AgentQuery> {
+        let mut queries = Vec::new();
+        while queries.len() < MAX_AGENTS_PER_READ {
+            let Some(agent) = self.waiting.pop_front().or_else(|| self.unmet.pop_front()) else { break };
+            let Some(entry) = self.entries.get_mut(&agent) else { continue };
+            let Some(id) = claim_of(&agent) else {
+                (entry.reading, entry.not_before) = (Reading::No, Some(now + NO_RECORD_PAUSE));
+                continue;
+            };
+            (entry.reading, entry.id) = (Reading::OnItsWay, id);
+            queries.push(AgentQuery { agent, id });
         }
-        self.in_flight.clone()
+        self.in_flight = queries.iter().map(|query| query.agent).collect();
+        queries
     }
 
     /// Takes the answers of the read. Returns the agents whose registration changed, with the new one.
@@ -237,7 +253,26 @@ impl Cache {
 
     /// Reads these agents again, because the registry changed them. Agents that are not in the cache are of
     /// no interest. A read that is on its way may have been answered before the change.
-    pub(super) fn on_changed(&mut self, agents: &[Address]) {
+    pub(super) fn on_changed(&mut self, changes: &Changes) {
+        self.read_again(&changes.agents);
+        if changes.ids.is_empty() {
+            return;
+        }
+        let claims = |entry: &Entry| entry.id.is_some_and(|id| changes.ids.contains(&id));
+        let claimants = self.entries.iter_by_use().filter(|(_, entry)| claims(entry));
+        let claimants: Vec<Address> = claimants.map(|(agent, _)| *agent).collect();
+        self.read_again(&claimants);
+    }
+
+    /// Reads an agent again, if its record claims another entry than at the last read.
+    pub(super) fn on_claim(&mut self, agent: &Address, id: Option<U256>) {
+        let differs = |entry: &Entry| entry.id != id || entry.answer.is_none();
+        if self.entries.get(agent).is_some_and(differs) {
+            self.read_again(&[*agent]);
+        }
+    }
+
+    fn read_again(&mut self, agents: &[Address]) {
         for agent in agents {
             if let Some(entry) = self.entries.get_mut(agent)
                 && entry.reading != Reading::Waits
@@ -253,7 +288,7 @@ impl Cache {
     pub(super) fn on_changes_missed(&mut self) {
         let mut agents: Vec<Address> = self.entries.iter_by_use().map(|(agent, _)| *agent).collect();
         agents.reverse();
-        self.on_changed(&agents);
+        self.read_again(&agents);
     }
 
     pub(super) fn len(&self) -> usize {

@@ -11,9 +11,13 @@ use crate::{Core, input::Input};
 const ANN: Address = Address::repeat_byte(1);
 const BOB: Address = Address::repeat_byte(2);
 
+fn with(policy: RegistryPolicy) -> Option<RegistryConfig> {
+    Some(RegistryConfig { policy, ..RegistryConfig::default() })
+}
+
 fn core(policy: Option<RegistryPolicy>) -> Core {
     core_with(|config| {
-        config.registry = policy;
+        config.registry = policy.and_then(with);
         config.limits_apply = true;
     })
 }
@@ -24,7 +28,9 @@ fn reads(core: &mut Core) -> Vec<(Token, Vec<Address>)> {
     effects
         .into_iter()
         .filter_map(|effect| match effect {
-            Effect::Chain(ChainCommand::ReadAgents { token, agents }) => Some((token, agents)),
+            Effect::Chain(ChainCommand::ReadAgents { token, agents }) => {
+                Some((token, agents.into_iter().map(|query| query.agent).collect()))
+            }
             _ => None,
         })
         .collect()
@@ -34,13 +40,17 @@ fn info(is_active: bool, is_blocked: bool) -> Option<AgentInfo> {
     Some(AgentInfo { is_active, is_blocked, ..AgentInfo::default() })
 }
 
+fn read_waiting(core: &mut Core) {
+    core.gate.registry.read_waiting(|_| None, &mut core.cx);
+}
+
 /// Looks up agents, and answers the read.
 fn learn(core: &mut Core, agents: &[(Address, Option<AgentInfo>)]) {
     let now = core.cx.now.mono;
     for (agent, _) in agents {
         core.gate.registry.look_up(agent, true, now);
     }
-    core.gate.registry.read_waiting(&mut core.cx);
+    read_waiting(core);
     let (token, asked) = reads(core).pop().unwrap();
     assert!(asked.iter().eq(agents.iter().map(|(agent, _)| agent)));
     core.gate.registry.on_event(ChainEvent::AgentsRead { token, agents: agents.to_vec() }, &mut core.cx);
@@ -57,9 +67,9 @@ fn each_policy_judges_what_the_registry_says() {
         (Registration::Blocked, refuse(ErrorCode::RegistryBlocked)),
     ] {
         for policy in [RegistryPolicy::Off, RegistryPolicy::Warn] {
-            assert_eq!(Registry::new(Some(policy)).verdict(registration), RegistryVerdict::Admit);
+            assert_eq!(Registry::new(with(policy)).verdict(registration), RegistryVerdict::Admit);
         }
-        assert_eq!(Registry::new(Some(RegistryPolicy::Enforce)).verdict(registration), enforced);
+        assert_eq!(Registry::new(with(RegistryPolicy::Enforce)).verdict(registration), enforced);
     }
     for policy in [RegistryPolicy::Off, RegistryPolicy::Warn, RegistryPolicy::Enforce] {
         assert_eq!(policy.to_string().parse(), Ok(policy));
@@ -72,7 +82,7 @@ fn registry_that_is_off_or_absent_reads_nobody() {
     for policy in [None, Some(RegistryPolicy::Off)] {
         let mut core = core(policy);
         assert_eq!(core.gate.registry.look_up(&ANN, true, core.cx.now.mono), Registration::Unknown);
-        core.gate.registry.read_waiting(&mut core.cx);
+        read_waiting(&mut core);
         assert_eq!(reads(&mut core), []);
     }
 }
@@ -104,18 +114,18 @@ fn failed_reads_pause_and_are_told_once_until_one_succeeds() {
     logs(&mut core);
     core.gate.registry.look_up(&ANN, true, core.cx.now.mono);
     for round in 0..3 {
-        core.gate.registry.read_waiting(&mut core.cx);
+        read_waiting(&mut core);
         let (token, _) = reads(&mut core).pop().unwrap();
         let reason = "no answer".to_owned();
         core.gate.registry.on_event(ChainEvent::ReadFailed { token, reason }, &mut core.cx);
         assert_eq!(logs(&mut core), usize::from(round == 0));
-        core.gate.registry.read_waiting(&mut core.cx);
+        read_waiting(&mut core);
         assert_eq!(reads(&mut core), [], "the next read waits");
         let mut timers = TimerTable::default();
         core.gate.registry.timers(&mut timers);
         core.cx.now.mono = timers.first().unwrap().0;
     }
-    core.gate.registry.read_waiting(&mut core.cx);
+    read_waiting(&mut core);
     let (token, agents) = reads(&mut core).pop().unwrap();
     let agents = agents.into_iter().map(|agent| (agent, info(true, false))).collect();
     core.gate.registry.on_event(ChainEvent::AgentsRead { token, agents }, &mut core.cx);
@@ -128,7 +138,7 @@ fn commands_are_answered_from_the_chain_and_have_a_limit() {
     let mut core = core(Some(RegistryPolicy::Off));
     let to = || ReplyTo { client: ClientId::PARENT, id: Some(Id::from(7)) };
     for _ in 0..MAX_OPEN_COMMANDS {
-        core.gate.registry.on_command(to(), &ANN.to_string(), &mut core.cx);
+        core.gate.registry.on_command(to(), &ANN.to_string(), |_| None, &mut core.cx);
     }
     let asked = reads(&mut core);
     assert_eq!(asked.len(), MAX_OPEN_COMMANDS);
@@ -143,7 +153,7 @@ fn commands_are_answered_from_the_chain_and_have_a_limit() {
             })
             .last()
     };
-    core.gate.registry.on_command(to(), &ANN.to_string(), &mut core.cx);
+    core.gate.registry.on_command(to(), &ANN.to_string(), |_| None, &mut core.cx);
     let refused = last(&mut core);
     assert!(matches!(&refused, Some(Event::Error(error)) if error.code == ErrorCode::Busy), "{refused:?}");
     let (token, _) = asked[0];

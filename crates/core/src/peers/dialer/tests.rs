@@ -35,6 +35,7 @@ fn record(number: usize, addrs: Vec<Multiaddr>) -> SignedRecord {
         capabilities: Vec::new(),
         topics: Vec::new(),
         topic_hashes: Vec::new(),
+        claim: None,
     };
     let signed = SignedRecord::decode(record.sign(&node).expect("a signature")).expect("a record");
     let mut account = [0xAB; 20];

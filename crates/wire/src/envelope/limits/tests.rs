@@ -330,7 +330,7 @@ fn fields_of_an_answer_with_agents_are_limited() {
         servers: u32::MAX,
         partial: true,
     };
-    accept(&answer(11, MAX_RECORD_BYTES));
+    accept(&answer(9, MAX_RECORD_BYTES));
     accept(&answer(MAX_FOUND_RECORDS, 1));
     refuse(&answer(MAX_FOUND_RECORDS + 1, 1), "records");
     refuse(&answer(1, 0), "records");
@@ -340,7 +340,7 @@ fn fields_of_an_answer_with_agents_are_limited() {
 #[test]
 fn envelope_limits_match_wire_protocol() {
     assert_eq!(MAX_FRAME_BYTES, 1_056_768);
-    assert_eq!(MAX_ADMISSION_BYTES, 6_144);
+    assert_eq!(MAX_ADMISSION_BYTES, 7_296);
     assert_eq!((MAX_FIND_BYTES, MAX_FOUND_BYTES), (1_024, 65_536));
     assert_eq!((FrameBody::MAX_BYTES, Batch::MAX_BYTES), (1_056_704, 1_056_704));
 }

@@ -178,7 +178,7 @@ fn network_names_are_short_and_lower_case() {
 #[test]
 fn binding_limits_match_wire_protocol() {
     assert_eq!((BINDING_LIFE_SECS, BINDING_MAX_LIFE_SECS), (604_800, 7_776_000));
-    assert_eq!(MAX_BINDING_BYTES, 672);
+    assert_eq!(MAX_BINDING_BYTES, 1_696);
 }
 
 #[test]

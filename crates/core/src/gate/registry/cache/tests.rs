@@ -14,12 +14,21 @@ fn blocked() -> Option<AgentInfo> {
     Some(AgentInfo { is_active: true, is_blocked: true, ..AgentInfo::default() })
 }
 
+/// Begins a read of agents of a registry that knows addresses.
+fn begin(cache: &mut Cache) -> Vec<Address> {
+    cache.begin_read(|_| Some(None), START).into_iter().map(|query| query.agent).collect()
+}
+
+fn changes(agents: &[Address]) -> Changes {
+    Changes { agents: agents.to_vec(), ids: Vec::new() }
+}
+
 /// Looks an agent up and answers the read that follows, if there is one.
 fn read(cache: &mut Cache, agent: Address, info: Option<AgentInfo>, now: Instant) -> bool {
     cache.look_up(&agent, true, now);
     let reads = cache.can_read();
     if reads {
-        assert_eq!(cache.begin_read(), [agent]);
+        assert_eq!(begin(cache), [agent]);
         cache.on_read(&[(agent, info)], now);
     }
     reads
@@ -37,7 +46,7 @@ fn first_use_asks_for_one_read_and_answers_unknown() {
     }
     assert_eq!(cache.look_up(&BOB, true, START), Registration::Unknown);
     assert!(cache.can_read());
-    assert_eq!(cache.begin_read(), [ANN, BOB]);
+    assert_eq!(begin(&mut cache), [ANN, BOB]);
     cache.look_up(&ANN, true, START);
     assert!(!cache.can_read(), "an agent of the read on its way is not read again");
     let changed = cache.on_read(&[(ANN, active()), (BOB, Some(AgentInfo::default()))], START);
@@ -81,24 +90,24 @@ fn without_answers_a_registered_agent_counts_for_a_day_and_an_absence_for_a_minu
 fn failed_read_is_repeated_with_the_same_agents_first() {
     let mut cache = Cache::default();
     cache.look_up(&ANN, true, START);
-    cache.begin_read();
+    begin(&mut cache);
     cache.look_up(&BOB, true, START);
     assert!(!cache.can_read(), "one read at a time");
     cache.on_read_failed();
-    assert_eq!(cache.begin_read(), [ANN, BOB]);
+    assert_eq!(begin(&mut cache), [ANN, BOB]);
 }
 
 #[test]
 fn change_during_a_read_leads_to_another_read() {
     let mut cache = Cache::default();
     cache.look_up(&ANN, true, START);
-    cache.begin_read();
-    cache.on_changed(&[ANN, BOB]);
+    begin(&mut cache);
+    cache.on_changed(&changes(&[ANN, BOB]));
     cache.on_read(&[(ANN, active())], START);
-    assert_eq!(cache.begin_read(), [ANN], "of the agents in the cache only");
+    assert_eq!(begin(&mut cache), [ANN], "of the agents in the cache only");
     assert_eq!(cache.on_read(&[(ANN, blocked())], START), [(ANN, Registration::Blocked)]);
     cache.on_changes_missed();
-    assert_eq!(cache.begin_read(), [ANN]);
+    assert_eq!(begin(&mut cache), [ANN]);
 }
 
 #[test]
@@ -108,8 +117,8 @@ fn agent_without_agreement_is_unknown_and_is_read_again_after_a_pause() {
     assert_eq!(cache.peek(&ANN, START), Registration::Unknown);
     assert!(!read(&mut cache, ANN, None, after(29)));
     assert!(read(&mut cache, ANN, active(), after(30)));
-    cache.on_changed(&[ANN]);
-    cache.begin_read();
+    cache.on_changed(&changes(&[ANN]));
+    begin(&mut cache);
     assert_eq!(cache.on_read(&[(ANN, None)], after(31)), []);
     assert_eq!(cache.peek(&ANN, after(31)), Registration::Registered, "it keeps its last answer");
 }
@@ -131,7 +140,7 @@ fn cache_and_queue_have_limits() {
         cache.look_up(&agent(20_000 + number), false, START);
     }
     assert_eq!(cache.waiting(), MAX_WAITING + MAX_AGENTS_PER_READ);
-    cache.begin_read();
+    begin(&mut cache);
     cache.on_changes_missed();
     // Each entry waits once, and those of the read on its way are read again.
     assert_eq!(cache.waiting(), MAX_AGENTS + MAX_AGENTS_PER_READ);
@@ -148,7 +157,7 @@ fn agents_that_nobody_met_wait_behind_others_and_have_a_rate_and_push_nobody_out
     }
     assert_eq!((cache.len(), cache.waiting()), (1 + MAX_AGENTS_PER_READ, MAX_AGENTS_PER_READ));
     cache.look_up(&BOB, true, START);
-    let first = cache.begin_read();
+    let first = begin(&mut cache);
     assert_eq!((first[0], first.len()), (BOB, MAX_AGENTS_PER_READ), "a met agent comes first");
     let answers: Vec<_> = first.into_iter().map(|agent| (agent, active())).collect();
     cache.on_read(&answers, START);
@@ -203,7 +212,7 @@ proptest! {
                 }
                 Op::Begin if cache.can_read() => {
                     prop_assert!(read.is_empty());
-                    read = cache.begin_read();
+                    read = begin(&mut cache);
                     let different: std::collections::BTreeSet<_> = read.iter().collect();
                     prop_assert_eq!(different.len(), read.len());
                 }
@@ -222,7 +231,7 @@ proptest! {
                     read.clear();
                     cache.on_read_failed();
                 }
-                Op::Change(number) => cache.on_changed(&[Address::repeat_byte(number)]),
+                Op::Change(number) => cache.on_changed(&changes(&[Address::repeat_byte(number)])),
                 Op::Missed => cache.on_changes_missed(),
                 Op::Wait(secs) => now += Duration::from_secs(secs.into()),
             }
@@ -234,12 +243,35 @@ proptest! {
             cache.look_up(&Address::repeat_byte(number), true, now);
         }
         while cache.can_read() {
-            let agents = cache.begin_read();
+            let agents = begin(&mut cache);
             cache.on_read(&agents.into_iter().map(|agent| (agent, active())).collect::<Vec<_>>(), now);
         }
         for number in 0..6 {
             let known = cache.peek(&Address::repeat_byte(number), now);
             prop_assert!(known != Registration::Unknown, "{known:?}");
         }
+    }
+}
+
+#[test]
+fn agent_without_a_record_is_read_when_its_record_comes_and_when_its_claim_changes() {
+    let (one, two) = (U256::from(1), U256::from(2));
+    let query = |id| AgentQuery { agent: ANN, id: Some(id) };
+    let mut cache = Cache::default();
+    cache.look_up(&ANN, true, START);
+    assert_eq!(cache.begin_read(|_| None, START), []);
+    cache.look_up(&ANN, true, after(4));
+    assert!(!cache.can_read(), "a short pause");
+    cache.on_claim(&ANN, Some(one));
+    assert_eq!(cache.begin_read(|_| Some(Some(one)), after(4)), [query(one)]);
+    cache.on_read(&[(ANN, active())], after(4));
+    cache.on_claim(&ANN, Some(one));
+    assert!(!cache.can_read(), "the same claim");
+    cache.on_claim(&ANN, Some(two));
+    assert_eq!(cache.begin_read(|_| Some(Some(two)), after(5)), [query(two)]);
+    cache.on_read(&[(ANN, active())], after(5));
+    for (ids, is_read) in [(vec![one], false), (vec![one, two], true)] {
+        cache.on_changed(&Changes { agents: Vec::new(), ids });
+        assert_eq!(cache.can_read(), is_read, "the entry that it claims now");
     }
 }
