@@ -5,6 +5,9 @@
 //! and writes the binding file. Output for programs goes to stdout, instructions for people to
 //! stderr. The node key is the only secret; it is written to its file only.
 
+mod wallet;
+
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +17,7 @@ use crate::config::{self, BindArgs, ConfigError, DEFAULT_NETWORK};
 use crate::io::keystore::{self, KeyFileError, NODE_KEY_FILE};
 use p2p_node_core::effect::ExitCode;
 use p2p_node_wire::identity::binding::is_future_generation;
-use p2p_node_wire::identity::presigned::{self, check_presigned, read_signature};
+use p2p_node_wire::identity::presigned::{self, Proof, check_presigned, read_signature};
 use p2p_node_wire::identity::typed_data::{MAX_TYPED_DATA_BYTES, read_typed_data, typed_data};
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 
@@ -64,13 +67,15 @@ fn invalid(what: impl ToString) -> BindError {
 }
 
 /// Runs one of the two steps, or both if `--sign-with-env-file` gives the key. `now_ms` is in ms
-/// since 1970.
+/// since 1970. `rpc_urls` is the value of `RPC_URL`, whose servers say whether a contract wallet made the
+/// signature.
 ///
 /// # Errors
 /// Returns the first error in the arguments or files.
 pub fn run(
     args: &BindArgs,
     now_ms: u64,
+    rpc_urls: Option<&OsStr>,
     out: &mut impl Write,
     hints: &mut impl Write,
 ) -> Result<(), BindError> {
@@ -101,7 +106,9 @@ pub fn run(
         }
         (None, None) => return print_typed_data(&binding, out, hints),
     };
-    check_presigned(&signed, &signed.binding.network, now_ms).map_err(invalid)?;
+    if check_presigned(&signed, &signed.binding.network, now_ms).map_err(invalid)? == Proof::OnChain {
+        confirm(&signed, rpc_urls, hints)?;
+    }
     keystore::replace(&args.out, presigned::binding_file(&signed).as_bytes())?;
     print_summary(&signed.binding, args, out, hints)
 }
@@ -157,6 +164,29 @@ fn read_signed_binding(args: &BindArgs, path: &Path, key_path: Option<&Path>) ->
         }
     }
     Ok(binding)
+}
+
+/// Checks that the contract wallet of a binding made the signature, if there are servers to ask.
+fn confirm(
+    signed: &SignedBinding,
+    rpc_urls: Option<&OsStr>,
+    hints: &mut impl Write,
+) -> Result<(), BindError> {
+    let Binding { account, chain_id, .. } = signed.binding;
+    match wallet::ask_wallet(signed, rpc_urls)? {
+        Some(true) => Ok(()),
+        Some(false) => Err(invalid(format!(
+            "neither the key of {account} nor a contract wallet there on chain {chain_id} made the signature"
+        ))),
+        None => {
+            // The hint is optional: a closed stderr is not an error.
+            let _ = writeln!(
+                hints,
+                "The key of {account} did not make this signature. If it is of a contract wallet on chain {chain_id}, set RPC_URL to have it checked here; peers check it there."
+            );
+            Ok(())
+        }
+    }
 }
 
 fn read_agent_key(path: &Path) -> Result<AgentKey, BindError> {

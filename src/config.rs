@@ -26,6 +26,7 @@ pub use documents::{env_example, table_of_settings};
 use env::EnvFile;
 pub use env::EnvFileError;
 use p2p_node_core::effect::ExitCode;
+pub use registry::rpc_urls;
 pub use settings::{Config, RunArgs, SETTINGS};
 use sources::Sources;
 pub use values::{network_name, short_text};

@@ -86,7 +86,8 @@ fn make_binding(args: &BindArgs) -> ExitCode {
         Ok(out) => out,
         Err(error) => return failed(&error, ExitCode::Io),
     };
-    match bind::run(args, node::unix_ms(), &mut out, &mut stderr().lock()) {
+    let servers = std::env::var_os("RPC_URL");
+    match bind::run(args, node::unix_ms(), servers.as_deref(), &mut out, &mut stderr().lock()) {
         Ok(()) => ExitCode::Ok,
         Err(error) => failed(&error, error.exit_code()),
     }

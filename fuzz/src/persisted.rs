@@ -2,7 +2,7 @@
 //! written value, or to an error.
 
 use p2p_node::io::store::{codec, mail};
-use p2p_node_wire::identity::presigned::{self, check_presigned, read_binding_file};
+use p2p_node_wire::identity::presigned::{self, Proof, check_presigned, read_binding_file};
 use p2p_node_wire::identity::typed_data::{self, read_typed_data};
 
 use super::material::{NETWORK, START_MS};
@@ -43,7 +43,8 @@ pub fn binding_file(bytes: &[u8]) {
     let life = [read.binding.not_before, read.binding.not_after].map(|secs| secs.saturating_mul(1000));
     for now_ms in [0, START_MS, u64::MAX].into_iter().chain(life) {
         match check_presigned(&read, NETWORK, now_ms) {
-            Ok(()) => assert!(read.verify_signature() && read.left_ms(now_ms) > 0),
+            Ok(Proof::OnChain) => assert!(read.may_be_of_contract()),
+            Ok(Proof::Key) => assert!(read.verify_signature() && read.left_ms(now_ms) > 0),
             Err(error) => assert!(!error.to_string().is_empty()),
         }
     }

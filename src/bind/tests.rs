@@ -44,7 +44,7 @@ impl Desk {
             panic!("another task");
         };
         let (mut out, mut hints) = (Vec::new(), Vec::new());
-        run(&args, now_ms, &mut out, &mut hints)?;
+        run(&args, now_ms, None, &mut out, &mut hints)?;
         let hints = String::from_utf8(hints).expect("text");
         Ok((serde_json::from_slice(&out).expect("JSON"), hints))
     }
@@ -95,7 +95,7 @@ fn print_and_sign_steps_bind_generated_node_key() {
         assert_eq!(summary["address"], message["account"]);
         assert!(hints.contains("--binding") && hints.contains("--network village"), "{hints}");
         let signed = read_binding_file(&fs::read(&out).expect("there")).expect("a binding");
-        assert_eq!(check_presigned(&signed, "village", NOW_MS), Ok(()));
+        assert_eq!(check_presigned(&signed, "village", NOW_MS), Ok(Proof::Key));
         let seed = hex::decode(fs::read_to_string(&key_file).expect("text").trim()).expect("digits");
         let node = NodeKey::from_seed(seed.try_into().expect("32 bytes"));
         assert_eq!(
@@ -133,7 +133,10 @@ fn signature_of_another_account_is_rejected_and_nothing_written() {
         try_it(&hex::encode(turned), NOW_MS),
         "the signature is not in its canonical form: s is above half of the curve order"
     );
-    assert_eq!(try_it("0x12", NOW_MS), "signatures of contract wallets are not supported");
+    assert_eq!(
+        try_it("0x12", NOW_MS),
+        "the signature has not 65 bytes: that of a contract wallet needs the wallet's chain id"
+    );
     assert!(try_it("nonsense", NOW_MS).starts_with("--signature: "));
     assert!(try_it(&good, NOW_MS + 91 * DAY_SECS * 1000).starts_with("the binding expired 24 hours ago"));
     assert!(
@@ -171,7 +174,7 @@ fn private_key_signs_new_or_printed_typed_data() {
         let (summary, _) = desk.run(args).expect("made");
         assert_eq!(summary["address"], agent(0x11).address().to_string());
         let signed = read_binding_file(&fs::read(&out).expect("there")).expect("a binding");
-        assert_eq!(check_presigned(&signed, "dev", NOW_MS), Ok(()));
+        assert_eq!(check_presigned(&signed, "dev", NOW_MS), Ok(Proof::Key));
     };
     made(&["--data-dir", &dir, "--sign-with-env-file", &env, "--generation", "7", "--out", &out]);
     let (_, typed) = desk.ask(&[]);

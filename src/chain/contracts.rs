@@ -39,6 +39,12 @@ sol! {
         function getReputation(address agent) external view returns (uint256);
     }
 
+    /// A contract wallet (ERC-1271).
+    #[derive(Debug, PartialEq, Eq)]
+    interface ContractWallet {
+        function isValidSignature(bytes32 hash, bytes signature) external view returns (bytes4 magic);
+    }
+
     /// The function of Multicall3 that reads many agents at once.
     #[derive(Debug, PartialEq, Eq)]
     interface Multicall3 {

@@ -25,6 +25,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Code of an error response for a call that the contract reverted (geth, reth, anvil).
 const REVERTED: i64 = 3;
 
+/// Most gas of a call to a contract of which the node knows nothing: our choice. The deployment of a wallet
+/// takes some 2 million.
+const MAX_GAS: u64 = 10_000_000;
+
 /// At which block the node reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockDepth {
@@ -175,6 +179,18 @@ impl Endpoint {
     /// Calls a contract without a transaction.
     pub(super) async fn call(&self, to: Address, data: Bytes, block: u64) -> Result<Called, ServerError> {
         let request = TransactionRequest::default().with_to(to).with_input(data);
+        called(self.provider.call(request).block(BlockId::number(block)).await)
+    }
+
+    /// Calls a contract of which the node knows nothing, or runs the constructor in `data` without a contract.
+    pub(super) async fn call_bounded(
+        &self,
+        to: Option<Address>,
+        data: Bytes,
+        block: u64,
+    ) -> Result<Called, ServerError> {
+        let mut request = TransactionRequest::default().with_input(data).with_gas_limit(MAX_GAS);
+        request.to = to.map(Into::into);
         called(self.provider.call(request).block(BlockId::number(block)).await)
     }
 

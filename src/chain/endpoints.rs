@@ -90,6 +90,15 @@ impl Endpoints {
         }
     }
 
+    /// Returns the id of the chain, if it is configured or a server says it.
+    pub(super) async fn known_chain(&self) -> Option<u64> {
+        if self.chain_id.get().is_none() {
+            // An error is reported at the start.
+            let _ = self.check(None).await;
+        }
+        self.chain_id.get().copied()
+    }
+
     /// Puts questions to the servers, each about the state at a block. `ask` returns as many answers of a
     /// server as there are `questions`, and `None` where it has none. Returns `None` where the servers have
     /// no answer, or do not agree.

@@ -9,6 +9,7 @@ pub mod registry;
 mod server_error;
 pub mod transactions;
 mod votes;
+mod wallets;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use p2p_node_core::chain::{AgentInfo, AgentQuery, ChainCommand, ChainEvent, Changes};
+use p2p_node_core::chain::{AgentInfo, AgentQuery, ChainCommand, ChainEvent, Changes, WalletQuestion};
 use p2p_node_core::input::Input;
 use reqwest::Url;
 
@@ -127,6 +128,10 @@ impl Client {
                     }
                     Err(reason) => ChainEvent::ReadFailed { token, reason },
                 },
+                ChainCommand::AskWallet(question) => {
+                    let outcome = shared.wallet(&question).await;
+                    ChainEvent::WalletAsked { binding: question.binding, outcome }
+                }
             }
         }));
     }
@@ -157,6 +162,21 @@ impl Shared {
         let found =
             self.endpoints.read(queries.len(), |endpoint, block| registry.read(endpoint, queries, block));
         found.await.map_err(|error| error.to_string())
+    }
+
+    /// Returns `true` if a contract wallet confirms a signature, and `None` if no server says so. A wallet of
+    /// another chain confirms nothing here.
+    async fn wallet(&self, question: &WalletQuestion) -> Option<bool> {
+        if self.endpoints.known_chain().await? != question.chain_id {
+            return Some(false);
+        }
+        match self.endpoints.read(1, |endpoint, block| endpoint.ask_wallet(question, block)).await {
+            Ok(answers) => answers.into_iter().next().flatten(),
+            Err(error) => {
+                tracing::debug!("the wallet {} was not asked: {error}", question.account);
+                None
+            }
+        }
     }
 
     /// Waits until the registry has changed since a block; never completes if nobody wants to know. Returns

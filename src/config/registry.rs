@@ -22,14 +22,11 @@ impl Config {
                 "--admission registered requires REGISTRY_ADDRESS, and a REGISTRY_POLICY other than off";
             return wrong(reason.to_owned());
         }
-        let urls = self.rpc_urls.as_ref().map(Secret::expose).unwrap_or_default();
-        let urls = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
-        let rpc_urls: Vec<Url> = urls.map(rpc_url).collect::<Result<_, _>>()?;
+        let rpc_urls = rpc_urls(self.rpc_urls.as_ref().map(Secret::expose).unwrap_or_default())?;
         match (rpc_urls.len(), self.registry) {
             (0, None) => return Ok(None),
             (0, Some(_)) => return wrong("a registry requires RPC_URL".to_owned()),
-            (1..=MAX_RPC_SERVERS, _) => {}
-            _ => return wrong(format!("RPC_URL: at most {MAX_RPC_SERVERS} servers are possible")),
+            _ => {}
         }
         if self.registry_quorum > rpc_urls.len() {
             let (quorum, servers) = (self.registry_quorum, rpc_urls.len());
@@ -77,6 +74,19 @@ impl Config {
             }
         };
         Ok(Some(RegistryConfig { policy: self.registry_policy, claims, own_claim }))
+    }
+}
+
+/// Parses the value of `RPC_URL`.
+///
+/// # Errors
+/// Fails if a URL is invalid, or if there are too many. The error does not show them.
+pub fn rpc_urls(text: &str) -> Result<Vec<Url>, ConfigError> {
+    let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty());
+    let urls: Vec<Url> = urls.map(rpc_url).collect::<Result<_, _>>()?;
+    match urls.len() {
+        0..=MAX_RPC_SERVERS => Ok(urls),
+        _ => Err(ConfigError::Registry(format!("RPC_URL: at most {MAX_RPC_SERVERS} servers are possible"))),
     }
 }
 

@@ -212,6 +212,21 @@ fn open_chain(config: &Config) -> Result<Chain, StartError> {
     Ok(Chain::open(config.chain()?).map_err(failed)?)
 }
 
+/// Numbers that no other process has.
+struct Random {
+    database: [u8; 16],
+    boot: u64,
+    seed: u64,
+}
+
+impl Random {
+    fn new() -> Result<Self, KeyFileError> {
+        let random = keystore::random_secret()?;
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| random[at + byte]));
+        Ok(Random { database: std::array::from_fn(|at| random[at]), boot: word(16), seed: word(24) })
+    }
+}
+
 /// Builds the components of a node. Calls `notice` with warnings for the user.
 pub fn start(
     config: &Config,
@@ -222,9 +237,7 @@ pub fn start(
     let Identity { node_key, agent, binding, key_source } = identity;
     let OpenSources { sources, bootstraps, peer_book, regions } = sources::open(config, notice)?;
     let swarm = swarm_config(config, &node_key, notice)?;
-    let random = keystore::random_secret()?;
-    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| random[at + byte]));
-    let database: [u8; 16] = std::array::from_fn(|at| random[at]);
+    let Random { database, boot, seed } = Random::new()?;
     let (store, snapshot) = open_store(config, binding.binding.account, &database, now)?;
     let core_config = CoreConfig {
         node_key,
@@ -253,15 +266,16 @@ pub fn start(
         admission: config.admission,
         serves_relay: config.relay,
         limits_apply: config.limits,
+        has_chain: config.rpc_urls.is_some(),
         registry: config.registry_config()?,
         flow: config.flow(),
         connections: ConnectionLimits { max: swarm.max_connections as usize, ..config.connections() }
             .lowered(),
-        boot: word(16),
+        boot,
         database,
         kem_seed: keystore::random_secret()?,
         suite: Suite::of_this_processor(),
-        seed: word(24),
+        seed,
         durable: store.is_some(),
         manual_ack: config.ack == Ack::Manual,
         one_of_several: !config.instance.is_empty(),

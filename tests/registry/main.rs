@@ -18,3 +18,4 @@ mod npm;
 mod reads;
 mod sdks;
 mod servers;
+mod wallets;

@@ -1,7 +1,9 @@
 //! The chain: what the core asks of it, and what it reports.
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, B256, U256};
+use bytes::Bytes;
 use p2p_node_protocol::RegistryEntry;
+use p2p_node_wire::identity::{BindingHash, SignedBinding};
 
 use crate::cx::Cx;
 use crate::effect::Effect;
@@ -76,6 +78,36 @@ pub enum ChainCommand {
         /// The agents, at most `MAX_AGENTS_PER_READ`.
         agents: Vec<AgentQuery>,
     },
+    /// Asks a contract wallet whether a signature is its own. Answered by `WalletAsked`.
+    AskWallet(Box<WalletQuestion>),
+}
+
+/// A question to a contract wallet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalletQuestion {
+    /// The binding that has the signature.
+    pub binding: BindingHash,
+    /// Id of the wallet's chain.
+    pub chain_id: u64,
+    /// Address of the wallet.
+    pub account: Address,
+    /// The signed hash.
+    pub hash: B256,
+    /// The signature.
+    pub signature: Bytes,
+}
+
+impl WalletQuestion {
+    /// Returns the question whether the account of a binding made its signature.
+    pub fn of(signed: &SignedBinding) -> Self {
+        WalletQuestion {
+            binding: signed.hash(),
+            chain_id: signed.binding.chain_id,
+            account: signed.binding.account,
+            hash: signed.binding.signing_hash(),
+            signature: signed.signature.clone(),
+        }
+    }
 }
 
 /// A report of the chain.
@@ -94,6 +126,13 @@ pub enum ChainEvent {
         token: Token,
         /// Why, for people.
         reason: String,
+    },
+    /// The answer to an `AskWallet`: `None` if no server answered, or the servers do not agree.
+    WalletAsked {
+        /// The binding of the `AskWallet`.
+        binding: BindingHash,
+        /// `true` if the signature is the wallet's.
+        outcome: Option<bool>,
     },
     /// The registry changed these entries.
     AgentsChanged(Changes),

@@ -120,6 +120,8 @@ pub struct CoreConfig {
     /// `true` if the node limits what peers and authors may use. Otherwise everyone counts as
     /// allowed.
     pub limits_apply: bool,
+    /// `true` if the configuration names RPC servers.
+    pub has_chain: bool,
     /// The registry, if the configuration names one.
     pub registry: Option<RegistryConfig>,
     /// Limits of the flow guards.

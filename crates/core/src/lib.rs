@@ -130,6 +130,7 @@ impl Core {
             core.cx.log(level, "identity", message);
         }
         core.local.report_binding_life(&mut core.cx);
+        core.gate.check_own_binding(&mut core.cx);
         core
     }
 
@@ -164,7 +165,7 @@ impl Core {
             Input::NetworkMismatch { peer, network } => peers.on_network_mismatch(peer, &network, cx),
             Input::DhtMode { peer, serves, addrs } => peers.on_dht_mode(peer, serves, addrs, cx),
             Input::Source(event) => peers.on_source(event, cx),
-            Input::Chain(event) => gate.registry.on_event(event, cx),
+            Input::Chain(event) => gate.on_chain_event(event, cx),
             Input::Addresses(event) => peers.on_address_event(event, local, cx),
             Input::AdmissionRequestReceived { token, peer, body } => {
                 peers.on_admission_request(token, peer, &body, local, gate, cx);

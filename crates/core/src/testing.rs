@@ -54,6 +54,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         dht_mode: DhtMode::Client,
         serves_relay: false,
         limits_apply: false,
+        has_chain: false,
         registry: None,
         flow: FlowLimits::default(),
         connections: ConnectionLimits::default(),

@@ -44,6 +44,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         dht_mode: DhtMode::Client,
         serves_relay: false,
         limits_apply: false,
+        has_chain: false,
         registry: None,
         flow: FlowLimits::default(),
         connections: ConnectionLimits::default(),

@@ -60,6 +60,8 @@ counters! {
     "bans_lifted" => BansLifted,
     /// Frames whose binding is expired, not yet valid, or of another network.
     "bindings_refused" => BindingsRefused,
+    /// Frames and records whose binding no contract wallet confirms; without RPC servers, all that may be of one.
+    "bindings_unconfirmed" => BindingsUnconfirmed,
     /// Frames of broadcasts that the node published.
     "broadcast_frames_sent" => BroadcastFramesSent,
     /// Broadcasts that the node accepted from the parent.
@@ -302,6 +304,10 @@ counters! {
     "topics_not_in_record" => TopicsNotInRecord,
     /// Subscriptions of peers above the limit of 512 topics for each peer.
     "topics_over_limit" => TopicsOverLimit,
+    /// Questions to contract wallets.
+    "wallets_asked" => WalletsAsked,
+    /// Frames and records of contract wallets that the node dropped, because no server answered or there were too many questions.
+    "wallets_unanswered" => WalletsUnanswered,
 }
 
 #[cfg(test)]

@@ -101,10 +101,11 @@ impl Directory {
                 self.on_answer(&signed, source);
                 return None;
             }
-            Some(false) => {
-                return Some(reject_record(Counter::RecordsBindingForged, Verdict::Reject, cx));
+            Some(Err(fault)) => {
+                let counter = fault.counter(Counter::RecordsBindingForged);
+                return Some(reject_record(counter, fault.verdict(), cx));
             }
-            Some(true) => {}
+            Some(Ok(())) => {}
         }
         let agent = signed.address();
         let verdict = if agent == cx.identity.address {
@@ -286,7 +287,7 @@ fn refuse_record(
     let now = cx.now.unix_ms;
     if signed.is_sound_but_early(&cx.identity.network, offered.expected_address, now) {
         let genuine =
-            is_wanted && gate.check_binding(&signed.record.binding, || Pending::Record(offered), cx)?;
+            is_wanted && gate.check_binding(&signed.record.binding, || Pending::Record(offered), cx)?.is_ok();
         let agent = signed.address();
         cx.signal(Signal::RecordFromFuture { record: Box::new(signed), genuine });
         if genuine {

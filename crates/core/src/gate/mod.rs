@@ -6,6 +6,7 @@ pub mod address_rules;
 pub mod address_scope;
 pub mod admission_policy;
 pub mod binding_cache;
+pub(crate) mod binding_check;
 pub mod flow_guards;
 pub(crate) mod frame_checks;
 pub(crate) mod high_priority;
@@ -19,6 +20,7 @@ pub mod registry;
 pub mod reputation;
 pub(crate) mod sender;
 pub mod tier;
+pub(crate) mod wallets;
 
 use p2p_node_wire::envelope;
 use p2p_node_wire::envelope::ReplayWindows;
@@ -36,6 +38,7 @@ use limits::Limits;
 use registry::Registry;
 use reputation::Reputations;
 use tier::Tiers;
+use wallets::Wallets;
 
 /// The state of the gate.
 #[derive(Debug)]
@@ -50,6 +53,8 @@ pub(crate) struct Gate {
     pub(crate) flow: FlowGuards,
     /// The registry on a chain.
     pub(crate) registry: Registry,
+    /// What contract wallets said of bindings.
+    pub(crate) wallets: Wallets,
     /// Reputations and bans of agents, nodes and hosts.
     pub(crate) reputations: Reputations,
     /// Whom the node admits.
@@ -75,6 +80,7 @@ impl Gate {
             limits: Limits::default(),
             flow: FlowGuards::new(config.flow),
             registry: Registry::new(config.registry),
+            wallets: Wallets::new(config.has_chain),
             reputations: Reputations::new(&config.bans, now),
             admission: AdmissionPolicy::new(config.admission),
             replay: ReplayWindows::default(),
@@ -117,6 +123,7 @@ impl Gate {
         .chain(self.flow.usage())
         .chain(self.limits.usage())
         .chain(self.registry.usage())
+        .chain(self.wallets.usage())
         .collect()
     }
 }

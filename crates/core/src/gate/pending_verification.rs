@@ -1,4 +1,4 @@
-//! Records and frames that wait for the crypto pool to check the signature of a binding.
+//! Records and frames that wait for the check of the signature of a binding.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,8 @@ use p2p_node_wire::identity::{BindingHash, SignedBinding};
 use p2p_node_wire::record::SignedRecord;
 
 use crate::budget::Limit;
-use crate::crypto_task::CryptoTask;
 use crate::cx::Cx;
-use crate::effect::{Effect, NetworkCommand, Verdict};
-use crate::gate::Gate;
+use crate::effect::{NetworkCommand, Verdict};
 use crate::gate::admission_policy::Refusal;
 use crate::gate::reputation::Conduct;
 use crate::input::Token;
@@ -138,6 +136,8 @@ impl Pending {
 /// The objects that wait for the check of one binding, and the neighbour that brought the first of them.
 #[derive(Debug)]
 struct Check {
+    /// The binding, if a contract wallet may have signed it.
+    of_contract: Option<Box<SignedBinding>>,
     from: PeerId,
     waiting: Vec<Pending>,
 }
@@ -164,9 +164,9 @@ impl PendingVerifications {
 
     /// Queues an object until the binding is checked. Returns `true` for the first object that
     /// waits for this binding. Returns the object as error if its neighbour has no share left.
-    pub(crate) fn push(&mut self, binding: BindingHash, pending: Pending) -> Result<bool, Box<Pending>> {
-        let (from, bytes) = (pending.from(), pending.bytes());
-        let is_first = !self.checks.contains_key(&binding);
+    pub(crate) fn push(&mut self, binding: &SignedBinding, pending: Pending) -> Result<bool, Box<Pending>> {
+        let (from, bytes, hash) = (pending.from(), pending.bytes(), binding.hash());
+        let is_first = !self.checks.contains_key(&hash);
         let has_room = self.objects.fits(&from, bytes, PENDING_LIMIT);
         if !has_room || is_first && !self.running.fits(&from, 0, CHECKS_LIMIT) {
             return Err(Box::new(pending));
@@ -175,66 +175,35 @@ impl PendingVerifications {
         if is_first {
             self.running.add(from, 0);
         }
-        let none = || Check { from, waiting: Vec::new() };
-        self.checks.entry(binding).or_insert_with(none).waiting.push(pending);
+        let none = || Check {
+            of_contract: binding.may_be_of_contract().then(|| Box::new(binding.clone())),
+            from,
+            waiting: Vec::new(),
+        };
+        self.checks.entry(hash).or_insert_with(none).waiting.push(pending);
         Ok(is_first)
+    }
+
+    /// Returns the binding of this hash with the neighbour that brought it, if a contract wallet may have
+    /// signed it.
+    pub(crate) fn of_contract(&self, binding: &BindingHash) -> Option<(&SignedBinding, PeerId)> {
+        let check = self.checks.get(binding)?;
+        Some((check.of_contract.as_deref()?, check.from))
     }
 
     /// Removes the objects that wait for this binding, oldest first.
     pub(crate) fn remove(&mut self, binding: &BindingHash) -> Vec<Pending> {
-        let Some(Check { from, waiting }) = self.checks.remove(binding) else { return Vec::new() };
+        let Some(Check { from, waiting, .. }) = self.checks.remove(binding) else { return Vec::new() };
         self.running.remove(&from, 0);
         waiting.iter().for_each(|pending| self.objects.remove(&pending.from(), pending.bytes()));
         waiting
     }
 }
 
-impl Gate {
-    /// Returns `true` if the signature of a binding is valid. Returns `None` if the crypto pool has
-    /// not checked the signature yet; the node then processes the object from `defer` again after
-    /// the check.
-    pub(crate) fn check_binding(
-        &mut self,
-        binding: &SignedBinding,
-        defer: impl FnOnce() -> Pending,
-        cx: &mut Cx,
-    ) -> Option<bool> {
-        let hash = binding.hash();
-        if let Some(known) = self.binding_cache.get(&hash) {
-            return Some(known);
-        }
-        match self.pending_verification.push(hash, defer()) {
-            Err(pending) => drop_pending(*pending, cx),
-            Ok(true) => {
-                let task = CryptoTask::CheckBinding(Box::new(binding.clone()));
-                cx.effects.push_back(Effect::Crypto(task));
-            }
-            Ok(false) => {}
-        }
-        None
-    }
-
-    /// Handles the outcome of a check of a binding: processes the objects that waited for the
-    /// outcome again. `valid` is `None` if the crypto pool was full.
-    pub(crate) fn on_binding_checked(&mut self, hash: BindingHash, valid: Option<bool>, cx: &mut Cx) {
-        if let Some(valid) = valid {
-            self.binding_cache.insert(hash, valid);
-        }
-        for pending in self.pending_verification.remove(&hash) {
-            match pending {
-                pending if valid.is_none() => drop_pending(pending, cx),
-                Pending::Record(record) => cx.signal(Signal::RecordReceived(record)),
-                Pending::Gossip(message) => cx.signal(Signal::GossipChecked(message)),
-                Pending::Mail(request) => cx.signal(Signal::MailChecked(request)),
-            }
-        }
-    }
-}
-
 /// Drops an object for which there is no capacity. The node does not penalise the sender, and
 /// answers `BUSY` to a sender of direct mail.
-fn drop_pending(pending: Pending, cx: &mut Cx) {
-    cx.stats.count(Counter::CryptoPoolFull);
+pub(crate) fn drop_pending(pending: Pending, counter: Counter, cx: &mut Cx) {
+    cx.stats.count(counter);
     match pending {
         Pending::Record(OfferedRecord { source: RecordSource::Announcement(token, _), .. })
         | Pending::Gossip(GossipMessage { token, .. }) => {

@@ -268,6 +268,7 @@ impl Registry {
             },
             ChainEvent::AgentsChanged(changes) => self.cache.on_changed(&changes),
             ChainEvent::ChangesMissed => self.cache.on_changes_missed(),
+            ChainEvent::WalletAsked { .. } => {}
             ChainEvent::Unusable { reason } => {
                 let message = format!("the registry cannot be used: {reason}");
                 cx.emit_error(ErrorEvent::new(ErrorCode::RegistryUnusable, message));

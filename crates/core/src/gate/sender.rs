@@ -114,6 +114,8 @@ impl Gate {
             Ok(()) if is_allowed => (false, RegistryVerdict::Admit),
             Ok(()) => (false, self.registry.verdict(registration)),
         };
+        let is_stale =
+            frame.binding.may_be_of_contract() && self.wallets.is_stale(&frame.binding.hash(), now);
         let tier = self.tier(Some(&binding.account), &binding.peer_id);
         let known = self.last_names.take().filter(|names| names.are_of(binding));
         let names = self.last_names.insert(known.unwrap_or_else(|| Names::of(binding)));
@@ -126,7 +128,11 @@ impl Gate {
             is_refused,
             rule,
             registry,
-            trust: if is_allowed { Trust::Allowed } else { registration.trust() },
+            trust: match registration.trust() {
+                _ if is_allowed => Trust::Allowed,
+                Trust::Registered if is_stale => Trust::Stale,
+                trust => trust,
+            },
             tier,
             is_met,
             last_prefix: None,

@@ -159,10 +159,8 @@ impl Gossip {
             });
         }
         local.compare_clocks(&from, &frame, true, peers.is_connected(&from), cx);
-        match gate.check_binding(&frame.binding, || Pending::Gossip(message), cx) {
-            None => return None,
-            Some(false) => return Some(reject_frame(Counter::FramesBindingForged, Verdict::Reject, cx)),
-            Some(true) => {}
+        if let Err(fault) = gate.check_binding(&frame.binding, || Pending::Gossip(message), cx)? {
+            return Some(reject_frame(fault.counter(Counter::FramesBindingForged), fault.verdict(), cx));
         }
         if gate.commit_replay(&frame, cx).is_some() {
             return Some(reject_frame(Counter::FramesReplayed, Verdict::Ignore, cx));

@@ -1,8 +1,9 @@
-//! The registry of agents, in memory.
+//! The registry of agents and the contract wallets of a chain, in memory.
 
 use std::collections::BTreeMap;
 
 use alloy_primitives::Address;
+use bytes::Bytes;
 use p2p_node_core::chain::{AgentInfo, AgentQuery, ChainCommand, ChainEvent};
 
 /// The registry that all nodes read.
@@ -10,6 +11,8 @@ use p2p_node_core::chain::{AgentInfo, AgentQuery, ChainCommand, ChainEvent};
 pub struct Registry {
     /// The entries. Other agents are not registered.
     pub agents: BTreeMap<Address, AgentInfo>,
+    /// The contract wallets, each with the signature that it accepts for anything.
+    pub wallets: BTreeMap<Address, Bytes>,
     /// `true` while no server answers.
     pub is_down: bool,
     /// Number of reads so far.
@@ -31,8 +34,15 @@ impl Registry {
 
     /// Returns the answer to a request.
     pub fn answer(&mut self, command: ChainCommand) -> ChainEvent {
-        let ChainCommand::ReadAgents { token, agents } = command;
         self.reads += 1;
+        let (token, agents) = match command {
+            ChainCommand::ReadAgents { token, agents } => (token, agents),
+            ChainCommand::AskWallet(question) => {
+                let is_valid = self.wallets.get(&question.account) == Some(&question.signature);
+                let outcome = (!self.is_down).then_some(is_valid);
+                return ChainEvent::WalletAsked { binding: question.binding, outcome };
+            }
+        };
         if self.is_down {
             return ChainEvent::ReadFailed { token, reason: "the registry is down".to_owned() };
         }

@@ -92,9 +92,9 @@ pub enum BindingError {
     /// The generation of the binding lies in the future.
     #[error("the binding's generation lies in the future")]
     FutureGeneration,
-    /// The signature does not have the length of an ECDSA signature. It may come from a contract
-    /// wallet, which this version cannot check.
-    #[error("signatures of contract wallets are not supported")]
+    /// The signature does not have the length of an ECDSA signature, and the binding does not name the chain
+    /// of a contract wallet.
+    #[error("the signature has not 65 bytes: that of a contract wallet needs the wallet's chain id")]
     ContractSignature,
     /// The last byte of the signature is not 0, 1, 27 or 28.
     #[error("the signature's recovery id is not 0, 1, 27 or 28")]
@@ -106,14 +106,14 @@ pub enum BindingError {
 }
 
 impl BindingError {
-    /// Returns `true` if every node would find the same error, independent of its clock and of the
-    /// signature types that it supports. Only then is the peer that forwarded the binding to blame.
+    /// Returns `true` if every node would find the same error, independent of its clock. Only then is the peer that forwarded the binding to blame.
     pub fn is_provable(&self) -> bool {
         use BindingError::*;
         match self {
             Decode(error) => error.is_provable(),
-            NotYetValid | Expired | FutureGeneration | ContractSignature => false,
-            NetworkName | WrongNetwork | WrongAccount | WrongKey | Lifetime | RecoveryId | HighS => true,
+            NotYetValid | Expired | FutureGeneration => false,
+            NetworkName | WrongNetwork | WrongAccount | WrongKey | Lifetime | ContractSignature
+            | RecoveryId | HighS => true,
         }
     }
 }
@@ -141,7 +141,8 @@ pub(super) mod typed {
 pub struct Binding {
     /// The agent's Ethereum address.
     pub account: Address,
-    /// The chain id. 0 means a plain key, valid on every chain.
+    /// The chain id. 0 means a plain key, valid on every chain. With another one, the account may be a
+    /// contract wallet on this chain.
     pub chain_id: u64,
     /// The node's PeerId. It always belongs to `node_key`.
     pub peer_id: PeerId,
@@ -198,7 +199,7 @@ impl Binding {
 pub struct SignedBinding {
     /// The signed binding.
     pub binding: Binding,
-    /// The signature r ‖ s ‖ v, 65 bytes.
+    /// The signature: r ‖ s ‖ v, 65 bytes, of a plain key, or what the contract wallet of the chain accepts.
     pub signature: Bytes,
 }
 
@@ -271,10 +272,23 @@ impl SignedBinding {
         if is_future_generation(generation, now_ms) {
             return Err(BindingError::FutureGeneration);
         }
+        if self.may_be_of_contract() {
+            return Ok(());
+        }
         self.ecdsa().map(|_| ())
     }
 
-    /// Returns `true` if the account named in the binding made the signature. Recovering the key
+    /// Returns `true` if a contract wallet may have made the signature, which then only its chain can verify.
+    pub fn may_be_of_contract(&self) -> bool {
+        self.binding.chain_id != 0
+    }
+
+    /// Returns `true` if a plain key may have made the signature.
+    pub fn may_be_of_key(&self) -> bool {
+        self.ecdsa().is_ok()
+    }
+
+    /// Returns `true` if the plain key of the account named in the binding made the signature. Recovering the key
     /// takes some hundred microseconds, so a stranger must not be able to cause it often.
     pub fn verify_signature(&self) -> bool {
         self.signer() == Some(self.binding.account)

@@ -171,12 +171,21 @@ pub fn read_signature(text: &str) -> Result<Bytes, DocumentError> {
     }
 }
 
+/// What shows that a pre-signed binding is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The key of the account made the signature.
+    Key,
+    /// No key made it, so a contract wallet must have: its chain can say so, and was not asked.
+    OnChain,
+}
+
 /// Checks that a pre-signed binding is valid on this network at `now_ms` (ms since 1970), signature
-/// included.
+/// included, unless it is of a contract wallet.
 ///
 /// # Errors
 /// Returns the first rule that the binding breaks.
-pub fn check_presigned(signed: &SignedBinding, network: &str, now_ms: u64) -> Result<(), PresignedError> {
+pub fn check_presigned(signed: &SignedBinding, network: &str, now_ms: u64) -> Result<Proof, PresignedError> {
     let Binding { account, not_before, not_after, .. } = signed.binding;
     let now_secs = now_ms / 1000;
     // Peers tolerate 30 s more by their clocks, but our own records end with the binding.
@@ -193,7 +202,8 @@ pub fn check_presigned(signed: &SignedBinding, network: &str, now_ms: u64) -> Re
         return Err(expired());
     }
     match signed.signer() {
-        Some(signer) if signer == account => Ok(()),
+        Some(signer) if signer == account => Ok(Proof::Key),
+        _ if signed.may_be_of_contract() => Ok(Proof::OnChain),
         Some(signer) => Err(PresignedError::OtherSigner { signer, account }),
         None => Err(PresignedError::NobodysSignature),
     }

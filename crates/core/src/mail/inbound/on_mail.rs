@@ -17,6 +17,7 @@ use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gate::Gate;
 use crate::gate::access_list::AccessRule;
+use crate::gate::binding_check::BindingFault;
 use crate::gate::frame_checks::{CLOCK_OUT_OF_RANGE, FrameRejection, LATER_FRAMES, UNSUPPORTED_VERSION};
 use crate::gate::message_event::message_event;
 use crate::gate::pending_verification::{MailRequest, Pending};
@@ -124,15 +125,14 @@ impl Mail {
                 return Some(refuse_mail_at(counter, code, &"the frame failed a check", time_ms, cx));
             }
         }
-        match gate.check_binding(&frame.binding, || Pending::Mail(request), cx) {
-            None => return None,
-            Some(false) => {
+        if let Err(fault) = gate.check_binding(&frame.binding, || Pending::Mail(request), cx)? {
+            if fault == BindingFault::Forged {
                 cx.observe(peer, Conduct::InvalidMail);
-                let reason = &"the agent's key did not sign the binding";
-                return Some(refuse_mail(Counter::FramesBindingForged, "INVALID_BINDING", reason, cx));
             }
-            Some(true) => cx.signal(Signal::Heard(frame.binding.binding.account)),
+            let counter = fault.counter(Counter::FramesBindingForged);
+            return Some(refuse_mail(counter, "INVALID_BINDING", &fault.reason(), cx));
         }
+        cx.signal(Signal::Heard(frame.binding.binding.account));
         if let Some(busy) = limit_mail(&frame, gate, directory, cx) {
             return Some(busy);
         }

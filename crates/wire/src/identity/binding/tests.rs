@@ -141,6 +141,13 @@ fn signature_with_bad_recovery_id_or_length_is_rejected() {
         assert_eq!(check_at(&decoded, NOW), Err(BindingError::ContractSignature));
         assert!(!decoded.verify_signature());
     }
+    let mut of_contract = signed.clone();
+    of_contract.binding.chain_id = 1;
+    for length in [1, 64, 65, MAX_BINDING_SIGNATURE_BYTES] {
+        of_contract.signature = vec![1; length].into();
+        assert_eq!(check_at(&of_contract, NOW), Ok(()), "the chain decides");
+        assert!(of_contract.may_be_of_contract() && !of_contract.verify_signature());
+    }
     for length in [0, MAX_BINDING_SIGNATURE_BYTES + 1] {
         signed.signature = vec![1; length].into();
         let refused = SignedBinding::decode(&signed.encode());
@@ -182,14 +189,21 @@ fn binding_limits_match_wire_protocol() {
 }
 
 #[test]
-fn clock_dependent_and_contract_faults_are_not_provable() {
+fn only_faults_that_depend_on_the_clock_are_not_provable() {
     use BindingError::*;
-    for fault in [NotYetValid, Expired, FutureGeneration, ContractSignature] {
+    for fault in [NotYetValid, Expired, FutureGeneration] {
         assert!(!fault.is_provable(), "{fault}");
     }
-    for fault in
-        [Decode(DecodeError::Malformed), NetworkName, WrongNetwork, WrongKey, Lifetime, RecoveryId, HighS]
-    {
+    for fault in [
+        Decode(DecodeError::Malformed),
+        NetworkName,
+        WrongNetwork,
+        WrongKey,
+        Lifetime,
+        ContractSignature,
+        RecoveryId,
+        HighS,
+    ] {
         assert!(fault.is_provable(), "{fault}");
     }
 }

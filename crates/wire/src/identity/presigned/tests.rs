@@ -9,7 +9,7 @@ fn signed() -> SignedBinding {
     agent().bind(binding()).unwrap()
 }
 
-fn check(signed: &SignedBinding, secs: u64) -> Result<(), PresignedError> {
+fn check(signed: &SignedBinding, secs: u64) -> Result<Proof, PresignedError> {
     check_presigned(signed, "dev", secs * 1000)
 }
 
@@ -18,7 +18,7 @@ fn binding_file_round_trips() {
     let text = binding_file(&signed());
     assert_eq!(read_binding_file(text.as_bytes()).unwrap(), signed());
     assert!(text.len() < 2048 && text.ends_with("}\n"), "{text}");
-    assert_eq!(check(&signed(), NOW_SECS), Ok(()));
+    assert_eq!(check(&signed(), NOW_SECS), Ok(Proof::Key));
 }
 
 #[test]
@@ -57,13 +57,15 @@ fn wrong_signer_is_reported_by_address() {
     assert_eq!(check(&wrong, NOW_SECS), Err(BindingError::HighS.into()));
     wrong.signature = vec![1; 100].into();
     assert_eq!(check(&wrong, NOW_SECS), Err(BindingError::ContractSignature.into()));
+    wrong.binding.chain_id = 1;
+    assert_eq!(check(&wrong, NOW_SECS), Ok(Proof::OnChain));
 }
 
 #[test]
 fn presigned_binding_is_checked_for_time_and_network() {
     let end = NOW_SECS + BINDING_LIFE_SECS;
     assert_eq!(check(&signed(), NOW_SECS - 60), Err(PresignedError::NotYetValid(60)));
-    assert_eq!(check(&signed(), end - 1), Ok(()));
+    assert_eq!(check(&signed(), end - 1), Ok(Proof::Key));
     assert_eq!(check(&signed(), end), Err(PresignedError::Expired(0)));
     assert_eq!(check(&signed(), end + 5), Err(PresignedError::Expired(5)));
     let error = check(&signed(), end + 3 * 86_400).unwrap_err().to_string();
