@@ -250,7 +250,7 @@ impl Peers {
         };
         // A wrong claim costs announcements or adds some, and no record.
         if let Some(found) = &found
-            && self.table.serves(&peer)
+            && self.table.is_dht_server(&peer)
             && self.table.is_bootstrap(&peer)
         {
             self.finder.claimed_by_bootstrap = (found.agents as usize).min(MAX_AGENTS);

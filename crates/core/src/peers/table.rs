@@ -341,12 +341,7 @@ impl PeerTable {
 
     /// Returns the admitted DHT servers, in the order of PeerIds.
     pub(crate) fn connected_servers(&self) -> impl Iterator<Item = PeerId> {
-        self.admitted().filter(|peer| self.serves(peer))
-    }
-
-    /// Returns `true` if the peer is a known DHT server.
-    pub(crate) fn serves(&self, peer: &PeerId) -> bool {
-        self.entries.get(peer).is_some_and(|entry| entry.serves_dht)
+        self.admitted().filter(|peer| self.is_dht_server(peer))
     }
 
     /// Records whether a peer is banned.

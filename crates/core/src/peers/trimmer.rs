@@ -115,7 +115,7 @@ impl<'a> Kept<'a> {
                     *number += 1;
                 }
             }
-            if peers.table.serves(peer) {
+            if peers.table.is_dht_server(peer) {
                 servers.push((connection.connected_at, *peer));
             }
         }

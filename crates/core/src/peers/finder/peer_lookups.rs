@@ -156,7 +156,7 @@ impl Peers {
     fn peers_of_both_kinds(&self, directory: &Directory, cx: &mut Cx) -> Vec<PeerId> {
         let peers = self.peers_with_record(directory, cx);
         let (servers, others): (Vec<PeerId>, Vec<PeerId>) =
-            peers.into_iter().partition(|peer| self.table.serves(peer));
+            peers.into_iter().partition(|peer| self.table.is_dht_server(peer));
         let (mut servers, mut others) = (servers.into_iter(), others.into_iter());
         let mut mixed = Vec::new();
         loop {
