@@ -38,7 +38,6 @@ pub(crate) fn verdict_on(error: &RecordError) -> Verdict {
 pub(crate) fn refusal_for(error: &RecordError) -> Refusal {
     match rejection_counter(error) {
         Counter::RecordsOutOfDate => Refusal::ClockOutOfRange,
-        Counter::RecordsOutOfScope => Refusal::WrongNetwork,
         _ => Refusal::InvalidRecord,
     }
 }

@@ -268,6 +268,17 @@ fn peer_is_blamed_for_invalid_mail_admissions_questions_and_records() {
 }
 
 #[test]
+fn record_of_another_network_in_an_admission_counts_once() {
+    let mut mesh = mesh();
+    let key = node_key(3);
+    let mut other = SignedRecord::decode(record(3, 0, START_MS + 1, &key)).expect("a record").record;
+    other.network = "other".to_owned();
+    let answer = admit_with(&mut mesh, NODE, &key, other.sign(&key).expect("a record"));
+    assert!(matches!(answer, Step::Rejected(rejected) if rejected.code == "INVALID_RECORD"));
+    assert_eq!(reputation(&mut mesh), 0.8);
+}
+
+#[test]
 fn agent_with_two_records_of_one_order_is_blamed_once_for_each_order() {
     let mut mesh = mesh();
     mesh.input(NODE, announced(1, record(9, 0, 10, &node_key(9))));
