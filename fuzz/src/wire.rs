@@ -5,7 +5,7 @@ use bytes::Bytes;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::limits::{MAX_FRAME_BYTES, MAX_GOSSIP_FRAME_BYTES};
 use p2p_node_wire::envelope::{
-    Ack, Admission, Batch, Frame, FrameBody, MailResponse, Response, Scope, Step, strict_decode,
+    Ack, Admission, Batch, Frame, FrameBody, FrameClaim, MailResponse, Response, Scope, Step, strict_decode,
 };
 use p2p_node_wire::identity::SignedBinding;
 use p2p_node_wire::record::{RECORD_DOMAIN, SignedRecord};
@@ -77,7 +77,13 @@ pub fn frame(bytes: &[u8]) {
         if bytes.len() > MAX_GOSSIP_FRAME_BYTES {
             assert!(Frame::decode(bytes.clone(), MAX_GOSSIP_FRAME_BYTES).is_err());
         }
+        let claim = FrameClaim::read(&bytes);
         let Ok(frame) = Frame::decode(bytes.clone(), MAX_FRAME_BYTES) else { return };
+        let of = &frame.binding.binding;
+        // The encoding omits a time of 0.
+        let named =
+            (frame.body.created_at_ms > 0).then_some((of.account, of.peer_id, frame.body.created_at_ms));
+        assert_eq!(claim.map(|claim| (claim.account, claim.peer_id, claim.created_at_ms)), named);
         one_encoding(&prost::Message::encode_to_vec(&frame.body), &bytes[64..]);
         one_encoding(&frame.binding.encode(), &frame.body.binding);
         let created = frame.body.created_at_ms;

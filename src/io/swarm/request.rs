@@ -180,7 +180,27 @@ mod tests {
         }
 
         #[test]
-        fn a_written_message_is_read(message in proptest::collection::vec(any::<u8>(), 0..MAX_ADMISSION)) {
+        fn a_message_is_read_if_it_is_not_too_long_and_arrives_whole(
+            announced in 0..3 * MAX_ADMISSION, arrives in 0..3 * MAX_ADMISSION,
+        ) {
+            let wire = [&(announced as u32).to_be_bytes()[..], &vec![7; arrives]].concat();
+            let kind = match block_on(read(&mut wire.as_slice(), MAX_ADMISSION)) {
+                Ok(message) => {
+                    prop_assert_eq!(message.len(), announced);
+                    None
+                }
+                Err(error) => Some(error.kind()),
+            };
+            let expected = if announced > MAX_ADMISSION {
+                Some(io::ErrorKind::InvalidData)
+            } else {
+                (arrives < announced).then_some(io::ErrorKind::UnexpectedEof)
+            };
+            prop_assert_eq!(kind, expected);
+        }
+
+        #[test]
+        fn a_written_message_is_read(message in proptest::collection::vec(any::<u8>(), 0..=MAX_ADMISSION)) {
             prop_assert_eq!(block_on(read(&mut written(&message).as_slice(), MAX_ADMISSION)).unwrap(), message);
         }
     }

@@ -80,6 +80,10 @@ assert(isSigned(challenge.signature, "responder", other, own, 1n));
 assert(isSigned(signature, "initiator", own, other, 1n));
 assert(!isSigned(signature, "initiator", own, other, 0n) && !isSigned(signature, "responder", own, other, 1n));
 assert(!isSigned(challenge.signature, "responder", own, other, 1n));
+assert.notEqual(decode("Admission", golden("admission_accepted")).accepted, undefined);
+const { rejected } = decode("Admission", golden("admission_rejected"));
+assert.deepEqual([rejected.code, rejected.retry_after_ms, rejected.time_ms], ["CLOCK_OUT_OF_RANGE", 5_000n, BigInt(there.nowMs)]);
+assert.deepEqual(encode("Admission", { version: 1n, rejected }), golden("admission_rejected"));
 
 // Extensions (number 16, twice, and 17) are skipped at their place; other unknown fields are refused.
 const extensions = Uint8Array.of(0x80, 1, 7, 0x80, 1, 8, 0x8a, 1, 2, 1, 2);

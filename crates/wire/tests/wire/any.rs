@@ -7,8 +7,9 @@ use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node_wire::envelope::{
     Accepted, Ack, Admission, Batch, Busy, Challenge, Connect, Encoding, FindAgents, FoundAgents, Frame,
-    FrameBody, KemUnknown, MailResponse, Message, Payload, Priority, Refused, Rejected, Rejection, Response,
-    Scope, Sealed, Session, SignedResponse, Step, StreamAck, WIRE_VERSION, sign_frame, strict_decode,
+    FrameBody, FrameClaim, KemUnknown, MailResponse, Message, Payload, Priority, Refused, Rejected,
+    Rejection, Response, Scope, Sealed, Session, SignedResponse, Step, StreamAck, WIRE_VERSION, sign_frame,
+    strict_decode,
 };
 use p2p_node_wire::identity::{Binding, SignedBinding};
 use p2p_node_wire::record::{
@@ -49,11 +50,26 @@ fn decode_all(bytes: &[u8]) {
     if let Ok(frame) = Frame::decode(bytes.clone(), MAX_FRAME_BYTES) {
         assert_canonical(&frame.body.encode_to_vec(), &bytes[64..]);
         let _ = (frame.check_times(NOW_MS, NOW_MS), frame.is_authentic());
+        assert_eq!(FrameClaim::read(&bytes), claim_of(&frame));
+    }
+    if let Some(claim) = FrameClaim::read(&bytes) {
+        let account = claim.account.as_slice();
+        assert!(
+            bytes.windows(account.len()).any(|part| part == account),
+            "the frame does not name the account"
+        );
     }
     if let Ok(frame) = Frame::decode_direct(&bytes, &node().peer_id()) {
         assert_canonical(&frame.body.encode_to_vec(), &bytes);
         assert_eq!(frame.binding.binding.node_key, node().public());
     }
+}
+
+/// Returns the claim of a frame. The encoding omits a time of 0, so such a frame has none.
+fn claim_of(frame: &Frame) -> Option<FrameClaim> {
+    let Binding { account, peer_id, .. } = frame.binding.binding;
+    let created_at_ms = frame.body.created_at_ms;
+    (created_at_ms > 0).then_some(FrameClaim { account, peer_id, created_at_ms })
 }
 
 fn canonical<M: Wire>(bytes: &Bytes) {
@@ -233,6 +249,7 @@ proptest! {
     fn frame_round_trip(body in any_body()) {
         let frame = Frame::decode(sign_frame(&body, &node()), MAX_FRAME_BYTES).unwrap();
         prop_assert!(frame.is_authentic());
+        prop_assert_eq!(FrameClaim::read(&sign_frame(&body, &node())), claim_of(&frame));
         prop_assert_eq!(frame.body, body);
     }
 
@@ -344,8 +361,9 @@ proptest! {
         }
         // The frame as a whole, with a signature over all of it.
         let later = node().sign_whole(FRAME_DOMAIN, &extend(body.encode_to_vec(), &FrameBody::SHAPE));
-        let frame = Frame::decode(later, MAX_FRAME_BYTES).unwrap();
+        let frame = Frame::decode(later.clone(), MAX_FRAME_BYTES).unwrap();
         prop_assert!(frame.is_authentic());
+        prop_assert_eq!(FrameClaim::read(&later), claim_of(&frame));
         prop_assert_eq!(frame.body, body);
     }
 

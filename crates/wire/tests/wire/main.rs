@@ -15,9 +15,9 @@ use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node_wire::envelope::{
-    Ack, Admission, Batch, Challenge, Connect, Encoding, Frame, FrameBody, Handshake, MailResponse, Message,
-    Payload, Priority, Rejection, Response, Scope, Side, SignedResponse, Step, StreamAck, WIRE_VERSION,
-    sign_frame, strict_decode,
+    Accepted, Ack, Admission, Batch, Challenge, Connect, Encoding, Frame, FrameBody, Handshake, MailResponse,
+    Message, Payload, Priority, Rejected, Rejection, Response, Scope, Side, SignedResponse, Step, StreamAck,
+    WIRE_VERSION, sign_frame, strict_decode,
 };
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding, verify_signed};
 use p2p_node_wire::message_id::{message_id, message_name};
@@ -176,16 +176,23 @@ fn admission_signature(side: Side) -> Bytes {
     signature
 }
 
-/// The steps that nodes sign: the first is of the initiator, the second of the responder, the third of
-/// the initiator.
-fn admission_steps() -> [(&'static str, Step); 3] {
+/// The steps of admission, and a refusal with the time of the node that refuses.
+fn admission_steps() -> [(&'static str, Step); 5] {
     let responder = Some(Connect { nonce: vec![0x52; 32].into(), ..connect() });
     let challenge = Challenge { responder, signature: admission_signature(Side::Responder) };
     let response = SignedResponse { signature: admission_signature(Side::Initiator) };
+    let rejected = Rejected {
+        code: "CLOCK_OUT_OF_RANGE".to_owned(),
+        reason: "compare the clocks".to_owned(),
+        retry_after_ms: 5_000,
+        time_ms: NOW_MS,
+    };
     [
         ("admission_connect", Step::Connect(connect())),
         ("admission_challenge", Step::Challenge(challenge)),
         ("admission_response", Step::SignedResponse(response)),
+        ("admission_accepted", Step::Accepted(Accepted {})),
+        ("admission_rejected", Step::Rejected(rejected)),
     ]
 }
 
