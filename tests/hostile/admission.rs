@@ -54,15 +54,13 @@ async fn send_early(hostile: &mut Hostile, real: &Real, data: &'static str) {
     hostile.node.apply(NetworkCommand::SendMail { token: 0, peer: real.peer(), frame }).await;
 }
 
-/// Asserts that the mail of a peer was refused, or that its connection ended without a response.
-async fn assert_not_admitted(hostile: &mut Hostile) {
-    if let Ok(body) = hostile.node.mail_response().await.1 {
-        let response = MailResponse::decode(body).unwrap().response;
-        assert!(
-            matches!(&response, Some(Response::Refused(refused)) if refused.code == "NOT_ADMITTED"),
-            "{response:?}"
-        );
-    }
+/// Asserts that the response to the mail of a peer refuses it.
+fn assert_not_admitted(body: Bytes) {
+    let response = MailResponse::decode(body).unwrap().response;
+    assert!(
+        matches!(&response, Some(Response::Refused(refused)) if refused.code == "NOT_ADMITTED"),
+        "{response:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,7 +98,8 @@ async fn peers_that_never_finish_have_no_effect_cost_little_and_are_disconnected
         disconnected(&mut hostile).await;
         assert!(began.elapsed() > Duration::from_secs(8), "too early: {:?}", began.elapsed());
         if number % 2 == 0 {
-            assert_not_admitted(&mut hostile).await;
+            // The node closes the connection when it has answered, so the response may be lost.
+            hostile.node.mail_response().await.1.into_iter().for_each(assert_not_admitted);
         }
     }
     fixture.victim.until("only the honest peer", |status| status["peers"] == 1 && status["agents"] == 1);
@@ -130,7 +129,8 @@ async fn data_before_acceptance_waits_for_it_and_is_dropped_with_a_refusal() {
             fixture.honest.child.expect("the broadcast", |event| event["data"] == "honest");
         } else {
             assert_eq!(code(answer), "FORGED");
-            assert_not_admitted(&mut hostile).await;
+            // The connection stays for a second, so the response arrives.
+            assert_not_admitted(hostile.node.mail_response().await.1.expect("a response"));
             assert_eq!(fixture.victim.counter("data_not_admitted"), 2);
             disconnected(&mut hostile).await;
             fixture.assert_no_events(&EVENTS);

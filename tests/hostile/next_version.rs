@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use p2p_node_core::effect::NetworkCommand;
-use p2p_node_core::input::PublishOutcome;
+use p2p_node_core::input::{Input, PublishOutcome};
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::{
     Accepted, Ack, Admission, Batch, FrameBody, MailResponse, Response, Scope, SignedResponse, Step,
@@ -18,9 +18,9 @@ use serde_json::json;
 use crate::extended::{BINDING, Extension, RECORD, extended};
 use crate::fixture::{Fixture, Real, TOPIC, VICTIM};
 use crate::forge::{Forger, SIGNATURE, ack, topic};
-use crate::peer::{Hostile, introduction, signature};
+use crate::peer::{Hostile, code, introduction, signature};
 
-/// More messages than it takes to graylist a peer that is penalised for each.
+/// More messages than it takes to graylist or ban a peer that is penalised for each.
 const MANY: u64 = 30;
 
 /// Returns the additions of a later version to every message.
@@ -115,6 +115,26 @@ async fn additions_of_a_later_version_are_ignored_and_forwarded() {
     later.node.apply(NetworkCommand::AnswerMail { token, body }).await;
     let delivery = fixture.victim.child.expect("the delivery", |event| event["type"] == "delivery");
     assert_eq!(delivery["state"], "delivered", "{delivery}");
+    fixture.check_honest_traffic();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn steps_of_a_later_version_are_refused_again_and_again_without_a_ban() {
+    let mut fixture = Fixture::new("full");
+    let mut later = Hostile::start(Forger::new(0x40), Role::Full).await;
+    for _ in 0..MANY {
+        later.dial(&fixture.victim).await;
+        let own = Step::Connect(introduction(later.forger.early_record()));
+        let body = as_next_version(&Admission::encode(own)).into();
+        assert_eq!(code(later.step_as(&fixture.victim, body).await), "UNSUPPORTED_VERSION");
+        later.node.apply(NetworkCommand::Disconnect { peer: fixture.victim.peer() }).await;
+        let ended = |input: &Input| matches!(input, Input::Disconnected { .. }).then_some(());
+        later.node.expect("the end of the connection", ended).await;
+    }
+    assert_eq!(fixture.victim.counter("admissions_of_later_versions"), MANY);
+    later.dial(&fixture.victim).await;
+    let record = later.forger.early_record();
+    assert_eq!(later.admit(&fixture.victim, record).await, Step::Accepted(Accepted {}));
     fixture.check_honest_traffic();
 }
 

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use p2p_node_core::input::Input;
+use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::{Frame, Payload};
+use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::seal::kem::Keyring;
 use p2p_node_wire::seal::suite::Suite;
+use p2p_node_wire::time::{Instant, Now};
 
-use crate::mesh::{CONNECT, FaultDecision, Mesh};
+use crate::forged::record;
+use crate::mesh::{CONNECT, FaultDecision, Mesh, START_MS, node_key};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -152,6 +156,28 @@ fn recipient_that_lost_session_or_kem_key_gets_a_new_session_at_once() {
     mesh.advance(Duration::from_millis(10));
     assert_eq!(mesh.received(again), [2], "within one round trip");
     assert_eq!(count(&mesh, again, Counter::FramesKemUnknown), 0);
+}
+
+#[test]
+fn mail_for_a_key_that_the_recipient_does_not_have_is_sealed_again_at_once() {
+    const FORGED: Token = 900;
+    let mut mesh = pair();
+    let (relayer, key) = (mesh.nodes[0].peer, node_key(3));
+    // The sender learns of another key of the recipient, and not of the record with which this one answers.
+    let known = record(3, 0, mesh.clock().unix_ms + 5_000, &key);
+    let mut other = SignedRecord::decode(known).unwrap().record;
+    let started = Now { mono: Instant::ZERO, unix_ms: START_MS };
+    other.kem = Keyring::new([99; 32], Suite::default(), started).current();
+    mesh.faults = Box::new(|node, input| match input {
+        Input::Gossip { token, .. } if node == 1 && *token != FORGED => FaultDecision::Drop,
+        _ => FaultDecision::Deliver,
+    });
+    let (topic, data) = ("agent-announcements".to_owned(), other.sign(&key).unwrap());
+    mesh.input(1, Input::Gossip { token: FORGED, from: relayer, topic, data });
+    mesh.settle();
+    send_and_wait(&mut mesh, 1);
+    let refused = (count(&mesh, 2, Counter::FramesKemUnknown), count(&mesh, 1, Counter::MailKemUnknown));
+    assert_eq!((refused, count(&mesh, 1, Counter::MailEncrypted)), ((1, 1), 2));
 }
 
 #[test]

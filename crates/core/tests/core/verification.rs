@@ -212,7 +212,7 @@ fn record_is_stored_only_if_every_check_passes() {
             let token = 120 + u64::from(number);
             assert_eq!(gossip(&mut mesh, token, "agent-announcements", conflict), Verdict::Ignore);
         }
-        assert!(mesh.lines(0, "error").iter().all(|error| error["code"] == "CLOCK_SKEW"), "of relayers");
+        assert!(mesh.lines(0, "error").is_empty());
         let logs: Vec<_> =
             mesh.lines(0, "log").into_iter().filter(|line| line["namespace"] == "directory").collect();
         assert_eq!(logs.len(), logged, "once for each agent: {logs:?}");
