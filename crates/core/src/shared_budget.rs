@@ -24,6 +24,16 @@ impl SharedBudget {
         self.all.count()
     }
 
+    /// Returns what is in use.
+    pub(crate) fn all(&self) -> Budget {
+        self.all
+    }
+
+    /// Returns what a neighbour uses.
+    pub(crate) fn of(&self, neighbour: &PeerId) -> Budget {
+        self.by_neighbour.get(neighbour).copied().unwrap_or_default()
+    }
+
     /// Returns `true` if one more item of this size keeps the neighbour within its share of `limit`.
     pub(crate) fn fits(&self, neighbour: &PeerId, bytes: usize, limit: Limit) -> bool {
         let share = |limit: usize, used: usize| limit.saturating_sub(used).saturating_mul(SHARE_OF_FREE);
@@ -31,14 +41,20 @@ impl SharedBudget {
             count: share(limit.count, self.all.count()),
             bytes: share(limit.bytes, self.all.bytes()),
         };
-        let held = self.by_neighbour.get(neighbour).copied().unwrap_or_default();
-        self.all.fits(bytes, limit) && held.fits(bytes, share)
+        self.all.fits(bytes, limit) && self.of(neighbour).fits(bytes, share)
     }
 
     /// Adds an item of a neighbour.
     pub(crate) fn add(&mut self, neighbour: PeerId, bytes: usize) {
         self.all.add(bytes);
         self.by_neighbour.entry(neighbour).or_default().add(bytes);
+    }
+
+    /// Removes all items of a neighbour.
+    pub(crate) fn remove_all(&mut self, neighbour: &PeerId) {
+        if let Some(held) = self.by_neighbour.remove(neighbour) {
+            self.all -= held;
+        }
     }
 
     /// Removes an item of a neighbour, which must have been added.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 use p2p_node_core::effect::Verdict;
 use p2p_node_core::gate::admission_policy::AdmissionMode;
 use p2p_node_core::input::Input;
@@ -138,6 +139,52 @@ fn held_data_is_bounded() {
     );
 }
 
+fn size(mesh: &Mesh, name: &str) -> (usize, usize) {
+    let usage = mesh.nodes[0].core.usage().into_iter().find(|usage| usage.name == name).expect("a row");
+    (usage.size, usage.limit)
+}
+
+#[test]
+fn peers_that_never_finish_leave_room_for_others() {
+    const PEERS: u8 = 12;
+    let mut mesh = Mesh::new(1);
+    let mut held = Vec::new();
+    for number in 0..PEERS {
+        let peer = connected(&mut mesh, 100 + number);
+        let before = count(&mesh, 0, Counter::DataHeldForAdmission);
+        for token in 0..70 {
+            let (token, body) = (u64::from(number) * 100 + token, Bytes::from_static(b"a question"));
+            mesh.input(0, Input::FindRequestReceived { token, peer, body });
+        }
+        held.push(count(&mesh, 0, Counter::DataHeldForAdmission) - before);
+    }
+    // Each takes at most four times what it leaves.
+    assert_eq!(held, [64, 64, 64, 64, 64, 64, 64, 52, 10, 2, 0, 0]);
+    assert_eq!(size(&mesh, "data held for admission"), (512, 512));
+    let peers = held.iter().filter(|held| **held > 0).count();
+    assert_eq!(size(&mesh, "peers with held data").0, peers);
+    assert_eq!(size(&mesh, "handshakes").0, usize::from(PEERS));
+    mesh.advance(Duration::from_secs(11));
+    assert_eq!(size(&mesh, "data held for admission").0, 0);
+    assert_eq!(size(&mesh, "peers with held data").0, 0);
+}
+
+#[test]
+fn bytes_that_are_held_for_all_peers_reach_their_limit() {
+    const PEERS: u8 = 10;
+    let mut mesh = Mesh::new(1);
+    for number in 0..PEERS {
+        let peer = connected(&mut mesh, 100 + number);
+        for token in 0..3 {
+            let (token, frame) = (u64::from(number) * 10 + token, Bytes::from(vec![1; 1 << 20]));
+            mesh.input(0, Input::MailRequestReceived { token, peer, frame });
+        }
+    }
+    assert_eq!(size(&mesh, "bytes held for admission"), (16 << 20, 16 << 20));
+    assert_eq!(count(&mesh, 0, Counter::DataHeldForAdmission), 16);
+    assert_eq!(mesh.answers.len(), usize::from(PEERS) * 3 - 16, "the node refuses the rest");
+}
+
 #[test]
 fn signature_of_another_exchange_or_without_challenge_is_refused() {
     let mut mesh = listener();
@@ -196,6 +243,13 @@ fn connects_over_several_connections_count_together() {
         mesh.input(0, Input::Disconnected { peer, reason: None });
     }
     assert_eq!(challenges, 32);
+}
+
+/// Connects a forged peer to node 0, without its admission.
+fn connected(mesh: &mut Mesh, number: u8) -> PeerId {
+    let peer = node_key(number).peer_id();
+    mesh.input(0, Input::Connected { peer, dialer: false });
+    peer
 }
 
 /// Returns a step of a peer that has no room.

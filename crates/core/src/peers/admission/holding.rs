@@ -16,6 +16,7 @@ use crate::cx::Cx;
 use crate::effect::{NetworkCommand, Verdict};
 use crate::input::Input;
 use crate::peers::Peers;
+use crate::shared_budget::SharedBudget;
 use crate::topics::ANNOUNCEMENTS;
 
 /// Code of the refusal of mail from a peer that is not admitted. The sender tries again after its
@@ -29,16 +30,16 @@ pub(crate) const HELD: Limit = Limit { count: 512, bytes: 16 << 20 };
 /// trips.
 pub(crate) const HELD_OF_PEER: Limit = Limit { count: 64, bytes: 2 * MAX_FRAME_BYTES };
 
-/// The held inputs, by peer.
+/// The held inputs, by peer. Peers share the room, so that those that never finish leave some for others.
 #[derive(Debug, Default)]
 pub(super) struct Holding {
-    by_peer: BTreeMap<PeerId, (VecDeque<Input>, Budget)>,
-    total: Budget,
+    by_peer: BTreeMap<PeerId, VecDeque<Input>>,
+    budget: SharedBudget,
 }
 
 impl Holding {
     pub(super) fn total(&self) -> Budget {
-        self.total
+        self.budget.all()
     }
 
     pub(super) fn peers(&self) -> usize {
@@ -47,22 +48,19 @@ impl Holding {
 
     /// Holds an input. Returns the input as error if there is no room.
     fn push(&mut self, peer: PeerId, input: Input, bytes: usize) -> Result<(), Box<Input>> {
-        let of_peer = self.by_peer.get(&peer).map(|(_, budget)| *budget).unwrap_or_default();
-        if !self.total.fits(bytes, HELD) || !of_peer.fits(bytes, HELD_OF_PEER) {
+        let has_room = self.budget.fits(&peer, bytes, HELD);
+        if !has_room || !self.budget.of(&peer).fits(bytes, HELD_OF_PEER) {
             return Err(Box::new(input));
         }
-        self.total.add(bytes);
-        let (inputs, budget) = self.by_peer.entry(peer).or_default();
-        budget.add(bytes);
-        inputs.push_back(input);
+        self.budget.add(peer, bytes);
+        self.by_peer.entry(peer).or_default().push_back(input);
         Ok(())
     }
 
     /// Removes and returns the inputs of a peer, oldest first.
     pub(super) fn take(&mut self, peer: &PeerId) -> VecDeque<Input> {
-        let (inputs, budget) = self.by_peer.remove(peer).unwrap_or_default();
-        self.total -= budget;
-        inputs
+        self.budget.remove_all(peer);
+        self.by_peer.remove(peer).unwrap_or_default()
     }
 }
 
