@@ -184,8 +184,8 @@ settings! {
         min_peers: usize = "min-peers", "P2P_NODE_MIN_PEERS", Option<String> [value_name = "NUMBER"],
             within(1, MAX_CONNECTIONS), or ConnectionLimits::default_min(target_peers), shown "default 8",
             notes "At most --target-peers.";
-        /// Whom the node admits: open, every agent that is not blocked; known, agents that the parent
-        /// allowed or wrote to, and configured peers; or registered, these and agents of the registry
+        /// Which agents the node admits: open, every agent that is not blocked; known, agents that the
+        /// parent allowed or wrote to, and configured peers; or registered, these and agents of the registry
         admission: AdmissionMode = "admission", "P2P_NODE_ADMISSION", Option<String> [value_name = "MODE"],
             parse, or AdmissionMode::Open, shown "default open",
             notes "A node that is not admitted is told the reason. docs/operations.md has the details.";

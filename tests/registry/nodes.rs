@@ -18,6 +18,18 @@ pub fn agent(key: u8) -> Address {
 
 /// Starts a node that reads a registry by an RPC server.
 fn start(key: u8, policy: &str, registry: Address, url: &str, bootstrap: &[String]) -> (Child, String) {
+    start_in("open", key, policy, registry, url, bootstrap)
+}
+
+/// As `start`, in this mode of admission.
+fn start_in(
+    admission: &str,
+    key: u8,
+    policy: &str,
+    registry: Address,
+    url: &str,
+    bootstrap: &[String],
+) -> (Child, String) {
     let registry = registry.to_string();
     let env = [
         ("PRIVATE_KEY", test_key(key)),
@@ -26,6 +38,7 @@ fn start(key: u8, policy: &str, registry: Address, url: &str, bootstrap: &[Strin
         ("REGISTRY_POLICY", policy.to_owned()),
         ("REGISTRY_DEPTH", "0".to_owned()),
         ("REGISTRY_REFRESH", "0.1".to_owned()),
+        ("P2P_NODE_ADMISSION", admission.to_owned()),
     ];
     start_with(&env, bootstrap)
 }
@@ -95,6 +108,26 @@ fn enforcing_nodes_talk_to_registered_agents_and_refuse_others() {
     }
     let seen = ann.seen();
     assert!(!seen.iter().any(|event| event["data"] == "let me in" || event["data"] == "blocked"), "{seen:?}");
+}
+
+#[test]
+fn node_that_admits_registered_agents_refuses_others_with_the_reason() {
+    let Some(anvil) = Anvil::start() else { return };
+    let registry = anvil.deploy("AgentRegistry");
+    for (key, name) in [(1, "ann"), (2, "bob")] {
+        anvil.register(registry, agent(key), name);
+    }
+    let (ann, addr) = start_in("registered", 1, "enforce", registry, &anvil.url(), &[]);
+    let entry = [addr];
+    // Each of the two reads the other in the registry.
+    let (mut bob, _) = start_in("registered", 2, "enforce", registry, &anvil.url(), &entry);
+    assert_eq!(mail(&mut bob, agent(1), "from bob")["state"], "delivered");
+    assert_eq!(message(&ann, "from bob")["trust"], "registered");
+    let (dan, _) = start(4, "off", registry, &anvil.url(), &entry);
+    let ended = dan.expect("the end", |event| event["type"] == "peer_disconnected");
+    assert!(ended["reason"].as_str().unwrap().contains("NOT_REGISTERED"), "{ended}");
+    let seen = ann.seen();
+    assert!(!seen.iter().any(|event| event["address"] == agent(4).to_string().as_str()), "{seen:?}");
 }
 
 #[test]

@@ -128,7 +128,7 @@ pub struct CoreConfig {
     pub flow: FlowLimits,
     /// Limits of the connections and dials.
     pub connections: ConnectionLimits,
-    /// Whom the node admits.
+    /// Which agents the node admits.
     pub admission: AdmissionMode,
     /// Random for each process. Distinguishes its frames from those of earlier processes.
     pub boot: u64,

@@ -1,10 +1,13 @@
 //! Routing of signals between the components.
 
-use p2p_node_wire::record::SignedRecord;
+use alloy_primitives::Address;
+use libp2p_identity::PeerId;
+use p2p_node_wire::record::{RecordHash, SignedRecord};
 
 use crate::Core;
 use crate::directory::record_table::Update;
 use crate::effect::{NetworkCommand, Verdict};
+use crate::gate::admission_policy::Refusal;
 use crate::mail::demand::Wants;
 use crate::signal::Signal;
 
@@ -21,9 +24,7 @@ fn route(core: &mut Core, signal: Signal) {
         Signal::RecordReceived(record) => {
             directory.on_record(record, local, gate, &Wants { peers, mail }, cx);
         }
-        Signal::PeerRecordChecked { peer, record, outcome } => {
-            peers.on_peer_record_checked(peer, record, outcome, local, directory, cx);
-        }
+        Signal::PeerRecordChecked { peer, record, outcome } => on_peer_checked(core, peer, record, outcome),
         Signal::PeerRejected { peer, reason } => mail.on_peer_rejected(&peer, &reason, directory, cx),
         Signal::ClocksDiffer { peer, ahead_ms } => mail.on_clocks_differ(&peer, ahead_ms, directory, cx),
         Signal::InputReleased(input) => core.dispatch(*input),
@@ -34,7 +35,7 @@ fn route(core: &mut Core, signal: Signal) {
         Signal::PeersAnswered(token) => directory.on_query_ended(token, local, cx),
         Signal::LookupEnded { address, found } => mail.on_lookup_ended(&address, found, cx),
         Signal::RecordFromFuture { record, genuine } => {
-            mail.on_record_from_future(&record, genuine, local, peers, cx);
+            mail.on_record_from_future(&record, genuine, local, peers, cx)
         }
         Signal::RegistrationChanged(agent, now) => peers.on_registration(&agent, now, gate, directory, cx),
         Signal::Conduct(report) => peers.on_conduct(report, gate, directory, cx),
@@ -74,6 +75,12 @@ fn route(core: &mut Core, signal: Signal) {
         Signal::StdinClosed => parent.on_stdin_closed(gossip, mail, cx),
         Signal::Abort(code) => parent.abort(code, gossip, mail, cx),
     }
+}
+
+fn on_peer_checked(core: &mut Core, peer: PeerId, record: RecordHash, outcome: Result<Address, Refusal>) {
+    let Core { local, gate, directory, peers, cx, .. } = core;
+    let decided = outcome.and_then(|agent| peers.decide_on_proven(&peer, agent, gate, cx));
+    peers.on_peer_record_checked(peer, record, decided, local, directory, cx);
 }
 
 fn on_record_changed(core: &mut Core, record: &SignedRecord, update: Update) {

@@ -241,9 +241,9 @@ impl World {
         self.forced |= self.ledger.exited() && !self.is_cooperative;
         self.is_cooperative = true;
         self.settle();
-        // A response may wait for earlier mail, for the parent to read, or for a handshake that the clocks put
-        // off, and a shutdown for its drain timeout, but no longer than this.
-        self.pass(Duration::from_secs(16));
+        // A response may wait for earlier mail, for the parent to read, or for a handshake that is deferred
+        // because of the clocks (at most 7.5 s) and then has 10 s, and a shutdown for its drain timeout.
+        self.pass(Duration::from_secs(18));
         if !self.ledger.exited() {
             if self.listens {
                 self.ledger.check_all_answered();

@@ -44,7 +44,7 @@ counters! {
     "acks_refused" => AcksRefused,
     /// Steps of admission that were too long, truncated or too slow to arrive.
     "admission_reads_failed" => AdmissionReadsFailed,
-    /// Handshakes that a node put off, because it had too many.
+    /// Handshakes that a node deferred: too many at once, an agent of which the registry was not read yet, or wrong clocks.
     "admissions_deferred" => AdmissionsDeferred,
     /// Steps of admission of a later version of the wire protocol.
     "admissions_of_later_versions" => AdmissionsOfLaterVersions,

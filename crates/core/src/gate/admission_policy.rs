@@ -14,14 +14,14 @@ use crate::gate::registry::Registration;
 /// Largest number of nodes that the node remembers because the configuration names them or its parent wrote
 /// to them by PeerId: our choice, several times the peers of a configuration. A new one replaces the oldest.
 pub const MAX_KNOWN_NODES: usize = 1024;
-/// Pause that a node asks for when it has no room for another handshake. Our choice: by then a thousand
-/// handshakes have ended.
+/// Pause that a node asks for when it has no room for another handshake, or has not read the registry. Our
+/// choice: by then there is room for 200 more, and a server of the chain has answered.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// Pause that a node asks for when the clocks of both nodes differ too much. Our choice: a machine that
 /// starts without a clock has the time some seconds later.
 const CLOCK_PAUSE: Duration = Duration::from_secs(5);
 
-/// Whom the node admits.
+/// Which agents the node admits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AdmissionMode {
     /// Every agent that is not blocked.
@@ -71,6 +71,8 @@ pub(crate) enum Refusal {
     OutOfTurn,
     /// The generation of the binding is revoked.
     Superseded,
+    /// The node has not read the agent in the registry yet.
+    RegistryUnread,
     /// The peer did not finish the handshake in time.
     TimedOut,
     /// The peer began too many exchanges.
@@ -91,7 +93,7 @@ impl Refusal {
             Refusal::Blocked => "BLOCKED",
             Refusal::NotKnown => "NOT_KNOWN",
             Refusal::NotRegistered => "NOT_REGISTERED",
-            Refusal::Busy => "BUSY",
+            Refusal::Busy | Refusal::RegistryUnread => "BUSY",
             Refusal::ClockOutOfRange => "CLOCK_OUT_OF_RANGE",
             Refusal::Forged => "FORGED",
             Refusal::InvalidRecord => "INVALID_RECORD",
@@ -120,6 +122,7 @@ impl Refusal {
             Refusal::Malformed => "the step is malformed",
             Refusal::OutOfTurn => "the step does not follow from the one before",
             Refusal::Superseded => "the generation of the binding is revoked",
+            Refusal::RegistryUnread => "the registry has not been read yet",
             Refusal::TimedOut => "the handshake took too long",
             Refusal::TooMany => "too many handshakes in a row",
             Refusal::UnsupportedVersion => "the step is of a later version",
@@ -140,10 +143,20 @@ impl Refusal {
         )
     }
 
+    /// Returns `true` if the node has no room or no answer at the moment.
+    pub(crate) fn is_busy(self) -> bool {
+        matches!(self, Refusal::Busy | Refusal::RegistryUnread)
+    }
+
+    /// Returns `true` if another attempt on the same connection may succeed.
+    pub(crate) fn is_temporary(self) -> bool {
+        self.is_busy() || self == Refusal::ClockOutOfRange
+    }
+
     /// Returns the time after which another attempt makes sense. Zero if none does for now.
     pub(crate) fn retry_after(self) -> Duration {
         match self {
-            Refusal::Busy => BUSY_PAUSE,
+            Refusal::Busy | Refusal::RegistryUnread => BUSY_PAUSE,
             Refusal::ClockOutOfRange => CLOCK_PAUSE,
             _ => Duration::ZERO,
         }
@@ -158,7 +171,7 @@ pub(crate) fn is_policy(code: &str) -> bool {
         .any(|refusal| refusal.code() == code)
 }
 
-/// Whom the node admits, and the nodes that it knows. The tiers know the agents.
+/// Which agents the node admits, and the nodes that it knows. The tiers know the agents.
 #[derive(Debug)]
 pub(crate) struct AdmissionPolicy {
     mode: AdmissionMode,
@@ -179,9 +192,19 @@ impl AdmissionPolicy {
         self.known_nodes.shrink_to(MAX_KNOWN_NODES);
     }
 
-    /// Returns `true` if the node admits everybody whom it does not refuse.
+    /// Returns `true` if the node admits every agent that it does not refuse.
     pub(crate) fn is_open(&self) -> bool {
         self.mode == AdmissionMode::Open
+    }
+
+    /// Returns `true` if the registry decides on agents that the node does not know.
+    pub(crate) fn asks_registry(&self) -> bool {
+        self.mode == AdmissionMode::Registered
+    }
+
+    /// Returns `true` for a node of the configuration, or to which the parent wrote.
+    pub(crate) fn knows(&self, node: &PeerId) -> bool {
+        self.known_nodes.contains_key(node)
     }
 
     pub(crate) fn known_nodes(&self) -> usize {
@@ -220,14 +243,14 @@ impl Gate {
         let is_known = rule == Some(AccessRule::Allowed)
             || is_configured
             || self.tiers.is_mailed(agent)
-            || self.admission.known_nodes.contains_key(node);
+            || self.admission.knows(node);
         match self.admission.mode {
             AdmissionMode::Open => Ok(()),
             _ if is_known => Ok(()),
             AdmissionMode::Known => Err(Refusal::NotKnown),
             AdmissionMode::Registered => match registration {
                 Registration::Registered | Registration::RegisteredOnce => Ok(()),
-                Registration::Unknown => Err(Refusal::Busy),
+                Registration::Unknown => Err(Refusal::RegistryUnread),
                 Registration::NotRegistered => Err(Refusal::NotRegistered),
                 Registration::Blocked => Err(Refusal::Blocked),
             },
@@ -278,7 +301,7 @@ mod tests {
         for (registration, verdict) in [
             (Registration::Registered, Ok(())),
             (Registration::RegisteredOnce, Ok(())),
-            (Registration::Unknown, Err(Refusal::Busy)),
+            (Registration::Unknown, Err(Refusal::RegistryUnread)),
             (Registration::NotRegistered, Err(Refusal::NotRegistered)),
             (Registration::Blocked, Err(Refusal::Blocked)),
         ] {

@@ -57,7 +57,7 @@ pub(crate) struct Gate {
     pub(crate) wallets: Wallets,
     /// Reputations and bans of agents, nodes and hosts.
     pub(crate) reputations: Reputations,
-    /// Whom the node admits.
+    /// Which agents the node admits.
     pub(crate) admission: AdmissionPolicy,
     /// Windows of frame counters, against replay.
     pub(crate) replay: ReplayWindows,

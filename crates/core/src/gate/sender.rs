@@ -109,7 +109,7 @@ impl Gate {
         let registration = self.registry.look_up(&binding.account, is_met, now);
         let acceptance = self.accepts_mail(&binding.account, &binding.peer_id, registration);
         let (is_refused, registry) = match acceptance {
-            Err(Refusal::Busy) => (false, RegistryVerdict::Wait),
+            Err(Refusal::RegistryUnread) => (false, RegistryVerdict::Wait),
             Err(_) => (true, RegistryVerdict::Admit),
             Ok(()) if is_allowed => (false, RegistryVerdict::Admit),
             Ok(()) => (false, self.registry.verdict(registration)),

@@ -235,13 +235,20 @@ pub fn is_relayed(addr: &Multiaddr) -> bool {
     addr.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
+/// Returns the relay through which an address leads, if it names one.
+pub(crate) fn relay_of(addr: &Multiaddr) -> Option<PeerId> {
+    let at = addr.iter().position(|part| part == Protocol::P2pCircuit)?;
+    match addr.iter().nth(at.checked_sub(1)?)? {
+        Protocol::P2p(relay) => Some(relay),
+        _ => None,
+    }
+}
+
 /// Returns a relayed address in the form of a record, without the PeerId of the node itself. `None` if
 /// the address does not lead through this relay.
 fn relayed_address(addr: &Multiaddr, relay: &PeerId) -> Option<Multiaddr> {
     let at = addr.iter().position(|part| part == Protocol::P2pCircuit)?;
-    let short: Multiaddr = addr.iter().take(at + 1).collect();
-    let through = short.iter().nth(at.checked_sub(1)?)?;
-    (through == Protocol::P2p(*relay)).then_some(short)
+    (relay_of(addr) == Some(*relay)).then(|| addr.iter().take(at + 1).collect())
 }
 
 fn has_tcp(addr: &Multiaddr) -> bool {

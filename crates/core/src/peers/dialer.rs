@@ -122,9 +122,10 @@ impl Peers {
     /// Starts to await the subscriptions of a node that this node has admitted. Every node subscribes to
     /// the node topics at once.
     pub(crate) fn await_subscriptions(&mut self, peer: PeerId, cx: &Cx) {
-        let now = cx.now;
-        if self.dialer.awaiting_subscriptions.len() < MAX_AWAITING_SUBSCRIPTIONS {
-            self.dialer.awaiting_subscriptions.push_back((now.mono + SUBSCRIBE_WITHIN, peer));
+        let awaiting = &mut self.dialer.awaiting_subscriptions;
+        let is_awaited = awaiting.iter().any(|(_, awaited)| *awaited == peer);
+        if !is_awaited && awaiting.len() < MAX_AWAITING_SUBSCRIPTIONS {
+            awaiting.push_back((cx.now.mono + SUBSCRIBE_WITHIN, peer));
         }
     }
 
@@ -137,12 +138,15 @@ impl Peers {
             && due <= now.mono
         {
             self.dialer.awaiting_subscriptions.pop_front();
-            let silent = |known: &Connection| {
-                known.topics.is_empty() && known.connected_at + SUBSCRIBE_WITHIN <= now.mono
-            };
-            if self.table.connection(&peer).is_some_and(silent) {
-                cx.stats.count(Counter::PeersWithoutTopics);
-                cx.network(NetworkCommand::Disconnect { peer });
+            let silent = |known: &&Connection| known.topics.is_empty();
+            match self.table.connection(&peer).filter(silent).map(|known| known.connected_at) {
+                Some(connected_at) if connected_at + SUBSCRIBE_WITHIN <= now.mono => {
+                    cx.stats.count(Counter::PeersWithoutTopics);
+                    cx.network(NetworkCommand::Disconnect { peer });
+                }
+                // A new connection began meanwhile.
+                Some(_) => self.await_subscriptions(peer, cx),
+                None => {}
             }
         }
     }

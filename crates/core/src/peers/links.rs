@@ -13,7 +13,7 @@ use crate::gate::host::Host;
 use crate::local::addresses::is_relayed;
 use crate::peers::Peers;
 use crate::peers::score::Prefix;
-use crate::peers::subnet::Subnet;
+use crate::peers::subnet::{Origin, Subnet};
 
 /// Largest number of links to one peer: the swarm allows three.
 const MAX_LINKS: usize = 4;
@@ -92,6 +92,11 @@ impl Links {
     /// Returns the subnets of the direct links.
     pub(crate) fn subnets(&self) -> BTreeSet<Subnet> {
         Subnet::of_all(self.0.iter().map(|link| &link.remote))
+    }
+
+    /// Returns the origins of the links.
+    pub(crate) fn origins(&self) -> BTreeSet<Origin> {
+        self.0.iter().filter_map(|link| Origin::of(&link.remote)).collect()
     }
 
     /// Returns the links as the parent sees them.

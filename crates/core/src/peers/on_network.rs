@@ -90,7 +90,7 @@ impl Peers {
             peer_id: peer.to_string(),
             address: address_text,
         }));
-        self.begin_admission(peer, dialer, local, cx);
+        self.begin_admission(peer, dialer, address, local, cx);
     }
 
     /// Records that the two nodes used their connection.
@@ -196,8 +196,13 @@ impl Peers {
         if known.topics.len() >= MAX_PEER_TOPICS && !is_node_topic(&topic) && !known.topics.contains(&topic) {
             return warn_of_refused_topic(cx);
         }
-        if known.topics.insert(topic.clone()) && known.agent.is_some() {
+        if !known.topics.insert(topic.clone()) {
+            return;
+        }
+        if known.agent.is_some() {
             self.announce_subscription(peer, topic, local, directory, cx);
+        } else {
+            known.unannounced.insert(topic);
         }
     }
 
@@ -226,6 +231,7 @@ impl Peers {
     pub(crate) fn on_unsubscribed(&mut self, peer: &PeerId, topic: &str) {
         if let Some(connection) = self.table.connection_mut(peer) {
             connection.topics.remove(topic);
+            connection.unannounced.remove(topic);
         }
     }
 

@@ -14,7 +14,8 @@ use crate::peers::Peers;
 
 impl Peers {
     /// Disconnects the nodes of an agent that the policy refuses from now on. An agent that the parent
-    /// allows stays.
+    /// allows stays. If the registry decides on admission, a peer whose handshake waits for it tries again,
+    /// and gets the reason.
     pub(crate) fn on_registration(
         &mut self,
         agent: &Address,
@@ -28,6 +29,9 @@ impl Peers {
             return;
         };
         if gate.access_list.of(agent, &peer) == Some(AccessRule::Allowed) || !self.is_connected(&peer) {
+            return;
+        }
+        if gate.admission.asks_registry() && !self.is_admitted(&peer) {
             return;
         }
         cx.stats.count(Counter::RegistryDisconnects);

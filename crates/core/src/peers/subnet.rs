@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-use crate::local::addresses::{ip_of, is_relayed};
+use crate::local::addresses::{ip_of, is_relayed, relay_of};
 
 /// A /24 of IPv4 or a /48 of IPv6: the smallest parts that providers route, from py-libp2p's plan for the
 /// diversity of buckets.
@@ -38,10 +39,24 @@ impl Subnet {
     }
 }
 
+/// Where a link comes from, as far as its owner cannot choose it freely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Origin {
+    /// A direct link from this subnet.
+    Subnet(Subnet),
+    /// A link through this relay.
+    Relay(PeerId),
+}
+
+impl Origin {
+    /// Returns the origin of a link to this address. Direct loopback links have none.
+    pub(crate) fn of(addr: &Multiaddr) -> Option<Self> {
+        relay_of(addr).map(Origin::Relay).or_else(|| Subnet::of(addr).map(Origin::Subnet))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use libp2p_identity::PeerId;
-
     use super::*;
 
     #[test]
@@ -56,5 +71,20 @@ mod tests {
         assert!(
             ["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1", "/dns4/example.org/tcp/1"].map(subnet) == [None; 3]
         );
+    }
+
+    #[test]
+    fn origin_is_the_subnet_or_the_relay() {
+        let (relay, peer) = (PeerId::random(), PeerId::random());
+        let origin = |addr: &str| Origin::of(&addr.parse().expect("an address"));
+        let subnet = Subnet::of(&"/ip4/192.0.2.1/tcp/1".parse().expect("an address")).expect("a subnet");
+        assert_eq!(origin("/ip4/192.0.2.9/tcp/2"), Some(Origin::Subnet(subnet)));
+        for addr in [
+            format!("/ip4/192.0.2.1/tcp/1/p2p/{relay}/p2p-circuit/p2p/{peer}"),
+            format!("/p2p/{relay}/p2p-circuit"),
+        ] {
+            assert_eq!(origin(&addr), Some(Origin::Relay(relay)));
+        }
+        assert_eq!(origin("/ip4/127.0.0.1/tcp/1"), None);
     }
 }

@@ -26,6 +26,8 @@ pub(crate) const MAX_PEERS: usize = MAX_BOOTSTRAPS + MAX_AGENTS + MAX_CONNECTION
 pub(crate) struct Connection {
     /// The topics that the peer subscribes to.
     pub(crate) topics: BTreeSet<String>,
+    /// Those of them that the other components do not know, because the peer is not admitted.
+    pub(crate) unannounced: BTreeSet<String>,
     pub(crate) connected_at: Instant,
     /// `true` if the peer has subscribed to mail by gossip on this connection.
     pub(crate) saw_mail_subscription: bool,

@@ -9,6 +9,7 @@ use p2p_node_core::gate::admission_policy::AdmissionMode;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::envelope::{Accepted, Rejected, SignedResponse, Step};
+use p2p_node_wire::identity::NodeKey;
 use p2p_node_wire::record::kad_key;
 
 use crate::forged::{admit, frame, introduction, record, response, step, topic};
@@ -186,6 +187,30 @@ fn bytes_that_are_held_for_all_peers_reach_their_limit() {
 }
 
 #[test]
+fn strangers_that_use_up_the_handshakes_of_all_keep_no_allowed_agent_out() {
+    let mut mesh = Mesh::new(0);
+    mesh.add_with(1, Role::Full, CONNECT, |config| config.limits_apply = true);
+    let connect = |mesh: &mut Mesh, key: &NodeKey, number| {
+        let own = introduction(record(number, 0, START_MS, key));
+        step(mesh, 0, key.peer_id(), Step::Connect(own))
+    };
+    for seed in 0..33 {
+        let key = NodeKey::derive(&[seed; 32], "dev", "strangers", 0);
+        mesh.input(0, Input::Connected { peer: key.peer_id(), dialer: false });
+        for number in 0..32 {
+            let answer = connect(&mut mesh, &key, 9);
+            assert_eq!(matches!(answer, Step::Challenge(_)), seed < 32, "peer {seed}, step {number}");
+        }
+    }
+    mesh.command(0, &format!(r#"{{"type":"allow","peerId":"{}"}}"#, node_key(10).peer_id()));
+    for number in [10, 11] {
+        connected(&mut mesh, number);
+        let answer = connect(&mut mesh, &node_key(number), number);
+        assert_eq!(matches!(answer, Step::Challenge(_)), number == 10);
+    }
+}
+
+#[test]
 fn signature_of_another_exchange_or_without_challenge_is_refused() {
     let mut mesh = listener();
     let key = node_key(9);
@@ -259,13 +284,17 @@ fn rejected(code: &str) -> Step {
 }
 
 #[test]
-fn peer_that_puts_the_handshake_off_again_and_again_is_disconnected() {
+fn peer_that_defers_the_handshake_again_and_again_is_disconnected() {
+    // `BUSY` ends no finished admission, so this peer never begins.
     for (code, patience) in [("BUSY", 10), ("CLOCK_OUT_OF_RANGE", 600)] {
         let mut mesh = Mesh::new(0);
         mesh.add_with(1, Role::Full, CONNECT, |config| config.admission = AdmissionMode::Known);
         let agent = agent_key(9).address();
         mesh.command(0, &format!(r#"{{"type":"allow","peerId":"{agent}"}}"#));
-        let peer = admit(&mut mesh, 0, 9);
+        let peer = match code {
+            "BUSY" => connected(&mut mesh, 9),
+            _ => admit(&mut mesh, 0, 9),
+        };
         mesh.input(0, Input::PeerSubscribed { peer, topic: "jobs".to_owned() });
         let mut ended = None;
         for second in 0..700 {

@@ -124,6 +124,34 @@ pub fn response(key: &NodeKey, challenge: &Challenge) -> Step {
     Step::SignedResponse(SignedResponse { signature })
 }
 
+/// Answers a step of a node as a forged peer.
+pub fn answer(mesh: &mut Mesh, node: usize, peer: PeerId, token: Token, step: Step) {
+    let outcome = Ok(Admission::encode(step));
+    mesh.input(node, Input::AdmissionResponseReceived { token, peer, outcome });
+}
+
+/// Takes the steps that nodes sent to forged peers.
+pub fn sent(mesh: &mut Mesh) -> Vec<(Token, Step)> {
+    let decode =
+        |(token, body): (Token, Bytes)| (token, strict_decode::<Admission>(&body).unwrap().step.unwrap());
+    std::mem::take(&mut mesh.steps).into_iter().map(decode).collect()
+}
+
+/// Returns the challenge of a forged peer with this record to a node that sent `connect`.
+pub fn challenge(key: &NodeKey, connect: &Connect, record: Bytes) -> Step {
+    let initiator = SignedRecord::decode(connect.record.clone()).unwrap().peer_id();
+    let (own, responder) = (introduction(record), key.peer_id());
+    let exchange = Handshake {
+        network: "dev",
+        initiator: &initiator,
+        responder: &responder,
+        initiator_nonce: &connect.nonce,
+        responder_nonce: &own.nonce,
+    };
+    let signature = exchange.sign(Side::Responder, Role::Full, key);
+    Step::Challenge(Challenge { responder: Some(own), signature })
+}
+
 /// Connects a forged peer with this record to a node, and completes its admission.
 pub fn admit_with(mesh: &mut Mesh, node: usize, key: &NodeKey, record: Bytes) -> Step {
     let peer = key.peer_id();

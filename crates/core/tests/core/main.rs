@@ -22,6 +22,7 @@ mod first_broadcasts;
 mod flood;
 mod flow_guards;
 mod forged;
+mod handshakes;
 mod large_network;
 mod limits;
 mod local_record;

@@ -71,6 +71,10 @@ pub struct Mesh {
     pub frames: Vec<(usize, PeerId, Bytes)>,
     /// Answers to requests of peers that are no nodes of the mesh.
     pub answers: Vec<(usize, Token, Bytes)>,
+    /// Forged peers whose answers to steps of admission the test gives. Requests to others fail.
+    pub forged: BTreeSet<PeerId>,
+    /// Steps of nodes to these peers, with the token of each.
+    pub steps: Vec<(Token, Bytes)>,
     /// Requests of nodes to disconnect a peer.
     pub disconnect_requests: Vec<(usize, PeerId)>,
     /// `true` if connections end when a node requests so.
@@ -122,6 +126,8 @@ impl Mesh {
             partitions: BTreeSet::new(),
             frames: Vec::new(),
             answers: Vec::new(),
+            forged: BTreeSet::new(),
+            steps: Vec::new(),
             disconnect_requests: Vec::new(),
             obeys_disconnects: false,
             faults: Box::new(|_, _| FaultDecision::Deliver),

@@ -95,7 +95,10 @@ impl<W: World> Interpreter for W {
     }
 
     fn send_admission(&mut self, node: usize, token: Token, peer: PeerId, body: Bytes) {
-        links::ask(self, node, peer, RequestKind::Admission(token), body);
+        let is_stray = self.network().by_peer(&peer).is_none();
+        if !is_stray || !self.on_stray_step(node, token, peer, &body) {
+            links::ask(self, node, peer, RequestKind::Admission(token), body);
+        }
     }
 
     fn answer_admission(&mut self, node: usize, token: Token, body: Bytes) {

@@ -74,6 +74,7 @@ pub struct Request {
     kind: RequestKind,
     over: (Pair, u64),
     to: usize,
+    has_arrived: bool,
     answered: bool,
     /// `true` if the requester has got the result.
     is_closed: bool,
@@ -93,10 +94,21 @@ pub fn deliver<W: World>(world: &mut W, delivery: Delivery) {
         Delivery::Input { node, life, over, input } => arrive(world, node, life, over, input),
         Delivery::Dialled { from, life, peer, to } => dialled(world, from, life, peer, to),
         Delivery::Overdue(asked) => {
+            check_answered(world, asked);
             fail(world, asked, "no answer came in time");
             world.network_mut().requests.remove(&asked);
         }
         Delivery::Answered { asked, body } => answered(world, asked, body),
+    }
+}
+
+/// A node that got a step of admission answers it, or the connection ends.
+fn check_answered<W: World>(world: &mut W, asked: Token) {
+    let Some(request) = world.network().requests.get(&asked) else { return };
+    let Request { to, over: (pair, epoch), kind, .. } = *request;
+    let is_due = matches!(kind, RequestKind::Admission(_)) && request.has_arrived && !request.answered;
+    if is_due && world.network().is_open(pair, epoch) && !is_silent(world, pair) && world.is_up(to) {
+        world.violated("every step of admission has an answer", to, format!("token {asked}"));
     }
 }
 
@@ -116,6 +128,11 @@ fn arrive<W: World>(world: &mut W, node: usize, life: u32, over: Option<(Pair, u
     }
     if !same || world.is_lost_on_arrival(node, &input) {
         return;
+    }
+    if let Input::AdmissionRequestReceived { token, .. } = &input
+        && let Some(request) = world.network_mut().requests.get_mut(token)
+    {
+        request.has_arrived = true;
     }
     let store = &mut world.network_mut().endpoints[node].store;
     match &input {
@@ -277,6 +294,7 @@ pub(super) fn ask<W: World>(world: &mut W, from: usize, peer: PeerId, kind: Requ
         kind,
         over,
         to,
+        has_arrived: false,
         answered: false,
         is_closed: false,
         expects_response: !is_response_lost,

@@ -252,6 +252,11 @@ pub trait World: Sized {
     fn on_mail(&mut self, _from: usize, _to: usize, _frame: &Bytes) {}
     /// Called when a node answers a request that no node of this network sent.
     fn on_stray_answer(&mut self, _node: usize, _token: Token, _body: Bytes) {}
+    /// Called when a node sends a step of admission to a peer that is no node of this network. Returns
+    /// `true` if the test answers it.
+    fn on_stray_step(&mut self, _node: usize, _token: Token, _peer: PeerId, _body: &Bytes) -> bool {
+        false
+    }
     /// May replace the response to a mail frame.
     fn alter_answer(&mut self, _node: usize, body: Bytes) -> Bytes {
         body

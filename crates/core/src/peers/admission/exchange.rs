@@ -8,17 +8,15 @@ use p2p_node_wire::envelope::{
     Accepted, Admission as Message, Challenge, Connect, Handshake, Rejected, Side, SignedResponse, Step,
     strict_decode,
 };
-use p2p_node_wire::record::{RecordHash, SignedRecord, WireRole};
+use p2p_node_wire::record::{RecordHash, WireRole};
 use p2p_node_wire::time::Instant;
 
 use super::{Inbound, Nonce, Offer, Outbound, RETRY};
 use crate::cx::Cx;
-use crate::directory::record_rejection::undecodable_counter;
 use crate::effect::NetworkCommand;
 use crate::gate::Gate;
 use crate::gate::admission_policy::Refusal;
 use crate::gate::pending_verification::{OfferedRecord, RecordSource};
-use crate::gate::reputation::Conduct;
 use crate::input::Token;
 use crate::local::Local;
 use crate::peers::Peers;
@@ -118,10 +116,14 @@ fn check_record(peer: PeerId, record: Bytes, cx: &mut Cx) {
 }
 
 impl Peers {
-    /// Begins an exchange with a connected peer.
+    /// Begins an exchange with a connected peer. One that is under way ends first: if the steps of two
+    /// overtook each other, the peer would take a signature for the wrong one.
     pub(super) fn start_exchange(&mut self, peer: PeerId, local: &mut Local, cx: &mut Cx) {
-        let nonce = self.admissions.next_nonce();
         let retry_at = cx.now.mono + RETRY;
+        if self.admissions.begins(&peer) {
+            return self.admissions.retry(&peer, retry_at);
+        }
+        let nonce = self.admissions.next_nonce();
         let Some(own) = introduce(nonce, local, cx) else {
             return self.admissions.retry(&peer, retry_at);
         };
@@ -148,9 +150,10 @@ impl Peers {
                 state.outbound = Outbound::Idle;
                 Some(Some(nonce))
             }
-            Outbound::Responding { token: sent } if sent == token => {
+            Outbound::Responding { token: sent, is_refusal } if sent == token => {
                 state.outbound = Outbound::Idle;
-                Some(None)
+                // The answer to a refusal repeats it.
+                (!is_refusal || state.closes_at.is_some()).then_some(None)
             }
             _ => None,
         });
@@ -239,32 +242,23 @@ impl Peers {
         gate: &mut Gate,
         cx: &mut Cx,
     ) -> Result<(), Refusal> {
-        self.count_connect(&peer, cx)?;
+        self.count_connect(&peer, gate, cx)?;
         let initiator_nonce = nonce_of(&connect)?;
         let offer = self.check_offer(&peer, connect, gate, cx)?;
         let nonces = [initiator_nonce, self.admissions.next_nonce()];
         let responder = introduce(nonces[1], local, cx).ok_or(Refusal::Busy)?;
         let signature = sign(Side::Responder, &peer, &nonces, cx);
         answer(token, Step::Challenge(Challenge { responder: Some(responder), signature }), cx);
-        self.admissions.update(&peer, |state| {
+        let before = self.admissions.update(&peer, |state| {
             // The peer has begun, so this node need not, unless its own exchange is under way.
             state.connect_at = Instant::MAX;
-            state.inbound = Inbound::Challenged { offer, nonces };
+            std::mem::replace(&mut state.inbound, Inbound::Challenged { offer, nonces })
         });
+        if let Some(Inbound::Checking { token, .. }) = before {
+            // The peer gave its last exchange up.
+            answer(token, rejected(Refusal::Busy, cx), cx);
+        }
         Ok(())
-    }
-
-    /// Counts a `Connect`. Fails if the peer, its neighbours or all peers together sent too many.
-    fn count_connect(&mut self, peer: &PeerId, cx: &Cx) -> Result<(), Refusal> {
-        let now = cx.now.mono;
-        if self.admissions.update(peer, |state| state.has_too_many_connects(now)) == Some(true) {
-            return Err(Refusal::TooMany);
-        }
-        let subnets = self.table.connection(peer).map(|known| known.links.subnets()).unwrap_or_default();
-        match self.admissions.connects.admit(*peer, subnets, now) {
-            true => Ok(()),
-            false => Err(Refusal::Busy),
-        }
     }
 
     fn on_signed_response(
@@ -276,8 +270,15 @@ impl Peers {
         cx: &mut Cx,
     ) -> Result<(), Refusal> {
         // Each challenge is for one response.
-        let inbound = self.admissions.update(&peer, |state| std::mem::take(&mut state.inbound));
-        let Some(Inbound::Challenged { offer, nonces }) = inbound else { return Err(Refusal::OutOfTurn) };
+        let (offer, nonces) = match self.admissions.update(&peer, |state| std::mem::take(&mut state.inbound))
+        {
+            Some(Inbound::Challenged { offer, nonces }) => (offer, nonces),
+            Some(Inbound::Checking { token, .. }) => {
+                answer(token, rejected(Refusal::OutOfTurn, cx), cx);
+                return Err(Refusal::OutOfTurn);
+            }
+            Some(Inbound::Idle) | None => return Err(Refusal::OutOfTurn),
+        };
         if !is_signed(Side::Responder, &peer, &nonces, &offer, &response.signature, cx) {
             return Err(Refusal::Forged);
         }
@@ -286,50 +287,6 @@ impl Peers {
         self.admissions.update(&peer, |state| state.inbound = Inbound::Checking { token, record });
         check_record(peer, offer.record, cx);
         Ok(())
-    }
-
-    /// Checks what a peer says of itself, without any signature.
-    fn check_offer(
-        &self,
-        peer: &PeerId,
-        offered: Connect,
-        gate: &mut Gate,
-        cx: &mut Cx,
-    ) -> Result<Offer, Refusal> {
-        if offered.network != cx.identity.network {
-            return Err(Refusal::WrongNetwork);
-        }
-        let role = offered.stated_role();
-        let signed = SignedRecord::decode(offered.record).map_err(|error| {
-            cx.stats.count(undecodable_counter(&error));
-            if !error.is_provable() {
-                return Refusal::UnsupportedVersion;
-            }
-            cx.observe(*peer, Conduct::InvalidAdmission);
-            Refusal::InvalidRecord
-        })?;
-        if signed.peer_id() != *peer {
-            cx.stats.count(Counter::RecordsOfOthers);
-            cx.observe(*peer, Conduct::InvalidAdmission);
-            return Err(Refusal::InvalidRecord);
-        }
-        if signed.record.role != role {
-            return Err(Refusal::WrongRole);
-        }
-        let agent = signed.address();
-        // Another node of our own agent is known.
-        let is_configured = self.is_configured(peer) || agent == cx.identity.address;
-        let registration = gate.registry.look_up(&agent, true, cx.now.mono);
-        gate.admits(&agent, peer, is_configured, registration)?;
-        if is_configured {
-            gate.admission.meet(*peer);
-        }
-        Ok(Offer { record: signed.bytes, hash: signed.hash, role, time_ms: offered.time_ms })
-    }
-
-    /// Returns `true` if the configuration names this node.
-    fn is_configured(&self, peer: &PeerId) -> bool {
-        self.table.is_bootstrap(peer) || self.regions.names(peer)
     }
 
     /// Ends the exchanges that waited for the check of this record.
@@ -367,7 +324,9 @@ impl Peers {
                 Err(refusal) => rejected(refusal, cx),
             };
             let token = send(peer, step, cx);
-            self.admissions.update(&peer, |state| state.outbound = Outbound::Responding { token });
+            let is_refusal = outcome.is_err();
+            self.admissions
+                .update(&peer, |state| state.outbound = Outbound::Responding { token, is_refusal });
         }
         if let Some(token) = token {
             let step = outcome.map_or_else(|refusal| rejected(refusal, cx), |()| Step::Accepted(Accepted {}));

@@ -7,11 +7,13 @@
 mod connect_limits;
 pub(crate) mod exchange;
 pub(crate) mod holding;
+mod offer;
 pub(crate) mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::admission::NONCE_BYTES;
@@ -25,24 +27,24 @@ use crate::usage::Usage;
 use connect_limits::ConnectLimits;
 use holding::{HELD, Holding};
 
-/// Time from the connection to the end of the handshake. Our choice: as long as a dial may take. A
-/// machine on which hundreds of nodes start at once needs seconds.
+/// Time from the connection to the end of the handshake. Our choice: as long as a dial may take.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for which the node that was dialled waits for `Connect` before it sends its own. Our choice: on
 /// most networks `Connect` arrives by then. If two nodes dial each other at the same moment, each may
 /// take the other for the dialer.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
-/// Pause after a failed request. Our choice.
+/// Shortest pause between two exchanges that this node begins, after a failed request or while one is under
+/// way. Our choice: short beside [`HANDSHAKE_TIMEOUT`].
 const RETRY: Duration = Duration::from_millis(500);
 /// Time from the answer that refuses a peer to the end of the connection. Our choice: the peer closes the
 /// connection when it has read the answer; this is for a peer that does not.
 const CLOSE_AFTER: Duration = Duration::from_secs(1);
-/// Time for which the node puts off the handshake with a peer that says that the clocks differ, unless the
+/// Time for which the node defers the handshake with a peer that says that the clocks differ, unless the
 /// node admits everybody. Such a peer has not shown who it is. Our choice: long enough for a machine to set
 /// its clock. The peer may connect again after it.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(600);
 /// `Connect` steps on one connection within [`HANDSHAKE_TIMEOUT`], answered or not. Our choice: an honest peer
-/// waits [`RETRY`] before each, so it sends a third.
+/// waits [`RETRY`] after each, and longer after `BUSY`, so it sends a third.
 const MAX_CONNECTS: u32 = 64;
 
 /// The exchanges that this node began.
@@ -54,8 +56,8 @@ enum Outbound {
     Connecting { token: Token, nonce: Nonce },
     /// The directory checks the record of `Challenge`.
     Checking { nonces: [Nonce; 2], record: RecordHash },
-    /// `SignedResponse` is on its way.
-    Responding { token: Token },
+    /// `SignedResponse` is on its way, or the refusal of the peer.
+    Responding { token: Token, is_refusal: bool },
 }
 
 /// The exchanges that the peer began.
@@ -88,10 +90,16 @@ struct Admission {
     deadline: Instant,
     /// When the node sends `Connect`.
     connect_at: Instant,
+    /// The end of the pause after a failed exchange.
+    not_before: Instant,
+    /// The agent of the record that the node had of the peer when it connected.
+    recorded_agent: Option<Address>,
     outbound: Outbound,
     inbound: Inbound,
     /// `true` once the peer has proven that it admits this node.
     is_accepted: bool,
+    /// `true` once this node has admitted the peer, also if it has deferred the handshake since.
+    was_admitted: bool,
     /// Start of the current period, and the number of `Connect` steps in it.
     connects: (Instant, u32),
     /// The end of the time for which the node waits until the clocks agree, if that is limited.
@@ -101,13 +109,16 @@ struct Admission {
 }
 
 impl Admission {
-    fn new(is_dialer: bool, now: Instant) -> Self {
+    fn new(is_dialer: bool, recorded_agent: Option<Address>, now: Instant) -> Self {
         Admission {
             deadline: now + HANDSHAKE_TIMEOUT,
             connect_at: if is_dialer { now } else { now + CONNECT_WITHIN },
+            not_before: now,
+            recorded_agent,
             outbound: Outbound::Idle,
             inbound: Inbound::Idle,
             is_accepted: false,
+            was_admitted: false,
             connects: (now, 0),
             clock_deadline: None,
             closes_at: None,
@@ -181,9 +192,9 @@ impl Admissions {
         Some(result)
     }
 
-    fn begin(&mut self, peer: PeerId, is_dialer: bool, now: Instant) {
+    fn begin(&mut self, peer: PeerId, is_dialer: bool, recorded_agent: Option<Address>, now: Instant) {
         self.end(&peer);
-        let state = Admission::new(is_dialer, now);
+        let state = Admission::new(is_dialer, recorded_agent, now);
         self.schedule.insert((state.due(), peer));
         self.states.insert(peer, state);
     }
@@ -198,20 +209,30 @@ impl Admissions {
     fn retry(&mut self, peer: &PeerId, at: Instant) {
         self.update(peer, |state| {
             if state.deadline < Instant::MAX {
-                state.connect_at = at;
+                (state.connect_at, state.not_before) = (at, at);
             }
         });
     }
 
-    /// Begins an exchange now if none is under way: the peer takes itself for admitted, so it will not
-    /// begin one.
+    /// Begins an exchange now if none is under way, or after the pause that the last one asked for: the peer
+    /// takes itself for admitted, so it will not begin one.
     fn hasten(&mut self, peer: &PeerId, now: Instant) {
         self.update(peer, |state| {
             let is_idle = matches!((&state.outbound, &state.inbound), (Outbound::Idle, Inbound::Idle));
             if is_idle && state.connect_at < Instant::MAX {
-                state.connect_at = state.connect_at.min(now);
+                state.connect_at = state.connect_at.min(now.max(state.not_before));
             }
         });
+    }
+
+    /// Returns `true` if an exchange that this node began is under way.
+    fn begins(&self, peer: &PeerId) -> bool {
+        self.states.get(peer).is_some_and(|state| !matches!(state.outbound, Outbound::Idle))
+    }
+
+    /// Returns the agent of the record that the node had of the peer when it connected.
+    fn recorded_agent(&self, peer: &PeerId) -> Option<Address> {
+        self.states.get(peer)?.recorded_agent
     }
 
     /// Returns `true` if the peer may still be admitted.

@@ -28,12 +28,22 @@ use crate::signal::Signal;
 const REJECTED_PAUSE: Duration = BACKOFF_CAP;
 /// Longest pause that a peer can ask for: our choice, the same.
 const MAX_PAUSE: Duration = BACKOFF_CAP;
+/// Longest pause that a peer can ask for on a standing connection. Our choice: with its jitter it leaves time
+/// for another exchange.
+const MAX_STATED_PAUSE: Duration = Duration::from_millis(HANDSHAKE_TIMEOUT.as_millis() as u64 / 2);
 
 impl Peers {
     /// Begins the handshake with a peer that has connected.
-    pub(crate) fn begin_admission(&mut self, peer: PeerId, is_dialer: bool, local: &mut Local, cx: &mut Cx) {
+    pub(crate) fn begin_admission(
+        &mut self,
+        peer: PeerId,
+        is_dialer: bool,
+        recorded_agent: Option<Address>,
+        local: &mut Local,
+        cx: &mut Cx,
+    ) {
         self.refuse_held(&peer, cx);
-        self.admissions.begin(peer, is_dialer, cx.now.mono);
+        self.admissions.begin(peer, is_dialer, recorded_agent, cx.now.mono);
         if is_dialer {
             self.start_exchange(peer, local, cx);
         }
@@ -58,13 +68,19 @@ impl Peers {
 
     /// Ends the timers of a handshake after which each node has admitted the other.
     fn finish_handshake(&mut self, peer: &PeerId) {
-        let is_admitted = self.is_admitted(peer);
+        if !self.have_admitted_each_other(peer) {
+            return;
+        }
         self.admissions.update(peer, |state| {
-            if is_admitted && state.is_accepted && state.closes_at.is_none() {
+            if state.closes_at.is_none() {
                 (state.deadline, state.connect_at) = (Instant::MAX, Instant::MAX);
                 state.clock_deadline = None;
             }
         });
+    }
+
+    fn have_admitted_each_other(&self, peer: &PeerId) -> bool {
+        self.is_admitted(peer) && self.admissions.is_accepted(peer)
     }
 
     /// Handles the outcome of the check of a peer's record.
@@ -83,8 +99,8 @@ impl Peers {
         self.end_exchanges(peer, record, outcome.map(|_| ()), cx);
         match outcome {
             Ok(agent) => self.admit(peer, agent, local, directory, cx),
-            // The crypto pool is full, or one of the clocks is wrong.
-            Err(refusal @ (Refusal::Busy | Refusal::ClockOutOfRange)) => self.defer(&peer, refusal, cx),
+            // The crypto pool is full, the registry is not read yet, or one of the clocks is wrong.
+            Err(refusal) if refusal.is_temporary() => self.defer(&peer, refusal, Duration::ZERO, cx),
             Err(refusal) => self.refuse_peer(&peer, refusal, cx),
         }
     }
@@ -99,28 +115,33 @@ impl Peers {
         cx: &mut Cx,
     ) {
         let Some(connection) = self.table.connection_mut(&peer) else { return };
-        let is_new = connection.agent.replace(agent).is_none();
-        let topics: Vec<String> = connection.topics.iter().cloned().collect();
+        connection.agent = Some(agent);
+        let topics = std::mem::take(&mut connection.unannounced);
+        let before = self.admissions.update(&peer, |state| std::mem::replace(&mut state.was_admitted, true));
         self.finish_handshake(&peer);
         cx.signal(Signal::AgentConnected(agent));
         directory.records.touch(&agent);
         directory.records.meet(&agent);
-        if !is_new {
-            return;
+        if before == Some(false) {
+            self.on_first_admission(peer, cx);
         }
-        cx.stats.count(Counter::PeersAdmitted);
-        self.book.changed(cx.now.mono);
-        self.await_subscriptions(peer, cx);
         for topic in topics {
             self.announce_subscription(peer, topic, local, directory, cx);
         }
+        for input in self.admissions.holding.take(&peer) {
+            cx.signal(Signal::InputReleased(Box::new(input)));
+        }
+    }
+
+    /// Does what follows once for each connection, also if the handshake is deferred again and again.
+    fn on_first_admission(&mut self, peer: PeerId, cx: &mut Cx) {
+        cx.stats.count(Counter::PeersAdmitted);
+        self.book.changed(cx.now.mono);
+        self.await_subscriptions(peer, cx);
         if self.table.is_dht_server(&peer) {
             self.dht_servers.connected(cx.now.mono);
         }
         self.find_soon(cx);
-        for input in self.admissions.holding.take(&peer) {
-            cx.signal(Signal::InputReleased(Box::new(input)));
-        }
     }
 
     /// Does not admit a peer. The connection ends when the peer has read the answer.
@@ -139,23 +160,26 @@ impl Peers {
         self.close_refused(peer, reason, pause, Some(CLOSE_AFTER), cx);
     }
 
-    /// Puts the handshake off. Clocks may be set at any moment, so the connection stays, and what arrives
-    /// meanwhile is refused.
-    fn defer(&mut self, peer: &PeerId, refusal: Refusal, cx: &mut Cx) {
+    /// Defers the handshake, for the pause that the peer states if that is longer. Clocks may be set at any
+    /// moment, so the connection stays, and what arrives meanwhile is refused.
+    fn defer(&mut self, peer: &PeerId, refusal: Refusal, stated: Duration, cx: &mut Cx) {
         cx.stats.count(Counter::AdmissionsDeferred);
+        // The exchange that the other end began has admitted both nodes.
+        if refusal.is_busy() && self.have_admitted_each_other(peer) {
+            return;
+        }
         let now = cx.now.mono;
-        let retry_at = now + refusal.retry_after();
+        let pause = refusal.retry_after().max(stated.min(MAX_STATED_PAUSE));
+        let retry_at = now + pause + cx.jitter.full_jitter(pause / 2);
         if let Some(connection) = self.table.connection_mut(peer) {
             connection.agent = None;
         }
         self.admissions.update(peer, |state| {
-            (state.connect_at, state.is_accepted) = (retry_at, false);
-            state.deadline = match refusal {
-                Refusal::ClockOutOfRange => {
-                    state.clock_deadline.unwrap_or(Instant::MAX).min(retry_at + HANDSHAKE_TIMEOUT)
-                }
-                _ => state.deadline.min(now + HANDSHAKE_TIMEOUT),
-            };
+            (state.connect_at, state.not_before, state.is_accepted) = (retry_at, retry_at, false);
+            if refusal == Refusal::ClockOutOfRange {
+                state.deadline =
+                    state.clock_deadline.unwrap_or(Instant::MAX).min(retry_at + HANDSHAKE_TIMEOUT);
+            }
         });
         if refusal == Refusal::ClockOutOfRange {
             self.refuse_held(peer, cx);
@@ -172,8 +196,9 @@ impl Peers {
         gate: &Gate,
         cx: &mut Cx,
     ) {
+        let stated = Duration::from_millis(rejected.retry_after_ms);
         if rejected.code == Refusal::Busy.code() {
-            return self.defer(&peer, Refusal::Busy, cx);
+            return self.defer(&peer, Refusal::Busy, stated, cx);
         }
         if rejected.code == Refusal::ClockOutOfRange.code() {
             local.observe_clock(&peer, rejected.time_ms, true, cx);
@@ -185,9 +210,9 @@ impl Peers {
                 let end = cx.now.mono + CLOCK_PATIENCE;
                 self.admissions.update(&peer, |state| *state.clock_deadline.get_or_insert(end));
             }
-            return self.defer(&peer, Refusal::ClockOutOfRange, cx);
+            return self.defer(&peer, Refusal::ClockOutOfRange, stated, cx);
         }
-        let retry_after = Duration::from_millis(rejected.retry_after_ms).min(MAX_PAUSE);
+        let retry_after = stated.min(MAX_PAUSE);
         cx.stats.count(Counter::AdmissionsRejectedByPeers);
         let is_policy = is_policy(&rejected.code);
         let pause = if is_policy { retry_after.max(REJECTED_PAUSE) } else { retry_after };
@@ -257,6 +282,11 @@ impl Admissions {
             Some(state) if state.deadline > now => Work::Connect,
             _ => Work::GiveUp,
         }
+    }
+
+    /// Returns `true` if the peer has proven that it admits this node.
+    fn is_accepted(&self, peer: &PeerId) -> bool {
+        self.states.get(peer).is_some_and(|state| state.is_accepted)
     }
 
     /// Returns `true` if an exchange with the peer waits for the check of this record.

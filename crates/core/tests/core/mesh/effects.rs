@@ -108,6 +108,14 @@ impl World for Mesh {
         self.answers.push((node, token, body));
     }
 
+    fn on_stray_step(&mut self, _node: usize, token: Token, peer: PeerId, body: &Bytes) -> bool {
+        let is_forged = self.forged.contains(&peer);
+        if is_forged {
+            self.steps.push((token, body.clone()));
+        }
+        is_forged
+    }
+
     fn alter_answer(&mut self, node: usize, body: Bytes) -> Bytes {
         (self.forged_responses)(node).unwrap_or(body)
     }
