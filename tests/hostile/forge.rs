@@ -5,12 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloy::primitives::Address;
 use bytes::Bytes;
-use p2p_node_protocol::Role;
+use p2p_node_testing::forged::{plain_binding, plain_record};
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::{
     Ack, Batch, FrameBody, Message, Payload, Scope, Sealed, StreamAck, WIRE_VERSION, sign_frame,
 };
-use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
 use p2p_node_wire::record::{Kem, RECORD_DOMAIN, Record, kad_key};
 use p2p_node_wire::seal::hpke::Info;
@@ -65,22 +64,8 @@ impl Forger {
         Bytes::copy_from_slice(&kad_key("dev", &self.agent.address()))
     }
 
-    pub fn plain_binding(&self) -> Binding {
-        let now = now_ms() / 1000;
-        Binding {
-            account: self.agent.address(),
-            chain_id: 0,
-            peer_id: self.node.peer_id(),
-            node_key: self.node.public(),
-            network: "dev".to_owned(),
-            generation: 0,
-            not_before: now,
-            not_after: now + BINDING_LIFE_SECS,
-        }
-    }
-
     pub fn binding(&self, change: impl FnOnce(&mut Binding)) -> SignedBinding {
-        let mut binding = self.plain_binding();
+        let mut binding = plain_binding(&self.agent, &self.node, now_ms() / 1000);
         change(&mut binding);
         self.agent.bind(binding).unwrap()
     }
@@ -92,23 +77,9 @@ impl Forger {
         stolen
     }
 
-    pub fn plain_record(&self) -> Record {
-        let now = now_ms();
-        Record {
-            network: "dev".to_owned(),
-            binding: self.binding(|_| {}),
-            seq: now,
-            issued_at_ms: now,
-            expires_at_ms: now + 3_600_000,
-            addrs: Vec::new(),
-            kem: self.keyring().current(),
-            role: Role::Full,
-            name: String::new(),
-            capabilities: Vec::new(),
-            topics: Vec::new(),
-            topic_hashes: Vec::new(),
-            claim: None,
-        }
+    fn plain_record(&self) -> Record {
+        let kem = self.keyring().current();
+        Record { kem, ..plain_record(self.binding(|_| {}), now_ms()) }
     }
 
     /// Returns a record for the admission of a peer, which each record of a test supersedes.

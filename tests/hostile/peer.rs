@@ -6,7 +6,8 @@ use p2p_node::io::swarm::SwarmConfig;
 use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::{Input, PublishOutcome, Token};
 use p2p_node_protocol::Role;
-use p2p_node_wire::envelope::admission::NONCE_BYTES;
+use p2p_node_testing::forged;
+pub use p2p_node_testing::forged::{NONCE, introduction};
 use p2p_node_wire::envelope::{
     Accepted, Admission, Batch, Challenge, Connect, Handshake, MailResponse, Response, Side, SignedResponse,
     Step, strict_decode,
@@ -18,9 +19,6 @@ use std::time::Duration;
 use crate::fixture::Real;
 use crate::forge::{Forger, SIGNATURE};
 use crate::node::{Node, config};
-
-/// The nonce of every exchange that the peer begins.
-pub const NONCE: [u8; NONCE_BYTES] = [0x4e; NONCE_BYTES];
 
 const TOPICS: [&str; 2] = ["agent-announcements", "agent-messages"];
 
@@ -212,15 +210,8 @@ impl Hostile {
 
     /// Returns the challenge of this peer to a node, with this record, signed by the peer.
     pub fn challenge(&self, initiator: PeerId, connect: &Connect, record: Bytes) -> Challenge {
-        let own = self.forger.node.peer_id();
-        let exchange = Handshake {
-            network: "dev",
-            initiator: &initiator,
-            responder: &own,
-            initiator_nonce: &connect.nonce,
-            responder_nonce: &NONCE,
-        };
-        let signature = exchange.sign(Side::Responder, Role::Full, &self.forger.node);
+        let key = &self.forger.node;
+        let signature = forged::signature(Side::Responder, key, &initiator, &connect.nonce, |_| {});
         Challenge { responder: Some(introduction(record)), signature }
     }
 
@@ -276,12 +267,6 @@ pub fn code(answer: Step) -> String {
     }
 }
 
-/// Returns what a peer says of itself.
-pub fn introduction(record: Bytes) -> Connect {
-    let nonce = Bytes::copy_from_slice(&NONCE);
-    Connect { network: "dev".to_owned(), record, nonce, ..Connect::default() }
-}
-
 /// Returns the signature of a peer over an exchange that it began, changed before it is signed.
 pub fn signature(
     forger: &Forger,
@@ -289,16 +274,8 @@ pub fn signature(
     challenge: &Challenge,
     change: impl FnOnce(&mut Handshake<'_>),
 ) -> Bytes {
-    let own = forger.node.peer_id();
-    let mut exchange = Handshake {
-        network: "dev",
-        initiator: &own,
-        responder: &responder,
-        initiator_nonce: &NONCE,
-        responder_nonce: &challenge.responder.as_ref().unwrap().nonce,
-    };
-    change(&mut exchange);
-    exchange.sign(Side::Initiator, Role::Full, &forger.node)
+    let nonce = &challenge.responder.as_ref().unwrap().nonce;
+    forged::signature(Side::Initiator, &forger.node, &responder, nonce, change)
 }
 
 /// Returns the TCP address of a peer with its PeerId.

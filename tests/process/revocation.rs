@@ -10,14 +10,13 @@ use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::Input;
 use p2p_node_core::local::addresses::Reachability;
-use p2p_node_protocol::Role;
-use p2p_node_wire::envelope::admission::NONCE_BYTES;
+use p2p_node_testing::forged::{self, plain_binding, plain_record};
 use p2p_node_wire::envelope::{
-    Admission, Batch, Connect, FrameBody, Handshake, MailResponse, Message, Payload, Response, Scope, Sealed,
-    Side, SignedResponse, Step, WIRE_VERSION, direct_frame,
+    Admission, Batch, Connect, FrameBody, MailResponse, Message, Payload, Response, Scope, Sealed, Side,
+    SignedResponse, Step, WIRE_VERSION, direct_frame,
 };
-use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, node_key_of};
-use p2p_node_wire::record::{Record, SignedRecord};
+use p2p_node_wire::identity::{AgentKey, NodeKey, node_key_of};
+use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::seal::hpke::Info;
 use p2p_node_wire::seal::kem::kem_id;
 use p2p_node_wire::seal::repeatable::DeterministicRng;
@@ -32,9 +31,6 @@ use crate::child::{Child, TIMEOUT, test_key};
 
 /// The agent whose key is revoked.
 const AGENT: u8 = 0x72;
-
-/// The nonce of the former node.
-const NONCE: [u8; NONCE_BYTES] = [0x4e; NONCE_BYTES];
 
 fn now_secs() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
@@ -68,16 +64,7 @@ fn swarm_config(key: &NodeKey) -> SwarmConfig {
 
 /// Returns the messages and the unsealed frame of mail by a key of generation 0.
 fn unsealed(agent: &AgentKey, key: &NodeKey, recipient: &PeerId, number: u64) -> (Batch, FrameBody) {
-    let binding = Binding {
-        account: agent.address(),
-        chain_id: 0,
-        peer_id: key.peer_id(),
-        node_key: key.public(),
-        network: "dev".to_owned(),
-        generation: 0,
-        not_before: now_secs(),
-        not_after: now_secs() + 3600,
-    };
+    let binding = plain_binding(agent, key, now_secs());
     let data = Bytes::from(format!(r#""by the old key {number}""#));
     let message = Message { stream: Bytes::from_static(&[5; 16]), seq: number, data, ..Message::default() };
     let batch = Batch { messages: vec![message], acks: Vec::new() };
@@ -121,7 +108,8 @@ fn response_to_mail_of(key: &NodeKey, ready: &Value, number: u64) -> Result<Resp
                             let responder = challenge.responder.unwrap();
                             let record = SignedRecord::decode(responder.record).unwrap();
                             body.payload = Some(sealed(&batch, key, record));
-                            let signature = signature(key, &recipient, &responder.nonce);
+                            let signature =
+                                forged::signature(Side::Initiator, key, &recipient, &responder.nonce, |_| {});
                             let body = Admission::encode(Step::SignedResponse(SignedResponse { signature }));
                             driver.apply(NetworkCommand::SendAdmission { token: 2, peer: recipient, body });
                         }
@@ -148,46 +136,8 @@ fn response_to_mail_of(key: &NodeKey, ready: &Value, number: u64) -> Result<Resp
 /// Returns what the node says of itself, with a record of generation 0.
 fn introduction(agent: &AgentKey, key: &NodeKey) -> Connect {
     let now = now_secs();
-    let binding = Binding {
-        account: agent.address(),
-        chain_id: 0,
-        peer_id: key.peer_id(),
-        node_key: key.public(),
-        network: "dev".to_owned(),
-        generation: 0,
-        not_before: now,
-        not_after: now + 3600,
-    };
-    let record = Record {
-        network: "dev".to_owned(),
-        binding: agent.bind(binding).unwrap(),
-        seq: now * 1000,
-        issued_at_ms: now * 1000,
-        expires_at_ms: now * 1000 + 3_600_000,
-        addrs: Vec::new(),
-        kem: None,
-        role: Role::Full,
-        name: String::new(),
-        capabilities: Vec::new(),
-        topics: Vec::new(),
-        topic_hashes: Vec::new(),
-        claim: None,
-    };
-    let (record, nonce) = (record.sign(key).unwrap(), Bytes::from_static(&NONCE));
-    Connect { network: "dev".to_owned(), record, nonce, ..Connect::default() }
-}
-
-/// Returns the signature of the node over its exchange with the recipient.
-fn signature(key: &NodeKey, recipient: &PeerId, nonce: &[u8]) -> Bytes {
-    let own = key.peer_id();
-    let exchange = Handshake {
-        network: "dev",
-        initiator: &own,
-        responder: recipient,
-        initiator_nonce: &NONCE,
-        responder_nonce: nonce,
-    };
-    exchange.sign(Side::Initiator, Role::Full, key)
+    let binding = agent.bind(plain_binding(agent, key, now)).unwrap();
+    forged::introduction(plain_record(binding, now * 1000).sign(key).unwrap())
 }
 
 fn sealed(batch: &Batch, sender: &NodeKey, recipient: SignedRecord) -> Payload {

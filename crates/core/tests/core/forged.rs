@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_core::input::{Input, Token};
-use p2p_node_protocol::Role;
-use p2p_node_wire::envelope::admission::NONCE_BYTES;
+pub use p2p_node_testing::forged::introduction;
+use p2p_node_testing::forged::{plain_record, signature};
 use p2p_node_wire::envelope::{
-    Accepted, Admission, Batch, Challenge, Connect, FrameBody, Handshake, Message, Payload, Scope, Sealed,
-    Side, SignedResponse, Step, WIRE_VERSION, sign_frame, strict_decode,
+    Accepted, Admission, Batch, Challenge, Connect, FrameBody, Message, Payload, Scope, Sealed, Side,
+    SignedResponse, Step, WIRE_VERSION, sign_frame, strict_decode,
 };
 use p2p_node_wire::identity::NodeKey;
 use p2p_node_wire::identity::keys::SIGNATURE_BYTES;
@@ -26,22 +26,10 @@ use crate::mesh::{Mesh, START_MS, agent_key, binding, node_key};
 const ADMISSION_TOKENS: Token = 1 << 24;
 
 pub fn record(number: u8, generation: u64, seq: u64, node: &NodeKey) -> Bytes {
-    let record = Record {
-        network: "dev".to_owned(),
-        binding: agent_key(number).bind(binding(number, generation, node)).unwrap(),
-        seq,
-        issued_at_ms: START_MS,
-        expires_at_ms: START_MS + 3_600_000,
-        addrs: Vec::new(),
-        kem: Keyring::new([number; 32], Suite::default(), Now { mono: Instant::ZERO, unix_ms: START_MS })
-            .current(),
-        role: Role::Full,
-        name: String::new(),
-        capabilities: Vec::new(),
-        topics: Vec::new(),
-        topic_hashes: Vec::new(),
-        claim: None,
-    };
+    let binding = agent_key(number).bind(binding(number, generation, node)).unwrap();
+    let started = Now { mono: Instant::ZERO, unix_ms: START_MS };
+    let kem = Keyring::new([number; 32], Suite::default(), started).current();
+    let record = Record { seq, kem, ..plain_record(binding, START_MS) };
     record.sign(node).unwrap()
 }
 
@@ -94,12 +82,6 @@ pub fn sealed(from: u8, to: u8, counter: u64, messages: Vec<Message>) -> Bytes {
     direct(frame(from, scope, counter, |body| body.payload = Some(Payload::Sealed(sealed))))
 }
 
-/// Returns what a node of this key says of itself in its admission.
-pub fn introduction(record: Bytes) -> Connect {
-    let nonce = Bytes::from_static(&[0x4e; NONCE_BYTES]);
-    Connect { network: "dev".to_owned(), record, nonce, ..Connect::default() }
-}
-
 /// Sends a step of a forged peer and returns the answer.
 pub fn step(mesh: &mut Mesh, node: usize, peer: PeerId, step: Step) -> Step {
     let token = ADMISSION_TOKENS + mesh.answers.len() as Token;
@@ -112,15 +94,7 @@ pub fn step(mesh: &mut Mesh, node: usize, peer: PeerId, step: Step) -> Step {
 pub fn response(key: &NodeKey, challenge: &Challenge) -> Step {
     let responder = challenge.responder.as_ref().unwrap();
     let peer = SignedRecord::decode(responder.record.clone()).unwrap().peer_id();
-    let own = key.peer_id();
-    let exchange = Handshake {
-        network: "dev",
-        initiator: &own,
-        responder: &peer,
-        initiator_nonce: &[0x4e; NONCE_BYTES],
-        responder_nonce: &responder.nonce,
-    };
-    let signature = exchange.sign(Side::Initiator, Role::Full, key);
+    let signature = signature(Side::Initiator, key, &peer, &responder.nonce, |_| {});
     Step::SignedResponse(SignedResponse { signature })
 }
 
@@ -140,16 +114,8 @@ pub fn sent(mesh: &mut Mesh) -> Vec<(Token, Step)> {
 /// Returns the challenge of a forged peer with this record to a node that sent `connect`.
 pub fn challenge(key: &NodeKey, connect: &Connect, record: Bytes) -> Step {
     let initiator = SignedRecord::decode(connect.record.clone()).unwrap().peer_id();
-    let (own, responder) = (introduction(record), key.peer_id());
-    let exchange = Handshake {
-        network: "dev",
-        initiator: &initiator,
-        responder: &responder,
-        initiator_nonce: &connect.nonce,
-        responder_nonce: &own.nonce,
-    };
-    let signature = exchange.sign(Side::Responder, Role::Full, key);
-    Step::Challenge(Challenge { responder: Some(own), signature })
+    let signature = signature(Side::Responder, key, &initiator, &connect.nonce, |_| {});
+    Step::Challenge(Challenge { responder: Some(introduction(record)), signature })
 }
 
 /// Connects a forged peer with this record to a node, and completes its admission.

@@ -15,10 +15,10 @@ use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::{Core, CoreConfig};
 use p2p_node_protocol::{Role, line};
 use p2p_node_testing::config::config;
+use p2p_node_testing::forged::plain_binding;
 use p2p_node_testing::interpreter::Interpreter as _;
 use p2p_node_testing::network::{Delivery, Endpoint, Network, Pair, Registry, links as connections};
 use p2p_node_testing::store::Store;
-use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey};
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::seal::suite::Suite;
@@ -102,16 +102,7 @@ pub fn node_key(number: u8) -> NodeKey {
 }
 
 pub fn binding(number: u8, generation: u64, node: &NodeKey) -> Binding {
-    Binding {
-        account: agent_key(number).address(),
-        chain_id: 0,
-        peer_id: node.peer_id(),
-        node_key: node.public(),
-        network: "dev".to_owned(),
-        generation,
-        not_before: START_MS / 1000,
-        not_after: START_MS / 1000 + BINDING_LIFE_SECS,
-    }
+    Binding { generation, ..plain_binding(&agent_key(number), node, START_MS / 1000) }
 }
 
 impl Mesh {
