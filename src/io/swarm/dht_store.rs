@@ -11,12 +11,15 @@ use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
 use p2p_node_core::directory::record_table::MAX_AGENTS;
+use p2p_node_wire::record::MAX_RECORD_BYTES;
 
 /// Length of a key, in bytes: a Keccak-256 hash.
 pub const KEY_BYTES: usize = 32;
 
-/// Maximum size of a value, in bytes. A record has at most 5.5 KiB; the rest is reserve.
-pub const MAX_VALUE_BYTES: usize = 6 << 10;
+/// Maximum size of a value, in bytes: the largest record, and some reserve so that the core counts a record
+/// that is too long.
+pub const MAX_VALUE_BYTES: usize = 7 << 10;
+const _: () = assert!(MAX_RECORD_BYTES < MAX_VALUE_BYTES, "every record can be stored");
 
 /// Maximum number of records: those of the directory, which evicts for both, and our own. With few
 /// servers each stores the records of all agents.

@@ -11,8 +11,7 @@ use libp2p::StreamProtocol;
 use libp2p::request_response;
 use p2p_node_wire::envelope::limits::{MAX_ADMISSION_BYTES, MAX_FIND_BYTES, MAX_FOUND_BYTES};
 
-/// Maximum size of a step of admission in either direction, in bytes: a record of at most 5.5 KiB, and
-/// reserve for future fields.
+/// Maximum size of a step of admission in either direction, in bytes: a record and the other fields.
 pub const MAX_ADMISSION: usize = MAX_ADMISSION_BYTES;
 
 /// Size of the length prefix, in bytes: a big-endian `u32`.
