@@ -28,6 +28,7 @@ pub fn ask_wallet(signed: &SignedBinding, servers: Option<&OsStr>) -> Result<Opt
         chain_id: Some(chain_id),
         depth: BlockDepth::Blocks(0),
         refresh: None,
+        reporter: None,
     }))
     .map_err(|error| invalid(format!("RPC_URL: {error}")))?;
     let question = WalletQuestion::of(signed);

@@ -17,8 +17,11 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use p2p_node_core::chain::{AgentInfo, AgentQuery, ChainCommand, ChainEvent, Changes, WalletQuestion};
+use p2p_node_core::chain::{
+    AgentInfo, AgentQuery, ChainCommand, ChainEvent, Changes, InteractionReport, WalletQuestion,
+};
 use p2p_node_core::input::Input;
+use p2p_node_wire::identity::AgentKey;
 use reqwest::Url;
 
 pub use endpoint::BlockDepth;
@@ -26,6 +29,7 @@ use endpoint::Endpoint;
 use endpoints::Endpoints;
 pub use http::NoHttpClient;
 use registry::RegistryContract;
+use transactions::Account;
 
 /// Largest number of blocks whose events the node asks for at once: our choice, as many as public
 /// servers answer for. After a longer pause the node reads the agents again instead.
@@ -54,6 +58,8 @@ pub struct ChainConfig {
     pub depth: BlockDepth,
     /// Time between two questions for changes of the registry. `None` if nobody wants to know.
     pub refresh: Option<Duration>,
+    /// Key of the agent, which pays for reports of interactions.
+    pub reporter: Option<AgentKey>,
 }
 
 impl fmt::Debug for ChainConfig {
@@ -74,6 +80,8 @@ struct Client {
 }
 
 struct Shared {
+    /// The configuration of accounts, with which the node reports interactions.
+    config: ChainConfig,
     endpoints: Endpoints,
     registry: Option<RegistryContract>,
     refresh: Option<Duration>,
@@ -107,10 +115,10 @@ impl Chain {
 
 impl Client {
     fn new(config: ChainConfig) -> Result<Self, NoHttpClient> {
-        let ChainConfig { registry, rpc_urls, quorum, chain_id, depth, refresh } = config;
+        let ChainConfig { registry, rpc_urls, quorum, chain_id, depth, refresh, .. } = config.clone();
         let all = rpc_urls.into_iter().map(Endpoint::new).collect::<Result<Vec<_>, _>>()?;
         let endpoints = Endpoints::new(all, quorum, depth, chain_id);
-        let shared = Arc::new(Shared { endpoints, registry, refresh });
+        let shared = Arc::new(Shared { config, endpoints, registry, refresh });
         let running: FuturesUnordered<BoxFuture<'static, ChainEvent>> = FuturesUnordered::new();
         running.push(Box::pin(Arc::clone(&shared).check()));
         let changes = Box::pin(Arc::clone(&shared).changes(0));
@@ -128,6 +136,10 @@ impl Client {
                     }
                     Err(reason) => ChainEvent::ReadFailed { token, reason },
                 },
+                ChainCommand::ReportInteraction(report) => {
+                    let outcome = shared.report(&report).await;
+                    ChainEvent::InteractionReported { agent: report.agent, outcome }
+                }
                 ChainCommand::AskWallet(question) => {
                     let outcome = shared.wallet(&question).await;
                     ChainEvent::WalletAsked { binding: question.binding, outcome }
@@ -177,6 +189,13 @@ impl Shared {
                 None
             }
         }
+    }
+
+    /// Reports an interaction by a transaction, and waits until a block has it. Returns its hash.
+    async fn report(&self, report: &InteractionReport) -> Result<String, String> {
+        let key = self.config.reporter.as_ref().ok_or("the node has no key of its agent")?;
+        let account = Account::open(&self.config, &key.secret()).await?;
+        account.report(report).await.map_err(|error| error.to_string())
     }
 
     /// Waits until the registry has changed since a block; never completes if nobody wants to know. Returns

@@ -10,7 +10,7 @@ use alloy::rpc::client::RpcClient;
 use alloy::rpc::types::TransactionRequest;
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
-use p2p_node_core::chain::{AgentInfo, AgentQuery};
+use p2p_node_core::chain::{AgentInfo, AgentQuery, InteractionReport};
 use reqwest::Url;
 
 use super::ChainConfig;
@@ -22,6 +22,9 @@ use super::server_error::{ServerError, short};
 
 /// Time between two questions for a receipt: our choice, a quarter of a block of Ethereum.
 const RECEIPT_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Time in which a report gets into a block: our choice, five blocks of Ethereum.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A transaction as it will be sent.
 #[derive(Clone, Debug)]
@@ -135,6 +138,23 @@ impl Account {
             .with_nonce(nonce);
         let max_cost = U256::from(gas) * U256::from(fees.max_fee_per_gas);
         Ok(Prepared { request, chain_id, max_cost, balance })
+    }
+
+    /// Reports an interaction, and waits until a block has the transaction. Returns its hash.
+    ///
+    /// # Errors
+    /// Fails if the contract rejects it, if the account cannot pay, or if the server does not answer.
+    pub async fn report(&self, report: &InteractionReport) -> Result<String, String> {
+        let (to, call) = self.registry.report(report).ok_or("the registry takes no reports of this agent")?;
+        let prepared = self.prepare_call(to, call).await.map_err(|error| error.to_string())?;
+        if prepared.balance < prepared.max_cost {
+            return Err("the account of the agent cannot pay for the transaction".to_owned());
+        }
+        let hash = self.send(prepared).await.map_err(|error| error.to_string())?;
+        match self.receipt(hash, REPORT_TIMEOUT, |_| {}).await? {
+            receipt if receipt.is_accepted => Ok(hash.to_string()),
+            receipt => Err(format!("the contract rejected {hash} in block {}", receipt.block)),
+        }
     }
 
     /// Sends a transaction. Returns its hash.

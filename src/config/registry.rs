@@ -17,6 +17,10 @@ impl Config {
     pub fn chain(&self) -> Result<Option<ChainConfig>, ConfigError> {
         let wrong = |reason: String| Err(ConfigError::Registry(reason));
         let reads = self.registry.is_some() && self.registry_policy != RegistryPolicy::Off;
+        if self.report_interactions && (!reads || self.private_key.is_none()) {
+            let reason = "--report-interactions requires PRIVATE_KEY, REGISTRY_ADDRESS, and a REGISTRY_POLICY other than off";
+            return wrong(reason.to_owned());
+        }
         if self.admission == AdmissionMode::Registered && !reads {
             let reason =
                 "--admission registered requires REGISTRY_ADDRESS, and a REGISTRY_POLICY other than off";
@@ -45,6 +49,7 @@ impl Config {
             chain_id: self.registry_chain,
             depth: self.registry_depth,
             refresh: (self.registry_policy != RegistryPolicy::Off).then_some(self.registry_refresh),
+            reporter: None,
         }))
     }
 
@@ -73,7 +78,8 @@ impl Config {
                 return Err(ConfigError::Registry(reason.to_owned()));
             }
         };
-        Ok(Some(RegistryConfig { policy: self.registry_policy, claims, own_claim }))
+        let reports = self.report_interactions;
+        Ok(Some(RegistryConfig { policy: self.registry_policy, claims, own_claim, reports }))
     }
 }
 

@@ -254,6 +254,11 @@ settings! {
         registry_depth: BlockDepth = "registry-depth", "REGISTRY_DEPTH", Option<String> [value_name = "BLOCKS"],
             parse, or BlockDepth::Safe, shown "default safe",
             notes "For a chain without safe blocks, and for a development chain: 0.";
+        /// Whether the node reports to the registry with whom it dealt well or badly: on or off; each report is
+        /// a transaction that the agent's account pays for
+        report_interactions: bool = "report-interactions", "P2P_NODE_REPORT_INTERACTIONS",
+            Option<String> [value_name = "STATE"], on_off, or false, shown "default off",
+            notes "At most one a minute, and one a day about each agent.";
         /// Time between two questions for changes of the registry, in seconds
         registry_refresh: Duration = "registry-refresh", "REGISTRY_REFRESH", Option<String> [value_name = "SECS"],
             registry_refresh, or DEFAULT_REFRESH, shown "default 15", notes "From 0.1 to 3600. Ethereum has a block every 12 s.";

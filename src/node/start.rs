@@ -9,7 +9,7 @@ use p2p_node_protocol::{ErrorCode, Role};
 
 use super::identity::Identity;
 use super::sources::{self, OpenSources};
-use crate::chain::Chain;
+use crate::chain::{Chain, ChainConfig};
 use crate::config::{Ack, Config, ConfigError, OnEof};
 use crate::io::descriptors;
 use crate::io::keystore::{self, InUse, KeyFileError};
@@ -22,7 +22,8 @@ use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::peers::limits::{ConnectionLimits, MIN_CONNECTIONS};
-use p2p_node_wire::identity::NodeKey;
+
+use p2p_node_wire::identity::{AgentKey, NodeKey};
 use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Now;
 
@@ -207,9 +208,11 @@ fn open_store(
 }
 
 /// Opens the chain of the registry. Connects to nobody.
-fn open_chain(config: &Config) -> Result<Chain, StartError> {
+fn open_chain(config: &Config, agent: Option<&AgentKey>) -> Result<Chain, StartError> {
     let failed = |error| ConfigError::Registry(format!("RPC_URL: {error}"));
-    Ok(Chain::open(config.chain()?).map_err(failed)?)
+    let reporter = agent.filter(|_| config.report_interactions).cloned();
+    let chain = config.chain()?.map(|chain| ChainConfig { reporter, ..chain });
+    Ok(Chain::open(chain).map_err(failed)?)
 }
 
 /// Numbers that no other process has.
@@ -239,6 +242,7 @@ pub fn start(
     let swarm = swarm_config(config, &node_key, notice)?;
     let Random { database, boot, seed } = Random::new()?;
     let (store, snapshot) = open_store(config, binding.binding.account, &database, now)?;
+    let chain = open_chain(config, agent.as_ref())?;
     let core_config = CoreConfig {
         node_key,
         key_source,
@@ -285,7 +289,7 @@ pub fn start(
         access_rules: snapshot.access_rules,
         bans: snapshot.bans,
     };
-    Ok(Components { core_config, swarm, store, sources, chain: open_chain(config)? })
+    Ok(Components { core_config, swarm, store, sources, chain })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod nodes;
 #[path = "../interop/npm.rs"]
 mod npm;
 mod reads;
+mod reputation;
 mod sdks;
 mod servers;
 mod wallets;

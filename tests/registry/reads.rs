@@ -29,6 +29,7 @@ pub fn config(registry: Address, urls: &[String], quorum: usize) -> ChainConfig 
         chain_id: None,
         depth: BlockDepth::Blocks(0),
         refresh: Some(Duration::from_millis(20)),
+        reporter: None,
     }
 }
 

@@ -80,6 +80,20 @@ pub enum ChainCommand {
     },
     /// Asks a contract wallet whether a signature is its own. Answered by `WalletAsked`.
     AskWallet(Box<WalletQuestion>),
+    /// Reports an interaction to the registry, by a transaction of the agent. Answered by
+    /// `InteractionReported`.
+    ReportInteraction(InteractionReport),
+}
+
+/// What the node says of an agent to the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InteractionReport {
+    /// The agent.
+    pub agent: Address,
+    /// Id of its entry, in a registry that has ids.
+    pub id: Option<U256>,
+    /// `true` if the node accepted its mail, `false` if it banned the agent.
+    pub is_positive: bool,
 }
 
 /// A question to a contract wallet.
@@ -133,6 +147,13 @@ pub enum ChainEvent {
         binding: BindingHash,
         /// `true` if the signature is the wallet's.
         outcome: Option<bool>,
+    },
+    /// The outcome of a `ReportInteraction`.
+    InteractionReported {
+        /// The agent.
+        agent: Address,
+        /// The hash of the transaction, or why there is none, for people.
+        outcome: Result<String, String>,
     },
     /// The registry changed these entries.
     AgentsChanged(Changes),

@@ -231,6 +231,7 @@ impl Core {
         peers.handle_timeout(local, gate, directory, cx);
         let now = cx.now;
         gate.registry.read_waiting(|agent| directory.claim_of(agent, now), cx);
+        gate.registry.send_report(cx);
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
         peers.find_peers_to_dial(|| gossip.topics(), directory, cx);
         gossip.follow_announcements(directory, peers, cx);

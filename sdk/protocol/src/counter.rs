@@ -278,6 +278,12 @@ counters! {
     "registry_reads" => RegistryReads,
     /// Requests to the registry that no RPC server answered.
     "registry_reads_failed" => RegistryReadsFailed,
+    /// Interactions that the node reported to the registry, with `--report-interactions`.
+    "registry_reports" => RegistryReports,
+    /// Interactions that the node did not report, because too many waited.
+    "registry_reports_dropped" => RegistryReportsDropped,
+    /// Interactions that the node could not report.
+    "registry_reports_failed" => RegistryReportsFailed,
     /// Reservations that relays accepted.
     "relay_reservations" => RelayReservations,
     /// Reservations that relays refused or ended.

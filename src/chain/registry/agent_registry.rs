@@ -3,7 +3,9 @@
 use alloy::primitives::{Address, B256, U256};
 use alloy::rpc::types::Log;
 use alloy::sol_types::{SolCall, SolEvent};
-use p2p_node_core::chain::{AgentInfo, AgentQuery, Changes, MAX_METADATA_BYTES, MAX_NAME_BYTES};
+use p2p_node_core::chain::{
+    AgentInfo, AgentQuery, Changes, InteractionReport, MAX_METADATA_BYTES, MAX_NAME_BYTES,
+};
 
 use super::{Question, cut, invalid};
 use crate::chain::contracts::AgentRegistry;
@@ -31,6 +33,10 @@ pub(super) fn questions(registry: Address, query: &AgentQuery) -> Vec<Question> 
 
 pub(super) fn registration(name: &str, metadata: &str) -> Vec<u8> {
     AgentRegistry::registerAgentCall { name: name.to_owned(), metadata: metadata.to_owned() }.abi_encode()
+}
+
+pub(super) fn report(report: &InteractionReport) -> Vec<u8> {
+    AgentRegistry::reportInteractionCall { agent: report.agent, positive: report.is_positive }.abi_encode()
 }
 
 /// Decodes the entry of an agent. Some registries revert for an agent that they do not know.

@@ -4,7 +4,7 @@
 use alloy::primitives::{Address, B256, U256, keccak256};
 use alloy::rpc::types::Log;
 use alloy::sol_types::{SolCall, SolEvent};
-use p2p_node_core::chain::{AgentInfo, AgentQuery, Changes};
+use p2p_node_core::chain::{AgentInfo, AgentQuery, Changes, InteractionReport};
 
 use super::{Question, RegistryContract, invalid};
 use crate::chain::contracts::{IdentityRegistry, ReputationRegistry};
@@ -16,6 +16,8 @@ const WALLET_KEY: &str = "agentWallet";
 /// Keys of the metadata that `register` writes: our choice.
 const NAME_KEY: &str = "name";
 const NODE_KEY: &str = "p2p-node";
+/// Tag of the feedback that the node gives: our choice.
+const FEEDBACK_TAG: &str = "p2p-node";
 
 pub(super) fn events() -> Vec<B256> {
     vec![
@@ -87,6 +89,21 @@ pub(super) fn registration(name: &str, metadata: &str) -> Vec<u8> {
 pub(super) fn registered_id<'a>(mut logs: impl Iterator<Item = &'a Log>) -> Option<U256> {
     let log = logs.find(|log| log.topic0() == Some(&IdentityRegistry::Registered::SIGNATURE_HASH))?;
     log.topics().get(1).map(|id| U256::from_be_bytes(id.0))
+}
+
+/// Feedback is 100 or 0, without decimals.
+pub(super) fn report(report: &InteractionReport) -> Option<Vec<u8>> {
+    let feedback = ReputationRegistry::giveFeedbackCall {
+        agentId: report.id?,
+        value: if report.is_positive { 100 } else { 0 },
+        valueDecimals: 0,
+        tag1: FEEDBACK_TAG.to_owned(),
+        tag2: String::new(),
+        endpoint: String::new(),
+        feedbackURI: String::new(),
+        feedbackHash: B256::ZERO,
+    };
+    Some(feedback.abi_encode())
 }
 
 /// Decodes the answers. An entry is of its owner, of its wallet, and of whom the owner approved. The

@@ -10,7 +10,7 @@ use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::rpc::types::Log;
 use alloy::sol_types::SolCall;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use p2p_node_core::chain::{AgentInfo, AgentQuery, Changes};
+use p2p_node_core::chain::{AgentInfo, AgentQuery, Changes, InteractionReport};
 
 use super::contracts::{ERC8004_IDENTITY, ERC8004_REPUTATION, MULTICALL3, Multicall3};
 use super::endpoint::{Called, Endpoint};
@@ -81,9 +81,10 @@ pub(super) type Question = (Address, Bytes);
 impl RegistryContract {
     /// Returns the address of the reputation registry, if feedback of anybody counts.
     fn reputation(&self) -> Option<Address> {
-        if self.reviewers.is_empty() {
-            return None;
-        }
+        self.known_reputation().filter(|_| !self.reviewers.is_empty())
+    }
+
+    fn known_reputation(&self) -> Option<Address> {
         self.reputation.or_else(|| (self.address == ERC8004_IDENTITY).then_some(ERC8004_REPUTATION))
     }
 
@@ -129,6 +130,14 @@ impl RegistryContract {
         match self.kind {
             RegistryKind::AgentRegistry => agent_registry::registration(name, metadata),
             RegistryKind::Erc8004 => erc8004::registration(name, metadata),
+        }
+    }
+
+    /// Returns the contract and the encoded call that reports an interaction, if there is one.
+    pub(super) fn report(&self, report: &InteractionReport) -> Option<(Address, Vec<u8>)> {
+        match self.kind {
+            RegistryKind::AgentRegistry => Some((self.address, agent_registry::report(report))),
+            RegistryKind::Erc8004 => Some((self.known_reputation()?, erc8004::report(report)?)),
         }
     }
 

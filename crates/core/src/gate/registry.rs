@@ -4,6 +4,8 @@
 //! what that means.
 
 pub mod cache;
+mod prior;
+mod reports;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +29,7 @@ use crate::timers::TimerTable;
 use crate::usage::Usage;
 use cache::Cache;
 pub use cache::Registration;
+use reports::Reports;
 
 /// Pauses between two reads while the servers do not answer: our choice. Each server has a backoff of its
 /// own.
@@ -97,6 +100,8 @@ pub struct RegistryConfig {
     pub claims: Option<ClaimScope>,
     /// The entry that this agent claims there.
     pub own_claim: Option<RegistryClaim>,
+    /// `true` if the node reports its interactions to the registry.
+    pub reports: bool,
 }
 
 /// What the record of an agent claims: perhaps nothing.
@@ -139,6 +144,7 @@ pub(crate) struct Registry {
     is_configured: bool,
     claims: Option<ClaimScope>,
     own_claim: Option<RegistryClaim>,
+    reports: Reports,
     cache: Cache,
     /// The read on its way.
     read: Option<Token>,
@@ -152,12 +158,13 @@ pub(crate) struct Registry {
 impl Registry {
     /// `config` is `None` if the configuration names no registry.
     pub(crate) fn new(config: Option<RegistryConfig>) -> Self {
-        let RegistryConfig { policy, claims, own_claim } = config.unwrap_or_default();
+        let RegistryConfig { policy, claims, own_claim, reports } = config.unwrap_or_default();
         Registry {
             policy,
             is_configured: config.is_some(),
             claims,
             own_claim,
+            reports: Reports::new(reports),
             cache: Cache::default(),
             read: None,
             retry: Backoff::default(),
@@ -268,6 +275,7 @@ impl Registry {
             },
             ChainEvent::AgentsChanged(changes) => self.cache.on_changed(&changes),
             ChainEvent::ChangesMissed => self.cache.on_changes_missed(),
+            ChainEvent::InteractionReported { agent, outcome } => self.on_reported(&agent, outcome, cx),
             ChainEvent::WalletAsked { .. } => {}
             ChainEvent::Unusable { reason } => {
                 let message = format!("the registry cannot be used: {reason}");
@@ -303,13 +311,15 @@ impl Registry {
         if self.cache.can_read() {
             timers.enter("read of the registry", Some(self.retry.not_before()));
         }
+        timers.enter("report to the registry", self.reports.next_at());
     }
 
-    pub(crate) fn usage(&self) -> [Usage; 3] {
+    pub(crate) fn usage(&self) -> [Usage; 4] {
         [
             ("agents of the registry", self.cache.len(), cache::MAX_AGENTS),
             ("agents that wait for the registry", self.cache.waiting(), cache::MAX_WAITING_IN_ALL),
             ("open registry commands", self.commands.len(), MAX_OPEN_COMMANDS),
+            ("reports to the registry", self.reports.len(), reports::MAX_WAITING),
         ]
         .map(|(name, size, limit)| Usage { name, size, limit })
     }

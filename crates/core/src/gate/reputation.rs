@@ -89,20 +89,29 @@ impl Reputations {
         }
     }
 
-    /// Returns the lower reputation of a node and its agent, with two digits.
-    pub(crate) fn of_peer(&self, agent: Option<Address>, node: &PeerId, now: Instant) -> f64 {
-        let of_agent = agent.map_or(1.0, |agent| self.score(&Party::Agent(agent), now));
+    /// Returns the lower reputation of a node and its agent, with two digits. `prior` is what the registry
+    /// takes from that of the agent.
+    pub(crate) fn of_peer(&self, agent: Option<Address>, node: &PeerId, prior: f64, now: Instant) -> f64 {
+        let of_agent = agent.map_or(1.0, |agent| (self.score(&Party::Agent(agent), now) - prior).max(0.0));
         rounded(of_agent.min(self.score(&Party::Node(*node), now)))
     }
 
     /// Changes the reputation of a party by a share of what a conduct costs or earns. Returns `true`
-    /// if the party is to be banned. A ban leaves the reputation of its party to time.
-    pub(crate) fn apply(&mut self, party: Party, conduct: Conduct, share: f64, now: Instant) -> bool {
+    /// if the party is to be banned. A ban leaves the reputation of its party to time. `prior` is what the
+    /// registry takes from the reputation; alone it bans nobody.
+    pub(crate) fn apply(
+        &mut self,
+        party: Party,
+        conduct: Conduct,
+        share: f64,
+        prior: f64,
+        now: Instant,
+    ) -> bool {
         if self.bans.get(&party).is_some() {
             return false;
         }
         let score = self.standings_mut(&party).apply(party, conduct, share, now);
-        conduct.rule().change < 0.0 && score < THRESHOLD
+        conduct.rule().change < 0.0 && score - prior < THRESHOLD
     }
 
     /// Returns `true` if no reputation can rise.

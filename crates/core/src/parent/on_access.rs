@@ -88,17 +88,18 @@ pub(crate) fn list_peers(
         if !room.takes(PEER_BYTES + of_links + name.as_deref().map_or(0, line_bytes)) {
             break;
         }
+        let agent = record.map(SignedRecord::address);
         let latency = peers.histories.get(peer).and_then(History::latency);
         connected.push(ConnectedPeer {
             peer_id: peer.to_string(),
-            address: record.map(|record| record.address().to_string()),
+            address: agent.map(|agent| agent.to_string()),
             name,
             role: record.map(|record| record.record.role),
             connected_for_ms: now.mono.saturating_since(known.connected_at).as_millis() as u64,
             score: scoring.of_connected(peer, known, directory).round() as u32,
             round_trip_ms: latency.map(|latency| latency.as_micros().div_ceil(1000) as u64),
-            tier: gate.tier(record.map(|record| record.address()).as_ref(), peer).into(),
-            reputation: gate.reputations.of_peer(record.map(SignedRecord::address), peer, now.mono),
+            tier: gate.tier(agent.as_ref(), peer).into(),
+            reputation: gate.reputations.of_peer(agent, peer, gate.registry.prior(agent.as_ref()), now.mono),
             links,
             kept_for: kept.reasons(peer, known, |agent| needs.has_mail(agent), now),
         });

@@ -14,6 +14,7 @@ use crate::effect::{Effect, NetworkCommand};
 use crate::gate::Gate;
 use crate::gate::access_list::{AccessRule, Subject};
 use crate::gate::host::Host;
+use crate::gate::reputation::Conduct;
 use crate::gate::reputation::conduct::Report;
 use crate::gate::reputation::{BANNED_NODES_OF_HOST, HOST_SHARE, Party, rounded};
 use crate::gate::tier::Tier;
@@ -46,11 +47,19 @@ impl Peers {
     pub(crate) fn on_conduct(&mut self, report: Report, gate: &mut Gate, directory: &Directory, cx: &mut Cx) {
         let (now, Report { node, agent, conduct }) = (cx.now, report);
         let is_good = conduct.rule().change > 0.0;
-        if node == cx.identity.peer || is_good && gate.reputations.are_full() {
+        if node == cx.identity.peer {
             return;
         }
         let known = directory.records.by_peer(&node, now.unix_ms).map(SignedRecord::address);
         let agent = agent.or(known);
+        if conduct == Conduct::MailAccepted
+            && let Some(agent) = &agent
+        {
+            gate.registry.on_interaction(agent, true, cx);
+        }
+        if is_good && gate.reputations.are_full() {
+            return;
+        }
         if gate.tier(agent.as_ref(), &node) == Tier::Allowed {
             return;
         }
@@ -58,7 +67,8 @@ impl Peers {
         let parties = [Some(Party::Node(node)), agent.map(Party::Agent), host.map(Party::Host)];
         for party in parties.into_iter().flatten() {
             let share = if matches!(party, Party::Host(_)) { HOST_SHARE } else { 1.0 };
-            if !gate.reputations.apply(party, conduct, share, now.mono) {
+            let prior = if let Party::Agent(agent) = &party { gate.registry.prior(Some(agent)) } else { 0.0 };
+            if !gate.reputations.apply(party, conduct, share, prior, now.mono) {
                 continue;
             }
             let has_few = |host| gate.reputations.banned_nodes(host) < BANNED_NODES_OF_HOST;
@@ -111,6 +121,9 @@ impl Peers {
             until_ms: ban.until_ms(now),
         })));
         self.enforce_ban(party, cx);
+        if let Party::Agent(agent) = &party {
+            gate.registry.on_interaction(agent, false, cx);
+        }
         if let Party::Agent(agent) = party
             && let Some(record) = directory.records.get(&agent, now.unix_ms)
         {

@@ -37,6 +37,10 @@ impl Registry {
         self.reads += 1;
         let (token, agents) = match command {
             ChainCommand::ReadAgents { token, agents } => (token, agents),
+            ChainCommand::ReportInteraction(report) => {
+                let outcome = Err("the chain of the simulator takes no reports".to_owned());
+                return ChainEvent::InteractionReported { agent: report.agent, outcome };
+            }
             ChainCommand::AskWallet(question) => {
                 let is_valid = self.wallets.get(&question.account) == Some(&question.signature);
                 let outcome = (!self.is_down).then_some(is_valid);

@@ -67,6 +67,7 @@ pub enum Registration {
 struct Answer {
     is_registered: bool,
     is_blocked: bool,
+    reputation: Option<u64>,
     at: Instant,
 }
 
@@ -104,6 +105,8 @@ struct Entry {
     reading: Reading,
     /// The claim of the agent at the last read.
     id: Option<U256>,
+    /// Number of mails of the agent that the node accepted since the entry came into the cache.
+    mails: u32,
     /// No read before this time.
     not_before: Option<Instant>,
 }
@@ -182,6 +185,25 @@ impl Cache {
         answer.is_some_and(|answer| answer.is_registered && !answer.is_blocked)
     }
 
+    /// Counts a mail of an agent as evidence of this node's own.
+    pub(super) fn count_mail(&mut self, agent: &Address) {
+        if let Some(entry) = self.entries.get_mut(agent) {
+            entry.mails = entry.mails.saturating_add(1);
+        }
+    }
+
+    /// Returns the id that an agent claimed at the last read.
+    pub(super) fn claimed(&self, agent: &Address) -> Option<U256> {
+        self.entries.get(agent)?.id
+    }
+
+    /// Returns the reputation of a registered agent, and the number of its mails; `None` without a reputation.
+    pub(super) fn reputation(&self, agent: &Address) -> Option<(u64, u32)> {
+        let entry = self.entries.get(agent)?;
+        let answer = entry.answer.filter(|answer| answer.is_registered)?;
+        Some((answer.reputation?, entry.mails))
+    }
+
     /// Returns `true` if agents wait, and no read is on its way.
     pub(super) fn can_read(&self) -> bool {
         self.in_flight.is_empty() && !(self.waiting.is_empty() && self.unmet.is_empty())
@@ -225,8 +247,9 @@ impl Cache {
             }
             match info {
                 Some(info) => {
-                    let AgentInfo { is_active, is_blocked, .. } = *info;
-                    entry.answer = Some(Answer { is_registered: is_active, is_blocked, at: now });
+                    let AgentInfo { is_active, is_blocked, reputation, .. } = *info;
+                    let is_registered = is_active;
+                    entry.answer = Some(Answer { is_registered, is_blocked, reputation, at: now });
                     entry.not_before = None;
                 }
                 None => entry.not_before = Some(now + NO_AGREEMENT_PAUSE),

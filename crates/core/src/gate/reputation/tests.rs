@@ -20,7 +20,7 @@ fn now() -> Now {
 
 /// Commits faults until the party is to be banned, and bans it. Returns their number.
 fn ban(reputations: &mut Reputations, party: Party, conduct: Conduct, at: Instant) -> usize {
-    let faults = (1..100).find(|_| reputations.apply(party, conduct, 1.0, at)).expect("a ban");
+    let faults = (1..100).find(|_| reputations.apply(party, conduct, 1.0, 0.0, at)).expect("a ban");
     reputations.ban(party, conduct, None, at);
     faults
 }
@@ -35,7 +35,7 @@ fn party_below_threshold_is_to_be_banned_and_not_on_it() {
     let standing = Standing::after_ban(0, at);
     reputations.nodes.set(on_it, standing, at);
     assert!(is(reputations.score(&on_it, at), THRESHOLD));
-    assert!(!reputations.apply(on_it, Conduct::MailAccepted, 1.0, at));
+    assert!(!reputations.apply(on_it, Conduct::MailAccepted, 1.0, 0.0, at));
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn reputation_recovers_evenly_to_the_threshold_while_a_ban_lasts() {
     ban(&mut reputations, party, Conduct::InvalidMail, at);
     assert!(is(reputations.score(&party, at), 0.2));
     assert!(is(reputations.score(&party, at + HOUR / 2), 0.25));
-    assert!(!reputations.apply(party, Conduct::InvalidMail, 1.0, at), "a ban leaves it to time");
+    assert!(!reputations.apply(party, Conduct::InvalidMail, 1.0, 0.0, at), "a ban leaves it to time");
     assert!(is(reputations.score(&party, at), 0.2));
     assert_eq!(reputations.end_bans(at + HOUR - Duration::from_millis(1)), []);
     assert_eq!(reputations.next_end(), Some(at + HOUR));
@@ -76,7 +76,7 @@ fn pardon_ends_ban_and_gives_full_reputation() {
     ban(&mut reputations, party, Conduct::InvalidMail, at);
     assert!(reputations.pardon(&party) && !reputations.pardon(&party));
     assert!(is(reputations.score(&party, at), 1.0) && reputations.are_full());
-    reputations.apply(party, Conduct::InvalidMail, 1.0, at);
+    reputations.apply(party, Conduct::InvalidMail, 1.0, 0.0, at);
     assert!(!reputations.pardon(&party) && is(reputations.score(&party, at), 1.0));
 }
 
@@ -127,4 +127,18 @@ fn nodes_of_a_host_count_only_for_it() {
     reputations.pardon(&Party::Agent(address));
     reputations.ban(Party::Node(peer), Conduct::InvalidMail, None, at);
     assert!(reputations.is_banned(&address, &peer));
+}
+
+#[test]
+fn word_of_the_registry_makes_a_ban_nearer_and_alone_bans_nobody() {
+    let at = Instant::from_secs(1_000);
+    let node = PeerId::random();
+    let agent = Address::repeat_byte(7);
+    let faults = |prior: f64| {
+        let mut reputations = Reputations::default();
+        assert_eq!(reputations.of_peer(Some(agent), &node, prior, at), rounded(1.0 - prior));
+        assert!(!reputations.apply(Party::Agent(agent), Conduct::MailAccepted, 1.0, prior, at));
+        (1..10).find(|_| reputations.apply(Party::Agent(agent), Conduct::InvalidMail, 1.0, prior, at))
+    };
+    assert_eq!((faults(0.0), faults(0.4)), (Some(4), Some(2)));
 }
