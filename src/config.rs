@@ -6,6 +6,7 @@
 
 mod cli;
 mod declare;
+mod derived;
 mod documents;
 mod env;
 mod registry;

@@ -229,8 +229,8 @@ impl Core {
         let Core { local, gate, directory, peers, gossip, mail, cx, .. } = self;
         peers.trim_connections(&Uses { gossip, mail }, gate, directory, cx);
         peers.handle_timeout(local, gate, directory, cx);
-        let now = cx.now;
-        gate.registry.read_waiting(|agent| directory.claim_of(agent, now), cx);
+        let now_ms = cx.now.unix_ms;
+        gate.registry.read_waiting(|agent| directory.records.get(agent, now_ms), cx);
         gate.registry.send_report(cx);
         peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
         peers.find_peers_to_dial(|| gossip.topics(), directory, cx);
@@ -295,9 +295,9 @@ impl Core {
             Command::Ack(ack) => mail.on_ack_command(to, ack, cx),
             Command::Cancel(cancel) => parent.cancel(to, &cancel.target, gossip, mail, cx),
             Command::Registry(registry) => {
-                let now = cx.now;
-                let claim_of = |agent: &_| directory.claim_of(agent, now);
-                gate.registry.on_command(to, &registry.address, claim_of, cx);
+                let now_ms = cx.now.unix_ms;
+                let record_of = |agent: &_| directory.records.get(agent, now_ms);
+                gate.registry.on_command(to, &registry.address, record_of, cx);
             }
             Command::Ping(_) => on_ping(to, cx),
             Command::Shutdown(_) => parent.close("shutdown", Some(to), cx),

@@ -15,13 +15,11 @@ use libp2p_identity::PeerId;
 
 use crate::cx::Cx;
 use crate::highest_seen::HighestSeen;
-use crate::input::Now;
 use crate::local::Local;
 use crate::usage::Usage;
 use lookups::Lookups;
 use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::lru_map::LruMap;
-use p2p_node_wire::record::RegistryClaim;
 use p2p_node_wire::time::Instant;
 use record_table::RecordTable;
 
@@ -84,11 +82,6 @@ impl Directory {
     /// Returns the agent of a node, if the directory has its record.
     pub(crate) fn agent_of(&self, peer: &PeerId, cx: &Cx) -> Option<Address> {
         self.records.by_peer(peer, cx.now.unix_ms).map(|record| record.address())
-    }
-
-    /// Returns what the record of an agent claims, or `None` if the node has no record.
-    pub(crate) fn claim_of(&self, agent: &Address, now: Now) -> Option<Option<RegistryClaim>> {
-        self.records.get(agent, now.unix_ms).map(|record| record.record.claim)
     }
 
     pub(crate) fn kem_of(&self, address: &Address, cx: &Cx) -> Option<Bytes> {

@@ -15,7 +15,7 @@ use crate::directory::rollback_guard::RollbackGuard;
 use crate::highest_seen::HighestSeen;
 
 /// Largest number of agents in the table: our choice, 20 times our largest test. Each takes up to
-/// 5.5 KiB, and 2 KiB for the hashes of its topics.
+/// 6.6 KiB, and 2 KiB for the hashes of its topics.
 pub const MAX_AGENTS: usize = 10_000;
 /// Largest number of evicted agents whose order the node remembers while the table is full: our
 /// choice, as many again, at 150 bytes each. Unused capacity of the table adds to it, so that all

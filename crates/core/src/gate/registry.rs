@@ -104,9 +104,6 @@ pub struct RegistryConfig {
     pub reports: bool,
 }
 
-/// What the record of an agent claims: perhaps nothing.
-type Claim = Option<RegistryClaim>;
-
 /// A registry that knows ids and no addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimScope {
@@ -118,7 +115,7 @@ pub struct ClaimScope {
 
 impl ClaimScope {
     /// Returns the id that a claim gives in this registry.
-    fn id(&self, claim: Claim) -> Option<U256> {
+    fn id(&self, claim: Option<RegistryClaim>) -> Option<U256> {
         let of_registry =
             |claim: &RegistryClaim| (claim.chain_id, claim.registry) == (self.chain_id, self.registry);
         claim.filter(of_registry).map(|claim| claim.agent_id)
@@ -203,14 +200,17 @@ impl Registry {
         }
     }
 
-    /// Begins the next read, if agents wait. `claim_of` returns the claim in the record of an agent, or `None`
-    /// if the node has no record.
-    pub(crate) fn read_waiting(&mut self, claim_of: impl Fn(&Address) -> Option<Claim>, cx: &mut Cx) {
+    /// Begins the next read, if agents wait. `record_of` returns the record of an agent, if the node has it.
+    pub(crate) fn read_waiting<'a>(
+        &mut self,
+        record_of: impl Fn(&Address) -> Option<&'a SignedRecord>,
+        cx: &mut Cx,
+    ) {
         if !self.cache.can_read() || !self.retry.ready(cx.now.mono) {
             return;
         }
         let scope = self.claims;
-        let agents = self.cache.begin_read(|agent| id_in(scope, claim_of(agent)), cx.now.mono);
+        let agents = self.cache.begin_read(|agent| query(scope, *agent, record_of(agent)), cx.now.mono);
         if agents.is_empty() {
             return;
         }
@@ -227,13 +227,12 @@ impl Registry {
         }
     }
 
-    /// Executes the command `registry`.
-    /// `claim_of` is as in [`Registry::read_waiting`].
-    pub(crate) fn on_command(
+    /// Executes the command `registry`. `record_of` is as in [`Registry::read_waiting`].
+    pub(crate) fn on_command<'a>(
         &mut self,
         to: ReplyTo,
         agent: &str,
-        claim_of: impl Fn(&Address) -> Option<Claim>,
+        record_of: impl Fn(&Address) -> Option<&'a SignedRecord>,
         cx: &mut Cx,
     ) {
         let agent = match parse_address(agent) {
@@ -247,9 +246,12 @@ impl Registry {
         if self.commands.len() >= MAX_OPEN_COMMANDS {
             return cx.refuse(to, ErrorCode::Busy, "too many commands `registry` have no answer yet");
         }
-        let is_own = agent == cx.identity.address;
-        let claim = if is_own { Some(self.own_claim) } else { claim_of(&agent) };
-        let Some(id) = id_in(self.claims, claim) else {
+        let own = AgentQuery { agent, id: self.claims.and_then(|scope| scope.id(self.own_claim)) };
+        let query = match agent == cx.identity.address {
+            true => Some(own),
+            false => query(self.claims, agent, record_of(&agent)),
+        };
+        let Some(query) = query else {
             let reason =
                 "the node has no record of this agent, which claims its entry there: discover it first";
             return cx.refuse(to, ErrorCode::PeerNotFound, reason);
@@ -257,7 +259,7 @@ impl Registry {
         let token = cx.token();
         self.commands.insert(token, to);
         cx.stats.count(Counter::RegistryReads);
-        cx.chain(ChainCommand::ReadAgents { token, agents: vec![AgentQuery { agent, id }] });
+        cx.chain(ChainCommand::ReadAgents { token, agents: vec![query] });
     }
 
     /// Handles a report of the chain.
@@ -325,13 +327,14 @@ impl Registry {
     }
 }
 
-/// Returns the id that an agent claims, if the registry knows ids; `None` if the node does not know what the
-/// agent claims.
-fn id_in(scope: Option<ClaimScope>, claim: Option<Claim>) -> Option<Option<U256>> {
-    match scope {
-        None => Some(None),
-        Some(scope) => claim.map(|claim| scope.id(claim)),
-    }
+/// Returns the question for the entry of an agent, or `None` if the registry knows ids, and the node has no
+/// record that claims one.
+fn query(scope: Option<ClaimScope>, agent: Address, record: Option<&SignedRecord>) -> Option<AgentQuery> {
+    let id = match scope {
+        None => None,
+        Some(scope) => scope.id(record?.record.claim),
+    };
+    Some(AgentQuery { agent, id })
 }
 
 fn answer_command(to: ReplyTo, found: Option<(Address, Option<AgentInfo>)>, cx: &mut Cx) {

@@ -209,23 +209,23 @@ impl Cache {
         self.in_flight.is_empty() && !(self.waiting.is_empty() && self.unmet.is_empty())
     }
 
-    /// Begins a read of the agents that wait. `claim_of` returns the id that an agent claims, or `None` if
-    /// the node does not know that yet; such an agent is not read.
+    /// Begins a read of the agents that wait. `query` returns the question for an agent, or `None` if
+    /// the node does not know yet what it claims; such an agent is not read.
     pub(super) fn begin_read(
         &mut self,
-        claim_of: impl Fn(&Address) -> Option<Option<U256>>,
+        query: impl Fn(&Address) -> Option<AgentQuery>,
         now: Instant,
     ) -> Vec<AgentQuery> {
         let mut queries = Vec::new();
         while queries.len() < MAX_AGENTS_PER_READ {
             let Some(agent) = self.waiting.pop_front().or_else(|| self.unmet.pop_front()) else { break };
             let Some(entry) = self.entries.get_mut(&agent) else { continue };
-            let Some(id) = claim_of(&agent) else {
+            let Some(query) = query(&agent) else {
                 (entry.reading, entry.not_before) = (Reading::No, Some(now + NO_RECORD_PAUSE));
                 continue;
             };
-            (entry.reading, entry.id) = (Reading::OnItsWay, id);
-            queries.push(AgentQuery { agent, id });
+            (entry.reading, entry.id) = (Reading::OnItsWay, query.id);
+            queries.push(query);
         }
         self.in_flight = queries.iter().map(|query| query.agent).collect();
         queries

@@ -31,7 +31,7 @@ mod tests {
     use p2p_node_wire::time::Instant;
 
     use super::*;
-    use crate::chain::AgentInfo;
+    use crate::chain::{AgentInfo, AgentQuery};
     use crate::gate::registry::{RegistryConfig, RegistryPolicy};
 
     const ANN: Address = Address::repeat_byte(1);
@@ -41,7 +41,7 @@ mod tests {
         let mut registry = Registry::new(Some(config));
         let now = Instant::from_secs(1_000);
         registry.look_up(&ANN, true, now);
-        registry.cache.begin_read(|_| Some(None), now);
+        registry.cache.begin_read(|agent| Some(AgentQuery { agent: *agent, id: None }), now);
         let info = AgentInfo { is_active, reputation, ..AgentInfo::default() };
         registry.cache.on_read(&[(ANN, Some(info))], now);
         (0..mails).for_each(|_| registry.cache.count_mail(&ANN));

@@ -105,7 +105,7 @@ impl Registry {
 mod tests {
     use super::*;
     use crate::Core;
-    use crate::chain::{AgentInfo, ChainEvent};
+    use crate::chain::{AgentInfo, AgentQuery, ChainEvent};
     use crate::effect::Effect;
     use crate::gate::registry::{RegistryConfig, RegistryPolicy};
     use crate::testing::core_with;
@@ -124,7 +124,11 @@ mod tests {
             core.gate.registry.look_up(&agent(number), true, now);
         }
         for _ in 0..2 {
-            let read = core.gate.registry.cache.begin_read(|_| Some(None), now);
+            let read = core
+                .gate
+                .registry
+                .cache
+                .begin_read(|agent| Some(AgentQuery { agent: *agent, id: None }), now);
             let info = AgentInfo { is_active: true, ..AgentInfo::default() };
             let found: Vec<_> = read.iter().map(|query| (query.agent, Some(info.clone()))).collect();
             core.gate.registry.cache.on_read(&found, now);
@@ -134,7 +138,7 @@ mod tests {
 
     /// Lets time pass, and returns the reports that the node sent.
     fn sent(core: &mut Core, secs: u64) -> Vec<(u8, bool)> {
-        core.cx.now.mono = core.cx.now.mono + Duration::from_secs(secs);
+        core.cx.now.mono += Duration::from_secs(secs);
         core.gate.registry.send_report(&mut core.cx);
         let effects = std::mem::take(&mut core.cx.effects);
         let report = |effect| match effect {
@@ -172,7 +176,7 @@ mod tests {
         finish(&mut core, 1);
         interact(&mut core, 1, true);
         assert_eq!(sent(&mut core, 3_600), []);
-        core.cx.now.mono = core.cx.now.mono + Duration::from_secs(24 * 3600);
+        core.cx.now.mono += Duration::from_secs(24 * 3600);
         interact(&mut core, 1, true);
         assert_eq!(sent(&mut core, 0), [(1, true)], "a day later");
     }

@@ -16,7 +16,11 @@ fn blocked() -> Option<AgentInfo> {
 
 /// Begins a read of agents of a registry that knows addresses.
 fn begin(cache: &mut Cache) -> Vec<Address> {
-    cache.begin_read(|_| Some(None), START).into_iter().map(|query| query.agent).collect()
+    cache
+        .begin_read(|agent| Some(AgentQuery { agent: *agent, id: None }), START)
+        .into_iter()
+        .map(|query| query.agent)
+        .collect()
 }
 
 fn changes(agents: &[Address]) -> Changes {
@@ -263,12 +267,12 @@ fn agent_without_a_record_is_read_when_its_record_comes_and_when_its_claim_chang
     cache.look_up(&ANN, true, after(4));
     assert!(!cache.can_read(), "a short pause");
     cache.on_claim(&ANN, Some(one));
-    assert_eq!(cache.begin_read(|_| Some(Some(one)), after(4)), [query(one)]);
+    assert_eq!(cache.begin_read(|_| Some(query(one)), after(4)), [query(one)]);
     cache.on_read(&[(ANN, active())], after(4));
     cache.on_claim(&ANN, Some(one));
     assert!(!cache.can_read(), "the same claim");
     cache.on_claim(&ANN, Some(two));
-    assert_eq!(cache.begin_read(|_| Some(Some(two)), after(5)), [query(two)]);
+    assert_eq!(cache.begin_read(|_| Some(query(two)), after(5)), [query(two)]);
     cache.on_read(&[(ANN, active())], after(5));
     for (ids, is_read) in [(vec![one], false), (vec![one, two], true)] {
         cache.on_changed(&Changes { agents: Vec::new(), ids });
