@@ -84,7 +84,7 @@ pub(crate) struct Peers {
     pub(crate) subnet_pauses: SubnetPauses,
     /// When the node trims connections, and whom it trimmed.
     pub(crate) trimmer: Trimmer,
-    /// The recent renewals of connections without gossip.
+    /// The renewals of connections without gossip.
     pub(crate) gossip_renewals: GossipRenewals,
     /// What the node observed of peers.
     pub(crate) histories: Histories,
@@ -121,6 +121,7 @@ impl Peers {
         timers.enter("admission", self.admissions.next_deadline());
         timers.enter("dialer", self.selection_deadline(directory, cx));
         timers.enter("subscriptions of peers", self.subscriptions_deadline());
+        timers.enter("gossip renewals", self.gossip_renewals.next_deadline());
         timers.enter("finder", self.find_deadline(cx));
         timers.enter("forwarded questions", self.forwarded_deadline());
         timers.enter("relays", self.relays_deadline(local, cx));
@@ -168,6 +169,7 @@ impl Peers {
         }
         self.reserve_relays(local, cx);
         self.end_overdue_forwarded(directory, cx);
+        self.renew_waiting_gossip(cx);
         self.disconnect_unsubscribed_peers(cx);
         self.poll_admissions(local, cx);
     }
@@ -176,10 +178,12 @@ impl Peers {
     pub(crate) fn usage(&self) -> Vec<Usage> {
         let (offers, reservations, pauses) = self.relays.lens();
         let (lookups, forwarded, forwarding) = self.finder.lookups().lens();
+        let (renewed, renewals) = self.gossip_renewals.lens();
         [
             ("peers", self.table.len(), table::MAX_PEERS),
             ("bootstrap peers", self.table.bootstraps_len(), bootstrap::MAX_BOOTSTRAPS),
-            ("peers with renewed gossip", self.gossip_renewals.len(), gossip_renewals::MAX_RENEWED),
+            ("peers with renewed gossip", renewed, gossip_renewals::MAX_RENEWED),
+            ("peers that wait for a renewal", renewals, limits::MAX_CONNECTIONS),
             (
                 "peers with awaited subscriptions",
                 self.dialer.awaiting_subscriptions(),

@@ -125,6 +125,7 @@ impl Peers {
         let now = cx.now;
         let ours = self.table.connection_mut(&peer).and_then(|connection| connection.closing.take());
         self.forget_queued_dial(&peer);
+        self.gossip_renewals.on_disconnected(&peer);
         self.histories.disconnected(&peer, now.mono);
         self.end_admission(&peer, cx);
         let pause = self.table.disconnected(peer, now.mono, &mut cx.jitter);
