@@ -214,22 +214,26 @@ impl Stream {
         let is_settled =
             |mail: &&QueuedMessage| mail.epoch == epoch && mail.seq < next && mail.can_be_acked();
         let to = from + self.queue.range(from..).take_while(is_settled).count();
-        let waits = |mail: &QueuedMessage| mail.epoch == epoch && mail.seq < next && mail.attempts > 0;
-        self.is_overtaken |= self.queue.get(to).is_some_and(waits);
         let in_flight = self.sent.clamp(from, to) - from;
         self.sent -= in_flight;
         let mut taken: Vec<_> =
             self.queue.drain(from..to).enumerate().map(|(index, mail)| (mail, index < in_flight)).collect();
+        let is_beyond =
+            |seq: u64| seq.checked_sub(next).is_some_and(|far| out_of_order.binary_search(&far).is_ok());
         if !out_of_order.is_empty() {
-            let is_beyond =
-                |seq: u64| seq.checked_sub(next).is_some_and(|far| out_of_order.binary_search(&far).is_ok());
             taken.extend(
                 self.remove_if(|mail, _| mail.epoch == epoch && mail.can_be_acked() && is_beyond(mail.seq)),
             );
         }
         if !taken.is_empty() {
-            (self.probe_at, self.reminders) = (None, 0);
+            (self.probe_at, self.reminders, self.is_overtaken) = (None, 0, false);
         }
+        // Only restored messages cannot be acked, and they come first.
+        let last = Position { epoch, seq: next.saturating_add(out_of_order.last().copied().unwrap_or(0)) };
+        let unacked = self.queue.iter().take_while(|mail| mail.restored && mail.position() <= last);
+        let is_acked = |mail: &QueuedMessage| mail.epoch == epoch && (mail.seq < next || is_beyond(mail.seq));
+        self.is_overtaken |=
+            unacked.filter(|mail| is_acked(mail)).any(|mail| mail.attempts > 0 && !mail.can_be_acked());
         taken
     }
 
@@ -293,7 +297,8 @@ impl Stream {
             return;
         }
         if is_news {
-            let pause = if std::mem::take(&mut self.is_overtaken) {
+            let is_restored = self.queue.front().is_some_and(|mail| mail.restored);
+            let pause = if std::mem::take(&mut self.is_overtaken) && is_restored {
                 OVERTAKEN_PROBE
             } else {
                 PROBE_INTERVAL * (1 << self.reminders.min(MAX_DOUBLINGS))

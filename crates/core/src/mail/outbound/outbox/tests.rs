@@ -10,6 +10,7 @@ use crate::mail::inbound::receive_window::ACK_WINDOW;
 use crate::mail::outbound::outbox::*;
 use crate::outgoing::testing;
 
+mod overtaken;
 mod room;
 
 const RECIPIENT: Address = Address::repeat_byte(7);
