@@ -20,6 +20,13 @@ pub struct Limit {
     pub bytes: usize,
 }
 
+/// Returns what one user of a shared budget may hold: so many times as much as is free. So a user alone takes
+/// `times / (times + 1)` of it, and some stays free for others, who then get as much. (Choudhury and Hahne's
+/// dynamic threshold for shared packet buffers.)
+pub(crate) fn share_of_free(limit: usize, used: usize, times: usize) -> usize {
+    limit.saturating_sub(used).saturating_mul(times)
+}
+
 impl Budget {
     /// Returns the budget of `count` items that take `bytes` in total.
     pub fn of(count: usize, bytes: usize) -> Self {

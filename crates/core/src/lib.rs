@@ -99,7 +99,8 @@ impl Core {
         let claim = setup.registry.and_then(|registry| registry.own_claim);
         let (key_source, known_peers) = (setup.key_source.clone(), setup.known_peers());
         let admissions = Admissions::new(&setup.node_key, boot);
-        let (mut highest_seen, limits_apply) = (setup.highest_seen.clone(), setup.limits_apply);
+        let (mut highest_seen, limits_apply, scope) =
+            (setup.highest_seen.clone(), setup.limits_apply, setup.scope);
         let (gate, mail) = (Gate::new(&setup, now), Mail::restore(&setup, now));
         let required = Required::new(setup.require_delivery, mail.outbox.len());
         let keyring = Keyring::new(*setup.kem_seed, setup.suite, now);
@@ -114,7 +115,7 @@ impl Core {
             directory: Directory::new(highest_seen),
             peers: Peers::new(limits, admissions),
             mail,
-            gossip: Gossip::new(origin, limits_apply),
+            gossip: Gossip::new(origin, limits_apply, scope),
             cx: Cx::new(me, Replies::new(required), boot, seed, now),
         };
         if let Some(row) = own_highest

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use libp2p_identity::PeerId;
 
-use crate::budget::{Budget, Limit};
+use crate::budget::{Budget, Limit, share_of_free};
 
 /// What a neighbour may hold for each item or byte that is free: our choice. A neighbour alone takes four
-/// fifths, two take four ninths each, and the rest stays free for others, who then get as much.
-/// (Choudhury and Hahne's dynamic threshold for shared packet buffers.)
-const SHARE_OF_FREE: usize = 4;
+/// fifths, two take four ninths each.
+const TIMES_FREE: usize = 4;
 
 /// The items of a collection, in all and by neighbour. Neighbours without items take no memory.
 #[derive(Debug, Default)]
@@ -36,10 +35,9 @@ impl SharedBudget {
 
     /// Returns `true` if one more item of this size keeps the neighbour within its share of `limit`.
     pub(crate) fn fits(&self, neighbour: &PeerId, bytes: usize, limit: Limit) -> bool {
-        let share = |limit: usize, used: usize| limit.saturating_sub(used).saturating_mul(SHARE_OF_FREE);
         let share = Limit {
-            count: share(limit.count, self.all.count()),
-            bytes: share(limit.bytes, self.all.bytes()),
+            count: share_of_free(limit.count, self.all.count(), TIMES_FREE),
+            bytes: share_of_free(limit.bytes, self.all.bytes(), TIMES_FREE),
         };
         self.all.fits(bytes, limit) && self.of(neighbour).fits(bytes, share)
     }

@@ -155,7 +155,7 @@ pub enum Tier {
     /// The node knows nothing of the agent but its keys.
     #[default]
     Stranger,
-    /// The parent sent mail to the agent.
+    /// The parent sent mail to the agent, or the registry names it.
     Known,
     /// The parent allowed the agent or its node, or the node has no limits.
     Allowed,

@@ -12,8 +12,8 @@ use crate::gate::rate_limiter::{AtLimit, Quota, RateLimiter};
 use crate::gate::tier::Tier;
 use crate::usage::Usage;
 use authors::AuthorLimits;
-pub(crate) use authors::TopicKind;
 pub use authors::{AUTHOR_BYTES, AUTHOR_FRAMES};
+pub(crate) use authors::{BYTES_OF_ONE_STRANGER, FRAMES_OF_ONE_STRANGER, Passage, TopicKind};
 
 /// Messages of one stranger, by mail and as much again by broadcasts: 100 a minute, from the TOS
 /// document.

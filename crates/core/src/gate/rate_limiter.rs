@@ -51,9 +51,14 @@ impl<K: Ord + Clone> RateLimiter<K> {
 
     /// Returns `true` if one more event of `key` is within its quota, and counts the event.
     pub fn admit(&mut self, key: K, now: Instant) -> bool {
-        let is_admitted = self.wait(&key, 1, now).is_some_and(|wait| wait.is_zero());
+        self.admit_units(key, 1, now)
+    }
+
+    /// Returns `true` if these units of `key` are within its quota, and counts them.
+    pub fn admit_units(&mut self, key: K, units: u32, now: Instant) -> bool {
+        let is_admitted = self.wait(&key, units, now).is_some_and(|wait| wait.is_zero());
         if is_admitted {
-            self.charge(key, 1, now);
+            self.charge(key, units, now);
         }
         is_admitted
     }

@@ -61,10 +61,9 @@ fn neighbour_fills_neither_the_room_of_others_nor_the_crypto_pool() {
         gate.pending_verification.push(&binding, pending(peer)).is_ok()
     };
     let checks = (0..2 * MAX_CHECKS).filter(|number| push(*number, flooder)).count();
-    assert!((MAX_CHECKS / 2..MAX_CHECKS).contains(&checks), "{checks}");
     assert!(push(2 * MAX_CHECKS, other), "another neighbour still has its bindings checked");
     let objects = checks + (0..2 * MAX_PENDING).filter(|_| push(0, flooder)).count();
-    assert!((MAX_PENDING / 2..MAX_PENDING).contains(&objects), "{objects}");
+    assert_eq!((checks, objects), (205, 819), "four fifths");
     assert!(push(0, other), "another neighbour still has room");
 }
 

@@ -17,7 +17,7 @@ pub const MAX_MAILED: usize = 10_000;
 pub enum Tier {
     /// The node knows nothing of the agent but its keys, which cost nothing.
     Stranger,
-    /// The parent sent mail to the agent.
+    /// The parent sent mail to the agent, or the registry names it.
     Known,
     /// The parent allowed the agent or its node, or the node has no limits.
     Allowed,

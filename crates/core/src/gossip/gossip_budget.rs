@@ -4,6 +4,7 @@
 use libp2p_identity::PeerId;
 use p2p_node_wire::time::Instant;
 
+use crate::budget::share_of_free;
 use crate::peers::limits::MAX_CONNECTIONS;
 use crate::recent_use::RecentUse;
 
@@ -18,9 +19,8 @@ pub const MAX_RETAINED_BYTES: usize = 160 << 20;
 pub const RESERVED_BYTES: usize = MAX_RETAINED_BYTES / 4;
 
 /// Bytes of one neighbour for each byte that is free: our choice. A neighbour that floods alone
-/// takes eight ninths of the budget, two such neighbours eight seventeenths each, and the rest stays
-/// free for others, who then get as much. (Choudhury and Hahne's dynamic threshold for shared packet buffers.)
-const SHARE_OF_FREE: usize = 8;
+/// takes eight ninths of the budget, two such neighbours eight seventeenths each.
+const TIMES_FREE: usize = 8;
 
 /// Largest number of neighbours whose bytes the node counts: the connections of a bootstrap node,
 /// and as many that ended in these seconds. The node drops the messages of further neighbours.
@@ -44,13 +44,13 @@ impl GossipBudget {
     pub fn has_room(&mut self, bytes: usize, from: &PeerId, reserved: bool, now: Instant) -> bool {
         self.kept.expire(now);
         let limit = if reserved { MAX_RETAINED_BYTES + RESERVED_BYTES } else { MAX_RETAINED_BYTES };
-        let free = limit.saturating_sub(self.kept.used());
+        let used = self.kept.used();
         let of_neighbour = match self.kept.used_by(from) {
             Some(bytes) => bytes,
             None if self.kept.keys() >= MAX_NEIGHBOURS => return false,
             None => 0,
         };
-        bytes <= free && of_neighbour + bytes <= free * SHARE_OF_FREE
+        used + bytes <= limit && of_neighbour + bytes <= share_of_free(limit, used, TIMES_FREE)
     }
 
     /// Records a message that gossipsub keeps: of a neighbour, or our own.
@@ -112,7 +112,7 @@ mod tests {
                 }
             }
             let free = MAX_RETAINED_BYTES - budget.bytes();
-            let fair = MAX_RETAINED_BYTES / (SHARE_OF_FREE * floods as usize + 1);
+            let fair = MAX_RETAINED_BYTES / (TIMES_FREE * floods as usize + 1);
             assert!(free.abs_diff(fair) < 1 << 20, "{floods} neighbours leave {free} bytes");
             assert!(budget.has_room(64 << 10, &neighbour(100), false, now));
         }

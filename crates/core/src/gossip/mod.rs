@@ -17,6 +17,7 @@ use p2p_node_wire::message_id::StreamNamespace;
 use p2p_node_wire::time::Instant;
 
 use crate::MAX_SUBSCRIPTIONS;
+use crate::gate::address_scope::AddressScope;
 use crate::peers::Peers;
 use crate::timers::TimerTable;
 use crate::usage::Usage;
@@ -45,12 +46,12 @@ pub(crate) struct Gossip {
 }
 
 impl Gossip {
-    pub(crate) fn new(origin: StreamNamespace, limits_apply: bool) -> Self {
+    pub(crate) fn new(origin: StreamNamespace, limits_apply: bool, scope: AddressScope) -> Self {
         Gossip {
             subscribed: BTreeSet::new(),
             broadcasts: BroadcastQueue::new(origin),
             pacer: Pacer::default(),
-            pace: OwnPace::new(limits_apply),
+            pace: OwnPace::new(limits_apply, scope),
             budget: GossipBudget::default(),
             follows_announcements: false,
             status_due: Instant::MAX,

@@ -11,10 +11,10 @@ use crate::directory::Directory;
 use crate::effect::{NetworkCommand, Verdict};
 use crate::gate::Gate;
 use crate::gate::frame_checks::{CLOCK_OUT_OF_RANGE, LATER_FRAMES};
-use crate::gate::limits::{Author, TopicKind};
+use crate::gate::limits::{Author, Passage, TopicKind};
 use crate::gate::message_event::message_event;
 use crate::gate::pending_verification::{GossipMessage, OfferedRecord, Pending, RecordSource};
-use crate::gate::reputation::Conduct;
+use crate::gate::reputation::{Conduct, Party};
 use crate::gate::sender::Sender;
 use crate::gate::tier::Tier;
 use crate::gossip::Gossip;
@@ -77,6 +77,10 @@ impl Gossip {
         cx: &mut Cx,
     ) -> Option<Verdict> {
         let (now, size, from) = (cx.now, message.data.len(), message.from);
+        // The connection of a banned neighbour is about to end. What it sent before costs no more checks.
+        if gate.reputations.ban_of(&Party::Node(from)).is_some() {
+            return Some(reject_frame(Counter::DataNotAdmitted, Verdict::Ignore, cx));
+        }
         if !self.budget.has_room(size, &from, is_node_topic(&message.topic), now.mono) {
             return Some(reject_frame(Counter::GossipDropped, Verdict::Ignore, cx));
         }
@@ -100,7 +104,8 @@ impl Gossip {
             tier: gate.tier(Some(&claim.account), &claim.peer_id),
             is_met: directory.records.is_met(&claim.account),
         };
-        if gate.limits.authors.has_room(author, topic_kind(&message.topic), size, now.mono) {
+        let passage = Passage { author, from, topic: topic_kind(&message.topic) };
+        if gate.limits.authors.has_room(passage, size, now.mono) {
             return None;
         }
         let is_forged = gate.limits.admit_spot_check(from, now.mono)
@@ -167,10 +172,10 @@ impl Gossip {
         }
         let sender = gate.sender(&frame, directory.records.is_met(frame.account()), cx.now.mono);
         // Other frames of the author may have come while this one waited for the crypto pool.
-        if !gate.limits.authors.has_room(sender.author(), topic_kind(topic), size, cx.now.mono) {
+        let passage = Passage { author: sender.author(), from, topic: topic_kind(topic) };
+        if !gate.limits.authors.admit(passage, size, cx.now.mono) {
             return Some(reject_frame(Counter::FramesOverLimit, Verdict::Ignore, cx));
         }
-        gate.limits.authors.charge(sender.author(), topic_kind(topic), size, cx.now.mono);
         cx.signal(Signal::Heard(frame.binding.binding.account));
         self.accept_frame((token, from), frame, sender, topic, gate, cx)
     }
@@ -257,8 +262,8 @@ fn report(token: Token, from: PeerId, verdict: Verdict, cx: &mut Cx) {
 }
 
 /// Counts a frame that the node ignores, and returns the verdict. Nobody is to blame for an old frame or a
-/// replay. But whoever forges frames must not get away with it by an old time, so the node verifies some
-/// of these frames all the same.
+/// replay. But a forger must not get away with it by an old time, so the node verifies some of these frames
+/// all the same.
 fn ignore_frame(counter: Counter, frame: &Frame, from: PeerId, gate: &mut Gate, cx: &mut Cx) -> Verdict {
     if gate.limits.admit_spot_check(from, cx.now.mono) && !frame.is_authentic() {
         return reject_frame(Counter::FramesForged, Verdict::Reject, cx);

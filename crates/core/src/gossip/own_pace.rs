@@ -4,12 +4,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
 use p2p_node_wire::time::Instant;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gate::Gate;
-use crate::gate::limits::{AUTHOR_BYTES, AUTHOR_FRAMES, STRANGER_BYTES, STRANGER_MESSAGES};
+use crate::gate::address_scope::AddressScope;
+use crate::gate::limits::{
+    AUTHOR_BYTES, AUTHOR_FRAMES, BYTES_OF_ONE_STRANGER, FRAMES_OF_ONE_STRANGER, STRANGER_BYTES,
+    STRANGER_MESSAGES,
+};
 use crate::gate::rate_limiter::{AtLimit, Quota, RateLimiter};
 use crate::gate::tier::Tier;
 use crate::gossip::Gossip;
@@ -19,14 +24,33 @@ use crate::peers::Peers;
 /// Part of what others take (one eighth) that the node does not use: our choice. Frames that were
 /// delayed on the way arrive together with later ones.
 const MARGIN: u32 = 8;
-/// Bytes of the own frames of a node that its subscribers do not know: a burst of a frame of the largest size
-/// and 48 KiB a second. Our choice: nodes on the way forward 170 KiB in two seconds of a stranger that is alone.
+/// Own frames: below what a neighbour is blamed for.
+const FRAMES: Quota = with_margin(AUTHOR_FRAMES);
+/// Bytes a second of the own frames of a node that its subscribers do not know: our choice.
+const STRANGER_FRAME_RATE: usize = 48 << 10;
+/// Bytes of these frames: a burst of 8 KiB, our choice. A frame leaves if some of it is left, so one of the
+/// largest size may follow the burst at once.
 const STRANGER_FRAME_BYTES: Quota = Quota {
-    burst: 64 << 10,
-    interval: Duration::from_nanos(1_000_000_000 / (48 << 10)),
+    burst: 8 << 10,
+    interval: Duration::from_nanos(1_000_000_000 / STRANGER_FRAME_RATE as u64),
     max_keys: 1,
     at_limit: AtLimit::Forget,
 };
+// Nodes on the way forward all frames and bytes of a stranger that keeps this pace and is alone: the burst,
+// and what the five and two seconds add for which they count.
+const _: () = assert!(
+    FRAMES.burst as u128 + Duration::from_secs(5).as_nanos() / FRAMES.interval.as_nanos()
+        <= FRAMES_OF_ONE_STRANGER as u128
+);
+const _: () = assert!(
+    STRANGER_FRAME_BYTES.burst as usize + MAX_GOSSIP_FRAME_BYTES + 2 * STRANGER_FRAME_RATE
+        <= BYTES_OF_ONE_STRANGER
+);
+// The bytes of own frames need no pace of their own: those of the largest size stay below the limits of an
+// author, too.
+const _: () = assert!(FRAMES.burst as usize * MAX_GOSSIP_FRAME_BYTES <= AUTHOR_BYTES.burst as usize);
+const _: () =
+    assert!(MAX_GOSSIP_FRAME_BYTES as u128 * AUTHOR_BYTES.interval.as_nanos() <= FRAMES.interval.as_nanos());
 /// How long the tier of a topic holds: our choice. Its subscribers come and go, and the node looks at
 /// all of them.
 const TIER_LIFE: Duration = Duration::from_secs(1);
@@ -38,8 +62,6 @@ const IDLE: Duration = Duration::from_secs(60);
 struct TopicTier {
     /// The highest tier of this agent at a subscriber.
     tier: Tier,
-    /// The lowest tier of this agent at a subscriber.
-    lowest: Tier,
     updated: Instant,
     used: Instant,
 }
@@ -49,11 +71,12 @@ struct TopicTier {
 pub(crate) struct OwnPace {
     messages: RateLimiter<()>,
     bytes: RateLimiter<()>,
-    author_bytes: RateLimiter<()>,
     frames: RateLimiter<()>,
     frame_bytes: RateLimiter<()>,
     /// `false` if everyone counts as allowed.
     applies: bool,
+    /// `true` if own frames keep to the limits of others, who may have some although this node has none.
+    paces_frames: bool,
     /// The topics of the latest broadcasts. Empty while no limits apply.
     topics: BTreeMap<String, TopicTier>,
     /// When a broadcast that found no room may find some.
@@ -66,14 +89,16 @@ impl OwnPace {
         self.applies
     }
 
-    pub(crate) fn new(applies: bool) -> Self {
+    /// Creates the pace of a node with or without limits. Nodes without limits keep to those of others, too,
+    /// but not in the scope loopback, where one owner has all nodes, and their default is to have none.
+    pub(crate) fn new(applies: bool, scope: AddressScope) -> Self {
         let limiter = |quota| RateLimiter::new(with_margin(quota));
         OwnPace {
             applies,
+            paces_frames: applies || scope != AddressScope::Loopback,
             messages: limiter(STRANGER_MESSAGES),
             bytes: limiter(STRANGER_BYTES),
-            author_bytes: limiter(AUTHOR_BYTES),
-            frames: limiter(AUTHOR_FRAMES),
+            frames: RateLimiter::new(FRAMES),
             frame_bytes: RateLimiter::new(STRANGER_FRAME_BYTES),
             topics: BTreeMap::new(),
             wakeup: None,
@@ -86,25 +111,22 @@ fn at(limiter: &RateLimiter<()>) -> Instant {
     Instant::ZERO + limiter.wait(&(), 1, Instant::ZERO).unwrap_or_default()
 }
 
-fn with_margin(quota: Quota) -> Quota {
+const fn with_margin(quota: Quota) -> Quota {
+    let nanos = quota.interval.as_nanos() as u64;
     Quota {
         burst: quota.burst - quota.burst / MARGIN,
-        interval: quota.interval + quota.interval / MARGIN,
+        interval: Duration::from_nanos(nanos + nanos / MARGIN as u64),
         max_keys: 1,
-        ..quota
+        at_limit: quota.at_limit,
     }
 }
 
 impl OwnPace {
-    /// Returns the highest tier of this agent at the subscribers of a topic.
+    /// Returns the highest tier of this agent at the subscribers of a topic. At those of a topic that the node
+    /// does not track it is a stranger, so that no topic escapes the pace.
     fn tier(&self, topic: &str) -> Tier {
-        self.topics.get(topic).map_or(Tier::Allowed, |topic| topic.tier)
-    }
-
-    /// Returns `true` if every subscriber of a topic allows this agent. A subscriber that does not would
-    /// blame this node for frames above the limits of an author.
-    fn all_allow(&self, topic: &str) -> bool {
-        self.topics.get(topic).is_none_or(|topic| topic.lowest == Tier::Allowed)
+        let unknown = if self.applies { Tier::Stranger } else { Tier::Allowed };
+        self.topics.get(topic).map_or(unknown, |topic| topic.tier)
     }
 
     /// Returns the time until a broadcast of this size may be accepted.
@@ -112,8 +134,8 @@ impl OwnPace {
         let units = bytes as u32;
         let waits = match self.tier(topic) {
             Tier::Stranger => [self.messages.wait(&(), 1, now), self.bytes.wait(&(), units, now)],
-            Tier::Allowed if self.all_allow(topic) => [None, None],
-            Tier::Known | Tier::Allowed => [self.author_bytes.wait(&(), units, now), None],
+            // Those of others wait in the queue of their topic, for its next frame.
+            Tier::Known | Tier::Allowed => [None, None],
         };
         waits.into_iter().flatten().max().unwrap_or_default()
     }
@@ -137,23 +159,25 @@ impl OwnPace {
             self.messages.charge((), 1, now);
             self.bytes.charge((), bytes as u32, now);
         }
-        if !self.all_allow(topic) {
-            self.author_bytes.charge((), bytes as u32, now);
+    }
+
+    /// Returns the earliest time of the next frame on a topic. A subscriber that this agent allows may not
+    /// allow it, and would blame this node for frames above the limits of an author. So they hold for all.
+    pub(crate) fn frame_ready_at(&self, topic: &str) -> Instant {
+        match self.tier(topic) {
+            Tier::Stranger => self.next_frame_of_stranger_at(),
+            Tier::Known | Tier::Allowed => self.next_frame_at(),
         }
     }
 
-    /// Returns the earliest time of the next frame on a topic.
-    pub(crate) fn frame_ready_at(&self, topic: &str) -> Instant {
-        match self.tier(topic) {
-            _ if self.all_allow(topic) => Instant::ZERO,
-            Tier::Stranger => self.next_frame_of_stranger_at(),
-            Tier::Known | Tier::Allowed => at(&self.frames),
-        }
+    /// Returns the earliest time of the next frame.
+    fn next_frame_at(&self) -> Instant {
+        if self.paces_frames { at(&self.frames) } else { Instant::ZERO }
     }
 
     /// Returns the earliest time of the next frame at nodes that do not know this agent.
     fn next_frame_of_stranger_at(&self) -> Instant {
-        at(&self.frames).max(at(&self.frame_bytes))
+        self.next_frame_at().max(at(&self.frame_bytes))
     }
 
     /// Returns the number of topics.
@@ -184,9 +208,8 @@ impl Gossip {
             self.pace.topics.retain(|_, topic| now < topic.updated + TIER_LIFE);
         }
         if self.pace.topics.len() < MAX_TOPICS || self.pace.topics.contains_key(topic) {
-            let (lowest, tier) = tiers_at_subscribers(topic, gate, directory, peers, cx);
-            let tiers = TopicTier { tier, lowest, updated: now, used: now };
-            self.pace.topics.insert(topic.to_owned(), tiers);
+            let tier = tier_at_subscribers(topic, gate, directory, peers, cx);
+            self.pace.topics.insert(topic.to_owned(), TopicTier { tier, updated: now, used: now });
         }
     }
 
@@ -197,7 +220,7 @@ impl Gossip {
         self.pace.topics.retain(|_, topic| now < topic.used + IDLE);
         for (name, topic) in &mut self.pace.topics {
             if now >= topic.updated + TIER_LIFE {
-                (topic.lowest, topic.tier) = tiers_at_subscribers(name, gate, directory, peers, cx);
+                topic.tier = tier_at_subscribers(name, gate, directory, peers, cx);
                 topic.updated = now;
             }
         }
@@ -219,23 +242,43 @@ impl Gossip {
 
     /// Returns the earliest time of the next frame with acks by gossip.
     pub(crate) fn acks_ready_at(&self) -> Instant {
-        if self.pace.applies { self.pace.next_frame_of_stranger_at() } else { Instant::ZERO }
+        if self.pace.applies { self.pace.next_frame_of_stranger_at() } else { self.pace.next_frame_at() }
     }
 }
 
-/// Returns the lowest and the highest tier of this agent at the connected subscribers of a topic. The node
-/// cannot know them: who is allowed here is taken to allow this agent, and who sent mail knows it. The
-/// highest says how many messages, because one stranger that subscribes must not slow down a topic for all
-/// others. The lowest says how many frames and bytes, because nobody takes more from whom it does not allow.
-fn tiers_at_subscribers(
-    topic: &str,
-    gate: &Gate,
-    directory: &Directory,
-    peers: &Peers,
-    cx: &Cx,
-) -> (Tier, Tier) {
-    let tiers =
-        peers.subscribers_of(topic).map(|peer| gate.tier_at(directory.agent_of(peer, cx).as_ref(), peer));
-    let of_none = (Tier::Stranger, Tier::Stranger);
-    tiers.map(|tier| (tier, tier)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or(of_none)
+/// Returns the highest tier of this agent at the connected subscribers of a topic. The node cannot know it:
+/// an agent that is allowed here is taken to allow this one, and one that sent mail knows it. The highest says
+/// how many messages, because one stranger that subscribes must not slow down a topic for all others.
+fn tier_at_subscribers(topic: &str, gate: &Gate, directory: &Directory, peers: &Peers, cx: &Cx) -> Tier {
+    let tier = |peer| gate.tier_at(directory.agent_of(peer, cx).as_ref(), peer);
+    peers.subscribers_of(topic).map(tier).max().unwrap_or(Tier::Stranger)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Core;
+    use crate::testing::core_with;
+
+    #[test]
+    fn topic_that_the_node_does_not_track_keeps_the_pace_of_a_stranger() {
+        for (applies, most) in [(true, 88), (false, 1_000)] {
+            let mut core = core_with(|config| config.limits_apply = applies);
+            let Core { gossip, gate, directory, peers, cx, .. } = &mut core;
+            for number in 0..=MAX_TOPICS {
+                gossip.pace_topic(Some(&number.to_string()), gate, directory, peers, cx);
+            }
+            let untracked = MAX_TOPICS.to_string();
+            assert!(!gossip.pace.topics.contains_key(&untracked) && gossip.pace.topics() <= MAX_TOPICS);
+            let now = cx.now.mono;
+            let one = |_: &u32| {
+                let has_room = gossip.pace.wait(&untracked, 1, now).is_zero();
+                gossip.pace.charge(&untracked, 1, now);
+                has_room
+            };
+            assert_eq!((0..1_000).take_while(one).count(), most);
+            (0..1_000).for_each(|_| gossip.record_own_frame(1, Some(&untracked), now));
+            assert_eq!(gossip.pace.frame_ready_at(&untracked) > now, applies);
+        }
+    }
 }

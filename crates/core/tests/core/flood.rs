@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_core::effect::Verdict;
+use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::Input;
 use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::record::kad_key;
@@ -56,6 +57,11 @@ fn corrupt(frame: &Bytes) -> Bytes {
     forged.into()
 }
 
+/// Allows a node, which is then never banned, so that all its frames are read. Their author stays a stranger.
+fn never_ban(mesh: &mut Mesh, peer: PeerId) {
+    mesh.command(NODE, &json!({"type": "allow", "peerId": peer.to_string()}).to_string());
+}
+
 #[test]
 fn frame_above_the_limit_of_its_author_costs_no_signature_and_blames_no_relay() {
     let mut mesh = mesh();
@@ -69,6 +75,7 @@ fn frame_above_the_limit_of_its_author_costs_no_signature_and_blames_no_relay() 
     assert_eq!((count(&mesh, Counter::FramesOverLimit), count(&mesh, Counter::PeersBanned)), (200, 0));
     // The node verifies a few of them, to find forgers, and no more.
     let forger = node_key(51).peer_id();
+    never_ban(&mut mesh, forger);
     let forged = |number: u64| corrupt(&good(1_000 + number));
     let verdicts: Vec<_> = (0..100).map(|number| gossip_from(&mut mesh, forger, forged(number))).collect();
     let rejected = verdicts.iter().filter(|verdict| **verdict == Verdict::Reject).count();
@@ -79,6 +86,7 @@ fn frame_above_the_limit_of_its_author_costs_no_signature_and_blames_no_relay() 
 fn forger_does_not_use_up_the_limit_of_the_author_that_it_names() {
     let mut mesh = mesh();
     let (forger, relay) = (node_key(50).peer_id(), node_key(51).peer_id());
+    never_ban(&mut mesh, forger);
     for counter in 1..=2 * BURST {
         let forged = corrupt(&frame(3, topic(), counter, |_| {}));
         assert_eq!(gossip_from(&mut mesh, forger, forged), Verdict::Reject);
@@ -106,6 +114,9 @@ fn forged_frame_is_rejected_although_it_is_old_or_a_replay_or_names_this_node() 
         assert_eq!(gossip_from(&mut mesh, forger, corrupt(&good)), Verdict::Reject, "{index}");
     }
     assert_eq!(count(&mesh, Counter::PeersBanned), 1, "four forged frames ban the forger, and it alone");
+    let late = corrupt(&frame(3, topic(), 5, |_| {}));
+    assert_eq!(gossip_from(&mut mesh, forger, late), Verdict::Ignore, "what a banned node sent is not read");
+    assert_eq!((count(&mesh, Counter::FramesForged), count(&mesh, Counter::DataNotAdmitted)), (4, 1));
 }
 
 #[test]
@@ -196,4 +207,79 @@ fn node_that_its_subscribers_allow_keeps_to_the_limits_of_one_that_does_not() {
     let over = [Counter::FramesOverLimit, Counter::PeersBanned];
     assert_eq!(over.map(|counter| count(&mesh, counter)), [0; 2], "the stranger has nothing to blame");
     assert!(mesh.lines(NODE, "peer_banned").is_empty());
+}
+
+fn faults(mesh: &Mesh, node: usize) -> usize {
+    let usage = mesh.nodes[node].core.usage();
+    usage.into_iter().find(|usage| usage.name == "nodes with faults").expect("the row").size
+}
+
+fn allow(mesh: &mut Mesh, node: usize, other: usize) {
+    let peer = mesh.nodes[other].address.clone();
+    mesh.command(node, &json!({"type": "allow", "peerId": peer}).to_string());
+}
+
+/// Broadcasts so many messages, one each time.
+fn broadcast(mesh: &mut Mesh, node: usize, messages: u64, each: Duration) {
+    for number in 0..messages {
+        mesh.command(node, &json!({"type": "send", "topic": "jobs", "data": number}).to_string());
+        mesh.advance(each);
+    }
+}
+
+#[test]
+fn sender_that_a_subscriber_does_not_allow_is_never_to_blame() {
+    // The sender allows the subscriber; the sender has no limits.
+    for limits_apply in [true, false] {
+        let mut mesh = mesh();
+        let sender = mesh.add_with(3, Role::Full, CONNECT, |config| {
+            (config.limits_apply, config.scope) = (limits_apply, AddressScope::Private);
+        });
+        mesh.connect(sender, NODE);
+        if limits_apply {
+            allow(&mut mesh, sender, NODE);
+        }
+        mesh.advance(Duration::from_secs(2));
+        broadcast(&mut mesh, sender, 6_000, Duration::from_millis(10));
+        assert_eq!((faults(&mesh, NODE), count(&mesh, Counter::PeersBanned)), (0, 0), "{limits_apply}");
+        let (received, dropped) =
+            (mesh.received(NODE).len() as u64, count(&mesh, Counter::BroadcastsOverLimit));
+        assert!(received >= 100 && dropped >= 5_000, "{received} received, {dropped} above the limit");
+    }
+}
+
+#[test]
+fn stranger_that_subscribes_in_the_middle_of_a_fast_stream_has_nothing_to_blame() {
+    let mut mesh = Mesh::new(1);
+    let [sender, friend, stranger] = [2, 3, 4]
+        .map(|number| mesh.add_with(number, Role::Full, CONNECT, |config| config.limits_apply = true));
+    allow(&mut mesh, sender, friend);
+    allow(&mut mesh, friend, sender);
+    mesh.command(friend, r#"{"type":"subscribe","topic":"jobs"}"#);
+    mesh.connect(sender, friend);
+    mesh.connect(sender, stranger);
+    mesh.advance(Duration::from_secs(2));
+    broadcast(&mut mesh, sender, 2_000, Duration::from_millis(5));
+    mesh.command(stranger, r#"{"type":"subscribe","topic":"jobs"}"#);
+    broadcast(&mut mesh, sender, 2_000, Duration::from_millis(5));
+    mesh.advance(Duration::from_secs(2));
+    assert_eq!((faults(&mesh, stranger), faults(&mesh, friend)), (0, 0));
+    assert_eq!(mesh.received(friend).len(), 4_000, "the friend gets everything");
+    assert!(!mesh.received(stranger).is_empty());
+}
+
+/// Both checks of own frames fail then, but a burst counts at most twice a second.
+#[test]
+fn stall_in_which_the_clock_of_the_sender_jumps_back_ends_in_no_ban() {
+    let mut mesh = mesh();
+    let sender = admit(&mut mesh, NODE, 3);
+    mesh.advance(Duration::from_secs(600));
+    let now = now_ms(&mesh);
+    for number in 0..4_000_u64 {
+        let sent = now - 240_000 + number * 57;
+        let created = if sent > now - 120_000 { sent - 60_000 } else { sent };
+        let data = frame(3, topic(), number + 1, |body| body.created_at_ms = created);
+        gossip_from(&mut mesh, sender, data);
+    }
+    assert_eq!((faults(&mesh, NODE), count(&mesh, Counter::PeersBanned)), (1, 0));
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_wire::envelope::FrameClaim;
-use p2p_node_wire::envelope::frame::MAX_FRAME_AGE_MS;
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::time::Instant;
 
 use super::{Author, MAX_AUTHORS, MAX_PEERS, Meter, STRANGER_MESSAGES, STRANGERS, quota, units};
-use crate::gate::rate_limiter::{Quota, RateLimiter};
+use crate::budget::share_of_free;
+use crate::gate::rate_limiter::Quota;
 use crate::gate::reputation::Conduct;
 use crate::gate::tier::Tier;
 use crate::input::Now;
@@ -28,23 +28,26 @@ pub const AUTHOR_FRAMES: Quota = quota(20 * BURST_SECS, Duration::from_millis(50
 /// Bytes of these frames: 2 MiB a second, our choice.
 pub const AUTHOR_BYTES: Quota =
     quota((2 << 20) * BURST_SECS, Duration::from_nanos(1_000_000_000 / (2 << 20)), MAX_AUTHORS);
-/// Frames of all strangers together that a node forwards in [`FRAMES_SECS`]: as many as messages of
-/// strangers reach a parent (53 a second), because a frame has at least one. As for messages, there are as
-/// many again of those that the node never met, and of the nodes' own topics.
+/// Frames of all strangers together that a node forwards in [`FRAMES_SECS`] and the current second, in each
+/// of four pools (see [`AuthorLimits`]): as many as messages of strangers reach a parent, 53 a second,
+/// because a frame has at least one.
 const ALL_STRANGERS_FRAMES: usize = (STRANGER_MESSAGES.burst * STRANGERS * BURST_SECS) as usize / 60;
 /// Time for which the frames of strangers count, in full seconds before the current one.
 const FRAMES_SECS: u64 = BURST_SECS as u64 - 1;
-/// Bytes of all strangers together that a node forwards in this second and the one before: 128 KiB a second,
-/// our choice, seven times the quota of a stranger. Each byte comes and goes eight times, so a flood costs a
-/// node 2 MiB a second of traffic at most.
+/// Bytes of all strangers together that a node forwards in this second and the one before, in each of the
+/// four pools: 128 KiB a second, our choice, seven times the quota of a stranger. Each byte comes and goes
+/// eight times, so a flood that fills all pools and their reserves costs a node 10 MiB a second of traffic.
 const ALL_STRANGERS_BYTES: usize = 256 << 10;
 /// Time for which the bytes of strangers count, in full seconds before the current one. It is short, so that
 /// a flood that begins does not use up much at once.
 const BYTES_SECS: u64 = 1;
 /// Frames, or bytes, of one stranger for each that is free: our choice. One that is alone has two thirds:
-/// more than an honest node sends. Of twenty that flood each gets three frames a second, and leaves a quiet
-/// one as much. (Choudhury and Hahne's dynamic threshold.)
-const SHARE_OF_FREE: usize = 2;
+/// as much as an honest node sends (`own_pace` asserts it). Of twenty that flood each gets three frames a
+/// second, and leaves a quiet one as much.
+const AUTHOR_TIMES_FREE: usize = 2;
+/// Frames, or bytes, of strangers by one neighbour for each that is free: our choice, as for what waits for
+/// the crypto pool. A neighbour alone has four fifths, whatever number of authors it invents.
+const NEIGHBOUR_TIMES_FREE: usize = 4;
 
 /// Part of these limits (one 64th) up to which a stranger is quiet: our choice, four frames and 4 KiB.
 const QUIET_PART: usize = 64;
@@ -52,32 +55,122 @@ const QUIET_PART: usize = 64;
 /// fill what they share again and again, and quiet ones come in bursts, too.
 const RESERVE_PART: usize = 4;
 
-/// Frames of strangers in the last seconds, by node.
+/// Frames that nodes forward in five seconds of a stranger that is alone.
+pub(crate) const FRAMES_OF_ONE_STRANGER: usize = of_one(ALL_STRANGERS_FRAMES);
+/// Bytes that nodes forward in two seconds of a stranger that is alone.
+pub(crate) const BYTES_OF_ONE_STRANGER: usize = of_one(ALL_STRANGERS_BYTES);
+
+const fn of_one(limit: usize) -> usize {
+    limit * AUTHOR_TIMES_FREE / (AUTHOR_TIMES_FREE + 1)
+}
+
+/// Longest time for which the network, or a suspended machine, may hold back the frames of a neighbour
+/// without blame: an hour, our choice, far longer than connections outlast. A neighbour gains nothing by
+/// claiming such times: the node ignores old frames.
+const LONGEST_STALL: Duration = Duration::from_secs(3_600);
+
+/// The author of a frame, and its way to this node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passage<'a> {
+    pub(crate) author: Author<'a>,
+    /// The neighbour that brought the frame.
+    pub(crate) from: PeerId,
+    pub(crate) topic: TopicKind,
+}
+
+/// A number of frames, or of bytes, in the last seconds, which authors and neighbours share.
+#[derive(Debug)]
+struct Pool {
+    limit: usize,
+    by_author: RecentUse<PeerId>,
+    by_neighbour: RecentUse<PeerId>,
+}
+
+impl Pool {
+    fn new(limit: usize, secs: u64) -> Self {
+        Pool { limit, by_author: RecentUse::new(secs), by_neighbour: RecentUse::new(secs) }
+    }
+
+    /// Returns `true` if neither the author nor the neighbour takes more than its share of what is free.
+    fn has_room(&mut self, node: &PeerId, from: &PeerId, more: usize) -> bool {
+        let used = self.by_author.used() + more;
+        [(&self.by_author, node, AUTHOR_TIMES_FREE), (&self.by_neighbour, from, NEIGHBOUR_TIMES_FREE)]
+            .into_iter()
+            .all(|(by, key, times)| {
+                by.used_by(key).unwrap_or_default() + more <= share_of_free(self.limit, used, times)
+            })
+    }
+
+    fn expire(&mut self, now: Instant) {
+        self.by_author.expire(now);
+        self.by_neighbour.expire(now);
+    }
+
+    fn record(&mut self, node: PeerId, from: PeerId, used: usize, now: Instant) {
+        self.by_author.record(used, Some(node), now);
+        self.by_neighbour.record(used, Some(from), now);
+    }
+
+    fn used_by(&self, node: &PeerId) -> usize {
+        self.by_author.used_by(node).unwrap_or_default()
+    }
+}
+
+/// What all strangers share, and the reserve of the quiet ones.
+#[derive(Debug)]
+struct Pools {
+    shared: Pool,
+    reserve: Pool,
+}
+
+impl Pools {
+    fn new(limit: usize, secs: u64) -> Self {
+        Pools { shared: Pool::new(limit, secs), reserve: Pool::new(limit / RESERVE_PART, secs) }
+    }
+
+    /// Returns the pool that has room for so much more, if one has.
+    fn pool(&mut self, node: &PeerId, from: &PeerId, more: usize, now: Instant) -> Option<&mut Pool> {
+        self.shared.expire(now);
+        self.reserve.expire(now);
+        if self.shared.has_room(node, from, more) {
+            return Some(&mut self.shared);
+        }
+        let held = self.shared.used_by(node) + self.reserve.used_by(node) + more;
+        let is_quiet = held <= self.shared.limit / QUIET_PART;
+        (is_quiet && self.reserve.has_room(node, from, more)).then_some(&mut self.reserve)
+    }
+
+    fn used(&self) -> usize {
+        self.shared.by_author.used() + self.reserve.by_author.used()
+    }
+}
+
+/// Frames of strangers in the last seconds, by node and by neighbour.
 #[derive(Debug)]
 struct StrangerFrames {
-    frames: RecentUse<PeerId>,
-    bytes: RecentUse<PeerId>,
+    frames: Pools,
+    bytes: Pools,
 }
 
 impl StrangerFrames {
     fn new() -> Self {
-        StrangerFrames { frames: RecentUse::new(FRAMES_SECS), bytes: RecentUse::new(BYTES_SECS) }
+        StrangerFrames {
+            frames: Pools::new(ALL_STRANGERS_FRAMES, FRAMES_SECS),
+            bytes: Pools::new(ALL_STRANGERS_BYTES, BYTES_SECS),
+        }
     }
 
-    fn has_room(&mut self, node: &PeerId, bytes: usize, now: Instant) -> bool {
-        let has_room = |use_: &mut RecentUse<PeerId>, more: usize, limit: usize| {
-            use_.expire(now);
-            let (used, held) = (use_.used() + more, use_.used_by(node).unwrap_or_default() + more);
-            let is_quiet = held <= limit / QUIET_PART && used <= with_reserve(limit);
-            is_quiet || held <= limit.saturating_sub(used) * SHARE_OF_FREE
-        };
-        has_room(&mut self.frames, 1, ALL_STRANGERS_FRAMES)
-            && has_room(&mut self.bytes, bytes, ALL_STRANGERS_BYTES)
+    fn has_room(&mut self, node: &PeerId, from: &PeerId, bytes: usize, now: Instant) -> bool {
+        self.frames.pool(node, from, 1, now).is_some() && self.bytes.pool(node, from, bytes, now).is_some()
     }
 
-    fn record(&mut self, node: PeerId, bytes: usize, now: Instant) {
-        self.frames.record(1, Some(node), now);
-        self.bytes.record(bytes, Some(node), now);
+    /// Counts a frame that has room.
+    fn record(&mut self, node: PeerId, from: PeerId, bytes: usize, now: Instant) {
+        for (pools, used) in [(&mut self.frames, 1), (&mut self.bytes, bytes)] {
+            if let Some(pool) = pools.pool(&node, &from, used, now) {
+                pool.record(node, from, used, now);
+            }
+        }
     }
 }
 
@@ -92,7 +185,7 @@ pub(crate) enum TopicKind {
 #[derive(Debug)]
 pub(crate) struct AuthorLimits {
     forwarded: Meter<Address>,
-    /// By topic, of those that the node met and of others.
+    /// Four pools: by the kind of the topic, and by whether the node met the author.
     of_strangers: [[StrangerFrames; 2]; 2],
     own_by_arrival: Meter<PeerId>,
     own_by_claim: Meter<PeerId>,
@@ -114,34 +207,38 @@ impl Default for AuthorLimits {
 impl AuthorLimits {
     /// Returns `true` if a frame that names this author is within what nodes forward of it. Of an
     /// allowed author, bytes alone are limited, by the gossip budget.
-    pub(crate) fn has_room(
-        &mut self,
-        author: Author<'_>,
-        topic: TopicKind,
-        bytes: usize,
-        now: Instant,
-    ) -> bool {
+    pub(crate) fn has_room(&mut self, frame: Passage<'_>, bytes: usize, now: Instant) -> bool {
+        let author = frame.author;
         match author.tier {
             Tier::Allowed => true,
             _ if !self.forwarded.wait(author.agent, 1, units(bytes), now).is_zero() => false,
             Tier::Known => true,
-            Tier::Stranger => self.strangers(author, topic).has_room(author.node, bytes, now),
+            Tier::Stranger => self.strangers(frame).has_room(author.node, &frame.from, bytes, now),
         }
     }
 
-    /// Counts a verified frame of an author.
-    pub(crate) fn charge(&mut self, author: Author<'_>, topic: TopicKind, bytes: usize, now: Instant) {
+    /// Counts a verified frame of an author. Returns `false` if it is above what nodes forward of it.
+    pub(crate) fn admit(&mut self, frame: Passage<'_>, bytes: usize, now: Instant) -> bool {
+        let has_room = self.has_room(frame, bytes, now);
+        if has_room {
+            self.charge(frame, bytes, now);
+        }
+        has_room
+    }
+
+    fn charge(&mut self, frame: Passage<'_>, bytes: usize, now: Instant) {
+        let author = frame.author;
         if author.tier == Tier::Allowed {
             return;
         }
         self.forwarded.charge(*author.agent, 1, units(bytes), now);
         if author.tier == Tier::Stranger {
-            self.strangers(author, topic).record(*author.node, bytes, now);
+            self.strangers(frame).record(*author.node, frame.from, bytes, now);
         }
     }
 
-    fn strangers(&mut self, author: Author<'_>, topic: TopicKind) -> &mut StrangerFrames {
-        &mut self.of_strangers[topic as usize][usize::from(author.is_met)]
+    fn strangers(&mut self, frame: Passage<'_>) -> &mut StrangerFrames {
+        &mut self.of_strangers[frame.topic as usize][usize::from(frame.author.is_met)]
     }
 
     /// Counts a frame that names the neighbour that sent it as its author. Returns what the neighbour
@@ -157,18 +254,18 @@ impl AuthorLimits {
         bytes: usize,
         now: Now,
     ) -> Option<Conduct> {
-        // A frame outside the accepted times claims nothing better than the nearest of them.
-        let oldest = now.unix_ms.saturating_sub(MAX_FRAME_AGE_MS);
+        // A frame outside these times claims nothing better than the nearest of them.
+        let oldest = now.unix_ms.saturating_sub(LONGEST_STALL.as_millis() as u64);
         let latest = now.unix_ms.saturating_add(MAX_SKEW_SECS * 1000);
         let claimed = Instant::from_millis(claim.created_at_ms.clamp(oldest, latest));
         let bytes = units(bytes);
         let by_arrival = [
-            take(&mut self.own_by_arrival.items, from, 1, now.mono),
-            take(&mut self.own_by_arrival.bytes, from, bytes, now.mono),
+            self.own_by_arrival.items.admit_units(from, 1, now.mono),
+            self.own_by_arrival.bytes.admit_units(from, bytes, now.mono),
         ];
         let by_claim = [
-            take(&mut self.own_by_claim.items, from, 1, claimed),
-            take(&mut self.own_by_claim.bytes, from, bytes, claimed),
+            self.own_by_claim.items.admit_units(from, 1, claimed),
+            self.own_by_claim.bytes.admit_units(from, bytes, claimed),
         ];
         let [frames, bytes] = [0, 1].map(|index| !by_arrival[index] && !by_claim[index]);
         match (frames, bytes) {
@@ -199,140 +296,5 @@ const fn with_reserve(limit: usize) -> usize {
     limit + limit / RESERVE_PART
 }
 
-/// Counts units of a key if they are within its quota. Returns `false` if they are not.
-fn take(limiter: &mut RateLimiter<PeerId>, key: PeerId, units: u32, now: Instant) -> bool {
-    let has_room = limiter.wait(&key, units, now).is_some_and(|wait| wait.is_zero());
-    if has_room {
-        limiter.charge(key, units, now);
-    }
-    has_room
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ANN: Address = Address::repeat_byte(1);
-    const NOW: Instant = Instant::from_secs(100);
-
-    fn forward(limits: &mut AuthorLimits, author: Author<'_>, bytes: usize, now: Instant) -> bool {
-        let has_room = limits.has_room(author, TopicKind::OfAgents, bytes, now);
-        if has_room {
-            limits.charge(author, TopicKind::OfAgents, bytes, now);
-        }
-        has_room
-    }
-
-    #[test]
-    fn forwarding_limits_frames_and_bytes_of_each_author_but_allowed_ones() {
-        let mut limits = AuthorLimits::default();
-        let node = PeerId::random();
-        let author = |tier| Author { agent: &ANN, node: &node, tier, is_met: true };
-        let mut count =
-            |tier, bytes, now| (0..2_000).filter(|_| forward(&mut limits, author(tier), bytes, now)).count();
-        assert_eq!(count(Tier::Known, 100, NOW), 100);
-        assert_eq!(count(Tier::Stranger, 100, NOW + Duration::from_secs(1)), 20);
-        assert_eq!(count(Tier::Allowed, 100, NOW), 2_000);
-        let later = NOW + Duration::from_secs(60);
-        assert_eq!(count(Tier::Known, 1 << 20, later), 10, "five seconds of 2 MiB");
-    }
-
-    #[test]
-    fn strangers_that_flood_share_what_a_parent_takes_of_strangers_and_leave_room_for_quiet_ones() {
-        let of_one = |limits: &mut AuthorLimits, number: u8, now| {
-            let node = p2p_node_wire::identity::NodeKey::from_seed([number; 32]).peer_id();
-            let agent = Address::repeat_byte(number);
-            let author = Author { agent: &agent, node: &node, tier: Tier::Stranger, is_met: true };
-            forward(limits, author, 100, now)
-        };
-        for floods in [1, 5, 10, 20] {
-            let mut limits = AuthorLimits::default();
-            let mut forwarded = 0;
-            for millis in (0..60_000).step_by(10) {
-                let now = NOW + Duration::from_millis(millis);
-                forwarded += (0..floods).filter(|number| of_one(&mut limits, *number, now)).count();
-            }
-            let most = 53.min(20 * usize::from(floods));
-            let each_second = forwarded / 60;
-            assert!((most * 3 / 4..=most + 4).contains(&each_second), "{floods}: {each_second}");
-            let end = NOW + Duration::from_secs(60);
-            let quiet = (0..40).filter(|number| of_one(&mut limits, 100 + number % 20, end)).count();
-            assert_eq!(quiet, 40, "{floods}: two frames of each of twenty quiet strangers");
-            assert!(limits.usage().all(|usage| usage.size <= usage.limit));
-        }
-    }
-
-    #[test]
-    fn strangers_share_bytes_and_leave_room_for_small_frames_and_for_the_topics_of_nodes() {
-        let mut limits = AuthorLimits::default();
-        let nodes: Vec<PeerId> = (0..20).map(|_| PeerId::random()).collect();
-        let author = |node| Author { agent: &ANN, node, tier: Tier::Stranger, is_met: true };
-        for (bytes, alone) in [(60 << 10, 2), (1 << 10, 170)] {
-            let mut limits = AuthorLimits::default();
-            let room = |limits: &mut AuthorLimits| {
-                let strangers = limits.strangers(author(&nodes[0]), TopicKind::OfAgents);
-                let has_room = strangers.has_room(&nodes[0], bytes, NOW);
-                strangers.bytes.record(if has_room { bytes } else { 0 }, Some(nodes[0]), NOW);
-                has_room
-            };
-            assert_eq!((0..1_000).filter(|_| room(&mut limits)).count(), alone);
-        }
-        let strangers = &mut limits.of_strangers[TopicKind::OfAgents as usize][1];
-        for _ in 0..100 {
-            for node in &nodes {
-                if strangers.has_room(node, 17 << 10, NOW) {
-                    strangers.record(*node, 17 << 10, NOW);
-                }
-            }
-        }
-        assert!(!strangers.has_room(&nodes[0], 17 << 10, NOW));
-        let quiet = PeerId::random();
-        let sent = (0..8).filter(|_| forward(&mut limits, author(&quiet), 600, NOW)).count();
-        assert_eq!(sent, 8, "a quiet stranger");
-        assert!(limits.has_room(author(&nodes[0]), TopicKind::OfNodes, 60 << 10, NOW));
-        let later = NOW + Duration::from_secs(2);
-        assert!(limits.has_room(author(&nodes[0]), TopicKind::OfAgents, 60 << 10, later));
-    }
-
-    fn own_frames(limits: &mut AuthorLimits, created_at_ms: u64, bytes: usize, now: Now) -> Option<Conduct> {
-        let peer_id = PeerId::from_bytes(&[&[0, 36, 8, 1, 18, 32][..], &[7; 32]].concat()).unwrap();
-        let claim = FrameClaim { account: ANN, peer_id, created_at_ms };
-        limits.check_own_frame(peer_id, &claim, bytes, now)
-    }
-
-    fn at(millis: u64) -> Now {
-        Now { mono: Instant::from_millis(1_000_000 + millis), unix_ms: 1_700_000_000_000 + millis }
-    }
-
-    #[test]
-    fn neighbour_that_floods_with_its_own_frames_or_bytes_is_to_blame() {
-        let mut limits = AuthorLimits::default();
-        let blame = |limits: &mut AuthorLimits, bytes| {
-            (0..200)
-                .filter_map(|number| own_frames(limits, at(number * 5).unix_ms, bytes, at(number * 5)))
-                .last()
-        };
-        assert_eq!(blame(&mut limits, 100), Some(Conduct::MessageRateExceeded));
-        assert_eq!(blame(&mut AuthorLimits::default(), 1 << 20), Some(Conduct::BandwidthExceeded));
-        // Nor does it help to claim that the frames are old.
-        let old = |number: u64| own_frames(&mut limits, 0, 100, at(2_000 + number * 5));
-        assert_eq!((0..200).filter_map(old).last(), Some(Conduct::MessageRateExceeded));
-    }
-
-    /// A node sends a burst of 88 frames and 17 a second; see `own_pace`.
-    #[test]
-    fn neighbour_that_keeps_its_pace_is_never_to_blame_after_a_stall_or_a_jump_of_a_clock() {
-        let created = |number: u64| number.saturating_sub(88) * 57;
-        for (stalled_ms, jump_back_ms) in [(0, 0), (110_000, 0), (0, 60_000)] {
-            let mut limits = AuthorLimits::default();
-            for number in 0..3_000 {
-                let sent = created(number);
-                // The network holds all frames of the stall back and delivers them at once.
-                let arrival = at(sent.max(stalled_ms));
-                let jumped = if sent > 60_000 { jump_back_ms } else { 0 };
-                let claimed = at(sent).unix_ms - jumped;
-                assert_eq!(own_frames(&mut limits, claimed, 100, arrival), None, "{stalled_ms} {number}");
-            }
-        }
-    }
-}
+mod tests;
