@@ -228,14 +228,25 @@ impl Hostile {
 
     /// Puts a value to the known DHT servers.
     pub async fn put(&mut self, key: Bytes, value: Bytes) -> bool {
-        let lifetime = Duration::from_secs(3600);
-        self.node.apply(NetworkCommand::PutRecord { key, value, lifetime }).await;
-        self.node
-            .expect("end of put", |input| match input {
-                Input::RecordPut { stored } => Some(*stored),
-                _ => None,
-            })
-            .await
+        self.put_all(key, vec![value]).await
+    }
+
+    /// Puts values to the known DHT servers at the same time. Returns `true` if a server answered each.
+    pub async fn put_all(&mut self, key: Bytes, values: Vec<Bytes>) -> bool {
+        let (number, lifetime) = (values.len(), Duration::from_secs(3600));
+        let put = |value| NetworkCommand::PutRecord { key: key.clone(), value, lifetime };
+        self.node.apply_all(values.into_iter().map(put).collect()).await;
+        let mut are_stored = true;
+        for _ in 0..number {
+            are_stored &= self
+                .node
+                .expect("end of put", |input| match input {
+                    Input::RecordPut { stored } => Some(*stored),
+                    _ => None,
+                })
+                .await;
+        }
+        are_stored
     }
 
     /// Returns the values that the known DHT servers have under a key.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use p2p_node_core::effect::ExitCode;
-use p2p_node_core::usage::Usage;
 use p2p_node_protocol::{Delivery, DeliveryState, ErrorCode, ErrorEvent, Event, Id, Message, PeerBanned};
 
 use crate::parent::{Name, Restored};
@@ -231,11 +230,11 @@ impl World {
         if let Some(usage) = over {
             self.violate("every collection is within its limit", node, format!("{usage:?}"));
         }
-        let is_blamed = |usage: &&Usage| usage.size > 0 && FAULTS.contains(&usage.name);
+        let size = |name: &str| usages.iter().find(|usage| usage.name == name).expect("the row").size;
         if self.is_honest
-            && let Some(blamed) = usages.iter().find(is_blamed)
+            && let Some(blamed) = FAULTS.into_iter().find(|name| size(name) > 0)
         {
-            self.violate("an honest peer is never blamed", node, format!("{blamed:?}"));
+            self.violate("an honest peer is never blamed", node, format!("{} {blamed}", size(blamed)));
         }
         let here = &self.nodes[node];
         let all_read = here.parent.reads && here.parent.unread.is_empty() && here.parent.commands.is_empty();
@@ -243,7 +242,6 @@ impl World {
         if all_read && !lines {
             let accepted = here.parent.messages.values().filter(|mail| mail.accepted).count();
             let restored = here.parent.restored.len();
-            let size = |name| usages.iter().find(|usage| usage.name == name).map_or(0, |found| found.size);
             let outbox = size("messages in the outbox") - size("pending writes of messages");
             if outbox != accepted + restored {
                 let what =
