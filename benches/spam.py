@@ -9,7 +9,9 @@ All nodes talk over loopback. The honest nodes apply limits, which nodes on loop
 (`--limits on`). The spammers are the same program without limits, at the lowest priority: on machines of
 their own they would take no processor time of the others. Each row is a network of its own: in the time
 `--calm` the spammers are silent, then they send `--rate` broadcasts of 256 B a second each, one by one, so
-that each is a frame, or with `--together` that many at once, which share a frame.
+that each is a frame, or with `--together` that many at once, which share a frame. A row also says how many
+frames left the spammers, because they share the processors with all others, how many of the spammers some
+honest node banned, and how often an honest node banned an honest one.
 Honest nodes send each other 20 mails and 5 broadcasts a second in both times. The program ends by itself.
 """
 
@@ -70,6 +72,8 @@ class Attack:
         #: Spam that reached honest parents, by the period in which it did.
         self.spam: list[int] = []
         self.attack_began: float | None = None
+        #: The PeerId of each node that an honest node banned, once for each ban.
+        self.banned: list[str] = []
         hub = self.network.start(options.node, home, "--role", "bootstrap", *options.honest)
         hub.command(type="connect", protocol=1)
         self.network.until_ready()
@@ -95,6 +99,8 @@ class Attack:
         elif kind == "message" and event.get("topic") == TOPIC:
             if (began := self.traffic.broadcasts.get(event["data"].split()[0])) is not None:
                 self.traffic.broadcast_times.append(time.monotonic() - began)
+        elif kind == "peer_banned" and "peerId" in event:
+            self.banned.append(event["peerId"])
 
     def honest_events(self, node: Node) -> list[dict]:
         """Returns the events that can be read without waiting, but spam, which it counts."""
@@ -153,6 +159,16 @@ class Attack:
         ))
         return traffic
 
+    def frames_sent(self) -> int:
+        """Returns the number of frames that left the spammers."""
+        for node in self.spammers:
+            del node.events
+        self.network.until("written", self.on_event, lambda: all([write_now(node, b"") for node in self.spammers]))
+        for node in self.spammers:
+            os.set_blocking(node.process.stdin.fileno(), True)
+        answers = self.network.ask(self.spammers, "status")
+        return sum(answer["status"]["counters"].get("broadcast_frames_sent", 0) for answer in answers)
+
     def run(self) -> list[str]:
         try:
             self.network.read(5.0, self.on_event, lambda: False)
@@ -163,24 +179,32 @@ class Attack:
             grown = max(node.memory() for node in self.honest) - memory
             cpu = (self.network.cpu() - cpu) / (time.monotonic() - self.attack_began)
             listeners = len(self.honest) - 1
+            sent = self.frames_sent()
+            spammers = {node.ready["peerId"] for node in self.spammers}
+            banned = spammers.intersection(self.banned)
+            wrong = [peer for peer in self.banned if peer not in spammers]
             each = [f"{spam / PERIOD / max(1, len(self.honest)):.1f}" for spam in self.spam]
             return [
                 f"{len(self.spammers)} of {self.options.nodes}", *calm.figures(listeners), *attack.figures(listeners),
-                " ".join(each) or "0", f"{grown:.0f} MiB", f"{100 * cpu:.0f} %",
+                " ".join(each) or "0", str(sent), str(len(banned)), str(len(wrong)),
+                f"{grown:.0f} MiB", f"{100 * cpu:.0f} %",
             ]
         finally:
             self.network.close()
 
 
 def drain(node: Node) -> list[dict]:
-    """Drops what a spammer writes."""
-    if node.process.stdout.read() == b"":
+    """Drops what a spammer writes, but the beginning of a line."""
+    read = node.process.stdout.read()
+    if read == b"":
         raise EOFError("a spammer has ended")
+    node.rest = (node.rest + (read or b"")).rpartition(b"\n")[2]
     return []
 
 
-def write_now(node: Node, lines: bytes) -> None:
-    """Writes lines to a node that may not read: what does not fit into its pipe is not sent."""
+def write_now(node: Node, lines: bytes) -> bool:
+    """Writes lines to a node that may not read: what does not fit into its pipe is not sent. Returns `True`
+    if no part of a line is left."""
     descriptor = node.process.stdin.fileno()
     os.set_blocking(descriptor, False)
     try:
@@ -189,6 +213,7 @@ def write_now(node: Node, lines: bytes) -> None:
         node.unsent = data[os.write(descriptor, data):]
     except BlockingIOError:
         pass
+    return not getattr(node, "unsent", b"")
 
 
 def main() -> None:
@@ -211,7 +236,8 @@ def main() -> None:
     heads = ["spammers"]
     for when in ("calm", "attack"):
         heads += [f"{when}: mail delivered", "p50", "p99", f"{when}: broadcasts delivered", "p50", "p99"]
-    heads += ["spam at each honest parent a second, by 5 s", "memory of an honest node, most growth", "CPU of all"]
+    heads += ["spam at each honest parent a second, by 5 s", "frames that left the spammers", "spammers banned"]
+    heads += ["honest nodes banned", "memory of an honest node, most growth", "CPU of all"]
     print(f"| {' | '.join(heads)} |\n|{'---:|' * len(heads)}", flush=True)
     for spammers in options.spammers:
         with tempfile.TemporaryDirectory() as home:
