@@ -5,10 +5,9 @@
 //! hundreds leaves places for others. Addresses with a common prefix share a larger limit, because one
 //! owner often has all of them. The operator may block addresses, and lift these limits for others.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
@@ -19,9 +18,9 @@ use libp2p::swarm::{
     ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
-use p2p_node_core::gate::address_rules::AddressRules;
-use p2p_node_core::gate::host::Host;
 use p2p_node_core::local::addresses::{ip_of, is_relayed};
+
+use super::refused_hosts::RefusedHosts;
 
 /// Handshakes that an address may always have: our choice, a few peers that start at the same time.
 const MIN_PENDING: u32 = 4;
@@ -59,16 +58,6 @@ pub(super) struct Places {
 #[error("too many connections from {0} or its neighbours")]
 pub(super) struct TooManyFromAddress(IpAddr);
 
-/// The connection was refused: its address is banned.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} is banned")]
-pub(super) struct BannedHost(Host);
-
-/// The connection was refused: the operator blocked its address.
-#[derive(Debug, thiserror::Error)]
-#[error("--block-ip blocks {0}")]
-pub(super) struct BlockedAddress(Multiaddr);
-
 /// The addresses that share a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Block {
@@ -97,48 +86,27 @@ struct Incoming {
 #[derive(Debug)]
 pub(super) struct AddressLimits {
     places: Places,
-    rules: Arc<AddressRules>,
+    /// The hosts that may not connect.
+    pub(super) refused: RefusedHosts,
     connections: HashMap<ConnectionId, Incoming>,
     blocks: HashMap<Block, Count>,
     all: Count,
-    /// Hosts whose connections are refused. The core bounds their number.
-    banned: HashSet<Host>,
 }
 
 impl AddressLimits {
-    pub(super) fn new(places: Places, rules: Arc<AddressRules>) -> Self {
+    pub(super) fn new(places: Places, refused: RefusedHosts) -> Self {
         AddressLimits {
             places,
-            rules,
+            refused,
             connections: HashMap::new(),
             blocks: HashMap::new(),
             all: Count::default(),
-            banned: HashSet::new(),
         }
-    }
-
-    /// Refuses new connections of a host.
-    pub(super) fn block(&mut self, host: Host) {
-        self.banned.insert(host);
-    }
-
-    /// Accepts connections of a host again.
-    pub(super) fn unblock(&mut self, host: &Host) {
-        self.banned.remove(host);
     }
 
     /// Fails if an address is blocked, or that of a banned host that is not allowed.
     fn check_rules(&self, addr: &Multiaddr) -> Result<(), ConnectionDenied> {
-        if self.rules.blocks(addr) {
-            return Err(ConnectionDenied::new(BlockedAddress(addr.clone())));
-        }
-        if self.rules.allows(addr) {
-            return Ok(());
-        }
-        match Host::of(addr).filter(|host| self.banned.contains(host)) {
-            Some(host) => Err(ConnectionDenied::new(BannedHost(host))),
-            None => Ok(()),
-        }
+        self.refused.refusal(addr).map_or(Ok(()), |refusal| Err(ConnectionDenied::new(refusal)))
     }
 
     /// Returns `true` if there is a place for one more handshake from the address.
@@ -235,7 +203,7 @@ impl NetworkBehaviour for AddressLimits {
         if ip.is_loopback() && self.places.exempts_loopback {
             return Ok(());
         }
-        let is_allowed = self.rules.allows(remote);
+        let is_allowed = self.refused.allows(remote);
         if !is_allowed && !self.has_place(ip) {
             return Err(ConnectionDenied::new(TooManyFromAddress(ip)));
         }

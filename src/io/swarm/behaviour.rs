@@ -1,7 +1,6 @@
 //! The network protocols of a node and their settings.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::identity::Keypair;
@@ -22,6 +21,7 @@ use super::handshakes::MAX_HANDSHAKES;
 use super::links::Links;
 use super::mail::Mail;
 use super::nat::{self, AutonatClient};
+use super::refused_hosts::RefusedHosts;
 use super::request::{Codec, FailedReads};
 use super::{SetupError, SwarmConfig};
 use p2p_node_core::gate::address_scope::AddressScope;
@@ -140,6 +140,7 @@ impl Behaviour {
         config: &SwarmConfig,
         names: &ProtocolNames,
         relay_client: relay::client::Behaviour,
+        refused: RefusedHosts,
         failed_admission_reads: FailedReads,
     ) -> Result<Self, SetupError> {
         let peer = keypair.public().to_peer_id();
@@ -147,7 +148,7 @@ impl Behaviour {
         let asks_autonat = config.reachability == Reachability::Auto;
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits(config)),
-            addresses: AddressLimits::new(places(config), Arc::clone(&config.address_rules)),
+            addresses: AddressLimits::new(places(config), refused),
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(
                 identify::Config::new(names.version.clone(), keypair.public())

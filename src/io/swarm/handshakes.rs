@@ -14,11 +14,11 @@ use futures::channel::oneshot;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::{Multiaddr, PeerId, Transport};
-use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::local::addresses::{ip_of, is_relayed};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::address_limits::{Block, prefix_of};
+use super::refused_hosts::RefusedHosts;
 
 /// Maximum number of handshakes of incoming connections. It bounds the handshakes that strangers can
 /// cause at once.
@@ -104,7 +104,7 @@ fn lock(places: &Shared) -> MutexGuard<'_, HandshakeTable> {
 pub(super) struct LimitedHandshakes {
     inner: Boxed<Connection>,
     places: Shared,
-    rules: Arc<AddressRules>,
+    refused: RefusedHosts,
     evicted: EvictedHandshakes,
 }
 
@@ -112,17 +112,17 @@ impl LimitedHandshakes {
     pub(super) fn new(
         inner: Boxed<Connection>,
         max: u32,
-        rules: Arc<AddressRules>,
+        refused: RefusedHosts,
         evicted: EvictedHandshakes,
     ) -> Self {
         let places = Arc::new(Mutex::new(HandshakeTable::new(max)));
-        LimitedHandshakes { inner, places, rules, evicted }
+        LimitedHandshakes { inner, places, refused, evicted }
     }
 
     fn begin(&self, upgrade: Upgrade, from: &Multiaddr) -> Handshake {
         // The swarm refuses the connection. Here it must not take the place of another.
-        if self.rules.blocks(from) {
-            return Handshake::Blocked;
+        if self.refused.refusal(from).is_some() {
+            return Handshake::Unwanted;
         }
         // The address of a relayed connection is that of the relay.
         let ip = ip_of(from).filter(|_| !is_relayed(from));
@@ -187,8 +187,8 @@ impl Drop for HeldPlace {
 
 /// A handshake of an incoming connection.
 pub(super) enum Handshake {
-    /// The operator blocked the address.
-    Blocked,
+    /// The host may not connect.
+    Unwanted,
     /// All places are taken.
     Refused(EvictedHandshakes),
     /// The handshake has a place.
@@ -207,7 +207,7 @@ impl Future for Handshake {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
-            Handshake::Blocked => Poll::Ready(Err(io::ErrorKind::PermissionDenied.into())),
+            Handshake::Unwanted => Poll::Ready(Err(io::ErrorKind::PermissionDenied.into())),
             Handshake::Refused(evicted) => {
                 evicted.0.fetch_add(1, Ordering::Relaxed);
                 Poll::Ready(Err(io::Error::other("too many handshakes at the same time")))
@@ -232,6 +232,10 @@ impl Future for Handshake {
 mod tests {
     use std::net::IpAddr;
 
+    use libp2p::core::transport::dummy::DummyTransport;
+    use p2p_node_core::gate::address_rules::AddressRules;
+    use p2p_node_core::gate::host::Host;
+
     use super::*;
 
     fn block(third: u8) -> Option<Block> {
@@ -255,6 +259,25 @@ mod tests {
             assert_eq!(places.entries.len(), MAX_HANDSHAKES as usize);
         }
         assert!(places.entries.contains_key(&0), "a handshake from elsewhere stays");
+    }
+
+    #[tokio::test]
+    async fn handshake_of_a_blocked_or_banned_host_takes_no_place() {
+        let blocked = "192.0.2.0/24".parse().unwrap();
+        let refused = RefusedHosts::new(AddressRules::new(&[], &[blocked]).into());
+        let inner = DummyTransport::<Connection>::new().boxed();
+        let transport = LimitedHandshakes::new(inner, 1, refused.clone(), EvictedHandshakes::default());
+        let begin = |from: &str| {
+            transport.begin(Box::pin(futures::future::pending()), &from.parse::<Multiaddr>().unwrap())
+        };
+        let banned = Host::of_ip(IpAddr::from([198, 51, 100, 1]));
+        refused.ban(banned);
+        for from in ["/ip4/192.0.2.9/tcp/5", "/ip4/198.51.100.1/tcp/5"] {
+            assert!(matches!(begin(from), Handshake::Unwanted), "{from}");
+            assert!(lock(&transport.places).entries.is_empty(), "{from}");
+        }
+        refused.unban(&banned);
+        assert!(matches!(begin("/ip4/198.51.100.1/tcp/5"), Handshake::Running { .. }));
     }
 
     #[test]

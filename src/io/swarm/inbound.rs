@@ -9,12 +9,13 @@ use libp2p::request_response::{self, Message};
 use libp2p::swarm::{ConnectionDenied, DialError, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, mdns, ping};
 
-use super::address_limits::{BannedHost, BlockedAddress, TooManyFromAddress};
+use super::address_limits::TooManyFromAddress;
 use super::behaviour::BehaviourEvent;
 use super::gossip_watch;
 use super::links::Superseded;
 use super::listen::whole_reason;
 use super::mail::{MailEvent, Reply};
+use super::refused_hosts::Refusal;
 use super::{MAX_ADDRS_PER_SERVER, SwarmDriver};
 use p2p_node_core::input::{AddressEvent, DropKind, Input, PeerReport};
 use p2p_node_core::local::addresses::is_relayed;
@@ -31,13 +32,11 @@ fn refusal(cause: ConnectionDenied) -> Option<DropKind> {
         Ok(_) => return Some(DropKind::Connection),
         Err(cause) => cause,
     };
-    let cause = match cause.downcast::<BlockedAddress>() {
-        Ok(_) => return Some(DropKind::BlockedConnection),
-        Err(cause) => cause,
-    };
-    let is_banned =
-        cause.downcast::<BannedHost>().map_or_else(|cause| cause.downcast::<Blocked>().is_ok(), |_| true);
-    is_banned.then_some(DropKind::BannedConnection)
+    match cause.downcast::<Refusal>() {
+        Ok(Refusal::Blocked(_)) => Some(DropKind::BlockedConnection),
+        Ok(Refusal::Banned(_)) => Some(DropKind::BannedConnection),
+        Err(cause) => cause.downcast::<Blocked>().is_ok().then_some(DropKind::BannedConnection),
+    }
 }
 
 /// Event of the protocols of admission and of questions for agents.

@@ -17,6 +17,7 @@ mod listen;
 mod mail;
 mod nat;
 mod outbound;
+mod refused_hosts;
 mod reports;
 mod request;
 mod transport;
@@ -44,6 +45,7 @@ use self::handshakes::EvictedHandshakes;
 use self::listen::Listeners;
 use self::mail::Reply;
 use self::nat::NatState;
+use self::refused_hosts::RefusedHosts;
 use self::reports::LinkReports;
 use self::request::FailedReads;
 use self::transport::{Built, Dialable};
@@ -196,16 +198,17 @@ impl SwarmDriver {
         let keypair = Keypair::ed25519_from_bytes(*config.seed)?;
         let names = ProtocolNames::new(&config.network)?;
         let evicted_handshakes = EvictedHandshakes::default();
+        let refused = RefusedHosts::new(Arc::clone(&config.address_rules));
         let Built { transport, relay_client, degraded } = transport::build(
             &keypair,
             &Dialable { scope: config.scope, rules: Arc::clone(&config.address_rules) },
             config.dns_server,
             config.connection_timeout,
-            (config.max_handshakes, evicted_handshakes.clone()),
+            (config.max_handshakes, refused.clone(), evicted_handshakes.clone()),
         )?;
         let failed_admission_reads = FailedReads::default();
         let behaviour =
-            Behaviour::new(&keypair, &config, &names, relay_client, failed_admission_reads.clone())?;
+            Behaviour::new(&keypair, &config, &names, relay_client, refused, failed_admission_reads.clone())?;
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_smart_dial()

@@ -30,8 +30,8 @@ impl SwarmDriver {
             }
             NetworkCommand::Block { peer } => self.block(peer),
             NetworkCommand::Unblock { peer } => self.unblock(peer),
-            NetworkCommand::BlockHost { host } => self.swarm.behaviour_mut().addresses.block(host),
-            NetworkCommand::UnblockHost { host } => self.swarm.behaviour_mut().addresses.unblock(&host),
+            NetworkCommand::BlockHost { host } => self.swarm.behaviour().addresses.refused.ban(host),
+            NetworkCommand::UnblockHost { host } => self.swarm.behaviour().addresses.refused.unban(&host),
             NetworkCommand::ReserveRelay { relay, addr } => self.reserve_relay(relay, addr),
             NetworkCommand::SetExternalAddresses { addrs } => self.set_external_addresses(addrs),
             NetworkCommand::SendAdmission { token, peer, body } => self.send_admission(token, peer, body),

@@ -17,6 +17,7 @@ use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, relay, tcp, yamux};
 
 use super::SetupError;
 use super::handshakes::{EvictedHandshakes, LimitedHandshakes};
+use super::refused_hosts::RefusedHosts;
 use crate::io::dns::server_config;
 use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::gate::address_scope::AddressScope;
@@ -62,15 +63,15 @@ pub(super) struct Dialable {
     pub rules: Arc<AddressRules>,
 }
 
-/// Creates the transport. `handshakes` are the most incoming ones at the same time, and the counter of
-/// those that ended early. Addresses at relays come first: the transports of sockets would
+/// Creates the transport. `handshakes` are the most incoming ones at the same time, the hosts that have
+/// none, and the counter of those that ended early. Addresses at relays come first: the transports of sockets would
 /// dial the relay instead.
 pub(super) fn build(
     keypair: &Keypair,
     dialable: &Dialable,
     dns_server: Option<SocketAddr>,
     timeout: Duration,
-    handshakes: (u32, EvictedHandshakes),
+    (max, refused, evicted): (u32, RefusedHosts, EvictedHandshakes),
 ) -> Result<Built, SetupError> {
     let (direct, degraded) = direct(keypair, dialable, dns_server, timeout)?;
     let (relayed, relay_client) = relay::client::new(keypair.public().to_peer_id());
@@ -81,8 +82,7 @@ pub(super) fn build(
         .boxed();
     let relayed = timed(relayed, timeout).boxed();
     let transport = relayed.or_transport(direct).map(|either, _| either.into_inner()).boxed();
-    let (max, evicted) = handshakes;
-    let transport = LimitedHandshakes::new(transport, max, Arc::clone(&dialable.rules), evicted).boxed();
+    let transport = LimitedHandshakes::new(transport, max, refused, evicted).boxed();
     Ok(Built { transport, relay_client, degraded })
 }
 
@@ -194,9 +194,10 @@ mod tests {
 
     fn built(keypair: &Keypair, timeout: Duration) -> Built {
         let blocked = "127.0.0.2/32".parse().unwrap();
-        let rules = AddressRules::new(&[], &[blocked]).into();
+        let rules: Arc<AddressRules> = AddressRules::new(&[], &[blocked]).into();
+        let refused = RefusedHosts::new(Arc::clone(&rules));
         let dialable = Dialable { scope: AddressScope::Loopback, rules };
-        build(keypair, &dialable, None, timeout, (1, EvictedHandshakes::default())).unwrap()
+        build(keypair, &dialable, None, timeout, (1, refused, EvictedHandshakes::default())).unwrap()
     }
 
     #[tokio::test]

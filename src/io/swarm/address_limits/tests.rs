@@ -1,3 +1,6 @@
+use p2p_node_core::gate::address_rules::AddressRules;
+use p2p_node_core::gate::host::Host;
+
 use super::*;
 
 const PLACES: Places = Places { pending: 64, established: 150, of_address: 3, exempts_loopback: false };
@@ -13,7 +16,7 @@ impl Remote {
     }
 
     fn with_rules(places: Places, rules: AddressRules) -> Self {
-        Remote { limits: AddressLimits::new(places, rules.into()), last: 0 }
+        Remote { limits: AddressLimits::new(places, RefusedHosts::new(rules.into())), last: 0 }
     }
 
     /// Begins a handshake. Returns `None` if it is refused.
@@ -77,11 +80,11 @@ fn hosts_of_one_ipv6_network_share_their_limits() {
 fn banned_host_is_refused_until_its_ban_ends() {
     let mut host = Remote::new(PLACES);
     let banned = Host::of_ip([192, 0, 2, 1].into());
-    host.limits.block(banned);
+    host.limits.refused.ban(banned);
     assert!(host.begin("/ip4/192.0.2.1/tcp/5").is_none());
     assert!(host.limits.check_rules(&"/ip4/192.0.2.1/udp/5/quic-v1".parse().unwrap()).is_err());
     assert!(host.begin("/ip4/192.0.2.2/tcp/5").is_some());
-    host.limits.unblock(&banned);
+    host.limits.refused.unban(&banned);
     assert!(host.begin("/ip4/192.0.2.1/tcp/5").is_some());
 }
 
@@ -92,7 +95,7 @@ fn rules(allowed: &str, blocked: &str) -> AddressRules {
 #[test]
 fn allowed_address_has_neither_limit_nor_ban_and_costs_its_neighbours_nothing() {
     let mut host = Remote::with_rules(PLACES, rules("192.0.2.1/32", "192.0.2.128/25"));
-    host.limits.block(Host::of_ip([192, 0, 2, 1].into()));
+    host.limits.refused.ban(Host::of_ip([192, 0, 2, 1].into()));
     assert_eq!(host.connect_all(|_| "/ip4/192.0.2.1/tcp/5".to_owned()).len(), 1000);
     assert_eq!(host.limits.all.established, 1000, "they take places");
     assert_eq!(host.connect_all(|_| "/ip4/192.0.2.2/tcp/5".to_owned()).len(), 3, "nothing is free");
