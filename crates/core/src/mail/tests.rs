@@ -1,11 +1,18 @@
 use crate::client_id::ClientId;
 use alloy_primitives::Address;
+use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_protocol::{DeliveryState, ErrorCode, Event, Priority};
+use p2p_node_protocol::{Counter, DeliveryState, ErrorCode, Event, Priority};
+use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;
+use p2p_node_wire::envelope::{Frame, Payload, Response, Scope, Sealed};
 use p2p_node_wire::time::Instant;
 
 use crate::Core;
+use crate::crypto_task::{CryptoTask, TaskOutcome};
+use crate::cx::Cx;
 use crate::effect::{Effect, ExitCode, NetworkCommand};
+use crate::mail::Mail;
+use crate::mail::decryption::DecryptOutcome;
 use crate::outgoing::testing::draft;
 use crate::replies::reply_to::ReplyTo;
 use crate::signal::Signal;
@@ -71,4 +78,38 @@ fn sessions_end_when_their_peer_disconnects() {
     let Core { mail, .. } = &mut core;
     mail.on_peer_disconnected(&PeerId::random(), Some(RECIPIENT));
     assert_eq!(mail.sessions.len(), 0);
+}
+
+/// Neighbours share the room for frames that the crypto pool decrypts. One that floods leaves room for others,
+/// and the node asks the senders of what has no room to try again.
+#[test]
+fn frames_to_decrypt_are_bounded_and_shared_by_neighbours() {
+    let mut core = core();
+    let Core { mail, local, gate, directory, peers, cx, .. } = &mut core;
+    let kem = local.keyring.current().expect("a key");
+    let sealed =
+        Sealed { kem_id: kem.id, suite: kem.suite, enc: vec![0; 32].into(), ciphertext: vec![0; 100].into() };
+    let data = cx.signed_frame(Scope::Topic("t".to_owned()), Payload::Sealed(sealed));
+    let frame = Frame::decode(data, MAX_GOSSIP_FRAME_BYTES).expect("a frame");
+    let open = |mail: &mut Mail, peer, cx: &mut Cx| match mail.open_mail(1, peer, &frame, local, cx) {
+        DecryptOutcome::Waits => true,
+        DecryptOutcome::Answer(Response::Busy(_)) => false,
+        _ => panic!("neither taken nor put off"),
+    };
+    let flooder = PeerId::random();
+    assert_eq!((0..1_000).filter(|_| open(mail, flooder, cx)).count(), 154, "four fifths");
+    let row = |mail: &Mail| {
+        let usage = mail.usage().into_iter().find(|usage| usage.name == "frames to decrypt").expect("a row");
+        (usage.size, usage.limit)
+    };
+    let others = (0..1_000).filter(|_| open(mail, PeerId::random(), cx)).count();
+    assert_eq!((others, row(mail)), (192 - 154, (192, 192)));
+    assert_eq!(cx.stats.get(Counter::CryptoPoolFull), 2_000 - 192);
+    let token = cx.effects.iter().find_map(|effect| match effect {
+        Effect::Crypto(CryptoTask::Open(task)) => Some(task.token),
+        _ => None,
+    });
+    mail.on_opened(token.expect("a task"), TaskOutcome::Failed, gate, directory, peers, cx);
+    assert!(!open(mail, flooder, cx), "one that has its share");
+    assert!(open(mail, PeerId::random(), cx) && !open(mail, PeerId::random(), cx));
 }

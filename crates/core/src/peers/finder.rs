@@ -390,3 +390,6 @@ fn shuffled(mut peers: Vec<PeerId>, cx: &mut Cx) -> Vec<PeerId> {
     }
     peers
 }
+
+#[cfg(test)]
+mod tests;
