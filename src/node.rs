@@ -314,9 +314,9 @@ impl Node {
                         store.delete_message(stream, seq);
                     }
                 }
-                Effect::PersistAccessRule { subject, rule } => {
-                    if self.store.as_ref().is_some_and(|store| !store.put_access_rule(subject, rule)) {
-                        self.core.handle(Input::Dropped { what: DropKind::AccessRule, number: 1 }, now);
+                Effect::PersistAccessRule { number, subject, rule } => {
+                    if let Some(store) = &self.store {
+                        store.put_access_rule(number, subject, rule);
                     }
                 }
                 Effect::PersistBan { party, ban } => {

@@ -28,7 +28,7 @@ use file::{Database, FileError, MAX_ROWS};
 pub use owner::OWNER_FILE;
 use owner::{Elsewhere, Owner};
 use p2p_node_core::effect::ExitCode;
-use p2p_node_core::gate::access_list::{AccessRule, MAX_ACCESS_RULES, Subject};
+use p2p_node_core::gate::access_list::{AccessRule, Subject};
 use p2p_node_core::gate::reputation::{MAX_BANS, Party, PersistedBan};
 use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::input::Input;
@@ -253,20 +253,6 @@ impl Store {
         Ok(Store { shared, reports, ended })
     }
 
-    /// Queues an access rule, or its deletion. Returns `false` if the queue is full; it holds
-    /// several times the rules that a core keeps.
-    pub fn put_access_rule(&self, subject: Subject, rule: Option<AccessRule>) -> bool {
-        let mut waiting = self.shared.lock();
-        let room =
-            waiting.access_rules.len() < 4 * MAX_ACCESS_RULES || waiting.access_rules.contains_key(&subject);
-        if room {
-            waiting.access_rules.insert(subject, rule);
-        }
-        drop(waiting);
-        self.shared.changed.notify_one();
-        room
-    }
-
     /// Queues a ban, or its deletion. Returns `false` if the queue is full; it holds several times the
     /// bans that a core keeps.
     pub fn put_ban(&self, party: Party, ban: Option<PersistedBan>) -> bool {
@@ -304,6 +290,14 @@ impl Store {
     pub fn put_checkpoint(&self, number: u64, row: StreamCheckpoint) {
         self.put(number, |changes| {
             changes.checkpoints.insert((row.sender, row.stream), Some(row));
+        });
+    }
+
+    /// Queues an access rule, or its deletion, for an immediate write. [`Store::next`] reports its number when
+    /// it is on the disk. The commands without an answer bound the queue.
+    pub fn put_access_rule(&self, number: u64, subject: Subject, rule: Option<AccessRule>) {
+        self.put(number, |changes| {
+            changes.access_rules.insert(subject, rule);
         });
     }
 

@@ -70,8 +70,10 @@ pub enum Effect {
         /// Sequence number of the message.
         seq: u64,
     },
-    /// Persists or deletes an access rule, if there is a store.
+    /// Persists or deletes an access rule. Answered by `Persisted` or `PersistFailed`.
     PersistAccessRule {
+        /// Number of the write.
+        number: u64,
         /// The agent or node of the rule.
         subject: Subject,
         /// The new rule, or `None` to delete it.

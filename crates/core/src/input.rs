@@ -282,13 +282,13 @@ pub enum Input {
 
     /// The store has persisted all writes up to this number.
     Persisted {
-        /// Number of an `Effect::PersistMessage` or `Effect::PersistCheckpoint`.
+        /// Number of an `Effect::PersistMessage`, `PersistCheckpoint` or `PersistAccessRule`.
         through: u64,
     },
     /// The store failed to persist all writes up to this number that it has not reported as
     /// persisted.
     PersistFailed {
-        /// Number of an `Effect::PersistMessage` or `Effect::PersistCheckpoint`.
+        /// Number of an `Effect::PersistMessage`, `PersistCheckpoint` or `PersistAccessRule`.
         through: u64,
         /// Reason, for people.
         reason: String,
@@ -334,8 +334,6 @@ pub enum DropKind {
     HighestSeen,
     /// A write of a ban. Too many writes waited for a disk that does not work.
     Ban,
-    /// A write of an access rule. Too many writes waited for a disk that does not work.
-    AccessRule,
 }
 
 impl DropKind {
@@ -353,7 +351,6 @@ impl DropKind {
             DropKind::DhtRecord => Counter::DhtRecordsDropped,
             DropKind::HighestSeen => Counter::HighestSeenWritesDropped,
             DropKind::Ban => Counter::BanWritesDropped,
-            DropKind::AccessRule => Counter::AccessRuleWritesDropped,
         }
     }
 }

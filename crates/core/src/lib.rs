@@ -291,7 +291,7 @@ impl Core {
             }
             Command::Peers(_) => list_peers(to, gate, directory, peers, &Uses { gossip, mail }, cx),
             Command::Block(_) | Command::Allow(_) | Command::Unblock(_) => {
-                set_access_rule(to, &command, gate, directory, peers, cx);
+                set_access_rule(to, &command, gate, directory, peers, mail, cx);
             }
             Command::Ack(ack) => mail.on_ack_command(to, ack, cx),
             Command::Cancel(cancel) => parent.cancel(to, &cancel.target, gossip, mail, cx),

@@ -29,8 +29,8 @@ pub trait Interpreter {
                 self.store(node, Change::DeleteCheckpoint(sender, stream));
             }
             Effect::DeleteMessage { stream, seq } => self.store(node, Change::DeleteMessage(stream, seq)),
-            Effect::PersistAccessRule { subject, rule } => {
-                self.store(node, Change::AccessRule(subject, rule));
+            Effect::PersistAccessRule { number, subject, rule } => {
+                self.store(node, Change::AccessRule(number, subject, rule));
             }
             Effect::PersistBan { party, ban } => self.store(node, Change::Ban(party, ban)),
             Effect::Exit(code) => self.exit(node, code),

@@ -15,8 +15,8 @@ use p2p_node_wire::message_id::StreamId;
 pub enum Change {
     /// Persists a highest (generation, seq).
     HighestSeen(HighestSeen),
-    /// Persists or deletes an access rule.
-    AccessRule(Subject, Option<AccessRule>),
+    /// Persists or deletes an access rule, under the number of the write.
+    AccessRule(u64, Subject, Option<AccessRule>),
     /// Persists or deletes a ban.
     Ban(Party, Option<PersistedBan>),
     /// Persists a message, under the number of the write.
@@ -34,14 +34,16 @@ impl Change {
     #[must_use]
     pub fn number(&self) -> Option<u64> {
         match self {
-            Change::Message(number, _) | Change::Checkpoint(number, _) => Some(*number),
+            Change::Message(number, _) | Change::Checkpoint(number, _) | Change::AccessRule(number, ..) => {
+                Some(*number)
+            }
             _ => None,
         }
     }
 }
 
-/// A store: the persisted rows, and the pending changes. The core does not wait for highest pairs,
-/// access rules and bans, so the store persists them at once.
+/// A store: the persisted rows, and the pending changes. The core does not wait for highest pairs
+/// and bans, so the store persists them at once.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     /// Messages.
@@ -61,7 +63,7 @@ impl Store {
     /// Requests a change.
     pub fn request(&mut self, change: Change) {
         match change {
-            Change::HighestSeen(_) | Change::AccessRule(..) | Change::Ban(..) => self.apply(change),
+            Change::HighestSeen(_) | Change::Ban(..) => self.apply(change),
             _ => self.pending.push_back(change),
         }
     }
@@ -75,7 +77,7 @@ impl Store {
                     self.highest_seen.insert(row.address, row);
                 }
             }
-            Change::AccessRule(subject, rule) => {
+            Change::AccessRule(_, subject, rule) => {
                 self.access_rules.retain(|(other, _)| *other != subject);
                 self.access_rules.extend(rule.map(|rule| (subject, rule)));
             }

@@ -111,8 +111,8 @@ codes! {
     ReservedTopic = "RESERVED_TOPIC", false, "Use another topic.";
     /// No acknowledgement came within the `ttlMs`.
     Expired = "EXPIRED", true, "Send again; the mail may have arrived.";
-    /// The mail could not be written to disk, and the node did not accept it. For `ack`: accepted
-    /// in memory but not yet durable.
+    /// The mail could not be written to disk, and the node did not accept it. For `ack`, `block`,
+    /// `allow` and `unblock`: accepted in memory but not yet durable.
     DiskFull = "DISK_FULL", true, "Free the disk; send the command again.";
     /// The node could not listen on its port, or on any address of `--listen`.
     ListenFailed = "LISTEN_FAILED", true, "Free the port, or use another one.";

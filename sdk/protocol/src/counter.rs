@@ -32,7 +32,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Writes of `block` and `allow` that the store dropped, because its queue was full.
+    /// Writes of `block`, `allow` and `unblock` that failed. The rule holds until the process ends.
     "access_rule_writes_dropped" => AccessRuleWritesDropped,
     /// Acks that the node did not send, because there was no room or the sender's node is unknown or gone.
     "acks_dropped" => AcksDropped,

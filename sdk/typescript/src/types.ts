@@ -163,8 +163,8 @@ export const ErrorCode = {
   /** No acknowledgement came within the `ttlMs`. */
   EXPIRED: "EXPIRED",
   /**
-   * The mail could not be written to disk, and the node did not accept it. For `ack`: accepted
-   * in memory but not yet durable.
+   * The mail could not be written to disk, and the node did not accept it. For `ack`, `block`,
+   * `allow` and `unblock`: accepted in memory but not yet durable.
    */
   DISK_FULL: "DISK_FULL",
   /** The node could not listen on its port, or on any address of `--listen`. */

@@ -16,14 +16,14 @@ use super::file::Changes;
 #[derive(Debug, Default)]
 pub(super) struct PendingChanges {
     pub(super) highest_seen: BTreeMap<Address, HighestSeen>,
-    /// Changed access rules; `None` deletes a rule. Bounded by the rules that the core keeps.
+    /// Changed access rules; `None` deletes a rule.
     pub(super) access_rules: BTreeMap<Subject, Option<AccessRule>>,
     /// Changed bans; `None` deletes a ban.
     pub(super) bans: BTreeMap<Party, Option<PersistedBan>>,
     /// New messages, in the order in which the core accepted them.
     pub(super) messages: Vec<PersistedMessage>,
     pub(super) checkpoints: BTreeMap<(Address, StreamId), Option<StreamCheckpoint>>,
-    /// Number of the last message or checkpoint, and whether the core waits for it.
+    /// Number of the last message, checkpoint or access rule, and whether the core waits for it.
     pub(super) last_persisted: u64,
     pub(super) is_awaited: bool,
     pub(super) deleted: Vec<(StreamId, u64)>,
@@ -62,9 +62,6 @@ impl PendingChanges {
         self.deleted.splice(..0, changes.deleted);
         for row in changes.highest_seen {
             self.highest_seen.entry(row.address).or_insert(row);
-        }
-        for (subject, rule) in changes.access_rules {
-            self.access_rules.entry(subject).or_insert(rule);
         }
         for (party, ban) in changes.bans {
             self.bans.entry(party).or_insert(ban);

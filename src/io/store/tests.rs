@@ -82,11 +82,26 @@ async fn close_writes_last_access_rule_of_each_subject() {
     let directory = directory();
     let (store, _) = open(&directory);
     let (ann, bob) = (Subject::Agent(Address::repeat_byte(1)), Subject::Agent(Address::repeat_byte(2)));
-    assert!(store.put_access_rule(ann, Some(AccessRule::Blocked)) && store.put_access_rule(ann, None));
-    assert!(store.put_access_rule(bob, Some(AccessRule::Allowed)));
+    store.put_access_rule(1, ann, Some(AccessRule::Blocked));
+    store.put_access_rule(2, ann, None);
+    store.put_access_rule(3, bob, Some(AccessRule::Allowed));
     store.close().await;
     let (_, snapshot) = Store::open(directory.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
     assert_eq!(snapshot.access_rules, [(bob, AccessRule::Allowed)]);
+}
+
+#[tokio::test]
+async fn access_rule_is_on_the_disk_when_it_is_reported() {
+    let directory = directory();
+    let (mut store, _) = open(&directory);
+    let ann = Subject::Agent(Address::repeat_byte(1));
+    store.put_access_rule(1, ann, Some(AccessRule::Blocked));
+    assert!(matches!(next(&mut store).await, Input::Persisted { through: 1 }));
+    // A copy, because the database itself is locked. Nothing else is written.
+    let copy = tempfile::tempdir().expect("a directory");
+    fs::copy(directory.path().join(STORE_FILE), copy.path().join(STORE_FILE)).expect("copied");
+    let (_, snapshot) = Store::open(copy.path(), "dev", ANN, 77, &[7; 16]).expect("opened");
+    assert_eq!(snapshot.access_rules, [(ann, AccessRule::Blocked)]);
 }
 
 #[tokio::test]

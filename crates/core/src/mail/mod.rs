@@ -30,7 +30,7 @@ use inbound::pending_acks::PendingAcks;
 use inbound::{deferred_responses, inbox, pending_acks};
 use outbound::outbox;
 use outbound::outbox::Outbox;
-use pending_writes::PendingWrites;
+use pending_writes::{MAX_RULE_WRITES, PendingWrites};
 
 /// The state of mail in both directions.
 #[derive(Debug)]
@@ -104,8 +104,9 @@ impl Mail {
             (
                 "pending writes",
                 self.pending_writes.len(),
-                outbox::OUTBOX_MAILS + inbox::inbox_limits::MAX_STREAMS,
+                outbox::OUTBOX_MAILS + inbox::inbox_limits::MAX_STREAMS + MAX_RULE_WRITES,
             ),
+            ("pending writes of access rules", self.pending_writes.access_rules(), MAX_RULE_WRITES),
             ("pending writes of messages", self.pending_writes.messages(), MAX_INFLIGHT),
             ("pending writes of checkpoints", self.delivery.len(), 2 * inbox::inbox_limits::MAX_STREAMS),
             ("messages in the outbox", self.outbox.len(), outbox::OUTBOX_MAILS),

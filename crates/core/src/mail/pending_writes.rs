@@ -1,7 +1,7 @@
 //! Changes that the store has not committed yet.
 //!
-//! With a store, the node answers a `send`, and acknowledges a message, only after the store has
-//! committed it.
+//! With a store, the node answers a `send` and a command about an access rule, and acknowledges a message,
+//! only after the store has committed it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,16 +9,22 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Level, Route};
 
+use crate::MAX_INFLIGHT;
 use crate::cx::Cx;
 use crate::effect::{Effect, ExitCode};
 use crate::gate::Gate;
+use crate::gate::access_list::{AccessRule, Subject};
 use crate::mail::Mail;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::{Accepted, Completed, PersistedMessage};
 use crate::mail::outbound::stream::{Name, Renamed};
 use crate::outgoing::OutgoingMessage;
+use crate::replies::clients::MAX_CLIENTS;
 use crate::replies::reply_to::ReplyTo;
 use crate::signal::Signal;
+
+/// Largest number of access rules that wait for the store: all commands without an answer of all clients.
+pub(crate) const MAX_RULE_WRITES: usize = MAX_CLIENTS * (MAX_INFLIGHT + 1);
 
 /// A change that the store has not committed.
 #[derive(Debug)]
@@ -29,10 +35,12 @@ enum Waiting {
     Renamed,
     /// A checkpoint of a received stream.
     Taken(StreamCheckpoint),
+    /// An access rule, and the command that set it, with its name.
+    AccessRule { command: ReplyTo, name: &'static str },
 }
 
-/// The changes in the order of their numbers. The outbox and the number of received streams limit
-/// them.
+/// The changes in the order of their numbers. The outbox, the number of received streams and the commands
+/// without an answer limit them.
 #[derive(Debug)]
 pub(crate) struct PendingWrites {
     durable: bool,
@@ -42,12 +50,14 @@ pub(crate) struct PendingWrites {
     waiting: VecDeque<(u64, Waiting)>,
     /// The number of messages in `waiting`.
     messages: usize,
+    /// The number of access rules in `waiting`.
+    access_rules: usize,
 }
 
 impl PendingWrites {
     /// Creates an empty queue. `position` is the position of the latest message in the store.
     pub(crate) fn new(durable: bool, position: u64) -> Self {
-        PendingWrites { durable, last: 0, position, waiting: VecDeque::new(), messages: 0 }
+        PendingWrites { durable, last: 0, position, waiting: VecDeque::new(), messages: 0, access_rules: 0 }
     }
 
     pub(crate) fn is_durable(&self) -> bool {
@@ -62,14 +72,20 @@ impl PendingWrites {
         self.messages
     }
 
+    pub(crate) fn access_rules(&self) -> usize {
+        self.access_rules
+    }
+
     fn push(&mut self, number: u64, waiting: Waiting) {
         self.messages += usize::from(matches!(waiting, Waiting::Mail { .. }));
+        self.access_rules += usize::from(matches!(waiting, Waiting::AccessRule { .. }));
         self.waiting.push_back((number, waiting));
     }
 
     fn next_through(&mut self, through: u64) -> Option<Waiting> {
         let (_, waiting) = self.waiting.pop_front_if(|(number, _)| *number <= through)?;
         self.messages -= usize::from(matches!(waiting, Waiting::Mail { .. }));
+        self.access_rules -= usize::from(matches!(waiting, Waiting::AccessRule { .. }));
         Some(waiting)
     }
 
@@ -142,6 +158,27 @@ impl Mail {
         self.pending_writes.push(number, Waiting::Taken(row));
     }
 
+    /// Persists an access rule and answers its command after the commit. Without a store it answers at once.
+    pub(crate) fn persist_access_rule(
+        &mut self,
+        subject: Subject,
+        rule: Option<AccessRule>,
+        command: ReplyTo,
+        name: &'static str,
+        cx: &mut Cx,
+    ) {
+        if !self.pending_writes.durable {
+            return cx.answer(command, name, |_| {});
+        }
+        let number = self.pending_writes.number();
+        cx.effects.push_back(Effect::PersistAccessRule { number, subject, rule });
+        if command.id.is_some() {
+            // Until the node answers, the id is in use and counts.
+            cx.replies.clients.open_request(&command);
+            self.pending_writes.push(number, Waiting::AccessRule { command, name });
+        }
+    }
+
     fn reply_accepted(
         &mut self,
         recipient: Address,
@@ -169,6 +206,7 @@ impl Mail {
                 }
                 Waiting::Renamed => {}
                 Waiting::Taken(row) => self.on_checkpoint_persisted(&row, gate, cx),
+                Waiting::AccessRule { command, name } => cx.answer(command, name, |_| {}),
             }
         }
     }
@@ -188,14 +226,29 @@ impl Mail {
                 // the old ones and the recipient rejects these once more.
                 Waiting::Renamed => cx.stats.count(Counter::MailRenumberedNotPersisted),
                 Waiting::Taken(row) => self.on_checkpoint_failed(&row, reason, cx),
+                Waiting::AccessRule { command, name } => {
+                    cx.stats.count(Counter::AccessRuleWritesDropped);
+                    let message = format!(
+                        "`{name}` holds until this process ends, but is not on the disk: {reason}; send it again later"
+                    );
+                    cx.refuse(command, ErrorCode::DiskFull, message);
+                }
             }
         }
     }
 
-    /// Fails every `send` and `ack` that still waits for the store, because the node closes.
+    /// Fails every command that still waits for the store, because the node closes.
     pub(crate) fn fail_unpersisted(&mut self, cx: &mut Cx) {
         while let Some(waiting) = self.pending_writes.next_through(u64::MAX) {
-            let Waiting::Mail { recipient, accepted, command, .. } = waiting else { continue };
+            let (recipient, accepted, command) = match waiting {
+                Waiting::Mail { recipient, accepted, command, .. } => (recipient, accepted, command),
+                Waiting::AccessRule { command, name } => {
+                    let message = format!("the node closed before `{name}` was on the disk");
+                    cx.refuse(command, ErrorCode::ShuttingDown, message);
+                    continue;
+                }
+                Waiting::Renamed | Waiting::Taken(_) => continue,
+            };
             self.outbox.rollback(&recipient, &accepted.stream, accepted.seq);
             forget(&accepted, cx);
             cx.refuse_send(

@@ -1,6 +1,5 @@
 use crate::client_id::ClientId;
 use alloy_primitives::Address;
-use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, DeliveryState, ErrorCode, Event, Priority};
 use p2p_node_wire::envelope::limits::MAX_GOSSIP_FRAME_BYTES;

@@ -5,9 +5,9 @@ use p2p_node_protocol::{Command, ConnectedPeer, ErrorCode};
 
 use crate::cx::Cx;
 use crate::directory::Directory;
-use crate::effect::Effect;
 use crate::gate::Gate;
 use crate::gate::access_list::{AccessRule, Subject};
+use crate::mail::Mail;
 use crate::parent::on_command::{Recipient, parse_recipient};
 use crate::peers::Peers;
 use crate::peers::history::History;
@@ -23,13 +23,14 @@ const PEER_BYTES: usize = 512;
 const LINK_BYTES: usize = 128;
 
 /// Carries out `block`, `allow` or `unblock`: sets or removes the access rule of an agent or node. `allow`
-/// and `unblock` also end its ban.
+/// and `unblock` also end its ban. The rule holds at once; with a store, the answer waits for the disk.
 pub(crate) fn set_access_rule(
     to: ReplyTo,
     command: &Command,
     gate: &mut Gate,
     directory: &Directory,
     peers: &mut Peers,
+    mail: &mut Mail,
     cx: &mut Cx,
 ) {
     let (name, of, rule) = match command {
@@ -50,15 +51,14 @@ pub(crate) fn set_access_rule(
             "`peerId` is this agent or its node; name another one",
         );
     }
-    match gate.access_list.set(subject, rule) {
-        Err(full) => return cx.refuse(to, ErrorCode::Busy, full.to_string()),
-        Ok(true) => cx.effects.push_back(Effect::PersistAccessRule { subject, rule }),
-        Ok(false) => {}
+    if let Err(full) = gate.access_list.set(subject, rule) {
+        return cx.refuse(to, ErrorCode::Busy, full.to_string());
     }
     if rule != Some(AccessRule::Blocked) {
         peers.pardon(subject, gate, directory, cx);
     }
-    cx.answer(to, name, |_| {});
+    // Also a rule that is set already: its first write may have failed.
+    mail.persist_access_rule(subject, rule, to, name, cx);
 }
 
 /// Answers `peers`. `needs` is what the components above need connections for.

@@ -169,7 +169,7 @@ impl Parent {
         if sent && *deadline == Instant::MAX {
             *deadline = now.mono + cx.identity.drain_timeout;
         }
-        let done = sent && self.discoveries.is_empty() && answered;
+        let done = sent && self.discoveries.is_empty() && mail.pending_writes.access_rules() == 0 && answered;
         if !done && now.mono < *deadline {
             return;
         }

@@ -11,7 +11,12 @@ use crate::mesh::{CONNECT, FaultDecision, Mesh, agent_key};
 
 /// Returns a mesh of a bootstrap node and two agents that know each other.
 fn pair() -> Mesh {
-    let mut mesh = Mesh::new(3);
+    pair_with(false)
+}
+
+fn pair_with(durable: bool) -> Mesh {
+    let mut mesh = Mesh::new(2);
+    mesh.add_with(3, Role::Full, CONNECT, |config| config.durable = durable);
     mesh.connect(1, 0);
     mesh.connect(2, 0);
     mesh.command(2, r#"{"type":"subscribe","topic":"t","id":"t"}"#);
@@ -138,12 +143,14 @@ fn blocked_agent_is_not_announced_but_found_by_discover() {
 
 #[test]
 fn access_rules_survive_a_restart() {
-    let mut mesh = pair();
+    let mut mesh = pair_with(true);
     set_rule(&mut mesh, "block", false);
     let rules = mesh.store(2).access_rules.clone();
     assert_eq!(rules, [(Subject::Agent(agent_key(2).address()), AccessRule::Blocked)]);
     mesh.kill(2);
-    let again = mesh.add_with(3, Role::Full, CONNECT, |config| config.access_rules = rules);
+    let again = mesh.add_with(3, Role::Full, CONNECT, |config| {
+        (config.durable, config.access_rules) = (true, rules);
+    });
     mesh.connect(again, 0);
     mesh.send(1, again, 1, "");
     mesh.advance(Duration::from_secs(5));
@@ -152,6 +159,45 @@ fn access_rules_survive_a_restart() {
     mesh.command(again, &json!({"type": "unblock", "peerId": mesh.nodes[1].address}).to_string());
     mesh.command(again, &json!({"type": "unblock", "peerId": mesh.nodes[1].address}).to_string());
     assert!(mesh.store(again).access_rules.is_empty());
+}
+
+/// Returns the lines of node 2 that answer a command.
+fn answers(mesh: &Mesh, id: &str) -> Vec<Value> {
+    mesh.nodes[2].lines.iter().filter(|line| line["id"] == id).cloned().collect()
+}
+
+#[test]
+fn answer_to_block_waits_for_the_disk_and_the_rule_does_not() {
+    let mut mesh = pair_with(true);
+    mesh.disk_writes = false;
+    let peer = mesh.nodes[1].address.clone();
+    for id in ["first", "again"] {
+        mesh.command(2, &json!({"type": "block", "peerId": peer, "id": id}).to_string());
+    }
+    assert_eq!(peers(&mut mesh)["blocked"], json!([peer]));
+    mesh.advance(Duration::from_secs(5));
+    assert_eq!((answers(&mesh, "first").len(), answers(&mesh, "again").len()), (0, 0));
+    assert!(mesh.store(2).access_rules.is_empty());
+    mesh.command(2, r#"{"type":"shutdown"}"#);
+    mesh.resume_writes();
+    mesh.advance(Duration::from_secs(1));
+    for id in ["first", "again"] {
+        assert_eq!(answers(&mesh, id)[0]["type"], "result", "{id}");
+    }
+    assert_eq!(mesh.store(2).access_rules.len(), 1);
+}
+
+#[test]
+fn block_with_a_full_disk_holds_and_is_refused_until_it_is_on_the_disk() {
+    let mut mesh = pair_with(true);
+    mesh.disk_full = true;
+    let refused = set_rule(&mut mesh, "block", false);
+    assert_eq!((&refused["code"], &refused["retryable"]), (&json!("DISK_FULL"), &json!(true)), "{refused}");
+    assert_eq!(talk(&mut mesh), (json!(["rejected", "PEER_REJECTED"]), 0));
+    assert_eq!(mesh.nodes[2].core.stats().get(Counter::AccessRuleWritesDropped), 1);
+    mesh.disk_full = false;
+    assert_eq!(set_rule(&mut mesh, "block", false)["type"], "result");
+    assert_eq!(mesh.store(2).access_rules.len(), 1);
 }
 
 #[test]

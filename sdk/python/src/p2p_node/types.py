@@ -182,8 +182,8 @@ class ErrorCode:
     RESERVED_TOPIC: Final = "RESERVED_TOPIC"
     #: No acknowledgement came within the `ttlMs`.
     EXPIRED: Final = "EXPIRED"
-    #: The mail could not be written to disk, and the node did not accept it. For `ack`: accepted
-    #: in memory but not yet durable.
+    #: The mail could not be written to disk, and the node did not accept it. For `ack`, `block`,
+    #: `allow` and `unblock`: accepted in memory but not yet durable.
     DISK_FULL: Final = "DISK_FULL"
     #: The node could not listen on its port, or on any address of `--listen`.
     LISTEN_FAILED: Final = "LISTEN_FAILED"
