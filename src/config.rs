@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-pub use cli::{BindArgs, Cli, KeygenArgs, RegisterArgs, RegistryArgs, SchemaArgs, Task};
+pub use cli::{BindArgs, Cli, KeygenArgs, RegisterArgs, RegistryArgs, SchemaArgs, Subject, Task};
 pub use declare::Setting;
 pub use documents::{env_example, table_of_settings};
 use env::EnvFile;

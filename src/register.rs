@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use alloy::primitives::TxHash;
 use alloy::primitives::utils::format_ether;
+use alloy::primitives::{Address, TxHash};
+use p2p_node_core::chain::ens_name::EnsName;
 use p2p_node_core::chain::{AgentQuery, ChainCommand, ChainEvent};
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::input::{Input, Now};
@@ -14,7 +15,7 @@ use serde_json::json;
 use crate::chain::registry::{RegistryContract, RegistryKind};
 use crate::chain::transactions::{Account, Receipt};
 use crate::chain::{Chain, ChainConfig};
-use crate::config::{Config, ConfigError, RegisterArgs, RegistryArgs};
+use crate::config::{Config, ConfigError, RegisterArgs, RegistryArgs, Subject};
 use crate::node::{Identity, StartError};
 
 /// Errors of `register` and `registry`.
@@ -38,6 +39,9 @@ pub enum RegisterError {
     /// The contract rejects the transaction, or the account cannot pay for it.
     #[error("{0}")]
     Rejected(String),
+    /// The name has no address.
+    #[error("{0} has no address in ENS; check the name, and that RPC_URL serves the chain of ENS")]
+    UnknownName(EnsName),
     /// Writing to stdout failed.
     #[error("writing to stdout failed: {0}")]
     Stdout(#[from] io::Error),
@@ -51,7 +55,7 @@ impl RegisterError {
             RegisterError::Identity(error) => error.exit_code(),
             RegisterError::Missing(_) | RegisterError::Unusable(_) => ExitCode::Config,
             RegisterError::Unavailable(_) => ExitCode::Unavailable,
-            RegisterError::Rejected(_) => ExitCode::BadInput,
+            RegisterError::Rejected(_) | RegisterError::UnknownName(_) => ExitCode::BadInput,
             RegisterError::Stdout(_) => ExitCode::Io,
         }
     }
@@ -186,6 +190,29 @@ fn rejected(error: impl ToString) -> RegisterError {
     RegisterError::Rejected(error.to_string())
 }
 
+/// Returns the answer to a request.
+async fn answer(chain: &mut Chain, command: ChainCommand) -> Result<ChainEvent, RegisterError> {
+    chain.execute(command);
+    loop {
+        match chain.next().await {
+            Input::Chain(event @ (ChainEvent::EntryRead { .. } | ChainEvent::NameResolved { .. })) => {
+                return Ok(event);
+            }
+            Input::Chain(ChainEvent::ReadFailed { reason, .. }) => return Err(unavailable(reason)),
+            Input::Chain(ChainEvent::Unusable { reason }) => return Err(RegisterError::Unusable(reason)),
+            _ => {}
+        }
+    }
+}
+
+async fn address_of(chain: &mut Chain, name: &EnsName) -> Result<Address, RegisterError> {
+    match answer(chain, ChainCommand::ResolveName { token: 0, name: name.clone() }).await? {
+        ChainEvent::NameResolved { outcome: Err(reason), .. } => Err(unavailable(reason)),
+        ChainEvent::NameResolved { outcome: Ok(Some(address)), .. } => Ok(address),
+        _ => Err(RegisterError::UnknownName(name.clone())),
+    }
+}
+
 /// Prints what the registry says of an agent.
 ///
 /// # Errors
@@ -194,22 +221,17 @@ pub async fn show(args: &RegistryArgs, out: &mut impl Write) -> Result<(), Regis
     let config = Config::load(&args.run)?;
     let mut chain = Chain::open(Some(chain_config(&config)?))
         .map_err(|error| RegisterError::Unusable(format!("RPC_URL: {error}")))?;
-    let agents = vec![AgentQuery { agent: args.address, id: args.id }];
-    chain.execute(ChainCommand::ReadAgents { token: 0, agents });
-    let info = loop {
-        match chain.next().await {
-            Input::Chain(ChainEvent::AgentsRead { agents, .. }) => {
-                break agents.into_iter().find_map(|(_, info)| info);
-            }
-            Input::Chain(ChainEvent::ReadFailed { reason, .. }) => {
-                return Err(RegisterError::Unavailable(reason));
-            }
-            Input::Chain(ChainEvent::Unusable { reason }) => return Err(RegisterError::Unusable(reason)),
-            _ => {}
-        }
+    let agent = match &args.agent {
+        Subject::Address(address) => *address,
+        Subject::Name(name) => address_of(&mut chain, name).await?,
+    };
+    let command = ChainCommand::ReadEntry { token: 0, query: AgentQuery { agent, id: args.id } };
+    let (info, ens_name) = match answer(&mut chain, command).await? {
+        ChainEvent::EntryRead { info, ens_name, .. } => (info, ens_name),
+        _ => (None, None),
     };
     let info = info.ok_or_else(|| unavailable("the RPC servers do not agree on this agent"))?;
-    let entry = info.entry(&args.address);
+    let entry = info.entry(&agent, ens_name);
     if args.json {
         return Ok(writeln!(out, "{}", serde_json::to_string(&entry).map_err(io::Error::from)?)?);
     }
@@ -217,6 +239,9 @@ pub async fn show(args: &RegistryArgs, out: &mut impl Write) -> Result<(), Regis
     let text = |text: &Option<String>| text.as_deref().unwrap_or_default().escape_debug().to_string();
     let yes = |value| if value { "yes" } else { "no" };
     writeln!(out, "address     {}", entry.address)?;
+    if let Some(name) = &entry.ens_name {
+        writeln!(out, "ens name    {name}")?;
+    }
     writeln!(out, "registered  {}", yes(entry.is_registered))?;
     writeln!(out, "blocked     {}", yes(entry.is_blocked))?;
     writeln!(out, "name        {}", text(&entry.name))?;

@@ -7,6 +7,7 @@ use p2p_node_core::input::Input;
 use p2p_node_wire::identity::SignedBinding;
 
 use super::{BindError, invalid};
+use crate::chain::contracts::ENS_REGISTRY;
 use crate::chain::{BlockDepth, Chain, ChainConfig};
 use crate::config::rpc_urls;
 
@@ -23,6 +24,7 @@ pub fn ask_wallet(signed: &SignedBinding, servers: Option<&OsStr>) -> Result<Opt
     let chain_id = signed.binding.chain_id;
     let mut chain = Chain::open(Some(ChainConfig {
         registry: None,
+        ens: ENS_REGISTRY,
         rpc_urls,
         quorum: 1,
         chain_id: Some(chain_id),

@@ -13,6 +13,9 @@ pub const ERC8004_IDENTITY: Address = address!("8004A169FB4a3325136EB29fA0ceB6D2
 /// Reputation registry of ERC-8004 on these chains.
 pub const ERC8004_REPUTATION: Address = address!("8004BAa17C55a88189AE136b182e5fdA19dE9b63");
 
+/// Registry of ENS on Ethereum and its test chains (docs of ENS).
+pub const ENS_REGISTRY: Address = address!("00000000000C2E074eC69A0dFb2997BA6C7d2e1e");
+
 sol! {
     /// Registry of agents, with the functions that the source document names.
     #[derive(Debug, PartialEq, Eq)]
@@ -59,6 +62,19 @@ sol! {
         }
 
         function aggregate3(Call[] calls) external payable returns (CallResult[] results);
+    }
+
+    /// The function of the registry of ENS that the node calls (ENSIP-1).
+    #[derive(Debug, PartialEq, Eq)]
+    interface EnsRegistry {
+        function resolver(bytes32 node) external view returns (address resolver);
+    }
+
+    /// The functions of resolvers that the node calls (ENSIP-1 and ENSIP-3).
+    #[derive(Debug, PartialEq, Eq)]
+    interface EnsResolver {
+        function addr(bytes32 node) external view returns (address owner);
+        function name(bytes32 node) external view returns (string name);
     }
 
     /// Identity registry of ERC-8004 (draft of January 2026): each agent is a token of ERC-721.

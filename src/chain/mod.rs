@@ -1,10 +1,12 @@
-//! The chain: executes the reads of the core and reports what changed in the registry. Nothing here waits
+//! The chain: executes the reads of the core, of the registry and of ENS, and reports what changed in the
+//! registry. Nothing here waits
 //! for the loop, and the loop never waits for a server.
 
 pub mod contracts;
 mod endpoint;
 mod endpoints;
 mod http;
+mod names;
 pub mod registry;
 mod server_error;
 pub mod transactions;
@@ -15,8 +17,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use p2p_node_core::chain::ens_name::EnsName;
 use p2p_node_core::chain::{
     AgentInfo, AgentQuery, ChainCommand, ChainEvent, Changes, InteractionReport, WalletQuestion,
 };
@@ -48,6 +52,8 @@ pub const MIN_REFRESH: Duration = Duration::from_millis(100);
 pub struct ChainConfig {
     /// The registry, if there is one.
     pub registry: Option<RegistryContract>,
+    /// Address of the registry of ENS.
+    pub ens: Address,
     /// URLs of the RPC servers. They may contain keys.
     pub rpc_urls: Vec<Url>,
     /// Number of servers that must give the same answer.
@@ -84,6 +90,7 @@ struct Shared {
     config: ChainConfig,
     endpoints: Endpoints,
     registry: Option<RegistryContract>,
+    ens: Address,
     refresh: Option<Duration>,
 }
 
@@ -115,10 +122,10 @@ impl Chain {
 
 impl Client {
     fn new(config: ChainConfig) -> Result<Self, NoHttpClient> {
-        let ChainConfig { registry, rpc_urls, quorum, chain_id, depth, refresh, .. } = config.clone();
+        let ChainConfig { registry, ens, rpc_urls, quorum, chain_id, depth, refresh, .. } = config.clone();
         let all = rpc_urls.into_iter().map(Endpoint::new).collect::<Result<Vec<_>, _>>()?;
         let endpoints = Endpoints::new(all, quorum, depth, chain_id);
-        let shared = Arc::new(Shared { config, endpoints, registry, refresh });
+        let shared = Arc::new(Shared { config, endpoints, registry, ens, refresh });
         let running: FuturesUnordered<BoxFuture<'static, ChainEvent>> = FuturesUnordered::new();
         running.push(Box::pin(Arc::clone(&shared).check()));
         let changes = Box::pin(Arc::clone(&shared).changes(0));
@@ -143,6 +150,22 @@ impl Client {
                 ChainCommand::AskWallet(question) => {
                     let outcome = shared.wallet(&question).await;
                     ChainEvent::WalletAsked { binding: question.binding, outcome }
+                }
+                ChainCommand::ReadEntry { token, query } => {
+                    let (found, ens_name) = tokio::join!(
+                        shared.agents(std::slice::from_ref(&query)),
+                        shared.name_of(query.agent)
+                    );
+                    match found {
+                        Ok(found) => {
+                            let info = found.into_iter().next().flatten();
+                            ChainEvent::EntryRead { token, agent: query.agent, info, ens_name }
+                        }
+                        Err(reason) => ChainEvent::ReadFailed { token, reason },
+                    }
+                }
+                ChainCommand::ResolveName { token, name } => {
+                    ChainEvent::NameResolved { token, outcome: shared.address_of(&name).await }
                 }
             }
         }));
@@ -186,6 +209,32 @@ impl Shared {
             Ok(answers) => answers.into_iter().next().flatten(),
             Err(error) => {
                 tracing::debug!("the wallet {} was not asked: {error}", question.account);
+                None
+            }
+        }
+    }
+
+    /// Returns the address of a name.
+    async fn address_of(&self, name: &EnsName) -> Result<Option<Address>, String> {
+        let (ens, hash) = (self.ens, name.hash());
+        let found = self.endpoints.read(1, |endpoint, block| async move {
+            Ok(vec![names::address_of(endpoint, ens, hash, block).await?])
+        });
+        let found = found.await.map_err(|error| error.to_string())?;
+        let no_answer = "the RPC servers do not agree, or the resolver of the name takes too much gas";
+        found.into_iter().next().flatten().ok_or_else(|| no_answer.to_owned())
+    }
+
+    /// Returns the name of an agent, to show it. Without an answer there is none.
+    async fn name_of(&self, agent: Address) -> Option<EnsName> {
+        let ens = self.ens;
+        let found = self.endpoints.read(1, |endpoint, block| async move {
+            Ok(vec![names::name_of(endpoint, ens, agent, block).await?])
+        });
+        match found.await {
+            Ok(found) => found.into_iter().next().flatten().flatten(),
+            Err(error) => {
+                tracing::debug!("the name of {agent} was not read: {error}");
                 None
             }
         }

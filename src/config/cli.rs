@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use alloy::primitives::{Address, U256};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
+use p2p_node_core::chain::ens_name::{EnsName, InvalidName};
 use p2p_node_wire::identity::parse_address;
 
 use super::RunArgs;
@@ -94,9 +95,9 @@ pub struct RegisterArgs {
 /// Arguments of `registry`.
 #[derive(Debug, Args)]
 pub struct RegistryArgs {
-    /// Address of the agent
-    #[arg(value_name = "0x…", value_parser = parse_address)]
-    pub address: Address,
+    /// Address of the agent, or its name of ENS
+    #[arg(value_name = "0x…|NAME", value_parser = subject)]
+    pub agent: Subject,
     /// ID of the entry that the agent claims in a registry of the kind erc8004
     #[arg(long, value_name = "ID")]
     pub id: Option<U256>,
@@ -106,6 +107,23 @@ pub struct RegistryArgs {
     /// Flags of the node.
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// An agent on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// By its address.
+    Address(Address),
+    /// By its name of ENS.
+    Name(EnsName),
+}
+
+/// Parses an agent: a name has a dot.
+fn subject(text: &str) -> Result<Subject, String> {
+    match text.contains('.') {
+        true => text.parse().map(Subject::Name).map_err(|error: InvalidName| error.to_string()),
+        false => parse_address(text).map(Subject::Address).map_err(|error| error.to_string()),
+    }
 }
 
 /// Arguments of `keygen`.

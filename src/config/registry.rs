@@ -44,6 +44,7 @@ impl Config {
                 reputation: self.reputation_registry,
                 reviewers: self.reviewers.clone(),
             }),
+            ens: self.ens,
             rpc_urls,
             quorum: self.registry_quorum,
             chain_id: self.registry_chain,

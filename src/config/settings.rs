@@ -33,6 +33,7 @@ use super::values::{
     regions, registry_refresh, relay_bytes, reviewers, role, seconds, short_text, some, within,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
+use crate::chain::contracts::ENS_REGISTRY;
 use crate::chain::registry::RegistryKind;
 use crate::chain::{BlockDepth, DEFAULT_REFRESH, MAX_RPC_SERVERS};
 use crate::io::rendezvous::Place;
@@ -261,6 +262,10 @@ settings! {
         /// Time between two questions for changes of the registry, in seconds
         registry_refresh: Duration = "registry-refresh", "REGISTRY_REFRESH", Option<String> [value_name = "SECS"],
             registry_refresh, or DEFAULT_REFRESH, shown "default 15", notes "From 0.1 to 3600. Ethereum has a block every 12 s.";
+        /// Address of the registry of ENS, which resolves names such as alice.eth; requires RPC_URL
+        ens: Address = "ens", "ENS_ADDRESS", Option<String> [value_name = "0x…"], address, or ENS_REGISTRY,
+            shown "default: that of Ethereum and its test chains",
+            notes "Without RPC_URL, commands accept no names.";
     }
     group "Flow guards" {
         /// Maximum number of messages a minute that the parent gets from one sender, 0 for no limit

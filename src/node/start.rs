@@ -129,7 +129,7 @@ pub struct Components {
     pub store: Option<Store>,
     /// Sources of peers outside of libp2p.
     pub sources: Sources,
-    /// The chain of the registry, or none.
+    /// The chain of the registry and of names, or none.
     pub chain: Chain,
 }
 
@@ -207,7 +207,7 @@ fn open_store(
     Ok((Some(store), snapshot))
 }
 
-/// Opens the chain of the registry. Connects to nobody.
+/// Opens the chain: the registry, contract wallets and names. Connects to nobody.
 fn open_chain(config: &Config, agent: Option<&AgentKey>) -> Result<Chain, StartError> {
     let failed = |error| ConfigError::Registry(format!("RPC_URL: {error}"));
     let reporter = agent.filter(|_| config.report_interactions).cloned();
@@ -228,6 +228,11 @@ impl Random {
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| random[at + byte]));
         Ok(Random { database: std::array::from_fn(|at| random[at]), boot: word(16), seed: word(24) })
     }
+}
+
+/// Returns the limits of connections that the limit of open files has room for.
+fn connections(config: &Config, swarm: &SwarmConfig) -> ConnectionLimits {
+    ConnectionLimits { max: swarm.max_connections as usize, ..config.connections() }.lowered()
 }
 
 /// Builds the components of a node. Calls `notice` with warnings for the user.
@@ -273,8 +278,7 @@ pub fn start(
         has_chain: config.rpc_urls.is_some(),
         registry: config.registry_config()?,
         flow: config.flow(),
-        connections: ConnectionLimits { max: swarm.max_connections as usize, ..config.connections() }
-            .lowered(),
+        connections: connections(config, &swarm),
         boot,
         database,
         kem_seed: keystore::random_secret()?,

@@ -12,6 +12,7 @@ mod anvil;
 mod child;
 mod commands;
 mod erc8004;
+mod names;
 mod nodes;
 #[path = "../interop/npm.rs"]
 mod npm;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alloy::primitives::Address;
-use p2p_node::chain::contracts::AgentRegistry;
+use p2p_node::chain::contracts::{AgentRegistry, ENS_REGISTRY};
 use p2p_node::chain::registry::{RegistryContract, RegistryKind};
 use p2p_node::chain::{BlockDepth, Chain, ChainConfig};
 use p2p_node_core::chain::{AgentInfo, AgentQuery, ChainCommand, ChainEvent, Changes};
@@ -27,6 +27,7 @@ pub fn config(registry: Address, urls: &[String], quorum: usize) -> ChainConfig 
         rpc_urls: urls.iter().map(|url| url.parse().unwrap()).collect(),
         quorum,
         chain_id: None,
+        ens: ENS_REGISTRY,
         depth: BlockDepth::Blocks(0),
         refresh: Some(Duration::from_millis(20)),
         reporter: None,

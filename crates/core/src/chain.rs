@@ -1,5 +1,7 @@
 //! The chain: what the core asks of it, and what it reports.
 
+pub mod ens_name;
+
 use alloy_primitives::{Address, B256, U256};
 use bytes::Bytes;
 use p2p_node_protocol::RegistryEntry;
@@ -8,6 +10,7 @@ use p2p_node_wire::identity::{BindingHash, SignedBinding};
 use crate::cx::Cx;
 use crate::effect::Effect;
 use crate::input::Token;
+use ens_name::EnsName;
 
 /// Longest name of an agent that the node keeps of the registry, in bytes: our choice, twice the longest
 /// display name.
@@ -55,9 +58,10 @@ pub struct AgentInfo {
 
 impl AgentInfo {
     /// Returns the entry of an agent as a parent reads it.
-    pub fn entry(self, agent: &Address) -> RegistryEntry {
+    pub fn entry(self, agent: &Address, ens_name: Option<EnsName>) -> RegistryEntry {
         RegistryEntry {
             address: agent.to_string(),
+            ens_name: ens_name.map(|name| name.to_string()),
             is_registered: self.is_active,
             is_blocked: self.is_blocked,
             name: Some(self.name).filter(|name| !name.is_empty()),
@@ -83,6 +87,21 @@ pub enum ChainCommand {
     /// Reports an interaction to the registry, by a transaction of the agent. Answered by
     /// `InteractionReported`.
     ReportInteraction(InteractionReport),
+    /// Reads what the registry says of one agent, and its name in ENS. Answered by `EntryRead` or
+    /// `ReadFailed`.
+    ReadEntry {
+        /// Token of the answer.
+        token: Token,
+        /// The agent.
+        query: AgentQuery,
+    },
+    /// Reads the address of a name. Answered by `NameResolved`.
+    ResolveName {
+        /// Token of the answer.
+        token: Token,
+        /// The name.
+        name: EnsName,
+    },
 }
 
 /// What the node says of an agent to the registry.
@@ -134,9 +153,20 @@ pub enum ChainEvent {
         /// The agents. `None` if the servers do not agree on an agent, or its entry is too large.
         agents: Vec<(Address, Option<AgentInfo>)>,
     },
-    /// No agent of a `ReadAgents` could be read.
+    /// What the registry and ENS say of the agent of a `ReadEntry`.
+    EntryRead {
+        /// Token of the `ReadEntry`.
+        token: Token,
+        /// The agent.
+        agent: Address,
+        /// What the registry says, as in `AgentsRead`.
+        info: Option<AgentInfo>,
+        /// Its name, if the address of that name is this agent.
+        ens_name: Option<EnsName>,
+    },
+    /// No agent of a `ReadAgents` or `ReadEntry` could be read.
     ReadFailed {
-        /// Token of the `ReadAgents`.
+        /// Token of the request.
         token: Token,
         /// Why, for people.
         reason: String,
@@ -154,6 +184,13 @@ pub enum ChainEvent {
         agent: Address,
         /// The hash of the transaction, or why there is none, for people.
         outcome: Result<String, String>,
+    },
+    /// The address of the name of a `ResolveName`.
+    NameResolved {
+        /// Token of the `ResolveName`.
+        token: Token,
+        /// The address: `None` if the name has none. The error says for people why it could not be read.
+        outcome: Result<Option<Address>, String>,
     },
     /// The registry changed these entries.
     AgentsChanged(Changes),

@@ -49,6 +49,7 @@ use crate::gate::pending_verification::{GossipMessage, MailRequest};
 use crate::local::own_record::{own_highest_seen, superseded};
 use crate::parent::on_access::{list_peers, set_access_rule};
 use crate::parent::on_command::{on_bad_line, on_ping, refuse_unknown};
+use crate::replies::reply_to::ReplyTo;
 use client_id::ClientId;
 pub use command_limits::*;
 use config::LocalIdentity;
@@ -96,6 +97,7 @@ impl Core {
     /// Creates a core that has not started to listen.
     pub fn new(setup: CoreConfig, now: Now) -> Self {
         let (origin, boot, seed, limits) = (setup.origin(), setup.boot, setup.seed, setup.connections);
+        let parent = Parent::new(setup.has_chain);
         let claim = setup.registry.and_then(|registry| registry.own_claim);
         let (key_source, known_peers) = (setup.key_source.clone(), setup.known_peers());
         let admissions = Admissions::new(&setup.node_key, boot);
@@ -109,7 +111,7 @@ impl Core {
         let record = LocalRecord::new(me.binding.clone(), me.name.clone(), me.role, own_highest.as_ref())
             .with_claim(claim);
         let mut core = Core {
-            parent: Parent::new(),
+            parent,
             local: Local::new(record, keyring, &me, now),
             gate,
             directory: Directory::new(highest_seen),
@@ -166,7 +168,7 @@ impl Core {
             Input::NetworkMismatch { peer, network } => peers.on_network_mismatch(peer, &network, cx),
             Input::DhtMode { peer, serves, addrs } => peers.on_dht_mode(peer, serves, addrs, cx),
             Input::Source(event) => peers.on_source(event, cx),
-            Input::Chain(event) => gate.on_chain_event(event, cx),
+            Input::Chain(event) => parent.on_chain_event(event, gate, cx),
             Input::Addresses(event) => peers.on_address_event(event, local, cx),
             Input::AdmissionRequestReceived { token, peer, body } => {
                 peers.on_admission_request(token, peer, &body, local, gate, cx);
@@ -225,6 +227,7 @@ impl Core {
         if !self.cx.is_serving() {
             return;
         }
+        self.parent.end_name_waits(&mut self.cx);
         self.peers.on_new_dht_servers(&mut self.local, &mut self.directory, &mut self.cx);
         routing::route_signals(self);
         let Core { local, gate, directory, peers, gossip, mail, cx, .. } = self;
@@ -268,8 +271,16 @@ impl Core {
     }
 
     fn on_command(&mut self, client: ClientId, request: Request) {
-        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
+        let Core { parent, cx, .. } = self;
         let Some((to, command)) = parent.admit_command(client, request, cx) else { return };
+        if let Some((to, command)) = parent.resolve_name(to, command, cx) {
+            self.execute(to, command);
+        }
+    }
+
+    /// Executes a command without a name.
+    fn execute(&mut self, to: ReplyTo, command: Command) {
+        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
         match command {
             Command::Connect(connect) => parent.connect(to, connect, peers, mail, cx),
             Command::Send(send) => {
@@ -286,7 +297,7 @@ impl Core {
             Command::Unsubscribe(unsubscribe) => gossip.unsubscribe(to, &unsubscribe.topic, local, cx),
             Command::Capabilities(set) => local.set_capabilities(to, set.capabilities, cx),
             Command::Status(_) => {
-                let status = Snapshot::of(local, directory, peers, gossip, mail, cx).report(client, cx);
+                let status = Snapshot::of(local, directory, peers, gossip, mail, cx).report(to.client, cx);
                 cx.answer(to, "status", |answer| answer.status = Some(Box::new(status)));
             }
             Command::Peers(_) => list_peers(to, gate, directory, peers, &Uses { gossip, mail }, cx),

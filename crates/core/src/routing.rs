@@ -62,15 +62,14 @@ fn route(core: &mut Core, signal: Signal) {
         Signal::KeyRefused { recipient, key, by_session } => {
             mail.on_key_refused(recipient, key, by_session, directory, cx);
         }
-        Signal::AcksFor { account, streams } => {
-            mail.queue_acks_by_record(account, streams, directory, cx);
-        }
+        Signal::AcksFor { account, streams } => mail.queue_acks_by_record(account, streams, directory, cx),
         Signal::CountersReused => {
             if let Some(origin) = mail.renew_streams(cx) {
                 gossip.broadcasts.renew(origin);
             }
         }
         Signal::CommandReleased(client, request) => core.on_command(client, *request),
+        Signal::NameResolved(to, command) => core.execute(to, *command),
         Signal::ShutdownReleased(to) => parent.close("shutdown", Some(to), cx),
         Signal::StdinClosed => parent.on_stdin_closed(gossip, mail, cx),
         Signal::Abort(code) => parent.abort(code, gossip, mail, cx),

@@ -6,7 +6,7 @@
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_protocol::Request;
+use p2p_node_protocol::{Command, Request};
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::record::{RecordHash, SignedRecord};
@@ -86,6 +86,8 @@ pub(crate) enum Signal {
     CountersReused,
     /// A command of a client that waited for `ready`.
     CommandReleased(ClientId, Box<Request>),
+    /// A command that waited for the address of a name, with the address in its place.
+    NameResolved(ReplyTo, Box<Command>),
     /// A `shutdown` that waited for `ready`.
     ShutdownReleased(ReplyTo),
     /// Stdin ended before `ready`.

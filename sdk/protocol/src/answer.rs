@@ -56,6 +56,9 @@ pub struct Answer {
     /// `status`: the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Box<StatusReport>>,
+    /// A command with a name of ENS: the checksummed address that the name has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// `registry`: the entry of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<Box<RegistryEntry>>,
@@ -79,6 +82,7 @@ impl Answer {
             cancelled: None,
             time_ms: None,
             status: None,
+            address: None,
             registry: None,
         }
     }
@@ -91,6 +95,9 @@ impl Answer {
 pub struct RegistryEntry {
     /// Checksummed address of the agent.
     pub address: String,
+    /// Name of the agent in ENS, if that name has this address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ens_name: Option<String>,
     /// `true` if the agent registered, and did not deactivate itself.
     pub is_registered: bool,
     /// `true` if the owner of the registry blocked the agent.

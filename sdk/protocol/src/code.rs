@@ -93,6 +93,10 @@ codes! {
     RegistryBlocked = "REGISTRY_BLOCKED", false, "Ask the owner of the registry.";
     /// The command `registry` needs a registry, and the configuration names none.
     NoRegistry = "NO_REGISTRY", false, "Set `REGISTRY_ADDRESS` and `RPC_URL`.";
+    /// The name has no address in ENS.
+    NameNotFound = "NAME_NOT_FOUND", false, "Correct the name, or use the address.";
+    /// The address of the name cannot be read: the RPC servers do not answer, or do not agree.
+    NameUnavailable = "NAME_UNAVAILABLE", true, "Try again, or use the address; check `RPC_URL`.";
     /// The RPC servers serve another chain than the configured one, or it has no registry at the address.
     RegistryUnusable = "REGISTRY_UNUSABLE", false, "Correct the setting that `message` names.";
     /// The RPC servers do not answer, or do not agree.

@@ -127,7 +127,7 @@ pub struct Connect {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Send {
-    /// The recipient: a PeerId or an `0x…` Ethereum address.
+    /// The recipient: a PeerId, an `0x…` Ethereum address, or a name of ENS, such as `alice.eth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_id: Option<String>,
     /// The topic, at most 128 bytes.
@@ -197,7 +197,7 @@ pub struct Discover {
     /// Agents whose record names this topic, or whose node is connected and subscribes to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
-    /// The agent with this Ethereum address.
+    /// The agent with this Ethereum address or name of ENS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// Agents whose record names this capability.
@@ -259,7 +259,7 @@ pub struct Block {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Registry {
-    /// The `0x…` address of the agent.
+    /// The `0x…` address of the agent, or its name of ENS.
     pub address: String,
 }
 

@@ -226,6 +226,14 @@ counters! {
     "mail_without_key" => MailWithoutKey,
     /// High-priority messages that the node treats as medium, because their author exceeds the limit.
     "messages_demoted" => MessagesDemoted,
+    /// Requests for the address of a name.
+    "name_reads" => NameReads,
+    /// Requests for the address of a name that no RPC server answered in time.
+    "name_reads_failed" => NameReadsFailed,
+    /// Commands that the node refused because too many waited for the addresses of names.
+    "names_refused" => NamesRefused,
+    /// Commands for which the node used the last address of a name, because no RPC server answered.
+    "names_stale" => NamesStale,
     /// Times that the node raised the seq of its record above that of an earlier process of this node.
     "own_seq_raised" => OwnSeqRaised,
     /// Lookups of an agent at connected peers, beside the DHT.

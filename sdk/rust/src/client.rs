@@ -85,8 +85,8 @@ impl Node {
         self.0.launcher.stderr().text()
     }
 
-    /// Sends `data`, a serde value or [`Bytes`](crate::Bytes), to the agent with this PeerId or
-    /// `0x…` address. Resolves when the node has accepted the message.
+    /// Sends `data`, a serde value or [`Bytes`](crate::Bytes), to the agent with this PeerId,
+    /// `0x…` address or name of ENS (with `RPC_URL`). Resolves when the node has accepted the message.
     ///
     /// # Errors
     /// As [`request`](Node::request); [`Error::InvalidArgument`] names what JSON cannot hold.

@@ -5,7 +5,7 @@ use p2p_node_protocol::{Command, Registry, RegistryEntry};
 use crate::{Error, Node};
 
 impl Node {
-    /// Returns what the registry on the chain says of an agent (`0x…`).
+    /// Returns what the registry on the chain says of an agent (`0x…` or a name).
     ///
     /// # Errors
     /// As [`request`](Node::request); with the code `NO_REGISTRY` without a registry, and

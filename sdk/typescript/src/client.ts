@@ -162,7 +162,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
 
   /**
    * Sends a message to one agent. Resolves when the node has accepted the message. `to`: the `0x…`
-   * address of an agent, or a PeerId. `data`: bytes as a `Uint8Array`, or a value that JSON can
+   * address of an agent, its name of ENS (with `RPC_URL`), or a PeerId. `data`: bytes as a `Uint8Array`, or a value that JSON can
    * represent.
    *
    * @throws {InvalidArgument} for a value that JSON cannot represent, such as a BigInt or NaN;
@@ -283,8 +283,8 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
   }
 
   /**
-   * Returns what the registry on the chain says of an agent (`0x…`). Rejects with the code `NO_REGISTRY`
-   * without one, and `REGISTRY_UNAVAILABLE` if its servers do not answer or do not agree.
+   * Returns what the registry on the chain says of an agent (`0x…` or a name). Rejects with the code
+   * `NO_REGISTRY` without one, and `REGISTRY_UNAVAILABLE` if its servers do not answer or do not agree.
    */
   async registry(address: string, options: CallOptions = {}): Promise<RegistryEntry> {
     checkPeer("address", address);

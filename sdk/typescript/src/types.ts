@@ -136,6 +136,10 @@ export const ErrorCode = {
   REGISTRY_BLOCKED: "REGISTRY_BLOCKED",
   /** The command `registry` needs a registry, and the configuration names none. */
   NO_REGISTRY: "NO_REGISTRY",
+  /** The name has no address in ENS. */
+  NAME_NOT_FOUND: "NAME_NOT_FOUND",
+  /** The address of the name cannot be read: the RPC servers do not answer, or do not agree. */
+  NAME_UNAVAILABLE: "NAME_UNAVAILABLE",
   /**
    * The RPC servers serve another chain than the configured one, or it has no registry at the
    * address.
@@ -254,6 +258,8 @@ export const RETRYABLE: Readonly<Record<string, boolean>> = {
   NOT_REGISTERED: false,
   REGISTRY_BLOCKED: false,
   NO_REGISTRY: false,
+  NAME_NOT_FOUND: false,
+  NAME_UNAVAILABLE: true,
   REGISTRY_UNUSABLE: false,
   REGISTRY_UNAVAILABLE: true,
   FLOW_LIMIT: true,
@@ -300,6 +306,8 @@ export interface Allow {
 
 /** `result`: `id`, `command`, and the fields of that command. */
 export interface Answer {
+  /** A command with a name of ENS: the checksummed address that the name has. */
+  address?: string;
   /** `peers`: the allowed addresses and PeerIds, as many as fit in a line. */
   allowed?: string[];
   /** `peers`: the blocked addresses and PeerIds, as many as fit in a line. */
@@ -462,7 +470,7 @@ export type DeliveryState = "delivered" | "expired" | "rejected" | "failed" | (s
 
 /** `discover`: at most one of `topic`, `address` and `capability`; none finds every known agent. */
 export interface Discover {
-  /** The agent with this Ethereum address. */
+  /** The agent with this Ethereum address or name of ENS. */
   address?: string;
   /** Agents whose record names this capability. */
   capability?: string;
@@ -746,7 +754,7 @@ export interface Ready {
  * will not take back. It needs `REGISTRY_ADDRESS` and `RPC_URL`.
  */
 export interface Registry {
-  /** The `0x…` address of the agent. */
+  /** The `0x…` address of the agent, or its name of ENS. */
   address: string;
 }
 
@@ -754,6 +762,8 @@ export interface Registry {
 export interface RegistryEntry {
   /** Checksummed address of the agent. */
   address: string;
+  /** Name of the agent in ENS, if that name has this address. */
+  ensName?: string;
   /** `true` if the owner of the registry blocked the agent. */
   isBlocked: boolean;
   /** `true` if the agent registered, and did not deactivate itself. */
@@ -790,7 +800,10 @@ export interface Send {
    * priority.
    */
   kind?: string;
-  /** The recipient: a PeerId or an `0x…` Ethereum address. */
+  /**
+   * The recipient: a PeerId, an `0x…` Ethereum address, or a name of ENS, such as
+   * `alice.eth`.
+   */
   peerId?: string;
   /**
    * Priority of the message. Absent: the default priority of its kind, which the schema lists

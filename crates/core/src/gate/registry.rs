@@ -19,6 +19,7 @@ use p2p_node_wire::record::{RegistryClaim, SignedRecord};
 use p2p_node_wire::time::Instant;
 
 use crate::backoff::{Backoff, BackoffPolicy, Spread};
+use crate::chain::ens_name::EnsName;
 use crate::chain::{AgentInfo, AgentQuery, ChainCommand, ChainEvent};
 use crate::cx::Cx;
 use crate::effect::ExitCode;
@@ -259,17 +260,21 @@ impl Registry {
         let token = cx.token();
         self.commands.insert(token, to);
         cx.stats.count(Counter::RegistryReads);
-        cx.chain(ChainCommand::ReadAgents { token, agents: vec![query] });
+        cx.chain(ChainCommand::ReadEntry { token, query });
     }
 
     /// Handles a report of the chain.
     pub(crate) fn on_event(&mut self, event: ChainEvent, cx: &mut Cx) {
         match event {
-            ChainEvent::AgentsRead { token, agents } => match self.commands.remove(&token) {
-                Some(to) => answer_command(to, agents.into_iter().next(), cx),
-                None if self.read == Some(token) => self.on_read(&agents, cx),
-                None => {}
-            },
+            ChainEvent::AgentsRead { token, agents } if self.read == Some(token) => {
+                self.on_read(&agents, cx);
+            }
+            ChainEvent::EntryRead { token, agent, info, ens_name } => {
+                if let Some(to) = self.commands.remove(&token) {
+                    answer_command(to, &agent, info, ens_name, cx);
+                }
+            }
+            ChainEvent::AgentsRead { .. } | ChainEvent::NameResolved { .. } => {}
             ChainEvent::ReadFailed { token, reason } => match self.commands.remove(&token) {
                 Some(to) => cx.refuse(to, ErrorCode::RegistryUnavailable, reason),
                 None if self.read == Some(token) => self.on_read_failed(&reason, cx),
@@ -337,12 +342,18 @@ fn query(scope: Option<ClaimScope>, agent: Address, record: Option<&SignedRecord
     Some(AgentQuery { agent, id })
 }
 
-fn answer_command(to: ReplyTo, found: Option<(Address, Option<AgentInfo>)>, cx: &mut Cx) {
-    let Some((agent, Some(info))) = found else {
+fn answer_command(
+    to: ReplyTo,
+    agent: &Address,
+    info: Option<AgentInfo>,
+    ens_name: Option<EnsName>,
+    cx: &mut Cx,
+) {
+    let Some(info) = info else {
         let reason = "the RPC servers do not agree on this agent";
         return cx.refuse(to, ErrorCode::RegistryUnavailable, reason);
     };
-    cx.answer(to, "registry", |answer| answer.registry = Some(Box::new(info.entry(&agent))));
+    cx.answer(to, "registry", |answer| answer.registry = Some(Box::new(info.entry(agent, ens_name))));
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ pub(crate) fn report_broadcast_failed(
     code: ErrorCode,
     cx: &mut Cx,
 ) {
-    let ReplyTo { client, id } = broadcast.draft.command;
+    let ReplyTo { client, id, .. } = broadcast.draft.command;
     let delivery = Delivery {
         message_id: broadcast.message_id,
         request_id: id,

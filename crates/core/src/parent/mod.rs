@@ -3,6 +3,7 @@
 pub(crate) mod admission;
 pub(crate) mod client_load;
 pub(crate) mod discovery;
+pub(crate) mod names;
 pub(crate) mod on_access;
 pub(crate) mod on_cancel;
 pub(crate) mod on_command;
@@ -24,6 +25,7 @@ use crate::timers::TimerTable;
 use crate::usage::Usage;
 use crate::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES};
 use discovery::Discovery;
+use names::Names;
 use on_command::Recipient;
 use send_lane::SendLane;
 use starting::DeferredCommands;
@@ -43,6 +45,8 @@ pub(crate) struct Parent {
     pub(crate) recipient_parse_cache: Option<(String, Recipient)>,
     /// Commands that wait for `ready`.
     pub(crate) deferred: DeferredCommands,
+    /// Commands that wait for the addresses of names.
+    pub(crate) names: Names,
     /// `send` commands that wait for room.
     pub(crate) send_lane: SendLane,
     /// `true` if the node refused waiting `send` commands because it closes.
@@ -50,7 +54,8 @@ pub(crate) struct Parent {
 }
 
 impl Parent {
-    pub(crate) fn new() -> Self {
+    /// `resolves_names` states that the configuration names RPC servers.
+    pub(crate) fn new(resolves_names: bool) -> Self {
         Parent {
             pipe_broken: false,
             stay_until: Instant::ZERO,
@@ -58,6 +63,7 @@ impl Parent {
             discoveries: Vec::new(),
             recipient_parse_cache: None,
             deferred: DeferredCommands::default(),
+            names: Names::new(resolves_names),
             send_lane: SendLane::default(),
             sends_abandoned: false,
         }
@@ -82,22 +88,31 @@ impl Parent {
             Phase::Idle | Phase::Exited => return,
         }
         timers.enter("end of receiving", self.receive_until);
+        timers.enter("addresses of names", self.names.next_deadline());
         timers.enter("send lane", self.lane_deadline(cx));
         timers.enter("discoveries", self.discovery_deadline(cx));
     }
 
     /// Returns the size of each collection of each client, with its limit.
     pub(crate) fn usage(&self, cx: &Cx) -> Vec<Usage> {
-        cx.replies.clients.iter().flat_map(|(client, _)| self.usage_of(client)).collect()
+        let of_clients = cx.replies.clients.iter().flat_map(|(client, _)| self.usage_of(client));
+        of_clients.chain(self.names.usage()).collect()
     }
 
     fn usage_of(&self, client: ClientId) -> impl Iterator<Item = Usage> {
         let (lane, deferred) = (self.send_lane.of(client), self.deferred.sends_of(client));
+        let unresolved = self.names.waiting_of(client);
         [
             ("waiting sends", lane.count(), MAX_INFLIGHT + 1),
             ("bytes of waiting sends", lane.bytes(), MAX_INFLIGHT_BYTES + crate::MAX_DIRECT_BYTES),
             ("deferred commands", self.deferred.len_of(client), 2 * MAX_INFLIGHT + 1),
             ("bytes of deferred sends", deferred.bytes(), MAX_INFLIGHT_BYTES + MAX_LINE_BYTES),
+            ("commands that wait for addresses", unresolved.count(), MAX_INFLIGHT + 1),
+            (
+                "bytes of sends that wait for addresses",
+                unresolved.bytes(),
+                MAX_INFLIGHT_BYTES + MAX_LINE_BYTES,
+            ),
             ("discoveries", self.discoveries_of(client), MAX_INFLIGHT),
         ]
         .into_iter()

@@ -20,7 +20,9 @@ impl Parent {
         cx: &mut Cx,
     ) {
         let client = to.client;
-        let waited = self.cancel_discovery(client, target, cx) || self.cancel_waiting(client, target, cx);
+        let waited = self.cancel_discovery(client, target, cx)
+            || self.cancel_waiting(client, target, cx)
+            || self.cancel_name_wait(client, target, cx);
         let messages = mail.outbox.remove_where(|mail| mail.draft.command.is(client, target));
         let broadcasts =
             gossip.broadcasts.remove_where(|broadcast| broadcast.draft.command.is(client, target));

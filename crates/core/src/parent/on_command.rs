@@ -67,7 +67,9 @@ impl Parent {
     /// above the limit fills the lane.
     pub(crate) fn can_accept_command(&self, id: ClientId, cx: &Cx) -> bool {
         let Some(client) = cx.replies.clients.get(id) else { return false };
-        let waiting = self.send_lane.of(id).count() + self.deferred.sends_of(id).count();
+        let waiting = self.send_lane.of(id).count()
+            + self.deferred.sends_of(id).count()
+            + self.names.waiting_of(id).count();
         !cx.is_flushing()
             && client.output.can_accept_command()
             && client.open_requests.len() + client.output.unread_others() < MAX_INFLIGHT
@@ -93,6 +95,20 @@ pub(crate) fn on_bad_line(client: ClientId, bad: LineError, cx: &mut Cx) {
 pub(crate) fn on_ping(command: ReplyTo, cx: &mut Cx) {
     let time_ms = cx.now.unix_ms;
     cx.answer(command, "ping", |answer| answer.time_ms = Some(time_ms));
+}
+
+/// Answers a command of any type that failed.
+pub(crate) fn refuse_command(
+    to: ReplyTo,
+    command: &Command,
+    code: ErrorCode,
+    message: impl Into<String>,
+    cx: &mut Cx,
+) {
+    match command {
+        Command::Send(_) => cx.refuse_send(to, code, message),
+        _ => cx.refuse(to, code, message),
+    }
 }
 
 /// Refuses a command that the protocol knows and this node does not support.

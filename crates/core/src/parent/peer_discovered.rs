@@ -25,7 +25,7 @@ pub(crate) fn emit_peer_discovered(
 ) {
     let peer_id = record.peer_id();
     let (client, request_id) = match requested_by {
-        Some(ReplyTo { client, id }) => (Some(client), id),
+        Some(ReplyTo { client, id, .. }) => (Some(client), id),
         None => (None, None),
     };
     if request_id.is_none() && gate.access_list.of(&record.address(), &peer_id) == Some(AccessRule::Blocked) {

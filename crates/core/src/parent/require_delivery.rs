@@ -14,11 +14,14 @@ pub(crate) fn awaits_deliveries(cx: &Cx) -> bool {
 }
 
 impl Parent {
-    /// Returns `true` if messages or broadcasts have not ended. With `--require-delivery`, messages
+    /// Returns `true` if messages or broadcasts have not ended, or commands wait for the addresses of names. With `--require-delivery`, messages
     /// of earlier processes do not count.
     pub(crate) fn has_unsent(&self, gossip: &Gossip, mail: &Mail, cx: &Cx) -> bool {
         let of_earlier = if cx.replies.required.on { cx.replies.required.restored } else { 0 };
-        !self.send_lane.is_empty() || mail.outbox.len() > of_earlier || !gossip.broadcasts.is_empty()
+        !self.send_lane.is_empty()
+            || !self.names.is_idle()
+            || mail.outbox.len() > of_earlier
+            || !gossip.broadcasts.is_empty()
     }
 
     /// Returns the exit code of a node that has written its last line. `lost` means that accepted

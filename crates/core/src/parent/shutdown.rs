@@ -80,10 +80,11 @@ impl Parent {
     }
 
     /// Returns `true` if the end of the process loses accepted messages or broadcasts, or a `send`
-    /// that waits for room.
+    /// that waits for room or for the address of a name.
     fn has_undelivered(&self, gossip: &Gossip, mail: &Mail) -> bool {
         self.sends_abandoned
             || !self.send_lane.is_empty()
+            || self.names.has_sends()
             || !mail.pending_writes.is_durable() && !mail.outbox.is_empty()
             || !gossip.broadcasts.is_empty()
     }
@@ -192,6 +193,7 @@ impl Parent {
     fn fail_pending(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
         self.abandon_discoveries(cx);
         self.abandon_waiting(cx);
+        self.abandon_name_waits(cx);
         mail.fail_unpersisted(cx);
         if !mail.pending_writes.is_durable() {
             for ended in mail.outbox.drain() {

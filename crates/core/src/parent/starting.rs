@@ -21,6 +21,7 @@ use crate::local::Local;
 use crate::mail::Mail;
 use crate::parent::Parent;
 use crate::parent::client_load::ClientLoads;
+use crate::parent::on_command::refuse_command;
 use crate::replies::reply_to::ReplyTo;
 use crate::signal::Signal;
 
@@ -210,11 +211,7 @@ fn refuse_deferred(
     cx: &mut Cx,
 ) {
     for (client, Request { id, command }) in requests {
-        let to = ReplyTo::new(client, id);
-        match command {
-            Command::Send(_) => cx.refuse_send(to, code, message),
-            _ => cx.refuse(to, code, message),
-        }
+        refuse_command(ReplyTo::new(client, id), &command, code, message, cx);
     }
 }
 

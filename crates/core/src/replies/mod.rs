@@ -134,6 +134,7 @@ impl Cx {
             client.open_requests.remove(&id);
         }
         let mut answer = Answer::new(id, command);
+        answer.address = to.resolved.map(|address| address.to_string());
         fill(&mut answer);
         client.output.answer(Event::Result(Box::new(answer)), is_send);
     }

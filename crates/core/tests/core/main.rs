@@ -28,6 +28,7 @@ mod limits;
 mod local_record;
 mod mail;
 mod mesh;
+mod names;
 mod newcomers;
 mod peer_lookups;
 mod pipeline;

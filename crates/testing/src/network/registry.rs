@@ -1,4 +1,4 @@
-//! The registry of agents and the contract wallets of a chain, in memory.
+//! A chain in memory: the registry of agents, contract wallets and ENS.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use alloy_primitives::Address;
 use bytes::Bytes;
 use p2p_node_core::chain::{AgentInfo, AgentQuery, ChainCommand, ChainEvent};
 
-/// The registry that all nodes read.
+/// The registry and the names that all nodes read.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     /// The entries. Other agents are not registered.
@@ -17,6 +17,8 @@ pub struct Registry {
     pub is_down: bool,
     /// Number of reads so far.
     pub reads: usize,
+    /// The addresses of names. Other names have none.
+    pub names: BTreeMap<String, Address>,
 }
 
 impl Registry {
@@ -35,23 +37,37 @@ impl Registry {
     /// Returns the answer to a request.
     pub fn answer(&mut self, command: ChainCommand) -> ChainEvent {
         self.reads += 1;
-        let (token, agents) = match command {
-            ChainCommand::ReadAgents { token, agents } => (token, agents),
+        let reason = || "the servers are down".to_owned();
+        let info = |agent: &Address| Some(self.agents.get(agent).cloned().unwrap_or_default());
+        match command {
             ChainCommand::ReportInteraction(report) => {
                 let outcome = Err("the chain of the simulator takes no reports".to_owned());
-                return ChainEvent::InteractionReported { agent: report.agent, outcome };
+                ChainEvent::InteractionReported { agent: report.agent, outcome }
             }
             ChainCommand::AskWallet(question) => {
                 let is_valid = self.wallets.get(&question.account) == Some(&question.signature);
                 let outcome = (!self.is_down).then_some(is_valid);
-                return ChainEvent::WalletAsked { binding: question.binding, outcome };
+                ChainEvent::WalletAsked { binding: question.binding, outcome }
             }
-        };
-        if self.is_down {
-            return ChainEvent::ReadFailed { token, reason: "the registry is down".to_owned() };
+            ChainCommand::ResolveName { token, name } => {
+                let address = self.names.get(name.as_str()).copied();
+                let outcome = if self.is_down { Err(reason()) } else { Ok(address) };
+                ChainEvent::NameResolved { token, outcome }
+            }
+            ChainCommand::ReadAgents { token, .. } | ChainCommand::ReadEntry { token, .. }
+                if self.is_down =>
+            {
+                ChainEvent::ReadFailed { token, reason: reason() }
+            }
+            ChainCommand::ReadEntry { token, query: AgentQuery { agent, .. } } => {
+                let name = self.names.iter().find(|(_, address)| **address == agent);
+                let ens_name = name.and_then(|(name, _)| name.parse().ok());
+                ChainEvent::EntryRead { token, agent, info: info(&agent), ens_name }
+            }
+            ChainCommand::ReadAgents { token, agents } => {
+                let entry = |AgentQuery { agent, .. }| (agent, info(&agent));
+                ChainEvent::AgentsRead { token, agents: agents.into_iter().map(entry).collect() }
+            }
         }
-        let entry =
-            |AgentQuery { agent, .. }| (agent, Some(self.agents.get(&agent).cloned().unwrap_or_default()));
-        ChainEvent::AgentsRead { token, agents: agents.into_iter().map(entry).collect() }
     }
 }

@@ -96,8 +96,10 @@ fn result() -> Event {
             counters: BTreeMap::from([("c".to_owned(), 1)]),
             ..StatusReport::default()
         })),
+        address: Some("0xA".to_owned()),
         registry: Some(Box::new(RegistryEntry {
             address: "0xA".to_owned(),
+            ens_name: Some("x.eth".to_owned()),
             is_registered: true,
             is_blocked: false,
             name: Some("x".to_owned()),

@@ -163,7 +163,7 @@ class Node:
         """Sends a message to one agent. Returns when the node has accepted the message;
         `SentMessage.delivered` waits for the delivery.
 
-        - `to`: the `0x…` address of an agent, or a PeerId.
+        - `to`: the `0x…` address of an agent, its name of ENS (with `RPC_URL`), or a PeerId.
         - `data`: bytes, or any value that JSON can represent.
         - `kind`: the kind of the message, for the receiving agent, at most 64 bytes.
         - `priority`: the default depends on `kind`; for most kinds it is `medium`.
@@ -271,9 +271,9 @@ class Node:
         return status
 
     async def registry(self, address: str, *, timeout: float | None = None) -> RegistryEntry:
-        """Returns what the registry on the chain says of an agent (`0x…`). Raises `CommandRefused`
-        with the code `NO_REGISTRY` without one, and `REGISTRY_UNAVAILABLE` if its servers do not
-        answer or do not agree."""
+        """Returns what the registry on the chain says of an agent (`0x…` or a name). Raises
+        `CommandRefused` with the code `NO_REGISTRY` without one, and `REGISTRY_UNAVAILABLE` if its
+        servers do not answer or do not agree."""
         command = {"type": "registry", "address": arguments.text("address", address, ADDRESS_ADVICE)}
         entry = (await self._supervised.ask(command, timeout)).answer.registry
         if entry is None:

@@ -89,6 +89,8 @@ RETRYABLE: dict[str, bool] = {
     "NOT_REGISTERED": False,
     "REGISTRY_BLOCKED": False,
     "NO_REGISTRY": False,
+    "NAME_NOT_FOUND": False,
+    "NAME_UNAVAILABLE": True,
     "REGISTRY_UNUSABLE": False,
     "REGISTRY_UNAVAILABLE": True,
     "FLOW_LIMIT": True,
@@ -162,6 +164,10 @@ class ErrorCode:
     REGISTRY_BLOCKED: Final = "REGISTRY_BLOCKED"
     #: The command `registry` needs a registry, and the configuration names none.
     NO_REGISTRY: Final = "NO_REGISTRY"
+    #: The name has no address in ENS.
+    NAME_NOT_FOUND: Final = "NAME_NOT_FOUND"
+    #: The address of the name cannot be read: the RPC servers do not answer, or do not agree.
+    NAME_UNAVAILABLE: Final = "NAME_UNAVAILABLE"
     #: The RPC servers serve another chain than the configured one, or it has no registry at the
     #: address.
     REGISTRY_UNUSABLE: Final = "REGISTRY_UNUSABLE"
@@ -272,6 +278,8 @@ class Answer:
     command: str
     # The id of the command.
     id: Id
+    # A command with a name of ENS: the checksummed address that the name has.
+    address: str | None = None
     # `peers`: the allowed addresses and PeerIds, as many as fit in a line.
     allowed: list[str] | None = None
     # `peers`: the blocked addresses and PeerIds, as many as fit in a line.
@@ -305,6 +313,7 @@ class Answer:
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("command", "command", "str", True),
         Field("id", "id", "id", True),
+        Field("address", "address", "str", False),
         Field("allowed", "allowed", "[str]", False),
         Field("blocked", "blocked", "[str]", False),
         Field("cancelled", "cancelled", "bool", False),
@@ -778,6 +787,8 @@ class RegistryEntry:
     is_registered: bool
     # Time of the registration, in ms since 1970; 0 for an agent that never registered.
     registered_at_ms: int
+    # Name of the agent in ENS, if that name has this address.
+    ens_name: str | None = None
     # Metadata of the agent, at most 2,048 bytes.
     metadata: str | None = None
     # Name of the agent, at most 128 bytes.
@@ -789,6 +800,7 @@ class RegistryEntry:
         Field("isBlocked", "is_blocked", "bool", True),
         Field("isRegistered", "is_registered", "bool", True),
         Field("registeredAtMs", "registered_at_ms", "int", True),
+        Field("ensName", "ens_name", "str", False),
         Field("metadata", "metadata", "str", False),
         Field("name", "name", "str", False),
         Field("reputation", "reputation", "int", False),

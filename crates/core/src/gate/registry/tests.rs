@@ -31,6 +31,7 @@ fn reads(core: &mut Core) -> Vec<(Token, Vec<Address>)> {
             Effect::Chain(ChainCommand::ReadAgents { token, agents }) => {
                 Some((token, agents.into_iter().map(|query| query.agent).collect()))
             }
+            Effect::Chain(ChainCommand::ReadEntry { token, query }) => Some((token, vec![query.agent])),
             _ => None,
         })
         .collect()
@@ -136,7 +137,7 @@ fn failed_reads_pause_and_are_told_once_until_one_succeeds() {
 #[test]
 fn commands_are_answered_from_the_chain_and_have_a_limit() {
     let mut core = core(Some(RegistryPolicy::Off));
-    let to = || ReplyTo { client: ClientId::PARENT, id: Some(Id::from(7)) };
+    let to = || ReplyTo::new(ClientId::PARENT, Some(Id::from(7)));
     for _ in 0..MAX_OPEN_COMMANDS {
         core.gate.registry.on_command(to(), &ANN.to_string(), |_| None, &mut core.cx);
     }
@@ -157,11 +158,13 @@ fn commands_are_answered_from_the_chain_and_have_a_limit() {
     let refused = last(&mut core);
     assert!(matches!(&refused, Some(Event::Error(error)) if error.code == ErrorCode::Busy), "{refused:?}");
     let (token, _) = asked[0];
-    let event = ChainEvent::AgentsRead { token, agents: vec![(ANN, info(true, false))] };
+    let ens_name = Some("ann.eth".parse().unwrap());
+    let event = ChainEvent::EntryRead { token, agent: ANN, info: info(true, false), ens_name };
     core.gate.registry.on_event(event, &mut core.cx);
     let answer = last(&mut core);
     let Some(Event::Result(answer)) = answer else { panic!("{answer:?}") };
-    assert!(answer.registry.is_some_and(|entry| entry.is_registered && !entry.is_blocked));
+    let entry = answer.registry.unwrap();
+    assert!(entry.is_registered && !entry.is_blocked && entry.ens_name.as_deref() == Some("ann.eth"));
     let (token, _) = asked[1];
     let reason = "no answer".to_owned();
     core.gate.registry.on_event(ChainEvent::ReadFailed { token, reason }, &mut core.cx);

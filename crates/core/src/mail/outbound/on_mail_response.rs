@@ -167,7 +167,7 @@ impl Mail {
                 (DeliveryState::Rejected, Some(told.unwrap_or(ErrorCode::PeerRejected)))
             }
         };
-        let ReplyTo { client, id } = mail.draft.command;
+        let ReplyTo { client, id, .. } = mail.draft.command;
         let delivery = Delivery {
             message_id,
             request_id: id,

@@ -363,7 +363,7 @@ impl Mail {
     ) {
         self.forget_mail(&ended, cx);
         let Completed { message_id, delivered_as, mail, .. } = ended;
-        let ReplyTo { client, id } = mail.draft.command;
+        let ReplyTo { client, id, .. } = mail.draft.command;
         let delivery = Delivery {
             message_id,
             request_id: id,
