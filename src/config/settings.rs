@@ -254,7 +254,7 @@ settings! {
         registry_depth: BlockDepth = "registry-depth", "REGISTRY_DEPTH", Option<String> [value_name = "BLOCKS"],
             parse, or BlockDepth::Safe, shown "default safe",
             notes "For a chain without safe blocks, and for a development chain: 0.";
-        /// Whether the node reports to the registry with whom it dealt well or badly: on or off; each report is
+        /// Whether the node reports good and bad dealings with agents to the registry: on or off; each report is
         /// a transaction that the agent's account pays for
         report_interactions: bool = "report-interactions", "P2P_NODE_REPORT_INTERACTIONS",
             Option<String> [value_name = "STATE"], on_off, or false, shown "default off",

@@ -106,7 +106,7 @@ pub(super) fn report(report: &InteractionReport) -> Option<Vec<u8>> {
     Some(feedback.abi_encode())
 }
 
-/// Decodes the answers. An entry is of its owner, of its wallet, and of whom the owner approved. The
+/// Decodes the answers. An entry is of its owner, of its wallet, and of an account that the owner approved. The
 /// contract reverts for an entry that does not exist.
 pub(super) fn entry(query: &AgentQuery, answers: Vec<Called>) -> Result<Option<AgentInfo>, ServerError> {
     if answers.contains(&Called::TooLarge) {

@@ -16,8 +16,8 @@ pub const MAX_AGENTS: usize = 4096;
 /// Largest number of met agents that wait for a read because somebody used their entries: our choice, 16
 /// reads. Further ones wait for their next use.
 pub const MAX_WAITING: usize = 16 * MAX_AGENTS_PER_READ;
-/// Reads of agents that the node never met: 64 at once and one a second, our choice. Whoever invents
-/// authors of broadcasts neither keeps the agents waiting that are there, nor makes the node flood the
+/// Reads of agents that the node never met: 64 at once and one a second, our choice. Invented
+/// authors of broadcasts neither keep the agents waiting that are there, nor make the node flood the
 /// servers.
 const UNMET: Quota = Quota {
     burst: MAX_AGENTS_PER_READ as u32,
