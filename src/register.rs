@@ -10,6 +10,7 @@ use p2p_node_core::chain::{AgentQuery, ChainCommand, ChainEvent};
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::input::{Input, Now};
 use p2p_node_wire::identity::Binding;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::chain::registry::{RegistryContract, RegistryKind};
@@ -68,6 +69,51 @@ fn chain_config(config: &Config) -> Result<ChainConfig, RegisterError> {
     config.chain()?.filter(|chain| chain.registry.is_some()).ok_or(NO_REGISTRY)
 }
 
+/// What became of a registration. This is the object of `register --json`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Registration {
+    address: String,
+    registry: String,
+    chain_id: u64,
+    state: State,
+    #[serde(flatten)]
+    transaction: Option<Transaction>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum State {
+    /// A block has the transaction.
+    Registered,
+    /// The agent is registered, so nothing was sent.
+    Already,
+    /// A transaction of the agent waits for a block, so nothing was sent.
+    Waiting,
+    /// Nothing was sent, because of `--dry-run`.
+    Shown,
+}
+
+/// The transaction that registers an agent. Numbers of 256 bits are decimal texts.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Transaction {
+    name: String,
+    metadata: String,
+    max_cost_wei: String,
+    #[serde(flatten)]
+    sent: Option<Sent>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sent {
+    transaction: String,
+    block: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<String>,
+}
+
 /// Registers the agent of the configuration. What programs read goes to `out`, progress to `hints`.
 ///
 /// # Errors
@@ -78,6 +124,20 @@ pub async fn register(
     out: &mut impl Write,
     hints: &mut impl Write,
 ) -> Result<(), RegisterError> {
+    if !args.json {
+        return send(args, now, out, hints).await.map(drop);
+    }
+    let registration = send(args, now, &mut io::sink(), hints).await?;
+    Ok(writeln!(out, "{}", serde_json::to_string(&registration).map_err(io::Error::from)?)?)
+}
+
+/// Registers the agent, and writes each step to `out`.
+async fn send(
+    args: &RegisterArgs,
+    now: Now,
+    out: &mut impl Write,
+    hints: &mut impl Write,
+) -> Result<Registration, RegisterError> {
     let config = Config::load(&args.run)?;
     let chain = chain_config(&config)?;
     let identity = Identity::from_config(&config, now)?;
@@ -88,8 +148,17 @@ pub async fn register(
     let metadata = metadata(&identity.binding.binding);
     let account = Account::open(&chain, &agent.secret()).await.map_err(RegisterError::Unavailable)?;
     let registry = chain.registry.as_ref().ok_or(NO_REGISTRY)?;
-    if let Some(state) = registered(&account, registry, &config, &metadata, hints).await? {
-        return Ok(writeln!(out, "{address} {state}")?);
+    let mut registration = Registration {
+        address: address.to_string(),
+        registry: registry.address.to_string(),
+        chain_id: account.chain_id().await.map_err(unavailable)?,
+        state: State::Shown,
+        transaction: None,
+    };
+    if let Some((state, words)) = registered(&account, registry, &config, &metadata, hints).await? {
+        writeln!(out, "{address} {words}")?;
+        registration.state = state;
+        return Ok(registration);
     }
     let prepared = account.prepare(&config.name, &metadata).await.map_err(rejected)?;
     writeln!(out, "agent     {address}")?;
@@ -98,8 +167,12 @@ pub async fn register(
     writeln!(out, "metadata  {metadata}")?;
     let (max_cost, balance) = (format_ether(prepared.max_cost), format_ether(prepared.balance));
     writeln!(out, "cost      at most {max_cost} of {balance} of the chain's coin")?;
+    let max_cost_wei = prepared.max_cost.to_string();
+    let transaction = Transaction { name: config.name.to_string(), metadata, max_cost_wei, sent: None };
+    let transaction = registration.transaction.insert(transaction);
     if args.dry_run {
-        return Ok(writeln!(hints, "p2p-node: nothing was sent, because of --dry-run")?);
+        writeln!(hints, "p2p-node: nothing was sent, because of --dry-run")?;
+        return Ok(registration);
     }
     if prepared.balance < prepared.max_cost {
         return Err(rejected(format!("{address} cannot pay for the transaction")));
@@ -107,22 +180,35 @@ pub async fn register(
     let hash = account.send(prepared).await.map_err(rejected)?;
     writeln!(out, "sent      {hash}")?;
     let receipt = confirm(&account, hash, Duration::from_secs(args.timeout), hints).await?;
+    transaction.sent = Some(finish(hash, &receipt, out, hints)?);
+    registration.state = State::Registered;
+    Ok(registration)
+}
+
+/// Writes that a block has the transaction.
+fn finish(
+    hash: TxHash,
+    receipt: &Receipt,
+    out: &mut impl Write,
+    hints: &mut impl Write,
+) -> Result<Sent, RegisterError> {
     writeln!(out, "done      in block {}", receipt.block)?;
     if let Some(id) = receipt.id {
         writeln!(out, "agent id  {id}")?;
         writeln!(hints, "p2p-node: set REGISTRY_AGENT_ID={id}, so that the node claims this entry")?;
     }
-    Ok(())
+    let agent_id = receipt.id.map(|id| id.to_string());
+    Ok(Sent { transaction: hash.to_string(), block: receipt.block, agent_id })
 }
 
-/// Returns in words that the agent needs no transaction, or `None` if it does.
+/// Returns why the agent needs no transaction, also in words, or `None` if it needs one.
 async fn registered(
     account: &Account,
     registry: &RegistryContract,
     config: &Config,
     metadata: &str,
     hints: &mut impl Write,
-) -> Result<Option<&'static str>, RegisterError> {
+) -> Result<Option<(State, &'static str)>, RegisterError> {
     let claimed = config.registry_agent_id;
     let entry = account.entry(claimed, false).await.map_err(unavailable)?;
     let is_by_address = registry.kind == RegistryKind::AgentRegistry;
@@ -133,10 +219,10 @@ async fn registered(
                 "p2p-node: the entry has another name or other metadata; deactivate the agent to register it anew"
             )?;
         }
-        return Ok(Some("is registered already"));
+        return Ok(Some((State::Already, "is registered already")));
     }
     if account.entry(claimed, true).await.map_err(unavailable)?.is_active {
-        return Ok(Some("will be registered: its transaction waits for a block"));
+        return Ok(Some((State::Waiting, "will be registered: its transaction waits for a block")));
     }
     if is_by_address {
         return Ok(None);

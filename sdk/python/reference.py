@@ -25,6 +25,7 @@ node: durations in milliseconds, and points in time in milliseconds since 1970. 
 GROUPS = {
     "Opening a node": ("open", "Options", "Restart"),
     "The node": ("Node", "SentMessage", "Published"),
+    "Registering an agent": ("register", "Registration"),
     "Messages and events": ("MessageStream", "Stream", "Message", "content", "DEFAULT_PRIORITY"),
 }
 FIELD = re.compile(r"    (\w+): (.+?)(?: = (.+))?$")
@@ -40,7 +41,7 @@ def signature(function: Any) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             parts.append("*")
         starred |= parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL)
-        star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
+        star = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**" if parameter.kind is parameter.VAR_KEYWORD else ""
         default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
         parts.append(f"{star}{name}: {parameter.annotation}{default}")
     inside, result = ", ".join(parts), found.return_annotation
@@ -113,7 +114,8 @@ def section(name: str) -> str:
     if name == "Options":
         return head + "The options of `open` as a value; see `open`.\n\n"
     if inspect.isfunction(thing):
-        return head + f"```python\n{name}{signature(thing)}\n```\n\n{doc(thing)}\n"
+        word = "async " if inspect.iscoroutinefunction(thing) else ""
+        return head + f"```python\n{word}{name}{signature(thing)}\n```\n\n{doc(thing)}\n"
     if not inspect.isclass(thing):
         return head + f"One of {', '.join(f'`{kind.__name__}`' for kind in thing.__args__)}.\n\n"
     if issubclass(thing, Exception):

@@ -77,6 +77,14 @@ impl Account {
         Err(errors.join("; "))
     }
 
+    /// Returns the id of the server's chain.
+    ///
+    /// # Errors
+    /// Fails if the server does not answer.
+    pub async fn chain_id(&self) -> Result<u64, ServerError> {
+        Ok(self.provider.get_chain_id().await?)
+    }
+
     /// Returns what the registry says of the agent, in the newest block or in the transactions that wait.
     /// `id` is that of the entry which the agent claims.
     ///

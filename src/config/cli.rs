@@ -84,6 +84,9 @@ pub struct RegisterArgs {
     /// Print the transaction and send nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Print one JSON object at the end, and nothing else on stdout
+    #[arg(long)]
+    pub json: bool,
     /// Maximum time to wait for a block with the transaction, in seconds
     #[arg(long, value_name = "SECS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,

@@ -43,7 +43,7 @@ pub struct Builder {
     flags: BTreeMap<&'static str, OsString>,
     args: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 /// The settings that the builder passes to the node.
@@ -235,27 +235,36 @@ impl Builder {
     /// problem with the binary. [`Error::StartFailed`]: the process ended before it was ready, or
     /// rejected `connect`. [`Error::NotReady`]: the node was not ready in time.
     pub async fn open(mut self) -> Result<(Node, Events), Error> {
+        self.find()?;
+        self.settings.connect.max_unacked = Some(self.settings.buffers.mail);
+        let settings = self.settings.clone();
+        Node::open(settings, Box::new(move |key: &str| self.command(&[], Some(key)))).await
+    }
+
+    /// Checks the options and finds the binary.
+    pub(crate) fn find(&mut self) -> Result<(), Error> {
         self.check()?;
         let path = if self.search_path { std::env::var_os("PATH") } else { None };
-        let program = locate(self.program.take(), std::env::var_os(BINARY_VARIABLE), path)?;
-        self.settings.program = program.clone();
-        self.settings.connect.max_unacked = Some(self.settings.buffers.mail);
-        let Builder { flags, args, envs, settings, .. } = self;
-        let cwd = settings.cwd.clone();
-        let command = move |ephemeral_key: &str| {
-            let mut command = Command::new(&program);
-            // The node cannot know which messages the program has read, so the SDK sends each
-            // `ack`. If a flag is given twice, neither value counts, so options that the program
-            // may also set go into the environment.
-            command.args(flags.iter().flat_map(|(flag, value)| [OsStr::new(flag), value]));
-            command.args(&args).args(["--ack", "manual"]).env("P2P_NODE_EPHEMERAL_KEY", ephemeral_key);
-            command.env("P2P_NODE_PARENT_PID", std::process::id().to_string()).envs(envs.iter().cloned());
-            if let Some(cwd) = &cwd {
-                command.current_dir(cwd);
-            }
-            command
-        };
-        Node::open(settings, Box::new(command)).await
+        self.settings.program = locate(self.program.take(), std::env::var_os(BINARY_VARIABLE), path)?;
+        Ok(())
+    }
+
+    /// Returns the command of a process of the found binary: of a subcommand, or of a node.
+    pub(crate) fn command(&self, subcommand: &[&str], ephemeral_key: Option<&str>) -> Command {
+        let mut command = Command::new(&self.settings.program);
+        // The node cannot know which messages the program has read, so the SDK sends each `ack`. If
+        // a flag is given twice, neither value counts, so options that the program may also set go
+        // into the environment.
+        command.args(subcommand).args(self.flags.iter().flat_map(|(flag, value)| [OsStr::new(flag), value]));
+        command.args(&self.args).args(["--ack", "manual"]);
+        if let Some(key) = ephemeral_key {
+            command.env("P2P_NODE_EPHEMERAL_KEY", key);
+        }
+        command.env("P2P_NODE_PARENT_PID", std::process::id().to_string()).envs(self.envs.iter().cloned());
+        if let Some(cwd) = &self.settings.cwd {
+            command.current_dir(cwd);
+        }
+        command
     }
 
     fn flag(mut self, flag: &'static str, value: impl Into<OsString>) -> Self {

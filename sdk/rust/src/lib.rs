@@ -21,6 +21,7 @@ mod mail;
 mod outgoing;
 mod pipes;
 mod process;
+mod registration;
 mod registry;
 mod shared;
 mod supervised_node;
@@ -40,4 +41,5 @@ pub use p2p_node_protocol::{
     PeerConnected, PeerDisconnected, PeerDiscovered, PeerLink, PeerUnbanned, Priority, Ready, RegistryEntry,
     Role, Route, SdkErrorCode, Send, StatusReport, Trust,
 };
+pub use registration::{RegisterOptions, Registration, RegistrationState};
 pub use supervisor::Restart;

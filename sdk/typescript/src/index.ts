@@ -22,6 +22,7 @@ export {
 export { type FoundAgents } from "./channel.js";
 export { P2PNode, type SentMessage, type NodeEvents } from "./client.js";
 export { type CallOptions, type Options, type PublishOptions, type SendOptions } from "./options.js";
+export { register, type RegisterOptions, type Registration } from "./registration.js";
 export { type Lifecycle } from "./supervised_node.js";
 export { Stream } from "./stream.js";
 export { type Restart } from "./supervisor.js";

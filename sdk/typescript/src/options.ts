@@ -205,7 +205,8 @@ export function commandLine(options: Options): string[] {
 /**
  * Returns the environment of the process. `ephemeralKey`: the key of an agent without any other.
  */
-export function environment(options: Options, ephemeralKey: string): NodeJS.ProcessEnv {
+export function environment(options: Options, ephemeralKey?: string): NodeJS.ProcessEnv {
   const key = options.privateKey === undefined ? {} : { PRIVATE_KEY: options.privateKey };
-  return { ...process.env, P2P_NODE_EPHEMERAL_KEY: ephemeralKey, ...options.env, ...key };
+  const ephemeral = ephemeralKey === undefined ? {} : { P2P_NODE_EPHEMERAL_KEY: ephemeralKey };
+  return { ...process.env, ...ephemeral, ...options.env, ...key };
 }

@@ -28,6 +28,7 @@ from .errors import (
 )
 from .events import Closed, Lifecycle, Restarted, Restarting, Unhealthy
 from .options import Options
+from .registration import Registration, register
 from .streams import MessageStream, Stream
 from .supervisor import Restart
 from .types import (
@@ -102,6 +103,7 @@ __all__ = [
     "SidecarUnavailable",
     "SpawnFailed",
     "StartFailed",
+    "Registration",
     "RegistryEntry",
     "StatusReport",
     "Stream",
@@ -110,4 +112,5 @@ __all__ = [
     "VersionMismatch",
     "content",
     "open",
+    "register",
 ]

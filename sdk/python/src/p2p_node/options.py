@@ -114,8 +114,9 @@ class Options:
         named = [part for flag, value in flags.items() if value is not None for part in (flag, os.fspath(value))]
         return [*named, "--parent-pid", str(os.getpid()), *self.args]
 
-    def environment(self, ephemeral_key: str) -> dict[str, str]:
-        env = {**os.environ, "P2P_NODE_EPHEMERAL_KEY": ephemeral_key, **self.env}
+    def environment(self, ephemeral_key: str | None = None) -> dict[str, str]:
+        ephemeral = {} if ephemeral_key is None else {"P2P_NODE_EPHEMERAL_KEY": ephemeral_key}
+        env = {**os.environ, **ephemeral, **self.env}
         if self.private_key is not None:
             env["PRIVATE_KEY"] = self.private_key
         return env
