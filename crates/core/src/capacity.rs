@@ -13,7 +13,7 @@ pub enum Wait {
     /// The recipient has used its share of the outbox. The time is extended when the
     /// recipient acknowledges more.
     Recipient(Instant),
-    /// The shared capacity is used up. The wait ends at this time, and at the latest [`MAX_PAUSE`]
+    /// The shared capacity is used up. The wait ends at this time, and at the latest [`crate::MAX_PAUSE`]
     /// after the line accepted its last `send`.
     Shared(Instant),
 }
