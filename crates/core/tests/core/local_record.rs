@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use p2p_node_core::input::Input;
-use p2p_node_protocol::Role;
+use p2p_node_protocol::{Counter, Role};
 use p2p_node_wire::record::kad_key;
 
 use crate::mesh::{FaultDecision, Mesh, agent_key};
@@ -27,6 +27,21 @@ fn record_not_stored_by_the_server_is_put_again() {
     mesh.send(stranger, quiet, 7, "");
     mesh.advance(Duration::from_secs(1));
     assert_eq!(mesh.received(quiet), [7]);
+}
+
+#[test]
+fn record_that_no_server_returns_is_put_again_well_before_its_refresh() {
+    let mut mesh = Mesh::new(1);
+    // The server answers that it stored the record, and does not return it.
+    mesh.faults = Box::new(|_, input| match input {
+        Input::RecordFound { .. } => FaultDecision::Drop,
+        _ => FaultDecision::Deliver,
+    });
+    let quiet = mesh.add(2, Role::Full);
+    mesh.connect(quiet, 0);
+    mesh.advance(Duration::from_secs(60));
+    let puts = mesh.nodes[quiet].core.stats().get(Counter::RecordsPublished);
+    assert!(puts >= 3, "{puts} puts in a minute");
 }
 
 #[test]
