@@ -90,12 +90,8 @@ impl Endpoints {
         }
     }
 
-    /// Returns the id of the chain, if it is configured or a server says it.
-    pub(super) async fn known_chain(&self) -> Option<u64> {
-        if self.chain_id.get().is_none() {
-            // An error is reported at the start.
-            let _ = self.check(None).await;
-        }
+    /// Returns the id of the chain, if it is configured or was learned at the start.
+    pub(super) fn known_chain(&self) -> Option<u64> {
         self.chain_id.get().copied()
     }
 

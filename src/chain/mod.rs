@@ -202,10 +202,18 @@ impl Shared {
     /// Returns `true` if a contract wallet confirms a signature, and `None` if no server says so. A wallet of
     /// another chain confirms nothing here.
     async fn wallet(&self, question: &WalletQuestion) -> Option<bool> {
-        if self.endpoints.known_chain().await? != question.chain_id {
-            return Some(false);
-        }
-        match self.endpoints.read(1, |endpoint, block| endpoint.ask_wallet(question, block)).await {
+        let known = self.endpoints.known_chain();
+        let ask = |endpoint, block| async move {
+            let chain = match known {
+                Some(chain) => chain,
+                None => Endpoint::chain_id(endpoint).await?,
+            };
+            match chain == question.chain_id {
+                true => Endpoint::ask_wallet(endpoint, question, block).await,
+                false => Ok(vec![Some(false)]),
+            }
+        };
+        match self.endpoints.read(1, ask).await {
             Ok(answers) => answers.into_iter().next().flatten(),
             Err(error) => {
                 tracing::debug!("the wallet {} was not asked: {error}", question.account);

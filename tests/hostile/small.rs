@@ -81,7 +81,7 @@ async fn valid_mail_of_a_stranger_reaches_a_plateau() {
     .await;
 }
 
-/// The attacker forwards broadcasts of agents that it invents: nobody is to blame for what others wrote.
+/// The attacker forwards broadcasts of agents that it invents: no relay is to blame for what others wrote.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn valid_broadcasts_of_strangers_reach_a_plateau() {
     const FRAMES: u64 = 1_000;

@@ -217,7 +217,7 @@ impl Core {
         self.parent.check_startup(&mut self.cx);
         self.serve();
         routing::route_signals(self);
-        self.parent.finish_closing(&mut self.gossip, &mut self.mail, &mut self.cx);
+        self.parent.finish_closing(&mut self.gate, &mut self.gossip, &mut self.mail, &mut self.cx);
         self.cx.flush_output();
         self.parent.finish_flushing(&mut self.mail, &mut self.cx);
     }

@@ -72,7 +72,10 @@ fn route(core: &mut Core, signal: Signal) {
         Signal::NameResolved(to, command) => core.execute(to, *command),
         Signal::ShutdownReleased(to) => parent.close("shutdown", Some(to), cx),
         Signal::StdinClosed => parent.on_stdin_closed(gossip, mail, cx),
-        Signal::Abort(code) => parent.abort(code, gossip, mail, cx),
+        Signal::Abort(code) => {
+            gate.registry.abandon_commands(cx);
+            parent.abort(code, gossip, mail, cx);
+        }
     }
 }
 

@@ -263,6 +263,18 @@ impl Registry {
         cx.chain(ChainCommand::ReadEntry { token, query });
     }
 
+    /// Returns `true` if no `registry` command waits for its answer.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// Refuses the `registry` commands without an answer, because the node closes.
+    pub(crate) fn abandon_commands(&mut self, cx: &mut Cx) {
+        for to in std::mem::take(&mut self.commands).into_values() {
+            cx.refuse(to, ErrorCode::ShuttingDown, "the node closed before the registry answered");
+        }
+    }
+
     /// Handles a report of the chain.
     pub(crate) fn on_event(&mut self, event: ChainEvent, cx: &mut Cx) {
         match event {

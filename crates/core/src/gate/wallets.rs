@@ -16,13 +16,17 @@ use crate::usage::Usage;
 pub const MAX_ANSWERS: usize = 1024;
 /// Largest number of questions on their way: our choice, as many as a public server answers at once.
 pub const MAX_QUESTIONS: usize = 16;
+/// Number of these that bindings which no wallet confirmed yet may take: our choice. So invented bindings never
+/// keep a node from asking again about a wallet in use.
+const MAX_NEW: usize = 12;
 /// Questions that frames and records of one neighbour may cause: 4 at once and one in 2 s, our choice.
 /// Anybody can invent bindings of contract wallets.
 const OF_NEIGHBOUR: Quota =
     Quota { burst: 4, interval: Duration::from_secs(2), max_keys: 1024, at_limit: AtLimit::Forget };
-/// Questions in all: 32 at once and 4 a second, our choice, so that servers do not refuse the node.
+/// Questions about new bindings in all, and apart from them those about wallets in use: 32 at once and 4 a
+/// second, our choice, so that servers do not refuse the node.
 const IN_ALL: Quota =
-    Quota { burst: 32, interval: Duration::from_millis(250), max_keys: 1, at_limit: AtLimit::Refuse };
+    Quota { burst: 32, interval: Duration::from_millis(250), max_keys: 2, at_limit: AtLimit::Refuse };
 /// Time for which an answer counts as new: 10 min, as the design says of contract wallets.
 const FRESH: Duration = Duration::from_secs(600);
 /// Time for which a refusal counts: our choice. A wallet may be deployed at any moment.
@@ -56,7 +60,8 @@ pub(crate) struct Wallets {
     answers: LruMap<BindingHash, Answer>,
     asked: BTreeSet<BindingHash>,
     of_neighbour: RateLimiter<PeerId>,
-    in_all: RateLimiter<()>,
+    /// By whether the binding is new.
+    in_all: RateLimiter<bool>,
 }
 
 impl Wallets {
@@ -89,10 +94,11 @@ impl Wallets {
     /// Returns `true` if the node may ask a wallet now, and counts the question. `from` is the neighbour that
     /// caused it; `None` for a wallet that confirmed the binding before.
     pub(crate) fn begin(&mut self, binding: BindingHash, from: Option<PeerId>, now: Instant) -> bool {
-        let is_free = self.can_ask && self.asked.len() < MAX_QUESTIONS && !self.asked.contains(&binding);
+        let limit = if from.is_some() { MAX_NEW } else { MAX_QUESTIONS };
+        let is_free = self.can_ask && self.asked.len() < limit && !self.asked.contains(&binding);
         let is_admitted = is_free
             && from.is_none_or(|from| self.of_neighbour.would_admit(&from, now))
-            && self.in_all.admit((), now);
+            && self.in_all.admit(from.is_some(), now);
         if is_admitted {
             from.map(|from| self.of_neighbour.admit(from, now));
             self.asked.insert(binding);

@@ -9,6 +9,7 @@ use p2p_node_wire::time::Instant;
 use crate::Phase;
 use crate::cx::Cx;
 use crate::effect::{Effect, ExitCode};
+use crate::gate::Gate;
 use crate::gossip::Gossip;
 use crate::gossip::broadcasting::report_broadcast_failed;
 use crate::mail::Mail;
@@ -159,7 +160,13 @@ impl Parent {
 
     /// Ends the drain when everything accepted has ended or the drain time-out has passed. Then
     /// writes the answer to `shutdown` and the `closing` event.
-    pub(crate) fn finish_closing(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
+    pub(crate) fn finish_closing(
+        &mut self,
+        gate: &mut Gate,
+        gossip: &mut Gossip,
+        mail: &mut Mail,
+        cx: &mut Cx,
+    ) {
         let now = cx.now;
         if std::mem::take(&mut cx.replies.has_spoken) {
             self.stay_until = now.mono + CLOSE_DELAY;
@@ -170,13 +177,15 @@ impl Parent {
         if sent && *deadline == Instant::MAX {
             *deadline = now.mono + cx.identity.drain_timeout;
         }
-        let done = sent && self.discoveries.is_empty() && mail.pending_writes.access_rules() == 0 && answered;
+        let is_idle = self.discoveries.is_empty() && gate.registry.is_idle();
+        let done = sent && is_idle && mail.pending_writes.access_rules() == 0 && answered;
         if !done && now.mono < *deadline {
             return;
         }
         let (reason, shutdown) = (*reason, shutdown.clone());
         let lost = self.has_undelivered(gossip, mail);
         self.fail_pending(gossip, mail, cx);
+        gate.registry.abandon_commands(cx);
         answer_shutdown(shutdown, cx);
         cx.replies.clients.each(Event::Closing(Closing { reason: reason.to_owned() }), |client, event| {
             if client.protocol_v1 {

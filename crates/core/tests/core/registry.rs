@@ -175,3 +175,16 @@ fn ten_thousand_messages_of_a_hundred_agents_cause_few_reads() {
     assert_eq!(received, 10_000);
     assert!((2..=300).contains(&reads), "{reads}");
 }
+
+#[test]
+fn registry_command_without_an_answer_is_refused_when_the_node_closes() {
+    let mut mesh = pair_while(RegistryPolicy::Warn, true);
+    mesh.registry().is_silent = true;
+    let address = mesh.nodes[2].address.clone();
+    mesh.command(1, &format!(r#"{{"type":"registry","address":"{address}","id":"entry"}}"#));
+    mesh.command(1, r#"{"type":"shutdown","id":"end"}"#);
+    mesh.advance(Duration::from_secs(30));
+    let errors = mesh.lines(1, "error");
+    let refused = errors.iter().find(|line| line["id"] == "entry").expect("an answer");
+    assert_eq!(refused["code"], "SHUTTING_DOWN", "{errors:?}");
+}

@@ -46,6 +46,9 @@ impl<W: World> Interpreter for W {
     }
 
     fn chain(&mut self, node: usize, command: ChainCommand) {
+        if self.network_mut().registry.is_silent {
+            return;
+        }
         let event = self.network_mut().registry.answer(command);
         later(self, node, CHAIN, Input::Chain(event));
     }

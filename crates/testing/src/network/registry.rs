@@ -13,6 +13,8 @@ pub struct Registry {
     pub agents: BTreeMap<Address, AgentInfo>,
     /// The contract wallets, each with the signature that it accepts for anything.
     pub wallets: BTreeMap<Address, Bytes>,
+    /// `true` while requests have no answer at all, not even an error.
+    pub is_silent: bool,
     /// `true` while no server answers.
     pub is_down: bool,
     /// Number of reads so far.

@@ -46,7 +46,7 @@ const BYTES_SECS: u64 = 1;
 /// second, and leaves a quiet one as much.
 const AUTHOR_TIMES_FREE: usize = 2;
 /// Frames, or bytes, of strangers by one neighbour for each that is free: our choice, as for what waits for
-/// the crypto pool. A neighbour alone has four fifths, whatever number of authors it invents.
+/// the crypto pool. A neighbour alone has four fifths, however many authors it invents.
 const NEIGHBOUR_TIMES_FREE: usize = 4;
 
 /// Part of these limits (one 64th) up to which a stranger is quiet: our choice, four frames and 4 KiB.

@@ -62,11 +62,12 @@ impl Registry {
         if !self.reports.is_on || !self.names(agent) {
             return;
         }
-        if !self.reports.of_agent.admit((*agent, is_positive), cx.now.mono) {
-            return;
-        }
+        // A report without room may come with the next interaction.
         if self.reports.waiting.len() >= MAX_WAITING {
             return cx.stats.count(Counter::RegistryReportsDropped);
+        }
+        if !self.reports.of_agent.admit((*agent, is_positive), cx.now.mono) {
+            return;
         }
         let id = self.cache.claimed(agent);
         self.reports.waiting.push_back(InteractionReport { agent: *agent, id, is_positive });

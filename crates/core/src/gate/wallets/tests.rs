@@ -52,8 +52,23 @@ fn questions_are_limited_for_each_neighbour_in_all_and_at_once() {
         admitted += usize::from(wallets.begin(binding(number), None, START));
         wallets.on_answer(binding(number), Some(true), START);
     }
-    assert_eq!(admitted, 32 - MAX_QUESTIONS, "32 in all");
+    assert_eq!(admitted, 32 - (MAX_QUESTIONS - 5), "32 in all; the five new ones count apart");
     assert!(wallets.begin(binding(400), None, after(1)));
+}
+
+#[test]
+fn invented_bindings_of_any_number_of_neighbours_leave_room_for_wallets_in_use() {
+    let mut wallets = Wallets::new(true);
+    let new =
+        (0..100).filter(|number| wallets.begin(binding(*number), Some(PeerId::random()), START)).count();
+    assert_eq!(new, MAX_NEW);
+    assert!(wallets.begin(binding(200), None, START));
+    for number in 0..300 {
+        wallets.on_answer(binding(number), Some(false), START);
+        wallets.begin(binding(1_000 + number), Some(PeerId::random()), START);
+        wallets.on_answer(binding(1_000 + number), Some(false), START);
+    }
+    assert!(wallets.begin(binding(201), None, START), "the rate of new bindings is apart");
 }
 
 #[test]
