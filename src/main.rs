@@ -52,7 +52,7 @@ fn run_node(args: &RunArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return refused(error.into()),
     };
-    let _logging = match logging::start(config.log_level) {
+    let _logging = match logging::start(config.log_level, config.log_format) {
         Ok(logging) => logging,
         Err(error) => return refused(StartError::system("starting the log writer failed", &error)),
     };

@@ -24,6 +24,7 @@ use crate::io::parent_watcher::ParentWatcher;
 use crate::io::sources::Sources;
 use crate::io::store::Store;
 use crate::io::swarm::SwarmDriver;
+use crate::logging;
 use crate::panic_hook;
 use crate::pipe::{InputChunk, Line, Pipe};
 use clock::Clock;
@@ -198,6 +199,7 @@ impl Node {
         loop {
             let now = self.clock.now();
             self.poll_writer(now);
+            self.report_drops(now);
             self.accept_commands(now);
             for _ in 0..NETWORK_EVENTS_PER_TURN {
                 let Some(input) = self.net.try_next() else { break };
@@ -244,6 +246,14 @@ impl Node {
             self.core.handle(Input::StdoutClosed { broken }, now);
         }
         has_written
+    }
+
+    /// Reports what was dropped outside the loop since the last turn.
+    fn report_drops(&mut self, now: Now) {
+        let number = logging::take_dropped();
+        if number > 0 {
+            self.core.handle(Input::Dropped { what: DropKind::LogLine, number }, now);
+        }
     }
 
     fn accept_commands(&mut self, now: Now) {

@@ -29,8 +29,8 @@ use super::declare::{Setting, settings};
 use super::sources::{Given, Sources};
 use super::values::{
     ack, address, bootstrap_peers, capabilities, connection_timeout, dns_seeds, external_addrs, join_stagger,
-    log_level, multiaddrs, network_name, networks, on_eof, on_off, parse, parse_bool, place, process_id,
-    regions, registry_refresh, relay_bytes, reviewers, role, seconds, short_text, some, within,
+    log_format, log_level, multiaddrs, network_name, networks, on_eof, on_off, parse, parse_bool, place,
+    process_id, regions, registry_refresh, relay_bytes, reviewers, role, seconds, short_text, some, within,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
 use crate::chain::contracts::ENS_REGISTRY;
@@ -38,6 +38,7 @@ use crate::chain::registry::RegistryKind;
 use crate::chain::{BlockDepth, DEFAULT_REFRESH, MAX_RPC_SERVERS};
 use crate::io::rendezvous::Place;
 use crate::io::swarm::{DEFAULT_CONNECTION_TIMEOUT, DEFAULT_RELAY_BYTES};
+use crate::logging::LogFormat;
 
 settings! {
     secrets {
@@ -359,5 +360,8 @@ settings! {
         /// Level of the logs on stderr: off, error, warn, info, debug or trace
         log_level: LevelFilter = "log-level", "P2P_NODE_LOG_LEVEL", Option<String> [value_name = "LEVEL"],
             log_level, or LevelFilter::WARN, shown "default warn";
+        /// Format of the logs on stderr: text or json (one object per line)
+        log_format: LogFormat = "log-format", "P2P_NODE_LOG_FORMAT", Option<String> [value_name = "FORMAT"],
+            log_format, or LogFormat::default(), shown "default text";
     }
 }

@@ -25,6 +25,7 @@ use super::{Ack, MAX_END_TIME, MAX_NAME_BYTES, MAX_NETWORK_BYTES, OnEof};
 use crate::io::dns_seeds::{MAX_NAMES, seed_name};
 use crate::io::regions::region_name;
 use crate::io::rendezvous::Place;
+use crate::logging::LogFormat;
 
 pub(super) fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
@@ -253,6 +254,14 @@ pub(super) fn process_id(text: &str) -> Result<i32, String> {
 
 pub(super) fn log_level(text: &str) -> Result<LevelFilter, String> {
     text.parse().map_err(|_| "the value must be off, error, warn, info, debug or trace".to_owned())
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("the value must be text or json".to_owned()),
+    }
 }
 
 /// Parses capabilities, separated by commas.

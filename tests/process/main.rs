@@ -28,6 +28,7 @@ mod identity;
 mod lab;
 mod lifecycle;
 mod listening;
+mod logs;
 mod nat;
 mod network;
 mod numbers;

@@ -334,6 +334,8 @@ pub enum DropKind {
     HighestSeen,
     /// A write of a ban. Too many writes waited for a disk that does not work.
     Ban,
+    /// A line of the log on stderr. Nobody read stderr fast enough.
+    LogLine,
 }
 
 impl DropKind {
@@ -351,6 +353,7 @@ impl DropKind {
             DropKind::DhtRecord => Counter::DhtRecordsDropped,
             DropKind::HighestSeen => Counter::HighestSeenWritesDropped,
             DropKind::Ban => Counter::BanWritesDropped,
+            DropKind::LogLine => Counter::LogLinesDropped,
         }
     }
 }

@@ -170,6 +170,8 @@ counters! {
     "lines_invalid" => LinesInvalid,
     /// Nodes of the rendezvous directory that the node dialled.
     "local_nodes_dialled" => LocalNodesDialled,
+    /// Lines of the log on stderr that the node dropped, because nobody read stderr fast enough.
+    "log_lines_dropped" => LogLinesDropped,
     /// Messages to agents that the node accepted from the parent.
     "mail_accepted" => MailAccepted,
     /// Messages that the parent acknowledged with `ack`.

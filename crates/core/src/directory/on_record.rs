@@ -6,6 +6,7 @@ use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, Level};
 use p2p_node_wire::record::{RecordError, SignedRecord, kad_key};
 use p2p_node_wire::time::Instant;
+use serde_json::json;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -183,7 +184,7 @@ impl Directory {
         if is_ours_to_know && reported.is_none() {
             let message =
                 format!("agent {address} signed two records of the same order: the node keeps the first");
-            cx.log(Level::Info, "directory", message);
+            cx.log_with(Level::Info, "directory", message, json!({ "address": address.to_string() }));
         }
     }
 

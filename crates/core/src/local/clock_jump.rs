@@ -6,6 +6,7 @@
 
 use p2p_node_protocol::{Counter, Level};
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
+use serde_json::json;
 
 use crate::cx::Cx;
 use crate::input::Now;
@@ -55,7 +56,10 @@ impl Local {
         self.binding_watch.clock_jumped(now);
         self.clock_skew.clock_jumped();
         let seconds = jump / 1000;
-        cx.log(Level::Warn, "clock", format!("the clock of this machine jumped by {seconds} s; the node corrects its record, binding and keys"));
+        let message = format!(
+            "the clock of this machine jumped by {seconds} s; the node corrects its record, binding and keys"
+        );
+        cx.log_with(Level::Warn, "clock", message, json!({ "jumpMs": jump }));
         Some(jump)
     }
 }

@@ -7,6 +7,7 @@ use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, Event, Level, PeerBanned, PeerUnbanned};
 use p2p_node_wire::record::SignedRecord;
+use serde_json::json;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -106,7 +107,8 @@ impl Peers {
         cx.stats.count(Counter::PeersBanned);
         cx.effects.push_back(Effect::PersistBan { party, ban: Some(ban.persisted(now)) });
         let reason = ban.reason.name();
-        cx.log(Level::Info, "network", format!("banned {party}: {reason}"));
+        let meta = json!({ "party": party.to_string(), "reason": reason });
+        cx.log_with(Level::Info, "network", format!("banned {party}: {reason}"), meta);
         let agent = match party {
             Party::Agent(agent) => Some(agent),
             Party::Node(node) => directory.records.by_peer(&node, now.unix_ms).map(SignedRecord::address),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Event, Level, PeerConnected, PeerDisconnected};
+use serde_json::json;
 
 use crate::command_limits::MAX_PEER_TOPICS;
 use crate::cx::Cx;
@@ -250,7 +251,8 @@ impl Peers {
             cx.signal(Signal::GossipTooFast);
         }
         if twice {
-            cx.log(Level::Warn, "network", format!("disconnected {peer}: it does not read gossip"));
+            let message = format!("disconnected {peer}: it does not read gossip");
+            cx.log_with(Level::Warn, "network", message, json!({ "peerId": peer.to_string() }));
             cx.network(NetworkCommand::Disconnect { peer });
         }
     }
@@ -264,6 +266,6 @@ fn warn_of_refused_topic(cx: &mut Cx) {
     if first {
         let message =
             format!("a peer subscribes to more than {MAX_PEER_TOPICS} topics: the node ignores the rest");
-        cx.log(Level::Warn, "gossip", message);
+        cx.log_with(Level::Warn, "gossip", message, json!({ "limit": MAX_PEER_TOPICS }));
     }
 }

@@ -3,6 +3,7 @@
 use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, Level};
 use p2p_node_wire::record::SignedRecord;
+use serde_json::json;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -35,7 +36,8 @@ impl Peers {
             return;
         }
         cx.stats.count(Counter::RegistryDisconnects);
-        cx.log(Level::Info, "registry", format!("{agent} is refused: {code}"));
+        let meta = json!({ "address": agent.to_string(), "peerId": peer.to_string(), "code": code });
+        cx.log_with(Level::Info, "registry", format!("{agent} is refused: {code}"), meta);
         if let Some(connection) = self.table.connection_mut(&peer) {
             connection.closing = Some(format!("the registry refuses its agent: {code}"));
         }

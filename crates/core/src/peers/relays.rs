@@ -9,6 +9,7 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use p2p_node_protocol::{Counter, Level};
 use p2p_node_wire::time::Instant;
+use serde_json::json;
 
 use crate::backoff::{Backoff, BackoffPolicy, Spread};
 use crate::cx::Cx;
@@ -174,7 +175,7 @@ impl Peers {
                 if self.relays.reservations.remove(&relay).is_some() {
                     cx.stats.count(Counter::RelayReservationsEnded);
                     let message = format!("the reservation at the relay {relay} ended: {reason}");
-                    cx.log(Level::Info, "network", message);
+                    cx.log_with(Level::Info, "network", message, json!({ "relay": relay.to_string() }));
                     self.relays.pause(relay, cx);
                     local.addresses.remove_relay(&relay);
                 }

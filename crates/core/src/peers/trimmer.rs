@@ -7,6 +7,7 @@ use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, KeptFor, Level};
 use p2p_node_wire::time::Instant;
+use serde_json::json;
 
 use crate::cx::Cx;
 use crate::directory::Directory;
@@ -231,7 +232,12 @@ impl Peers {
         }
         if !chosen.is_empty() {
             let message = format!("trimmed {} of {before} connections", chosen.len());
-            cx.log(Level::Info, "network", message);
+            cx.log_with(
+                Level::Info,
+                "network",
+                message,
+                json!({ "trimmed": chosen.len(), "connections": before }),
+            );
         }
     }
 

@@ -10,6 +10,7 @@ use p2p_node_protocol::{
     Answer, Counter, Delivery, DeliveryState, DropCounts, ErrorCode, ErrorEvent, Event, Level, Log, Message,
     Priority, Route,
 };
+use serde_json::{Value, json};
 
 use crate::client_id::ClientId;
 use crate::cx::Cx;
@@ -174,6 +175,23 @@ impl Cx {
 
     pub(crate) fn log(&mut self, level: Level, namespace: &str, message: impl Into<String>) {
         let log = Log { level, namespace: namespace.to_owned(), message: message.into(), meta: None };
+        self.emit_log(log);
+    }
+
+    /// Writes a log with the values of the message for programs. `meta` holds ids, names, numbers and
+    /// codes, never a payload or a secret.
+    pub(crate) fn log_with(
+        &mut self,
+        level: Level,
+        namespace: &str,
+        message: impl Into<String>,
+        meta: Value,
+    ) {
+        let log = Log { level, namespace: namespace.to_owned(), message: message.into(), meta: Some(meta) };
+        self.emit_log(log);
+    }
+
+    fn emit_log(&mut self, log: Log) {
         self.replies.clients.each(log, |client, log| client.output.log(log));
     }
 
@@ -254,7 +272,9 @@ fn overflow_log(dropped: DropCounts) -> Event {
         "the node dropped {broadcasts} broadcasts, {peer_events} peer events and {log} logs because the parent does not read stdout fast enough, \
          and {oversized} broadcasts because they do not fit into a line"
     );
-    Event::Log(Box::new(Log { level: Level::Warn, namespace: "front".to_owned(), message, meta: None }))
+    let meta =
+        json!({ "broadcasts": broadcasts, "oversized": oversized, "peerEvents": peer_events, "log": log });
+    Event::Log(Box::new(Log { level: Level::Warn, namespace: "front".to_owned(), message, meta: Some(meta) }))
 }
 
 /// Returns the standard text of a code: what happened to the message, and what to do.

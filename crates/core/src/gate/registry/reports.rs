@@ -7,6 +7,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, Level};
 use p2p_node_wire::time::Instant;
+use serde_json::json;
 
 use super::Registry;
 use crate::chain::{ChainCommand, InteractionReport};
@@ -91,12 +92,14 @@ impl Registry {
         match outcome {
             Ok(hash) => {
                 cx.stats.count(Counter::RegistryReports);
-                cx.log(Level::Info, "registry", format!("an interaction with {agent} was reported: {hash}"));
+                let meta = json!({ "address": agent.to_string(), "transaction": hash });
+                let message = format!("an interaction with {agent} was reported: {hash}");
+                cx.log_with(Level::Info, "registry", message, meta);
             }
             Err(reason) => {
                 cx.stats.count(Counter::RegistryReportsFailed);
                 let message = format!("the interaction with {agent} was not reported: {reason}");
-                cx.log(Level::Warn, "registry", message);
+                cx.log_with(Level::Warn, "registry", message, json!({ "address": agent.to_string() }));
             }
         }
     }

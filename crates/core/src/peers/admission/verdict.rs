@@ -9,6 +9,7 @@ use p2p_node_protocol::{Counter, Level};
 use p2p_node_wire::envelope::Rejected;
 use p2p_node_wire::record::RecordHash;
 use p2p_node_wire::time::Instant;
+use serde_json::json;
 
 use super::{Admissions, CLOCK_PATIENCE, CLOSE_AFTER, HANDSHAKE_TIMEOUT, Inbound, Outbound};
 use crate::backoff::BACKOFF_CAP;
@@ -218,7 +219,8 @@ impl Peers {
         let pause = if is_policy { retry_after.max(REJECTED_PAUSE) } else { retry_after };
         let Rejected { code, reason, .. } = rejected;
         let reason = format!("the peer does not admit this node: {reason} ({code})");
-        cx.log(Level::Info, "network", format!("{peer}: {reason}"));
+        let meta = json!({ "peerId": peer.to_string(), "code": code });
+        cx.log_with(Level::Info, "network", format!("{peer}: {reason}"), meta);
         if is_policy {
             cx.signal(Signal::PeerRejected { peer, reason: reason.clone() });
         }
