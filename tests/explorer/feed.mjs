@@ -26,7 +26,8 @@ const HEADERS = {
 // Time of the network between two reports, in ms, as the node has it.
 const STEP_MS = 1000;
 
-// Serves a network. `token` is asked for if it is not empty; `intervalMs` is the time between two reports.
+// Serves a network. `token` is asked for if it is not empty; `intervalMs` is the time between two reports;
+// with 0 the caller calls `step`.
 export class FeedServer {
   constructor(network, { token = "", intervalMs = STEP_MS } = {}) {
     this.network = network;
@@ -39,7 +40,7 @@ export class FeedServer {
 
   async listen(port = 0) {
     await new Promise((resolve) => this.server.listen(port, "127.0.0.1", resolve));
-    this.timer = setInterval(() => this.step(), this.intervalMs);
+    if (this.intervalMs > 0) this.timer = setInterval(() => this.step(), this.intervalMs);
     this.url = `http://127.0.0.1:${this.server.address().port}/`;
     return this.url;
   }
@@ -53,6 +54,11 @@ export class FeedServer {
 
   step() {
     for (const event of this.network.step(STEP_MS)) this.write("event", event);
+    this.report();
+  }
+
+  // Sends a report of the network as it is.
+  report() {
     this.write("report", this.network.report());
   }
 

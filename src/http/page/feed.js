@@ -46,7 +46,13 @@ export function parser(on) {
 
 async function read(response, on, heard) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  const push = parser((name, data) => on(name, JSON.parse(data)));
+  const push = parser((name, data) => {
+    try {
+      on(name, JSON.parse(data));
+    } catch (error) {
+      throw new Error(`the page cannot show what the node sent: ${error.message}`, { cause: error });
+    }
+  });
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
@@ -88,7 +94,9 @@ export async function follow(on, state) {
         reason = `the node answered with status ${response.status}`;
       }
     } catch (error) {
-      reason = abort.signal.aborted ? "the node is silent" : `the node cannot be reached (${error.message})`;
+      // fetch tells of the network by a TypeError.
+      const text = error instanceof TypeError ? `the node cannot be reached (${error.message})` : error.message;
+      reason = abort.signal.aborted ? "the node is silent" : text;
     }
     clearTimeout(silence);
     abort.abort();
