@@ -6,12 +6,12 @@ the broadcasts of the others.
                     [--calm 15] [--attack 30]
 
 All nodes talk over loopback. The honest nodes apply limits, which nodes on loopback otherwise do not
-(`--limits on`). The spammers are the same program without limits, at the lowest priority: on machines of
-their own they would take no processor time of the others. Each row is a network of its own: in the time
+(`--limits on`). The spammers are the same program without limits. They run when no other process wants to
+(the scheduling class `SCHED_IDLE`): on machines of their own they would take no processor time of the others. Each row is a network of its own: in the time
 `--calm` the spammers are silent, then they send `--rate` broadcasts of 256 B a second each, one by one, so
 that each is a frame, or with `--together` that many at once, which share a frame. A row also says how many
 frames left the spammers, because they share the processors with all others, how many of the spammers some
-honest node banned, and how often an honest node banned an honest one.
+honest node banned, how often an honest node banned an honest one, and who took the processors.
 Honest nodes send each other 20 mails and 5 broadcasts a second in both times. The program ends by itself.
 """
 
@@ -80,7 +80,7 @@ class Attack:
         entries = hub.ready["addrs"][:1]
         honest = options.nodes - spammers - 1
         self.honest = [self.network.start(options.node, home, *options.honest) for _ in range(honest)]
-        spammer = ("nice", home, "-n", str(options.nice), options.node, *options.spammer)
+        spammer = ("chrt", home, "--idle", "0", options.node, *options.spammer)
         self.spammers = [self.network.start(*spammer) for _ in range(spammers)]
         for node in (*self.honest, *self.spammers):
             node.command(type="connect", protocol=1, bootstrapPeers=entries)
@@ -159,6 +159,11 @@ class Attack:
         ))
         return traffic
 
+    def cpu(self) -> tuple[float, float, float]:
+        """Returns the processor time of the honest nodes, of the spammers and of this program, in seconds."""
+        spammers = sum(node.cpu() for node in self.spammers)
+        return self.network.cpu() - spammers, spammers, time.process_time()
+
     def frames_sent(self) -> int:
         """Returns the number of frames that left the spammers."""
         for node in self.spammers:
@@ -173,11 +178,12 @@ class Attack:
         try:
             self.network.read(5.0, self.on_event, lambda: False)
             calm = self.go_on(self.options.calm, spams=False)
-            memory, cpu = max(node.memory() for node in self.honest), self.network.cpu()
+            memory, cpu = max(node.memory() for node in self.honest), self.cpu()
             self.attack_began = time.monotonic()
             attack = self.go_on(self.options.attack, spams=True)
             grown = max(node.memory() for node in self.honest) - memory
-            cpu = (self.network.cpu() - cpu) / (time.monotonic() - self.attack_began)
+            passed = time.monotonic() - self.attack_began
+            cpu = [f"{100 * (after - before) / passed:.0f} %" for before, after in zip(cpu, self.cpu())]
             listeners = len(self.honest) - 1
             sent = self.frames_sent()
             spammers = {node.ready["peerId"] for node in self.spammers}
@@ -187,7 +193,7 @@ class Attack:
             return [
                 f"{len(self.spammers)} of {self.options.nodes}", *calm.figures(listeners), *attack.figures(listeners),
                 " ".join(each) or "0", str(sent), str(len(banned)), str(len(wrong)),
-                f"{grown:.0f} MiB", f"{100 * cpu:.0f} %",
+                f"{grown:.0f} MiB", *cpu,
             ]
         finally:
             self.network.close()
@@ -223,7 +229,6 @@ def main() -> None:
     parser.add_argument("--spammers", type=int, nargs="+", default=[0, 5, 10, 20])
     parser.add_argument("--rate", type=int, default=200)
     parser.add_argument("--together", type=int, default=1, help="broadcasts that a spammer sends at once")
-    parser.add_argument("--nice", type=int, default=19, help="niceness of the spammers")
     parser.add_argument("--calm", type=float, default=15.0)
     parser.add_argument("--attack", type=float, default=30.0)
     parser.add_argument("--honest", nargs="*", default=["--limits=on"], help="arguments of honest nodes")
@@ -237,7 +242,8 @@ def main() -> None:
     for when in ("calm", "attack"):
         heads += [f"{when}: mail delivered", "p50", "p99", f"{when}: broadcasts delivered", "p50", "p99"]
     heads += ["spam at each honest parent a second, by 5 s", "frames that left the spammers", "spammers banned"]
-    heads += ["honest nodes banned", "memory of an honest node, most growth", "CPU of all"]
+    heads += ["honest nodes banned", "memory of an honest node, most growth"]
+    heads += ["CPU of the honest nodes", "of the spammers", "of this program"]
     print(f"| {' | '.join(heads)} |\n|{'---:|' * len(heads)}", flush=True)
     for spammers in options.spammers:
         with tempfile.TemporaryDirectory() as home:
