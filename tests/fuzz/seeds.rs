@@ -33,6 +33,7 @@ fn message(priority: Priority, encoding: Encoding, route: Route, data: &[u8]) ->
         kind: String::new(),
         priority,
         sent_at_ms: SENT_MS,
+        asked_at: None,
         expires: Instant::ZERO,
         reply_to: String::new(),
         conversation: String::new(),

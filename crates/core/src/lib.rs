@@ -29,6 +29,7 @@ pub mod peers;
 mod priority_scheduler;
 mod recent_use;
 pub mod replies;
+pub mod report;
 mod routing;
 mod shared_budget;
 mod signal;
@@ -41,7 +42,7 @@ mod timers;
 pub mod topics;
 pub mod usage;
 
-use p2p_node_protocol::{Command, Level, Request};
+use p2p_node_protocol::{Command, Level, MAX_LINE_BYTES, NetworkReport, Request};
 use p2p_node_wire::seal::kem::Keyring;
 use p2p_node_wire::time::Instant;
 
@@ -66,6 +67,7 @@ use mail::{Mail, demand::Uses};
 use parent::Parent;
 use peers::{Peers, admission::Admissions};
 use replies::{Replies, required::Required};
+use report::Sources;
 use snapshot::Snapshot;
 use stats::Stats;
 use timers::TimerTable;
@@ -149,6 +151,7 @@ impl Core {
     }
 
     fn dispatch(&mut self, input: Input) {
+        self.cx.stats.traffic.count_input(&input);
         let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
         match input {
             Input::Command { client, request } => self.on_command(client, request),
@@ -300,6 +303,11 @@ impl Core {
                 let status = Snapshot::of(local, directory, peers, gossip, mail, cx).report(to.client, cx);
                 cx.answer(to, "status", |answer| answer.status = Some(Box::new(status)));
             }
+            Command::Report(_) => {
+                let max_line = cx.max_line(to.client);
+                let report = Sources { local, gate, directory, peers, gossip, mail, cx }.report(max_line);
+                cx.answer(to, "report", |answer| answer.report = Some(Box::new(report)));
+            }
             Command::Peers(_) => list_peers(to, gate, directory, peers, &Uses { gossip, mail }, cx),
             Command::Block(_) | Command::Allow(_) | Command::Unblock(_) => {
                 set_access_rule(to, &command, gate, directory, peers, mail, cx);
@@ -359,6 +367,12 @@ impl Core {
     /// Returns the state of the node at this time.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::of(&self.local, &self.directory, &self.peers, &self.gossip, &self.mail, &self.cx)
+    }
+
+    /// Returns the network report, as the command `report` does.
+    pub fn report(&self) -> NetworkReport {
+        let Core { local, gate, directory, peers, gossip, mail, cx, .. } = self;
+        Sources { local, gate, directory, peers, gossip, mail, cx }.report(MAX_LINE_BYTES)
     }
 
     /// Returns the counters, for tests and reports.

@@ -25,6 +25,8 @@ pub struct OutgoingMessage {
     pub priority: Priority,
     /// The time of the `send`, in ms since 1970.
     pub sent_at_ms: u64,
+    /// The time of the `send`; `None` for a message of an earlier process.
+    pub asked_at: Option<Instant>,
     /// The time at which the message expires.
     pub expires: Instant,
     /// Id of the message that this message answers; may be empty.
@@ -102,6 +104,7 @@ pub(crate) mod testing {
             kind: String::new(),
             priority,
             sent_at_ms: 0,
+            asked_at: None,
             expires,
             reply_to: String::new(),
             conversation: String::new(),

@@ -1,12 +1,20 @@
-//! Counters of events. Every drop and every rejection has a counter.
+//! Counters of events and measurements. Every drop and every rejection has a counter.
+
+pub mod histogram;
+pub(crate) mod rate_window;
+pub mod traffic;
 
 use std::collections::BTreeMap;
 
 use p2p_node_protocol::Counter;
 
-/// Counters since the process started.
+use traffic::Traffic;
+
+/// Counters and measurements since the process started.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
+    /// What the node measured of messages.
+    pub traffic: Traffic,
     counters: BTreeMap<Counter, u64>,
 }
 

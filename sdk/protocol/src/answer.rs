@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::forward_compat::known_or_none;
-use crate::{Id, Role, Route};
+use crate::{Id, NetworkReport, Role, Route};
 
 /// `result`: `id`, `command`, and the fields of that command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,6 +56,9 @@ pub struct Answer {
     /// `status`: the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Box<StatusReport>>,
+    /// `report`: the network, as the node knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Box<NetworkReport>>,
     /// A command with a name of ENS: the checksummed address that the name has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -82,6 +85,7 @@ impl Answer {
             cancelled: None,
             time_ms: None,
             status: None,
+            report: None,
             address: None,
             registry: None,
         }

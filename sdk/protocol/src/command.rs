@@ -78,6 +78,8 @@ commands! {
     "capabilities" => Capabilities [before connect],
     /// Reports the state and the counters of the node.
     "status" => Status,
+    /// Reports the network, as the node knows it.
+    "report" => Report,
     /// Lists the connected peers and the access rules.
     "peers" => Peers,
     /// Rejects the messages of an agent or a node.
@@ -237,6 +239,11 @@ pub struct Unsubscribe {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {}
+
+/// `report` has no fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Report {}
 
 /// `peers` has no fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

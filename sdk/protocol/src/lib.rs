@@ -18,6 +18,7 @@ mod id;
 mod kind;
 mod limits;
 pub mod line;
+mod report;
 mod sdk_code;
 mod sdk_limit;
 mod trust;
@@ -39,6 +40,11 @@ pub use field_limit::*;
 pub use id::{Id, MAX_EXACT};
 pub use kind::MessageKind;
 pub use limits::{Limit, Limits};
+pub use report::{
+    Bandwidth, BindingState, Distribution, Edge, HealthCause, HealthPenalty, Latencies, MessageCounts,
+    NetworkReport, Percentiles, Performance, PriorityCounts, RegistryState, ReportMetrics, ReportNode,
+    TopicReport, Topology, TrafficCounts,
+};
 pub use sdk_code::SdkErrorCode;
 pub use sdk_limit::*;
 pub use trust::Trust;

@@ -23,6 +23,7 @@ mod pipes;
 mod process;
 mod registration;
 mod registry;
+mod report;
 mod shared;
 mod supervised_node;
 mod supervisor;
@@ -36,10 +37,12 @@ pub use events::{Event, Events};
 pub use joining::{JOIN_TIMEOUT, QUIET};
 pub use mail::{Bytes, Payload, Published, SendOptions, SentMessage};
 pub use p2p_node_protocol::{
-    Answer, Closing, Command, Connect, ConnectedPeer, Delivery, DeliveryState, Discover, Encoding, ErrorCode,
-    ErrorEvent, Id, KeptFor, Level, Limits, LinkDirection, LinkTransport, Log, Message, Overflow, PeerBanned,
-    PeerConnected, PeerDisconnected, PeerDiscovered, PeerLink, PeerUnbanned, Priority, Ready, RegistryEntry,
-    Role, Route, SdkErrorCode, Send, StatusReport, Trust,
+    Answer, Bandwidth, BindingState, Closing, Command, Connect, ConnectedPeer, Delivery, DeliveryState,
+    Discover, Distribution, Edge, Encoding, ErrorCode, ErrorEvent, HealthCause, HealthPenalty, Id, KeptFor,
+    Latencies, Level, Limits, LinkDirection, LinkTransport, Log, Message, MessageCounts, NetworkReport,
+    Overflow, PeerBanned, PeerConnected, PeerDisconnected, PeerDiscovered, PeerLink, PeerUnbanned,
+    Percentiles, Performance, Priority, PriorityCounts, Ready, RegistryEntry, RegistryState, ReportMetrics,
+    ReportNode, Role, Route, SdkErrorCode, Send, StatusReport, TopicReport, Topology, TrafficCounts, Trust,
 };
 pub use registration::{RegisterOptions, Registration, RegistrationState};
 pub use supervisor::Restart;

@@ -20,6 +20,7 @@ import {
   type Delivery,
   type Event,
   type Message,
+  type NetworkReport,
   type Overflow,
   type Ready,
   type RegistryEntry,
@@ -280,6 +281,14 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     const { status } = (await this.#supervised.ask({ type: "status" }, options)).answer;
     if (status === undefined) throw new SidecarError(ErrorCode.CONTRACT, "the node's answer to `status` has no `status` field");
     return status;
+  }
+
+  /** Returns the network, as the node knows it: metrics, nodes, connections, and the health score with its causes. */
+  async report(options: CallOptions = {}): Promise<NetworkReport> {
+    checkOptions(options, CALL);
+    const { report } = (await this.#supervised.ask({ type: "report" }, options)).answer;
+    if (report === undefined) throw new SidecarError(ErrorCode.CONTRACT, "the node's answer to `report` has no `report` field");
+    return report;
   }
 
   /**

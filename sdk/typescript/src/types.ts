@@ -344,6 +344,8 @@ export interface Answer {
   peers?: number;
   /** `registry`: the entry of the agent. */
   registry?: RegistryEntry;
+  /** `report`: the network, as the node knows it. */
+  report?: NetworkReport;
   /** `send` of mail: the requested route. */
   route?: Route;
   /** `status`: the report. */
@@ -351,6 +353,17 @@ export interface Answer {
   /** `ping`: the node's clock, in ms since 1970. */
   timeMs?: number;
 }
+
+/** Bytes in both directions. */
+export interface Bandwidth {
+  /** Bytes that arrived. */
+  inBytes: number;
+  /** Bytes that left. */
+  outBytes: number;
+}
+
+/** Whether a signature proves the agent of a node. */
+export type BindingState = "proven" | "unproven" | (string & {});
 
 /**
  * `block`: the node rejects the subject's messages, and drops its broadcasts and events.
@@ -480,6 +493,18 @@ export interface Discover {
   topic?: string;
 }
 
+/** Numbers of known nodes, this one included. */
+export interface Distribution {
+  /** By capability, the 64 most frequent ones. */
+  byCapability: Record<string, number>;
+  /** By region, for peers of the region file. */
+  byRegion: Record<string, number>;
+  /** By role. */
+  byRole: Record<string, number>;
+  /** By version, the 64 most frequent ones. */
+  byVersion: Record<string, number>;
+}
+
 /** Numbers of dropped lines, by type. */
 export interface DropCounts {
   /** Broadcasts. */
@@ -493,6 +518,14 @@ export interface DropCounts {
    * `peer_unbanned`) for which there was no room.
    */
   peerEvents?: number;
+}
+
+/** A connection between two nodes. It has no direction. */
+export interface Edge {
+  /** PeerId of one end. */
+  source: string;
+  /** PeerId of the other end. */
+  target: string;
 }
 
 /** Encoding of `data`. */
@@ -516,11 +549,34 @@ export interface ErrorEvent {
   retryable: boolean;
 }
 
+/** A cause of a lower health score. */
+export type HealthCause = "few_peers" | "high_latency" | "low_participation" | "message_drops" | (string & {});
+
+/** What lowers the health score. */
+export interface HealthPenalty {
+  /** The cause. */
+  cause: HealthCause;
+  /** Points that it costs. */
+  penalty: number;
+  /** The cause in a sentence, for people. */
+  text: string;
+  /** The value that causes it. */
+  value: number;
+}
+
 /** Id that a parent gives to a command. Exactly one terminal line returns it, unchanged. */
 export type Id = number | string;
 
 /** Reason for which the node keeps a connection when it has too many. */
 export type KeptFor = "bootstrap" | "anchor" | "relay" | "reservation" | "server" | "mail" | "topic" | "allowed" | "young" | (string & {});
+
+/** Latencies that the node measured. */
+export interface Latencies {
+  /** From the acceptance of mail to its `delivered`. */
+  ackMs: Percentiles;
+  /** Round trips of pings. */
+  pingMs: Percentiles;
+}
 
 /** Severity of a `log`. */
 export type Level = "debug" | "info" | "warn" | "error" | (string & {});
@@ -613,6 +669,57 @@ export interface Message {
   topic?: string;
   /** Trust in the sender. */
   trust: Trust;
+}
+
+/** Messages of this node since its start: mail and broadcasts. */
+export interface MessageCounts {
+  /** The same by priority. */
+  byPriority: PriorityCounts;
+  /** Mail that ended as `delivered`. */
+  delivered: number;
+  /** Lost: ended as `failed` or `rejected`, or dropped by this node before its parent read them. */
+  dropped: number;
+  /** Received again. */
+  duplicate: number;
+  /** Ended as `expired`. */
+  expired: number;
+  /** Queued for the parent. */
+  received: number;
+  /** Accepted from the parent. */
+  sent: number;
+}
+
+/** The answer to `report`: the network, as this node knows it. */
+export interface NetworkReport {
+  /** Bytes of this node by protocol, since its start. */
+  bandwidth: Record<string, Bandwidth>;
+  /** Number of bans that hold. */
+  bans: number;
+  /** Numbers of known nodes by what they are. */
+  distribution: Distribution;
+  /** Latencies that this node measured since its start. */
+  latency: Latencies;
+  /** The counters of limits that took effect, by name. */
+  limitsHit: Record<string, number>;
+  /**
+   * Load of this node, from 0 to 1: the largest share that is in use of its connections, its
+   * outbox and its memory for gossip.
+   */
+  load: number;
+  /** Messages of this node since its start. */
+  messages: MessageCounts;
+  /** The metrics of the network and the health score. */
+  metrics: ReportMetrics;
+  /** Performance indicators of the network. */
+  performance: Performance;
+  /** State of the registry; `null` without one. */
+  registry?: RegistryState;
+  /** The node's clock, in ms since 1970. */
+  timeMs: number;
+  /** Topics of this node. */
+  topics: TopicReport[];
+  /** The nodes that this node knows, and the connections between them. */
+  topology: Topology;
 }
 
 /** `overflow`: the number of dropped lines since the last `overflow`, and in total. */
@@ -714,6 +821,30 @@ export interface PeerUnbanned {
 /** `peers` has no fields. */
 export type Peers = object;
 
+/** Percentiles of durations in ms, at most an eighth too high. */
+export interface Percentiles {
+  /** Number of durations. */
+  count: number;
+  /** Half of the durations are at most this long; `null` without durations. */
+  p50?: number;
+  /** 95 % of the durations are at most this long; `null` without durations. */
+  p95?: number;
+  /** 99 % of the durations are at most this long; `null` without durations. */
+  p99?: number;
+}
+
+/** Performance indicators. */
+export interface Performance {
+  /** Share of the active peers whose connection quality is above 0.8; 1 without peers. */
+  connectionStability: number;
+  /** Share of the active nodes that take part in consensus; `null` if no known node does. */
+  consensusHealth?: number;
+  /** Share of the messages that were not dropped; 1 without messages. */
+  messageSuccessRate: number;
+  /** Messages a second for each active peer; 0 without peers. */
+  networkEfficiency: number;
+}
+
 /** `ping` has no fields. */
 export type Ping = object;
 
@@ -722,6 +853,16 @@ export type Ping = object;
  * queue is full.
  */
 export type Priority = "low" | "medium" | "high";
+
+/** Messages by priority. */
+export interface PriorityCounts {
+  /** High priority. */
+  high: TrafficCounts;
+  /** Low priority. */
+  low: TrafficCounts;
+  /** Medium priority. */
+  medium: TrafficCounts;
+}
 
 /** `ready`. */
 export interface Ready {
@@ -776,6 +917,88 @@ export interface RegistryEntry {
   registeredAtMs: number;
   /** Reputation, from 0 to 100 as a rule, if the registry has one of the agent. */
   reputation?: number;
+}
+
+/** State of the registry. */
+export interface RegistryState {
+  /** Number of agents whose entries the node remembers. */
+  agents: number;
+  /** `false` while no RPC server answers. */
+  isReachable: boolean;
+  /** What the node makes of the registry: `off`, `warn` or `enforce`. */
+  policy: string;
+}
+
+/** `report` has no fields. */
+export type Report = object;
+
+/** The metrics of the network. */
+export interface ReportMetrics {
+  /** Number of them that it heard of in the last 5 minutes. */
+  activePeers: number;
+  /** What lowers the score. */
+  causes: HealthPenalty[];
+  /**
+   * Share of the active nodes that have the capability `consensus`; `null` if no known node has
+   * it.
+   */
+  consensusParticipation?: number;
+  /** Health score, from 0 to 100. */
+  healthScore: number;
+  /**
+   * Mean round trip time to the active peers that the node pings, in ms; `null` if there are
+   * none.
+   */
+  latencyMs?: number;
+  /** Messages a second that this node sent and received in the last 60 s. */
+  messageRate: number;
+  /** Number of other nodes that this node knows of in the last hour. */
+  totalPeers: number;
+}
+
+/** A node. */
+export interface ReportNode {
+  /** Checksummed address of its agent, if known. */
+  address?: string;
+  /** Multiaddrs of the node; a claim of the agent. */
+  addrs?: string[];
+  /** `proven` if a signature proves which agent the node speaks for. */
+  binding?: BindingState;
+  /** Capabilities; a claim of the agent. */
+  capabilities: string[];
+  /** Time at which this node first heard its status or connected to it, in ms since 1970. */
+  firstSeenMs?: number;
+  /** Health score; for other nodes a claim of the node. */
+  healthScore?: number;
+  /**
+   * `true` if it is connected, or if this node heard of it in the last 5 minutes and no dial
+   * failed since.
+   */
+  isActive: boolean;
+  /** `true` if this node is connected to it. */
+  isConnected: boolean;
+  /** `true` for this node. */
+  isSelf: boolean;
+  /** Time at which this node last heard of it, in ms since 1970. */
+  lastSeenMs: number;
+  /** Round trip time in ms, if this node has measured it. */
+  latencyMs?: number;
+  /** Display name; a claim of the agent. */
+  name?: string;
+  /** PeerId of the node. */
+  peerId: string;
+  /** Number of its connected peers; for other nodes a claim of the node. */
+  peers?: number;
+  /** Region, for a peer of the region file. */
+  region?: string;
+  /** Reputation from 0 to 1 at this node. */
+  reputation?: number;
+  /** Role, as the node states it. */
+  role: Role;
+  /** Time since its process started, in ms; for other nodes a claim of the node. */
+  uptimeMs?: number;
+  /** Version of the binary; a claim of the node. */
+  version?: string;
 }
 
 /** Role of a node. */
@@ -867,6 +1090,42 @@ export interface Subscribe {
 /** How much of a node an agent may use. */
 export type Tier = "stranger" | "known" | "allowed" | (string & {});
 
+/** A topic of this node. */
+export interface TopicReport {
+  /** Number of peers in the mesh of the topic. */
+  meshPeers: number;
+  /** Broadcasts a second in both directions in the last 60 s. */
+  rate: number;
+  /** Broadcasts queued for the parent since the start. */
+  received: number;
+  /** Broadcasts accepted from the parent since the start. */
+  sent: number;
+  /** Number of connected peers that subscribe to the topic. */
+  subscribers: number;
+  /** The topic. */
+  topic: string;
+}
+
+/** Nodes and connections. */
+export interface Topology {
+  /** `false` if nodes or connections are left out, because the line would be too long. */
+  complete: boolean;
+  /** The connections: those of this node, and those that the statuses of others name. Each once. */
+  edges: Edge[];
+  /** The nodes: this one, connected ones, then the others. */
+  nodes: ReportNode[];
+}
+
+/** Messages of one priority. */
+export interface TrafficCounts {
+  /** Mail that ended as `delivered`. */
+  delivered: number;
+  /** Queued for the parent. */
+  received: number;
+  /** Accepted from the parent. */
+  sent: number;
+}
+
 /** Trust in a sender, whose address is always proven. */
 export type Trust = "unverified" | "registered" | "stale" | "unregistered" | "blocked" | "allowed" | (string & {});
 
@@ -891,6 +1150,7 @@ export type Command =
   | ({ type: "unsubscribe"; id?: Id } & Unsubscribe)
   | ({ type: "capabilities"; id?: Id } & Capabilities)
   | ({ type: "status"; id?: Id } & Status)
+  | ({ type: "report"; id?: Id } & Report)
   | ({ type: "peers"; id?: Id } & Peers)
   | ({ type: "block"; id?: Id } & Block)
   | ({ type: "allow"; id?: Id } & Allow)

@@ -133,6 +133,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
         kind,
         priority,
         sent_at_ms,
+        asked_at: None,
         expires: Instant::ZERO,
         reply_to,
         conversation,

@@ -40,6 +40,7 @@ pub(super) fn some_mail() -> PersistedMessage {
         kind: String::new(),
         priority: Priority::Medium,
         sent_at_ms: 0,
+        asked_at: None,
         expires: Instant::ZERO,
         reply_to: String::new(),
         conversation: String::new(),

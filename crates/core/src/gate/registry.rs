@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use alloy_primitives::{Address, U256};
-use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Level, Trust};
+use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Level, RegistryState, Trust};
 use p2p_node_wire::identity::parse_address;
 use p2p_node_wire::record::{RegistryClaim, SignedRecord};
 use p2p_node_wire::time::Instant;
@@ -178,6 +178,15 @@ impl Registry {
             return Registration::Unknown;
         }
         self.cache.look_up(agent, is_met, now)
+    }
+
+    /// Returns the state for reports, if the configuration names a registry.
+    pub(crate) fn state(&self) -> Option<RegistryState> {
+        self.is_configured.then(|| RegistryState {
+            policy: self.policy.to_string(),
+            is_reachable: !self.is_down,
+            agents: self.cache.len(),
+        })
     }
 
     /// Returns what the node knows of an agent.

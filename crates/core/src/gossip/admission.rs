@@ -30,7 +30,7 @@ impl Gossip {
             cx.stats.count(Counter::SendsPaced);
             return Err(Box::new(NoRoom { draft, wait }));
         }
-        let bytes = draft.data.len();
+        let (bytes, priority) = (draft.data.len(), draft.priority);
         let message_id = self.broadcasts.accept(topic, draft, deadline)?;
         self.pace.charge(topic, bytes, now.mono);
         let number = peers.subscribers(topic);
@@ -39,6 +39,7 @@ impl Gossip {
             peers.find_soon(cx);
         }
         cx.stats.count(Counter::BroadcastsAccepted);
+        cx.stats.traffic.sent(priority, now.mono);
         cx.answer(command, "send", |answer| {
             answer.message_id = Some(message_id);
             answer.peers = Some(number);

@@ -237,6 +237,7 @@ impl Gossip {
             match event {
                 Ok((message, bytes)) => {
                     cx.stats.count(Counter::BroadcastsReceived);
+                    cx.stats.traffic.received(message.priority, cx.now.mono);
                     gate.flow.remember(&message.message_id, message.hops.unwrap_or_default());
                     let priority = gate.effective_priority(sender.address, &message, cx);
                     cx.emit_broadcast(priority, message, bytes);

@@ -188,6 +188,7 @@ impl Mail {
         cx: &mut Cx,
     ) {
         cx.stats.count(Counter::MailAccepted);
+        cx.stats.traffic.sent(accepted.priority, cx.now.mono);
         self.recipients_to_flush.insert(recipient);
         cx.answer(command, "send", |answer| {
             answer.message_id = Some(accepted.message_id);

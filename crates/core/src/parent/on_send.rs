@@ -52,6 +52,7 @@ impl Parent {
             encoding,
             priority: send.priority.unwrap_or_else(|| MessageKind::default_priority(&kind)),
             sent_at_ms: now.unix_ms,
+            asked_at: Some(now.mono),
             expires: now.mono + send.ttl_ms.map_or(default_ttl, Duration::from_millis),
             kind,
             reply_to,

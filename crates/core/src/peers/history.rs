@@ -50,6 +50,20 @@ impl History {
         (up + DEFAULT_UPTIME * assumed) / (up + down + assumed)
     }
 
+    /// Returns the share of the observed time in which the peer was up, without an assumption: 1 for a peer
+    /// that the node has not observed.
+    pub(crate) fn quality(&self, now: Instant) -> f64 {
+        let mut totals = *self;
+        totals.change(None, now);
+        let (up, down) = (totals.up.as_secs_f64(), totals.down.as_secs_f64());
+        if up + down > 0.0 { up / (up + down) } else { 1.0 }
+    }
+
+    /// Returns `true` if the last dial failed and no connection followed.
+    pub(crate) fn is_down(&self) -> bool {
+        self.since.is_some_and(|(is_up, _)| !is_up)
+    }
+
     /// Returns the smoothed round trip time.
     pub(crate) fn latency(&self) -> Option<Duration> {
         self.latency

@@ -139,7 +139,10 @@ impl Peers {
                 connection.links.open(link, dialer, remote, now);
             }
             PeerReport::LinkClosed { link } => connection.links.close(link),
-            PeerReport::RoundTrip(round_trip) => self.histories.measured(&peer, round_trip),
+            PeerReport::RoundTrip(round_trip) => {
+                cx.stats.traffic.pinged(round_trip);
+                self.histories.measured(&peer, round_trip);
+            }
             PeerReport::ReservationMade => {
                 connection.reservations = connection.reservations.saturating_add(1);
             }

@@ -113,7 +113,13 @@ impl Cx {
         Room(max_line.saturating_sub(LISTS_LINE_BYTES))
     }
 
+    /// Returns the longest line that a client can read, in bytes.
+    pub(crate) fn max_line(&self, client: ClientId) -> usize {
+        self.replies.clients.get(client).map(|client| client.max_line).unwrap_or_default()
+    }
+
     pub(crate) fn network(&mut self, effect: NetworkCommand) {
+        self.stats.traffic.count_effect(&effect);
         self.replies.has_spoken |= match &effect {
             NetworkCommand::AnswerMail { .. } => true,
             NetworkCommand::Publish { topic, .. } => {

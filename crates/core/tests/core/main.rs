@@ -34,6 +34,7 @@ mod peer_lookups;
 mod pipeline;
 mod priorities;
 mod registry;
+mod reports;
 mod restored_store;
 mod rollback_guard;
 mod secrets;

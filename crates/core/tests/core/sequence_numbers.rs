@@ -138,6 +138,7 @@ fn persisted(stream: u8, seq: u64, position: u64) -> PersistedMessage {
             kind: String::new(),
             priority: Priority::Medium,
             sent_at_ms: START_MS,
+            asked_at: None,
             expires: Instant::ZERO,
             reply_to: String::new(),
             conversation: String::new(),

@@ -33,6 +33,7 @@ fn outgoing(priority: Priority, payload: u64) -> OutgoingMessage {
         kind: String::new(),
         priority,
         sent_at_ms: 0,
+        asked_at: None,
         expires: Instant::MAX,
         reply_to: String::new(),
         conversation: String::new(),

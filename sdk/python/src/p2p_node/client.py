@@ -28,6 +28,7 @@ from .types import (
     ErrorCode,
     Event,
     Message,
+    NetworkReport,
     Priority,
     Ready,
     RegistryEntry,
@@ -269,6 +270,14 @@ class Node:
         if status is None:
             raise SidecarError(ErrorCode.CONTRACT, "the node's answer to `status` has no `status` field")
         return status
+
+    async def report(self, *, timeout: float | None = None) -> NetworkReport:
+        """Returns the network, as the node knows it: metrics, nodes, connections, and the health score
+        with its causes."""
+        report = (await self._supervised.ask({"type": "report"}, timeout)).answer.report
+        if report is None:
+            raise SidecarError(ErrorCode.CONTRACT, "the node's answer to `report` has no `report` field")
+        return report
 
     async def registry(self, address: str, *, timeout: float | None = None) -> RegistryEntry:
         """Returns what the registry on the chain says of an agent (`0x…` or a name). Raises

@@ -304,6 +304,8 @@ class Answer:
     peers: int | None = None
     # `registry`: the entry of the agent.
     registry: RegistryEntry | None = None
+    # `report`: the network, as the node knows it.
+    report: NetworkReport | None = None
     # `send` of mail: the requested route.
     route: str | None = None
     # `status`: the report.
@@ -324,9 +326,24 @@ class Answer:
         Field("messageId", "message_id", "str", False),
         Field("peers", "peers", "int", False),
         Field("registry", "registry", "RegistryEntry", False),
+        Field("report", "report", "NetworkReport", False),
         Field("route", "route", "str", False),
         Field("status", "status", "StatusReport", False),
         Field("timeMs", "time_ms", "int", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Bandwidth:
+    """Bytes in both directions."""
+
+    # Bytes that arrived.
+    in_bytes: int
+    # Bytes that left.
+    out_bytes: int
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("inBytes", "in_bytes", "int", True),
+        Field("outBytes", "out_bytes", "int", True),
     )
 
 
@@ -422,6 +439,26 @@ class Delivery:
 
 
 @dataclass(slots=True, kw_only=True)
+class Distribution:
+    """Numbers of known nodes, this one included."""
+
+    # By capability, the 64 most frequent ones.
+    by_capability: dict[str, int]
+    # By region, for peers of the region file.
+    by_region: dict[str, int]
+    # By role.
+    by_role: dict[str, int]
+    # By version, the 64 most frequent ones.
+    by_version: dict[str, int]
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("byCapability", "by_capability", "{int}", True),
+        Field("byRegion", "by_region", "{int}", True),
+        Field("byRole", "by_role", "{int}", True),
+        Field("byVersion", "by_version", "{int}", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
 class DropCounts:
     """Numbers of dropped lines, by type."""
 
@@ -439,6 +476,20 @@ class DropCounts:
         Field("log", "log", "int", False),
         Field("oversized", "oversized", "int", False),
         Field("peerEvents", "peer_events", "int", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Edge:
+    """A connection between two nodes. It has no direction."""
+
+    # PeerId of one end.
+    source: str
+    # PeerId of the other end.
+    target: str
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("source", "source", "str", True),
+        Field("target", "target", "str", True),
     )
 
 
@@ -468,6 +519,40 @@ class ErrorEvent:
         Field("id", "id", "id", False),
         Field("messageId", "message_id", "str", False),
         Field("requestId", "request_id", "id", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class HealthPenalty:
+    """What lowers the health score."""
+
+    # The cause.
+    cause: str
+    # Points that it costs.
+    penalty: Any
+    # The cause in a sentence, for people.
+    text: str
+    # The value that causes it.
+    value: Any
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("cause", "cause", "str", True),
+        Field("penalty", "penalty", "any", True),
+        Field("text", "text", "str", True),
+        Field("value", "value", "any", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Latencies:
+    """Latencies that the node measured."""
+
+    # From the acceptance of mail to its `delivered`.
+    ack_ms: Percentiles
+    # Round trips of pings.
+    ping_ms: Percentiles
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("ackMs", "ack_ms", "Percentiles", True),
+        Field("pingMs", "ping_ms", "Percentiles", True),
     )
 
 
@@ -579,6 +664,83 @@ class Message:
         Field("redelivered", "redelivered", "bool", False),
         Field("replyTo", "reply_to", "str", False),
         Field("topic", "topic", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class MessageCounts:
+    """Messages of this node since its start: mail and broadcasts."""
+
+    # The same by priority.
+    by_priority: PriorityCounts
+    # Mail that ended as `delivered`.
+    delivered: int
+    # Lost: ended as `failed` or `rejected`, or dropped by this node before its parent read them.
+    dropped: int
+    # Received again.
+    duplicate: int
+    # Ended as `expired`.
+    expired: int
+    # Queued for the parent.
+    received: int
+    # Accepted from the parent.
+    sent: int
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("byPriority", "by_priority", "PriorityCounts", True),
+        Field("delivered", "delivered", "int", True),
+        Field("dropped", "dropped", "int", True),
+        Field("duplicate", "duplicate", "int", True),
+        Field("expired", "expired", "int", True),
+        Field("received", "received", "int", True),
+        Field("sent", "sent", "int", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class NetworkReport:
+    """The answer to `report`: the network, as this node knows it."""
+
+    # Bytes of this node by protocol, since its start.
+    bandwidth: dict[str, Bandwidth]
+    # Number of bans that hold.
+    bans: int
+    # Numbers of known nodes by what they are.
+    distribution: Distribution
+    # Latencies that this node measured since its start.
+    latency: Latencies
+    # The counters of limits that took effect, by name.
+    limits_hit: dict[str, int]
+    # Load of this node, from 0 to 1: the largest share that is in use of its connections, its
+    # outbox and its memory for gossip.
+    load: Any
+    # Messages of this node since its start.
+    messages: MessageCounts
+    # The metrics of the network and the health score.
+    metrics: ReportMetrics
+    # Performance indicators of the network.
+    performance: Performance
+    # The node's clock, in ms since 1970.
+    time_ms: int
+    # Topics of this node.
+    topics: list[TopicReport]
+    # The nodes that this node knows, and the connections between them.
+    topology: Topology
+    # State of the registry; `null` without one.
+    registry: RegistryState | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("bandwidth", "bandwidth", "{Bandwidth}", True),
+        Field("bans", "bans", "int", True),
+        Field("distribution", "distribution", "Distribution", True),
+        Field("latency", "latency", "Latencies", True),
+        Field("limitsHit", "limits_hit", "{int}", True),
+        Field("load", "load", "any", True),
+        Field("messages", "messages", "MessageCounts", True),
+        Field("metrics", "metrics", "ReportMetrics", True),
+        Field("performance", "performance", "Performance", True),
+        Field("timeMs", "time_ms", "int", True),
+        Field("topics", "topics", "[TopicReport]", True),
+        Field("topology", "topology", "Topology", True),
+        Field("registry", "registry", "RegistryState", False),
     )
 
 
@@ -735,6 +897,63 @@ class PeerUnbanned:
 
 
 @dataclass(slots=True, kw_only=True)
+class Percentiles:
+    """Percentiles of durations in ms, at most an eighth too high."""
+
+    # Number of durations.
+    count: int
+    # Half of the durations are at most this long; `null` without durations.
+    p50: Any = None
+    # 95 % of the durations are at most this long; `null` without durations.
+    p95: Any = None
+    # 99 % of the durations are at most this long; `null` without durations.
+    p99: Any = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("count", "count", "int", True),
+        Field("p50", "p50", "any", False),
+        Field("p95", "p95", "any", False),
+        Field("p99", "p99", "any", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Performance:
+    """Performance indicators."""
+
+    # Share of the active peers whose connection quality is above 0.8; 1 without peers.
+    connection_stability: Any
+    # Share of the messages that were not dropped; 1 without messages.
+    message_success_rate: Any
+    # Messages a second for each active peer; 0 without peers.
+    network_efficiency: Any
+    # Share of the active nodes that take part in consensus; `null` if no known node does.
+    consensus_health: Any = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("connectionStability", "connection_stability", "any", True),
+        Field("messageSuccessRate", "message_success_rate", "any", True),
+        Field("networkEfficiency", "network_efficiency", "any", True),
+        Field("consensusHealth", "consensus_health", "any", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class PriorityCounts:
+    """Messages by priority."""
+
+    # High priority.
+    high: TrafficCounts
+    # Low priority.
+    low: TrafficCounts
+    # Medium priority.
+    medium: TrafficCounts
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("high", "high", "TrafficCounts", True),
+        Field("low", "low", "TrafficCounts", True),
+        Field("medium", "medium", "TrafficCounts", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
 class Ready:
     """`ready`."""
 
@@ -808,6 +1027,120 @@ class RegistryEntry:
 
 
 @dataclass(slots=True, kw_only=True)
+class RegistryState:
+    """State of the registry."""
+
+    # Number of agents whose entries the node remembers.
+    agents: int
+    # `false` while no RPC server answers.
+    is_reachable: bool
+    # What the node makes of the registry: `off`, `warn` or `enforce`.
+    policy: str
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("agents", "agents", "int", True),
+        Field("isReachable", "is_reachable", "bool", True),
+        Field("policy", "policy", "str", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class ReportMetrics:
+    """The metrics of the network."""
+
+    # Number of them that it heard of in the last 5 minutes.
+    active_peers: int
+    # What lowers the score.
+    causes: list[HealthPenalty]
+    # Health score, from 0 to 100.
+    health_score: Any
+    # Messages a second that this node sent and received in the last 60 s.
+    message_rate: Any
+    # Number of other nodes that this node knows of in the last hour.
+    total_peers: int
+    # Share of the active nodes that have the capability `consensus`; `null` if no known node has
+    # it.
+    consensus_participation: Any = None
+    # Mean round trip time to the active peers that the node pings, in ms; `null` if there are
+    # none.
+    latency_ms: Any = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("activePeers", "active_peers", "int", True),
+        Field("causes", "causes", "[HealthPenalty]", True),
+        Field("healthScore", "health_score", "any", True),
+        Field("messageRate", "message_rate", "any", True),
+        Field("totalPeers", "total_peers", "int", True),
+        Field("consensusParticipation", "consensus_participation", "any", False),
+        Field("latencyMs", "latency_ms", "any", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class ReportNode:
+    """A node."""
+
+    # Capabilities; a claim of the agent.
+    capabilities: list[str]
+    # `true` if it is connected, or if this node heard of it in the last 5 minutes and no dial
+    # failed since.
+    is_active: bool
+    # `true` if this node is connected to it.
+    is_connected: bool
+    # `true` for this node.
+    is_self: bool
+    # Time at which this node last heard of it, in ms since 1970.
+    last_seen_ms: int
+    # PeerId of the node.
+    peer_id: str
+    # Role, as the node states it.
+    role: str
+    # Checksummed address of its agent, if known.
+    address: str | None = None
+    # Multiaddrs of the node; a claim of the agent.
+    addrs: list[str] | None = None
+    # `proven` if a signature proves which agent the node speaks for.
+    binding: str | None = None
+    # Time at which this node first heard its status or connected to it, in ms since 1970.
+    first_seen_ms: int | None = None
+    # Health score; for other nodes a claim of the node.
+    health_score: Any = None
+    # Round trip time in ms, if this node has measured it.
+    latency_ms: Any = None
+    # Display name; a claim of the agent.
+    name: str | None = None
+    # Number of its connected peers; for other nodes a claim of the node.
+    peers: int | None = None
+    # Region, for a peer of the region file.
+    region: str | None = None
+    # Reputation from 0 to 1 at this node.
+    reputation: Any = None
+    # Time since its process started, in ms; for other nodes a claim of the node.
+    uptime_ms: int | None = None
+    # Version of the binary; a claim of the node.
+    version: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("capabilities", "capabilities", "[str]", True),
+        Field("isActive", "is_active", "bool", True),
+        Field("isConnected", "is_connected", "bool", True),
+        Field("isSelf", "is_self", "bool", True),
+        Field("lastSeenMs", "last_seen_ms", "int", True),
+        Field("peerId", "peer_id", "str", True),
+        Field("role", "role", "str", True),
+        Field("address", "address", "str", False),
+        Field("addrs", "addrs", "[str]", False),
+        Field("binding", "binding", "str", False),
+        Field("firstSeenMs", "first_seen_ms", "int", False),
+        Field("healthScore", "health_score", "any", False),
+        Field("latencyMs", "latency_ms", "any", False),
+        Field("name", "name", "str", False),
+        Field("peers", "peers", "int", False),
+        Field("region", "region", "str", False),
+        Field("reputation", "reputation", "any", False),
+        Field("uptimeMs", "uptime_ms", "int", False),
+        Field("version", "version", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
 class StatusReport:
     """The answer to `status`."""
 
@@ -857,6 +1190,66 @@ class StatusReport:
     )
 
 
+@dataclass(slots=True, kw_only=True)
+class TopicReport:
+    """A topic of this node."""
+
+    # Number of peers in the mesh of the topic.
+    mesh_peers: int
+    # Broadcasts a second in both directions in the last 60 s.
+    rate: Any
+    # Broadcasts queued for the parent since the start.
+    received: int
+    # Broadcasts accepted from the parent since the start.
+    sent: int
+    # Number of connected peers that subscribe to the topic.
+    subscribers: int
+    # The topic.
+    topic: str
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("meshPeers", "mesh_peers", "int", True),
+        Field("rate", "rate", "any", True),
+        Field("received", "received", "int", True),
+        Field("sent", "sent", "int", True),
+        Field("subscribers", "subscribers", "int", True),
+        Field("topic", "topic", "str", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Topology:
+    """Nodes and connections."""
+
+    # `false` if nodes or connections are left out, because the line would be too long.
+    complete: bool
+    # The connections: those of this node, and those that the statuses of others name. Each once.
+    edges: list[Edge]
+    # The nodes: this one, connected ones, then the others.
+    nodes: list[ReportNode]
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("complete", "complete", "bool", True),
+        Field("edges", "edges", "[Edge]", True),
+        Field("nodes", "nodes", "[ReportNode]", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class TrafficCounts:
+    """Messages of one priority."""
+
+    # Mail that ended as `delivered`.
+    delivered: int
+    # Queued for the parent.
+    received: int
+    # Accepted from the parent.
+    sent: int
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("delivered", "delivered", "int", True),
+        Field("received", "received", "int", True),
+        Field("sent", "sent", "int", True),
+    )
+
+
 #: An event of a node.
 Event = Union[
     Ready,
@@ -894,14 +1287,21 @@ EVENTS: dict[str, Any] = {
 #: Every type of a field by its name.
 TYPES: dict[str, Any] = {
     "Answer": Answer,
+    "Bandwidth": Bandwidth,
     "Closing": Closing,
     "ConnectedPeer": ConnectedPeer,
     "Delivery": Delivery,
+    "Distribution": Distribution,
     "DropCounts": DropCounts,
+    "Edge": Edge,
     "ErrorEvent": ErrorEvent,
+    "HealthPenalty": HealthPenalty,
+    "Latencies": Latencies,
     "Limits": Limits,
     "Log": Log,
     "Message": Message,
+    "MessageCounts": MessageCounts,
+    "NetworkReport": NetworkReport,
     "Overflow": Overflow,
     "PeerBanned": PeerBanned,
     "PeerConnected": PeerConnected,
@@ -909,7 +1309,16 @@ TYPES: dict[str, Any] = {
     "PeerDiscovered": PeerDiscovered,
     "PeerLink": PeerLink,
     "PeerUnbanned": PeerUnbanned,
+    "Percentiles": Percentiles,
+    "Performance": Performance,
+    "PriorityCounts": PriorityCounts,
     "Ready": Ready,
     "RegistryEntry": RegistryEntry,
+    "RegistryState": RegistryState,
+    "ReportMetrics": ReportMetrics,
+    "ReportNode": ReportNode,
     "StatusReport": StatusReport,
+    "TopicReport": TopicReport,
+    "Topology": Topology,
+    "TrafficCounts": TrafficCounts,
 }

@@ -322,6 +322,7 @@ impl Mail {
         match outcome {
             Ok((message, bytes)) => {
                 cx.stats.count(Counter::MailReceived);
+                cx.stats.traffic.received(message.priority, cx.now.mono);
                 gate.tiers.on_mail_from(sender.address);
                 gate.flow.remember(&message.message_id, message.hops.unwrap_or_default());
                 self.deliver(key, seq, message, bytes, gate, cx);

@@ -167,6 +167,10 @@ impl Mail {
                 (DeliveryState::Rejected, Some(told.unwrap_or(ErrorCode::PeerRejected)))
             }
         };
+        if state == DeliveryState::Delivered {
+            let after = mail.draft.asked_at.map(|asked_at| cx.now.mono.saturating_since(asked_at));
+            cx.stats.traffic.delivered(mail.draft.priority, after);
+        }
         let ReplyTo { client, id, .. } = mail.draft.command;
         let delivery = Delivery {
             message_id,

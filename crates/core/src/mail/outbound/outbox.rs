@@ -46,6 +46,8 @@ pub struct Accepted {
     pub stream: StreamId,
     /// The number of the message in `stream`.
     pub seq: u64,
+    /// The priority of the message.
+    pub priority: Priority,
 }
 
 /// A message that has left the outbox.
@@ -126,10 +128,11 @@ impl Outbox {
             return Err(Box::new(NoRoom { draft, wait }));
         }
         let index = Priority::High as usize - draft.priority as usize;
-        let expires = draft.expires;
+        let (expires, priority) = (draft.expires, draft.priority);
         let stream = &mut destination.streams[index];
         let seq = stream.push(draft, persisted);
-        let accepted = Accepted { message_id: stream.message_id(seq), stream: stream.stream_id(), seq };
+        let (message_id, stream) = (stream.message_id(seq), stream.stream_id());
+        let accepted = Accepted { message_id, stream, seq, priority };
         self.account(recipient, size, persisted, expires, now);
         Ok(accepted)
     }

@@ -51,6 +51,13 @@ impl RegionPeers {
         peers
     }
 
+    /// Returns the region of each peer of the file.
+    pub(crate) fn by_peer(&self) -> BTreeMap<PeerId, &str> {
+        let entries =
+            self.regions.iter().flat_map(|(name, peers)| peers.iter().map(move |entry| (name, entry)));
+        entries.map(|(name, (peer, _))| (*peer, name.as_str())).collect()
+    }
+
     /// Returns `true` if the file names this peer.
     pub(crate) fn names(&self, peer: &PeerId) -> bool {
         self.regions.values().flatten().any(|(named, _)| named == peer)

@@ -1,0 +1,143 @@
+//! The nodes that this node knows, for a report.
+
+use std::collections::BTreeMap;
+
+use libp2p_identity::PeerId;
+use p2p_node_protocol::{BindingState, ReportNode, Role};
+use p2p_node_wire::record::SignedRecord;
+
+use crate::peers::history::History;
+use crate::peers::table::Connection;
+use crate::report::Sources;
+
+/// Time for which a node counts as active after the last sign of it, in ms: 5 minutes, from the TOS
+/// document.
+pub(crate) const ACTIVE_MS: u64 = 5 * 60 * 1000;
+/// Time for which a report shows a node after the last sign of it, in ms: an hour, from the TOS document,
+/// which keeps the messages of peers so long.
+pub(crate) const KNOWN_MS: u64 = 60 * 60 * 1000;
+/// Capability of the nodes that take part in consensus, from the TOS document.
+const CONSENSUS: &str = "consensus";
+
+/// What the node knows of another one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known<'a> {
+    pub(crate) record: Option<&'a SignedRecord>,
+    pub(crate) connection: Option<&'a Connection>,
+    pub(crate) history: Option<&'a History>,
+    pub(crate) last_seen_ms: u64,
+}
+
+impl Known<'_> {
+    /// Returns `true` if the node is up, as far as this node can tell: a connection says more than a
+    /// record or a status.
+    pub(crate) fn is_active(&self, now_ms: u64) -> bool {
+        let is_recent = self.last_seen_ms.saturating_add(ACTIVE_MS) > now_ms;
+        self.connection.is_some() || is_recent && !self.history.is_some_and(History::is_down)
+    }
+
+    pub(crate) fn latency_ms(&self) -> Option<f64> {
+        self.history.and_then(History::latency).map(|latency| latency.as_micros() as f64 / 1000.0)
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.record.map(|record| record.record.role).unwrap_or_default()
+    }
+
+    pub(crate) fn capabilities(&self) -> &[String] {
+        self.record.map(|record| &record.record.capabilities[..]).unwrap_or_default()
+    }
+
+    pub(crate) fn has_consensus(&self) -> bool {
+        has_consensus(self.capabilities())
+    }
+}
+
+/// Returns `true` if the capabilities say that a node takes part in consensus.
+pub(crate) fn has_consensus(capabilities: &[String]) -> bool {
+    capabilities.iter().any(|capability| capability == CONSENSUS)
+}
+
+/// Returns the other nodes that this node heard of in the last hour, by PeerId.
+pub(crate) fn known<'a>(sources: &Sources<'a>) -> BTreeMap<PeerId, Known<'a>> {
+    let now_ms = sources.cx.now.unix_ms;
+    let mut nodes: BTreeMap<PeerId, Known<'a>> = BTreeMap::new();
+    for record in sources.directory.records.iter(now_ms) {
+        let seen_ms = record.record.issued_at_ms.min(now_ms);
+        let node = nodes.entry(record.peer_id()).or_default();
+        node.record = Some(record);
+        node.last_seen_ms = node.last_seen_ms.max(seen_ms);
+    }
+    for (peer, connection) in sources.peers.table.connections() {
+        let node = nodes.entry(*peer).or_default();
+        node.connection = Some(connection);
+        node.last_seen_ms = now_ms;
+    }
+    nodes.remove(&sources.cx.identity.peer);
+    nodes.retain(|_, node| node.last_seen_ms.saturating_add(KNOWN_MS) > now_ms);
+    for (peer, node) in &mut nodes {
+        node.history = sources.peers.histories.get(peer);
+    }
+    nodes
+}
+
+/// Returns a node as the report shows it.
+pub(crate) fn describe(
+    peer: &PeerId,
+    node: &Known<'_>,
+    region: Option<&str>,
+    sources: &Sources<'_>,
+) -> ReportNode {
+    let now = sources.cx.now;
+    let agent = node.record.map(SignedRecord::address).or(node.connection.and_then(|one| one.agent));
+    let prior = sources.gate.registry.prior(agent.as_ref());
+    let record = node.record.map(|record| &record.record);
+    let connected_ms = |connection: &Connection| {
+        now.unix_ms.saturating_sub(now.mono.saturating_since(connection.connected_at).as_millis() as u64)
+    };
+    ReportNode {
+        peer_id: peer.to_string(),
+        address: agent.map(|agent| agent.to_string()),
+        name: record.map(|record| record.name.clone()).filter(|name| !name.is_empty()),
+        role: node.role(),
+        version: None,
+        capabilities: node.capabilities().to_vec(),
+        region: region.map(str::to_owned),
+        is_self: false,
+        is_connected: node.connection.is_some(),
+        is_active: node.is_active(now.unix_ms),
+        first_seen_ms: node.connection.map(connected_ms),
+        last_seen_ms: node.last_seen_ms,
+        latency_ms: node.latency_ms(),
+        health_score: None,
+        reputation: Some(sources.gate.reputations.of_peer(agent, peer, prior, now.mono)),
+        peers: None,
+        uptime_ms: None,
+        binding: Some(if agent.is_some() { BindingState::Proven } else { BindingState::Unproven }),
+        addrs: record.into_iter().flat_map(|record| &record.addrs).map(ToString::to_string).collect(),
+    }
+}
+
+/// Returns this node as the report shows it.
+pub(crate) fn describe_self(health: f64, sources: &Sources<'_>) -> ReportNode {
+    let Sources { local, peers, cx, .. } = sources;
+    let now = cx.now;
+    ReportNode {
+        peer_id: cx.identity.peer_text.clone(),
+        address: Some(cx.identity.address_text.clone()),
+        name: Some(cx.identity.name.clone()).filter(|name| !name.is_empty()),
+        role: cx.identity.role,
+        version: Some(cx.identity.version.clone()),
+        capabilities: sources.own_capabilities().to_vec(),
+        is_self: true,
+        is_active: true,
+        first_seen_ms: Some(cx.identity.started_ms),
+        last_seen_ms: now.unix_ms,
+        health_score: Some(health),
+        peers: Some(peers.table.connections_len()),
+        uptime_ms: Some(now.mono.since_start().as_millis() as u64),
+        binding: Some(BindingState::Proven),
+        addrs: local.addresses.published(now.mono).iter().map(ToString::to_string).collect(),
+        ..ReportNode::default()
+    }
+}
