@@ -712,7 +712,7 @@ export interface NetworkReport {
   metrics: ReportMetrics;
   /** Performance indicators of the network. */
   performance: Performance;
-  /** State of the registry; `null` without one. */
+  /** State of the registry; absent without one. */
   registry?: RegistryState;
   /** The node's clock, in ms since 1970. */
   timeMs: number;
@@ -825,11 +825,11 @@ export type Peers = object;
 export interface Percentiles {
   /** Number of durations. */
   count: number;
-  /** Half of the durations are at most this long; `null` without durations. */
+  /** Half of the durations are at most this long; absent without durations. */
   p50?: number;
-  /** 95 % of the durations are at most this long; `null` without durations. */
+  /** 95 % of the durations are at most this long; absent without durations. */
   p95?: number;
-  /** 99 % of the durations are at most this long; `null` without durations. */
+  /** 99 % of the durations are at most this long; absent without durations. */
   p99?: number;
 }
 
@@ -837,7 +837,7 @@ export interface Percentiles {
 export interface Performance {
   /** Share of the active peers whose connection quality is above 0.8; 1 without peers. */
   connectionStability: number;
-  /** Share of the active nodes that take part in consensus; `null` if no known node does. */
+  /** Share of the active nodes that take part in consensus; absent if no known node does. */
   consensusHealth?: number;
   /** Share of the messages that were not dropped; 1 without messages. */
   messageSuccessRate: number;
@@ -939,14 +939,14 @@ export interface ReportMetrics {
   /** What lowers the score. */
   causes: HealthPenalty[];
   /**
-   * Share of the active nodes that have the capability `consensus`; `null` if no known node has
+   * Share of the active nodes that have the capability `consensus`; absent if no known node has
    * it.
    */
   consensusParticipation?: number;
   /** Health score, from 0 to 100. */
   healthScore: number;
   /**
-   * Mean round trip time to the active peers that the node pings, in ms; `null` if there are
+   * Mean round trip time to the active peers that the node pings, in ms; absent if there are
    * none.
    */
   latencyMs?: number;

@@ -118,7 +118,7 @@ mod tests {
         if observed.drop_rate > 0.05 {
             health -= f64::min(25.0, (observed.drop_rate - 0.05) * 500.0);
         }
-        f64::max(0.0, f64::min(100.0, health))
+        health.clamp(0.0, 100.0)
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Tests of the report of a single core.
 
 use super::*;
-use crate::testing::core;
 
 #[test]
 fn most_frequent_names_stay_when_there_are_too_many() {

@@ -17,8 +17,7 @@ use p2p_node_protocol::{Priority, Route};
 use p2p_node_wire::envelope::{Batch, Encoding, Rejection, SEQUENCE_REUSED, StreamAck};
 use p2p_node_wire::message_id::{StreamId, StreamNamespace};
 use p2p_node_wire::time::{Instant, Now};
-use proptest::prelude::*;
-use proptest::sample::Index;
+use proptest::{prelude::*, sample::Index};
 
 const SENDER: Address = Address::repeat_byte(1);
 const RECIPIENT: Address = Address::repeat_byte(2);

@@ -725,7 +725,7 @@ class NetworkReport:
     topics: list[TopicReport]
     # The nodes that this node knows, and the connections between them.
     topology: Topology
-    # State of the registry; `null` without one.
+    # State of the registry; absent without one.
     registry: RegistryState | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("bandwidth", "bandwidth", "{Bandwidth}", True),
@@ -902,11 +902,11 @@ class Percentiles:
 
     # Number of durations.
     count: int
-    # Half of the durations are at most this long; `null` without durations.
+    # Half of the durations are at most this long; absent without durations.
     p50: Any = None
-    # 95 % of the durations are at most this long; `null` without durations.
+    # 95 % of the durations are at most this long; absent without durations.
     p95: Any = None
-    # 99 % of the durations are at most this long; `null` without durations.
+    # 99 % of the durations are at most this long; absent without durations.
     p99: Any = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("count", "count", "int", True),
@@ -926,7 +926,7 @@ class Performance:
     message_success_rate: Any
     # Messages a second for each active peer; 0 without peers.
     network_efficiency: Any
-    # Share of the active nodes that take part in consensus; `null` if no known node does.
+    # Share of the active nodes that take part in consensus; absent if no known node does.
     consensus_health: Any = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("connectionStability", "connection_stability", "any", True),
@@ -1057,10 +1057,10 @@ class ReportMetrics:
     message_rate: Any
     # Number of other nodes that this node knows of in the last hour.
     total_peers: int
-    # Share of the active nodes that have the capability `consensus`; `null` if no known node has
+    # Share of the active nodes that have the capability `consensus`; absent if no known node has
     # it.
     consensus_participation: Any = None
-    # Mean round trip time to the active peers that the node pings, in ms; `null` if there are
+    # Mean round trip time to the active peers that the node pings, in ms; absent if there are
     # none.
     latency_ms: Any = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
