@@ -185,6 +185,17 @@ pageTest("a_click_on_the_map_opens_the_agent", { nodes: 1, change: allActive }, 
   await $("#panel").waitFor({ state: "hidden" });
 });
 
+pageTest("a_tap_on_the_map_of_a_phone_brings_the_agent_into_view", { nodes: 1, change: allActive, page: { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true } },
+  async ({ $, network }) => {
+    await $('#map[data-calm="true"]').waitFor();
+    await $("#map").tap();
+    await hasText($("#panel-title"), network.nodes[0].name);
+    await until("the agent is on the screen", async () => {
+      const { y } = await $("#panel-title").boundingBox();
+      return y >= 0 && y < 740;
+    });
+  });
+
 pageTest("the_theme_follows_the_system_or_the_reader", { page: { colorScheme: "dark" } }, async ({ page, $ }) => {
   const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const [dark, light] = ["rgb(15, 18, 20)", "rgb(244, 245, 246)"];

@@ -22,7 +22,12 @@ let recent = [];
 let chosen = null;
 let state = "connecting";
 
-const map = new NetworkMap((peerId) => choose(peerId, false));
+const oneColumn = matchMedia("(max-width: 1100px)");
+const map = new NetworkMap((peerId) => {
+  choose(peerId, false);
+  // In one column the agent is below the map.
+  if (oneColumn.matches && !byId("panel").hidden) byId("panel").scrollIntoView({ block: "nearest" });
+});
 const list = new NodeList((peerId) => choose(peerId, true), (matches) => map.setMatches(matches));
 const panel = new Panel((peerId) => choose(peerId, true), () => {
   const left = chosen;
@@ -86,7 +91,7 @@ function showHealth() {
   setText(byId("word"), isLive ? WORDS[score] : "No connection to the node");
   const causes = metrics.causes.slice(0, MAX_CAUSES).map(({ text, penalty }) => `${clean(text, 200).replace(/\.$/, "")} (−${whole(penalty)})`);
   const well = metrics.totalPeers === 0 ? "This node has no peers." : "Nothing lowers the score.";
-  const lines = causes.length > 0 ? causes : [well];
+  const lines = causes.length > 0 || !isLive ? causes : [well];
   if (!isLive) lines.unshift(`All that you see is from ${clock(report.timeMs)}.`);
   fill(byId("causes"), lines, () => element("li"), setText);
   const connected = topology.nodes.filter((node) => node.isConnected && !node.isSelf).length;
