@@ -13,6 +13,7 @@ use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, relay, tcp, yamux};
 
 use super::SetupError;
@@ -145,6 +146,19 @@ fn sockets(keypair: &Keypair, dialable: &Dialable, timeout: Duration) -> Result<
     Ok(Scoped { dialable: dialable.clone(), inner: both })
 }
 
+/// Returns `true` for an IP address with a port of TCP or QUIC, and at most the peer after it. The transports of
+/// libp2p also take addresses with other parts, and dial the last of several IP addresses.
+fn is_socket(addr: &Multiaddr) -> bool {
+    let mut parts = addr.iter();
+    let is_ip = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
+    let is_port = match parts.next() {
+        Some(Protocol::Tcp(_)) => true,
+        Some(Protocol::Udp(_)) => matches!(parts.next(), Some(Protocol::QuicV1)),
+        _ => false,
+    };
+    is_ip && is_port && matches!(parts.next(), None | Some(Protocol::P2p(_))) && parts.next().is_none()
+}
+
 /// Transport that refuses to dial addresses outside the scope, and blocked ones. It covers all sources of addresses:
 /// the core, Kademlia (which learns addresses from strangers), and DNS answers.
 struct Scoped {
@@ -167,7 +181,7 @@ impl Transport for Scoped {
     }
 
     fn dial(&mut self, addr: Multiaddr, opts: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
-        if !self.dialable.scope.permits(&addr) {
+        if !is_socket(&addr) || !self.dialable.scope.permits(&addr) {
             return Err(TransportError::MultiaddrNotSupported(addr));
         }
         if self.dialable.rules.blocks(&addr) {
@@ -231,5 +245,29 @@ mod tests {
             );
         }
         assert!(transport.dial("/ip4/127.0.0.1/tcp/9".parse().unwrap(), opts).is_ok());
+    }
+
+    #[tokio::test]
+    async fn address_with_more_than_one_place_or_peer_is_not_dialed() {
+        let keypair = Keypair::generate_ed25519();
+        let mut transport = built(&keypair, DEFAULT_CONNECTION_TIMEOUT).transport;
+        let opts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
+        let peer = keypair.public().to_peer_id();
+        for addr in [
+            // The second address is outside of the scope, and the third one is blocked.
+            "/ip4/127.0.0.1/ip4/192.0.2.1/tcp/9".to_owned(),
+            "/ip4/127.0.0.1/ip4/127.0.0.2/tcp/9".to_owned(),
+            "/ip4/127.0.0.1/tcp/9/tcp/9".to_owned(),
+            "/ip4/127.0.0.1/udp/9".to_owned(),
+            format!("/ip4/127.0.0.1/tcp/9/p2p/{peer}/p2p/{peer}"),
+            format!("/ip4/127.0.0.1/udp/9/quic-v1/p2p/{peer}/p2p/{peer}"),
+        ] {
+            let refused = transport.dial(addr.parse().unwrap(), opts);
+            assert!(matches!(refused, Err(TransportError::MultiaddrNotSupported(_))), "{addr}");
+        }
+        for addr in ["/ip4/127.0.0.1/tcp/9", "/ip4/127.0.0.1/udp/9/quic-v1"] {
+            let addr: Multiaddr = format!("{addr}/p2p/{peer}").parse().unwrap();
+            assert!(transport.dial(addr.clone(), opts).is_ok(), "{addr}");
+        }
     }
 }
