@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::http::HttpConfig;
 pub use cli::{BindArgs, Cli, KeygenArgs, RegisterArgs, RegistryArgs, SchemaArgs, Subject, Task};
 pub use declare::Setting;
 pub use documents::{env_example, table_of_settings};
@@ -102,6 +103,9 @@ pub enum ConfigError {
     /// The numbers of connections contradict each other.
     #[error("{0}")]
     Connections(String),
+    /// The settings of the HTTP server contradict each other.
+    #[error("{0}")]
+    Http(String),
     /// The settings of the registry contradict each other.
     #[error("{0}")]
     Registry(String),
@@ -180,6 +184,7 @@ impl Config {
         let from = Sources::read(args.env_file.as_deref(), environment, directory)?;
         let config = Self::from_sources(args, &from)?;
         config.connections().check().map_err(ConfigError::Connections)?;
+        HttpConfig::of(&config)?;
         Ok(config)
     }
 }

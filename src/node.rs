@@ -5,8 +5,10 @@
 //! the core handle its timeouts, executes every effect, and gives the writer one batch of lines.
 
 mod clock;
+mod http;
 mod identity;
 mod opening;
+mod signals;
 mod sources;
 mod start;
 
@@ -14,10 +16,10 @@ use std::time::Duration;
 
 use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{Command, ErrorEvent, Event, Request};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::chain::Chain;
 use crate::config::Config;
+use crate::http::Http;
 use crate::io::crypto::Pool;
 use crate::io::keystore::IdentityLock;
 use crate::io::parent_watcher::ParentWatcher;
@@ -37,6 +39,7 @@ use p2p_node_core::crypto_task::POOL_QUEUE;
 use p2p_node_core::effect::{Effect, ExitCode};
 use p2p_node_core::input::{DropKind, Input, Now};
 use p2p_node_core::{Core, CoreConfig};
+use signals::Signals;
 pub use start::StartError;
 
 /// Maximum number of commands per turn. 512 commands fill about one batch of direct messages, so
@@ -89,6 +92,7 @@ struct Prepared {
     net: SwarmDriver,
     sources: Sources,
     chain: Chain,
+    http: Option<Http>,
     signals: Signals,
     parent: Option<ParentWatcher>,
     /// Lines that the parent wrote during the start.
@@ -116,30 +120,6 @@ fn refuse_on(pipe: Pipe, error: &StartError) -> ExitCode {
     error.exit_code()
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-    }
-}
-
 /// Returns the next event of the store; never completes without a store.
 async fn next_store_event(store: &mut Option<Store>) -> Input {
     match store {
@@ -153,6 +133,7 @@ struct Node {
     net: SwarmDriver,
     sources: Sources,
     chain: Chain,
+    http: Option<Http>,
     crypto: Pool,
     store: Option<Store>,
     pipe: Pipe,
@@ -172,14 +153,26 @@ struct Node {
 
 impl Node {
     fn new(prepared: Prepared, pipe: Pipe, clock: Clock, written: u64) -> Self {
-        let Prepared { core_config, commands, store, lock, net, sources, chain, signals, parent, early } =
-            prepared;
+        let Prepared {
+            core_config,
+            commands,
+            store,
+            lock,
+            net,
+            sources,
+            chain,
+            http,
+            signals,
+            parent,
+            early,
+        } = prepared;
         let configured = commands.into_iter().map(|command| Ok(Request { id: None, command }));
         Node {
             core: Core::new(core_config, clock.now()),
             net,
             sources,
             chain,
+            http,
             crypto: Pool::new(1, POOL_QUEUE),
             store,
             pipe,
@@ -201,6 +194,7 @@ impl Node {
             self.poll_writer(now);
             self.report_drops(now);
             self.accept_commands(now);
+            self.poll_http(now);
             for _ in 0..NETWORK_EVENTS_PER_TURN {
                 let Some(input) = self.net.try_next() else { break };
                 self.core.handle(input, now);
@@ -341,6 +335,7 @@ impl Node {
                 Effect::Exit(code) => end = Some(code),
             }
         }
+        self.publish(&lines, now);
         if let Err(error) = self.pipe.output.send(lines) {
             tracing::debug!("events were not written to stdout: {error}");
         }
@@ -371,6 +366,11 @@ impl Node {
             batch = self.pipe.input.recv(), if reads => {
                 let now = self.clock.now();
                 self.accept_chunk(batch.unwrap_or(InputChunk::Ended), now);
+                None
+            }
+            ask = Http::next(&mut self.http) => {
+                let now = self.clock.now();
+                self.answer(ask, now);
                 None
             }
             () = tokio::time::sleep(timeout) => None,

@@ -239,6 +239,7 @@ fn any_ready(source: &mut Source<'_>) -> Event {
         limits: Limits::STANDARD,
         addrs: source.list(3, Source::text),
         durable: source.flag(),
+        http: source.optional(Source::text),
     }))
 }
 

@@ -52,6 +52,10 @@ settings! {
         rpc_urls: "RPC_URL", shown "default none",
             notes "At most 8, http or https. The node asks the next one when one fails, or several of them: see \
                    REGISTRY_QUORUM. It connects to nobody else, and follows no redirects.";
+        /// Token that readers of --http send, as `Authorization: Bearer`
+        http_token: "P2P_NODE_HTTP_TOKEN", shown "default none",
+            notes "At least 16 printable characters. Required if the address of --http is not loopback. The explorer with \
+                   --attach sends it.";
     }
     group "Network" {
         /// TCP and UDP port, 0 for any; a port in the command `connect` takes precedence
@@ -357,6 +361,11 @@ settings! {
         drain_timeout: Duration = "drain-timeout", "P2P_NODE_DRAIN_TIMEOUT",
             Option<String> [value_name = "SECS"], seconds, or DEFAULT_DRAIN_TIMEOUT, shown "default 5",
             notes "At most 3600.";
+        /// Address of the HTTP server with health checks, metrics and the explorer page, as <ip>:<port>; port 0
+        /// for any
+        http: Option<SocketAddr> = "http", "P2P_NODE_HTTP", Option<String> [value_name = "ADDR"],
+            some(parse), or None, shown "default: no server",
+            notes "Example: 127.0.0.1:9464. Another address than loopback requires P2P_NODE_HTTP_TOKEN.";
         /// Level of the logs on stderr: off, error, warn, info, debug or trace
         log_level: LevelFilter = "log-level", "P2P_NODE_LOG_LEVEL", Option<String> [value_name = "LEVEL"],
             log_level, or LevelFilter::WARN, shown "default warn";

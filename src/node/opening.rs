@@ -8,12 +8,14 @@ use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{
     Answer, Closing, Command, Connect, ErrorCode, ErrorEvent, Event, Level, Log, PROTOCOL_VERSION, Request,
 };
+use prometheus_client::registry::Registry;
 
 use super::identity::Identity;
 use super::start::{self, Components, StartError};
 use super::{Clock, Node, Prepared, Signals, refuse_on};
 use crate::chain::Chain;
 use crate::config::{Config, OnEof};
+use crate::http::{Http, HttpConfig};
 use crate::io::keystore::IdentityLock;
 use crate::io::parent_watcher::ParentWatcher;
 use crate::io::sources::Sources;
@@ -150,6 +152,7 @@ struct Started {
     net: SwarmDriver,
     sources: Sources,
     chain: Chain,
+    http: Option<Http>,
 }
 
 /// Runs a node on the given pipe until it exits.
@@ -163,11 +166,22 @@ pub async fn serve(config: Config, pipe: Pipe) -> ExitCode {
     let (clock, early, reported) = (Clock::start(), Early::default(), Vec::new());
     let mut opening = Opening { config: &config, pipe, clock, signals, parent: None, early, reported };
     match opening.prepare().await {
-        Ok(Started { core_config, store, lock, net, sources, chain }) => {
+        Ok(Started { core_config, store, lock, net, sources, chain, http }) => {
             let Opening { pipe, clock, signals, parent, early, reported, .. } = opening;
             let commands = config.commands();
-            let prepared =
-                Prepared { core_config, commands, store, lock, net, sources, chain, signals, parent, early };
+            let prepared = Prepared {
+                core_config,
+                commands,
+                store,
+                lock,
+                net,
+                sources,
+                chain,
+                http,
+                signals,
+                parent,
+                early,
+            };
             Node::new(prepared, pipe, clock, reported.len() as u64).run().await
         }
         Err(Stop::Failed(error)) => refuse_on(opening.pipe, &error),
@@ -190,10 +204,20 @@ impl Opening<'_> {
         let lock = self.lock(&identity).await?;
         let start =
             |notice: &mut dyn FnMut(String)| start::start(config, identity.clone(), clock.now(), notice);
-        let Components { core_config, swarm, store, sources, chain } = self.with_retries(start).await?;
-        let net = SwarmDriver::new(swarm)
+        let Components { mut core_config, swarm, store, sources, chain } = self.with_retries(start).await?;
+        let http = HttpConfig::of(config).map_err(StartError::from)?;
+        let mut metrics = http.is_some().then(Registry::default);
+        let net = SwarmDriver::measured(swarm, metrics.as_mut())
             .map_err(|error| StartError::system("setting up libp2p failed", &error))?;
-        Ok(Started { core_config, store, lock, net, sources, chain })
+        let http = match (http, metrics) {
+            (Some(config), Some(metrics)) => {
+                let listens = Http::bind(&config, metrics).await;
+                Some(listens.map_err(|why| StartError::Http { addr: config.addr, why })?)
+            }
+            _ => None,
+        };
+        core_config.http = http.as_ref().map(Http::url);
+        Ok(Started { core_config, store, lock, net, sources, chain, http })
     }
 
     /// Calls `attempt` until it succeeds, or fails for a permanent reason, at most

@@ -1,5 +1,6 @@
 //! Builds the components of a node from its configuration and identity.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Now;
 
 /// Version of this program.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Maximum time to wait for the drain of a previous process, which probably has our
 /// `--drain-timeout`. Supervisors usually wait no longer than 10 s for a start.
@@ -70,6 +71,14 @@ pub enum StartError {
     /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The HTTP server cannot listen.
+    #[error("--http {addr}: the HTTP server cannot listen: {why}; free the port, or use another one")]
+    Http {
+        /// The address of the setting.
+        addr: SocketAddr,
+        /// The error of the system.
+        why: std::io::Error,
+    },
     /// The operating system refused a resource.
     #[error("the node cannot start: {0}; start it again when the system has free resources")]
     System(String),
@@ -93,6 +102,7 @@ impl StartError {
             | StartError::LightServes
             | StartError::CommandLine(_)
             | StartError::Config(_) => ErrorCode::InvalidArgument,
+            StartError::Http { .. } => ErrorCode::ListenFailed,
             StartError::System(_) => ErrorCode::Internal,
         }
     }
@@ -114,6 +124,7 @@ impl StartError {
             StartError::DataDir(error) => error.exit_code(),
             StartError::CommandLine(_) => ExitCode::Usage,
             StartError::Config(error) => error.exit_code(),
+            StartError::Http { .. } => ExitCode::Unavailable,
             StartError::System(_) => ExitCode::Software,
         }
     }
@@ -257,6 +268,7 @@ pub fn start(
         role: config.role,
         version: VERSION.to_owned(),
         port: config.port,
+        http: None,
         bootstraps,
         rendezvous: sources.rendezvous.is_some(),
         peer_book,

@@ -24,6 +24,7 @@ mod fleet;
 mod fleet_watermarks;
 mod flow;
 mod hostile_input;
+mod http;
 mod identity;
 mod lab;
 mod lifecycle;

@@ -113,6 +113,11 @@ fn pipe_protocol_has_the_tables_of_limits_kinds_codes_and_counters() {
     check_tables("docs/pipe-protocol.md", &tables);
 }
 
+#[test]
+fn metrics_table_matches_the_counters_and_gauges() {
+    check_tables("docs/metrics.md", &[p2p_node::http::metrics::table_of_metrics()]);
+}
+
 /// The section of a command, up to the next heading.
 fn section<'a>(text: &'a str, command: &str) -> &'a str {
     let (_, after) = text.split_once(&format!("\n### `{command}`\n")).expect("a section of the command");

@@ -135,3 +135,22 @@ fn code_map_names_every_module() {
         }
     }
 }
+
+/// Returns the metrics that a text names.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+    let metrics = words.filter(|word| word.starts_with("p2p_node_") || word.starts_with("libp2p_"));
+    metrics.map(|name| name.strip_suffix("_bucket").unwrap_or(name)).collect()
+}
+
+#[test]
+fn dashboard_and_alerts_name_documented_metrics() {
+    let table = read("docs/metrics.md");
+    for file in ["docs/alerts.yml", "docs/grafana-dashboard.json"] {
+        let text = read(file);
+        let names = metrics_in(&text);
+        assert!(names.len() > 3, "{file}");
+        assert_eq!(missing(&table, names), Vec::<&str>::new(), "{file}");
+    }
+    assert!(serde_json::from_str::<Value>(&read("docs/grafana-dashboard.json")).is_ok());
+}

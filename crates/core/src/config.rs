@@ -81,6 +81,8 @@ pub struct CoreConfig {
     pub version: String,
     /// Port to listen on, unless `connect` names one.
     pub port: u16,
+    /// URL of the node's HTTP server, if it has one.
+    pub http: Option<String>,
     /// Bootstrap peers, in addition to those of `connect`.
     pub bootstraps: Vec<(PeerId, Multiaddr)>,
     /// `true` if there is a rendezvous directory, in which nodes of this user on this machine find
@@ -194,6 +196,7 @@ pub(super) struct LocalIdentity {
     pub(super) role: Role,
     pub(super) version: String,
     pub(super) port: u16,
+    pub(super) http: Option<String>,
     pub(super) rendezvous: bool,
     pub(super) dns_seeds: bool,
     pub(super) stay_on_eof: bool,
@@ -244,6 +247,7 @@ impl LocalIdentity {
             role: setup.role,
             version: setup.version,
             port: setup.port,
+            http: setup.http,
             rendezvous: setup.rendezvous,
             dns_seeds: setup.dns_seeds,
             stay_on_eof: setup.stay_on_eof,

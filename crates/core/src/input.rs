@@ -336,6 +336,12 @@ pub enum DropKind {
     Ban,
     /// A line of the log on stderr. Nobody read stderr fast enough.
     LogLine,
+    /// A connection to the HTTP server. There were too many.
+    HttpConnection,
+    /// An event for a follower of the HTTP server, who was too slow.
+    HttpEvent,
+    /// A request to the HTTP server.
+    HttpRequest,
 }
 
 impl DropKind {
@@ -354,6 +360,9 @@ impl DropKind {
             DropKind::HighestSeen => Counter::HighestSeenWritesDropped,
             DropKind::Ban => Counter::BanWritesDropped,
             DropKind::LogLine => Counter::LogLinesDropped,
+            DropKind::HttpConnection => Counter::HttpConnectionsRefused,
+            DropKind::HttpEvent => Counter::HttpEventsDropped,
+            DropKind::HttpRequest => Counter::HttpRequestsRefused,
         }
     }
 }

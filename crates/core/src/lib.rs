@@ -375,6 +375,11 @@ impl Core {
         Sources { local, gate, directory, peers, gossip, mail, cx }.report(MAX_LINE_BYTES)
     }
 
+    /// Returns `true` if the node is ready and does not close.
+    pub fn is_ready(&self) -> bool {
+        self.cx.phase == Phase::Ready
+    }
+
     /// Returns the counters, for tests and reports.
     pub fn stats(&self) -> &Stats {
         &self.cx.stats

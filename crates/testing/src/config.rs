@@ -26,6 +26,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         role: Role::Full,
         version: "test".to_owned(),
         port: 0,
+        http: None,
         bootstraps: Vec::new(),
         rendezvous: false,
         peer_book: None,

@@ -164,6 +164,12 @@ counters! {
     "handshakes_evicted" => HandshakesEvicted,
     /// Writes of the highest record seen of an agent that the store dropped, because its queue was full.
     "highest_seen_writes_dropped" => HighestSeenWritesDropped,
+    /// Connections to the HTTP server that the node refused, or ended without a request, because there were too many.
+    "http_connections_refused" => HttpConnectionsRefused,
+    /// Events that followers of the HTTP server did not get, and followers that the node cut, because they were too slow.
+    "http_events_dropped" => HttpEventsDropped,
+    /// Requests to the HTTP server that the node refused: without the token, by another name, or too many.
+    "http_requests_refused" => HttpRequestsRefused,
     /// Frames of mail that the node answered as busy, because a peer used too many KEM keys.
     "key_exchanges_over_limit" => KeyExchangesOverLimit,
     /// Lines on stdin that are not valid commands.

@@ -97,6 +97,9 @@ pub struct Ready {
     pub addrs: Vec<String>,
     /// `true` if accepted messages outlive the process.
     pub durable: bool,
+    /// URL of the node's HTTP server, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
 }
 
 /// Role of a node.

@@ -874,6 +874,8 @@ export interface Ready {
   durable: boolean;
   /** Features of this node beyond the base contract. An absent feature is not supported. */
   features: string[];
+  /** URL of the node's HTTP server, if it has one. */
+  http?: string;
   /** The limits in force. */
   limits: Limits;
   /** The display name. */

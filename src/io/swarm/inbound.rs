@@ -45,6 +45,9 @@ type RequestEvent = request_response::Event<Bytes, Bytes>;
 impl SwarmDriver {
     /// Converts one event into inputs, at most one for each part of the event.
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        if let Some(metrics) = &mut self.metrics {
+            metrics.record(&event);
+        }
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
             SwarmEvent::ConnectionEstablished {

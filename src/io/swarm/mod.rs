@@ -15,6 +15,7 @@ mod inbound;
 mod links;
 mod listen;
 mod mail;
+mod metrics;
 mod nat;
 mod outbound;
 mod refused_hosts;
@@ -37,6 +38,7 @@ use libp2p::identity::Keypair;
 use libp2p::kad::QueryId;
 use libp2p::request_response::{OutboundRequestId, ResponseChannel};
 use libp2p::{Multiaddr, PeerId, Swarm, swarm};
+use prometheus_client::registry::Registry;
 
 use self::behaviour::{Behaviour, ProtocolNames};
 use self::gossip_watch::GossipHealth;
@@ -44,6 +46,7 @@ use self::handle_table::HandleTable;
 use self::handshakes::EvictedHandshakes;
 use self::listen::Listeners;
 use self::mail::Reply;
+use self::metrics::NetworkMetrics;
 use self::nat::NatState;
 use self::refused_hosts::RefusedHosts;
 use self::reports::LinkReports;
@@ -60,6 +63,7 @@ pub use self::gossip::{MAX_TOPIC_BYTES, MAX_TOPICS_PER_PEER, MAX_TRANSMIT};
 pub use self::handshakes::{MAX_HANDSHAKES, MIN_HANDSHAKES};
 pub use self::listen::can_listen_on;
 pub use self::mail::{MAIL_TIMEOUT, MAX_MAIL, MAX_MAIL_RESPONSE};
+pub use self::metrics::NETWORK_METRICS;
 pub use self::nat::{DEFAULT_RELAY_BYTES, MIN_RELAY_BYTES};
 pub use self::request::MAX_ADMISSION;
 pub use self::transport::{DEFAULT_CONNECTION_TIMEOUT, MAX_CONNECTION_TIMEOUT, MIN_CONNECTION_TIMEOUT};
@@ -190,11 +194,17 @@ pub struct SwarmDriver {
     evicted_handshakes: EvictedHandshakes,
     nat: NatState,
     reports: LinkReports,
+    metrics: Option<NetworkMetrics>,
 }
 
 impl SwarmDriver {
     /// Creates the swarm without opening a socket. Must be called within a tokio runtime.
     pub fn new(config: SwarmConfig) -> Result<Self, SetupError> {
+        Self::measured(config, None)
+    }
+
+    /// As [`SwarmDriver::new`]. Registers the metrics of libp2p with the registry, if there is one.
+    pub fn measured(config: SwarmConfig, mut metrics: Option<&mut Registry>) -> Result<Self, SetupError> {
         let keypair = Keypair::ed25519_from_bytes(*config.seed)?;
         let names = ProtocolNames::new(&config.network)?;
         let evicted_handshakes = EvictedHandshakes::default();
@@ -205,6 +215,7 @@ impl SwarmDriver {
             config.dns_server,
             config.connection_timeout,
             (config.max_handshakes, refused.clone(), evicted_handshakes.clone()),
+            metrics.as_deref_mut(),
         )?;
         let failed_admission_reads = FailedReads::default();
         let behaviour =
@@ -237,6 +248,7 @@ impl SwarmDriver {
             evicted_handshakes,
             nat: NatState::default(),
             reports: LinkReports::default(),
+            metrics: metrics.map(NetworkMetrics::new),
         })
     }
 

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hickory_resolver::system_conf::read_system_conf;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
+use libp2p::metrics::BandwidthTransport;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, relay, tcp, yamux};
+use prometheus_client::registry::Registry;
 
 use super::SetupError;
 use super::handshakes::{EvictedHandshakes, LimitedHandshakes};
@@ -73,8 +76,10 @@ pub(super) fn build(
     dns_server: Option<SocketAddr>,
     timeout: Duration,
     (max, refused, evicted): (u32, RefusedHosts, EvictedHandshakes),
+    metrics: Option<&mut Registry>,
 ) -> Result<Built, SetupError> {
-    let (direct, degraded) = direct(keypair, dialable, dns_server, timeout)?;
+    let sockets = sockets(keypair, dialable, timeout, metrics)?;
+    let (direct, degraded) = direct(sockets, dialable.scope, dns_server);
     let (relayed, relay_client) = relay::client::new(keypair.public().to_peer_id());
     let relayed = relayed
         .upgrade(Version::V1Lazy)
@@ -90,25 +95,19 @@ pub(super) fn build(
 /// Creates the transport without relays, and a warning if DNS is not available. `dns_server` replaces
 /// the DNS servers of the system.
 fn direct(
-    keypair: &Keypair,
-    dialable: &Dialable,
+    sockets: Scoped,
+    scope: AddressScope,
     dns_server: Option<SocketAddr>,
-    timeout: Duration,
-) -> Result<(Boxed<Connection>, Option<String>), SetupError> {
-    let scoped = sockets(keypair, dialable, timeout)?;
-    if dialable.scope == AddressScope::Loopback {
-        return Ok((scoped.boxed(), None));
+) -> (Boxed<Connection>, Option<String>) {
+    if scope == AddressScope::Loopback {
+        return (sockets.boxed(), None);
     }
-    if let Some(server) = dns_server {
-        let (config, options) = server_config(server);
-        return Ok((dns::tokio::Transport::custom(scoped, config, options).boxed(), None));
-    }
-    match dns::tokio::Transport::system(scoped) {
-        Ok(named) => Ok((named.boxed(), None)),
+    match dns_server.map_or_else(read_system_conf, |server| Ok(server_config(server))) {
+        Ok((config, options)) => (dns::tokio::Transport::custom(sockets, config, options).boxed(), None),
         Err(error) => {
             let degraded =
                 format!("DNS is not available ({error}): the node cannot dial addresses with host names");
-            Ok((sockets(keypair, dialable, timeout)?.boxed(), Some(degraded)))
+            (sockets.boxed(), Some(degraded))
         }
     }
 }
@@ -124,8 +123,13 @@ fn timed<T: Transport>(transport: T, timeout: Duration) -> TransportTimeout<T> {
     TransportTimeout::with_outgoing_timeout(transport, timeout)
 }
 
-/// Creates the TCP and QUIC transports.
-fn sockets(keypair: &Keypair, dialable: &Dialable, timeout: Duration) -> Result<Scoped, SetupError> {
+/// Creates the TCP and QUIC transports. They count their bytes if there is a registry of metrics.
+fn sockets(
+    keypair: &Keypair,
+    dialable: &Dialable,
+    timeout: Duration,
+    metrics: Option<&mut Registry>,
+) -> Result<Scoped, SetupError> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair)?)
@@ -143,7 +147,13 @@ fn sockets(keypair: &Keypair, dialable: &Dialable, timeout: Duration) -> Result<
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
 
     let both = tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed();
-    Ok(Scoped { dialable: dialable.clone(), inner: both })
+    let inner = match metrics {
+        Some(registry) => BandwidthTransport::new(both, registry)
+            .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
+            .boxed(),
+        None => both,
+    };
+    Ok(Scoped { dialable: dialable.clone(), inner })
 }
 
 /// Returns `true` for an IP address with a port of TCP or QUIC, and at most the peer after it. The transports of
@@ -211,7 +221,7 @@ mod tests {
         let rules: Arc<AddressRules> = AddressRules::new(&[], &[blocked]).into();
         let refused = RefusedHosts::new(Arc::clone(&rules));
         let dialable = Dialable { scope: AddressScope::Loopback, rules };
-        build(keypair, &dialable, None, timeout, (1, refused, EvictedHandshakes::default())).unwrap()
+        build(keypair, &dialable, None, timeout, (1, refused, EvictedHandshakes::default()), None).unwrap()
     }
 
     #[tokio::test]

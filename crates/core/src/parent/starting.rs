@@ -294,6 +294,7 @@ fn emit_ready(local: &Local, mail: &Mail, cx: &mut Cx) {
         limits: Limits { max_unacked: mail.delivery.unacked.limit(), ..Limits::STANDARD },
         addrs: local.listening(cx).iter().map(ToString::to_string).collect(),
         durable: mail.pending_writes.is_durable(),
+        http: cx.identity.http.clone(),
     };
     cx.replies.clients.each(ready, |client, mut ready| {
         ready.limits.max_line_bytes = client.max_line;

@@ -979,6 +979,8 @@ class Ready:
     role: str
     # Version of the binary.
     version: str
+    # URL of the node's HTTP server, if it has one.
+    http: str | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("address", "address", "str", True),
         Field("addrs", "addrs", "[str]", True),
@@ -991,6 +993,7 @@ class Ready:
         Field("protocol", "protocol", "int", True),
         Field("role", "role", "str", True),
         Field("version", "version", "str", True),
+        Field("http", "http", "str", False),
     )
 
 

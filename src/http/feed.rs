@@ -1,0 +1,205 @@
+//! The stream of events (`/api/stream`): a report each second, and what happens in between.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_node_protocol::{Event, Level};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::time::MissedTickBehavior;
+
+use super::connections::Connection;
+
+/// Time between two pieces of the stream, and the number of pieces after which a report follows: one second.
+const TICK: Duration = Duration::from_millis(250);
+const TICKS_PER_REPORT: u32 = 4;
+
+/// Maximum number of events in one piece. Our choice: a person cannot read 800 events a second, and a busy
+/// node must not lose time with more.
+const MAX_EVENTS: usize = 200;
+
+/// Maximum number of pieces that wait for one client: about 6 s. Then the server ends its connection, and
+/// the client may connect anew.
+const MAX_PIECES: usize = 32;
+
+/// Longest text of an event, in characters. Names and reasons that peers supply are shorter.
+const MAX_TEXT: usize = 300;
+
+/// The followers of the events, and the events since the last piece.
+#[derive(Default)]
+pub(super) struct Feed {
+    followers: Mutex<Vec<Sender>>,
+    number: AtomicUsize,
+    pending: Mutex<(String, usize)>,
+    dropped: AtomicU64,
+    arrived: Notify,
+}
+
+struct Sender {
+    pieces: mpsc::Sender<Bytes>,
+    connection: Arc<Connection>,
+}
+
+/// The receiving end of one follower. It has its place until it is dropped.
+pub(super) struct Follower {
+    pieces: mpsc::Receiver<Bytes>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    /// Returns the next piece; `None` if the follower was too slow.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.pieces.poll_recv(cx)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns a report as a piece of the stream.
+fn report_piece(report: &Bytes) -> Bytes {
+    [b"event: report\ndata: ", report.as_ref(), b"\n\n"].concat().into()
+}
+
+impl Feed {
+    /// Returns `true` if somebody follows.
+    pub(super) fn has_followers(&self) -> bool {
+        self.number.load(Ordering::Relaxed) > 0
+    }
+
+    /// Adds a follower, who first gets a report.
+    pub(super) fn follow(
+        &self,
+        connection: &Arc<Connection>,
+        place: OwnedSemaphorePermit,
+        report: &Bytes,
+    ) -> Follower {
+        let (sender, pieces) = mpsc::channel(MAX_PIECES);
+        // A new channel has room.
+        let _ = sender.try_send(report_piece(report));
+        let mut followers = locked(&self.followers);
+        followers.push(Sender { pieces: sender, connection: Arc::clone(connection) });
+        self.number.store(followers.len(), Ordering::Relaxed);
+        self.arrived.notify_one();
+        Follower { pieces, _place: place }
+    }
+
+    /// Queues an event of the node for the next piece. Payloads are never in it.
+    pub(super) fn publish(&self, event: &Event, unix_ms: u64) {
+        if let Some(entry) = entry(event, unix_ms) {
+            self.push(&entry);
+        }
+    }
+
+    /// Queues an event for the next piece.
+    pub(super) fn push(&self, entry: &Value) {
+        let mut pending = locked(&self.pending);
+        let (text, number) = &mut *pending;
+        if *number == MAX_EVENTS {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        *number += 1;
+        text.push_str("event: event\ndata: ");
+        text.push_str(&entry.to_string());
+        text.push_str("\n\n");
+    }
+
+    /// Sends pieces while somebody follows. `report` asks the loop.
+    pub(super) async fn run<F: Future<Output = Option<Bytes>>>(&self, report: impl Fn() -> F) {
+        loop {
+            while !self.has_followers() {
+                self.arrived.notified().await;
+            }
+            let mut ticks = tokio::time::interval(TICK);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks.tick().await;
+            let mut number = 0;
+            while self.has_followers() {
+                ticks.tick().await;
+                number += 1;
+                let events = std::mem::take(&mut *locked(&self.pending)).0;
+                if !events.is_empty() {
+                    self.send(&events.into());
+                }
+                if number % TICKS_PER_REPORT == 0
+                    && let Some(report) = report().await
+                {
+                    self.send(&report_piece(&report));
+                }
+            }
+            *locked(&self.pending) = (String::new(), 0);
+        }
+    }
+
+    /// Sends a piece to every follower. Ends the connections of those that are too slow.
+    pub(super) fn send(&self, piece: &Bytes) {
+        let mut followers = locked(&self.followers);
+        followers.retain(|follower| match follower.pieces.try_send(piece.clone()) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                follower.connection.end();
+                false
+            }
+        });
+        self.number.store(followers.len(), Ordering::Relaxed);
+    }
+
+    /// Returns the number of events and followers that were dropped since the last call.
+    pub(super) fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// Returns an event as followers see it, or `None` if it is none of theirs.
+pub(super) fn entry(event: &Event, unix_ms: u64) -> Option<Value> {
+    let (kind, text, fields) = match event {
+        Event::PeerConnected(peer) => {
+            ("peer_connected", "connected".to_owned(), json!({ "peerId": peer.peer_id }))
+        }
+        Event::PeerDisconnected(peer) => {
+            let reason = peer
+                .reason
+                .as_deref()
+                .map_or("disconnected".to_owned(), |reason| format!("disconnected: {reason}"));
+            ("peer_disconnected", reason, json!({ "peerId": peer.peer_id }))
+        }
+        Event::PeerDiscovered(peer) => {
+            let name = peer.name.as_deref().unwrap_or_default();
+            ("peer_discovered", format!("{} {name}", peer.address), json!({ "peerId": peer.peer_id }))
+        }
+        Event::PeerBanned(ban) => {
+            ("peer_banned", format!("banned: {}", ban.reason), json!({ "peerId": ban.peer_id }))
+        }
+        Event::Message(message) => match &message.topic {
+            Some(topic) => {
+                let fields = json!({ "peerId": message.peer_id, "topic": topic });
+                ("broadcast", format!("from {}", message.from), fields)
+            }
+            None => ("message", format!("from {}", message.from), json!({ "peerId": message.peer_id })),
+        },
+        Event::Delivery(delivery) => {
+            let code = delivery.code.map(|code| format!(" ({code})")).unwrap_or_default();
+            let state = serde_json::to_value(delivery.state).ok()?;
+            ("delivery", format!("{}{code}", state.as_str()?), json!({}))
+        }
+        Event::Log(log) if log.level != Level::Debug => {
+            ("log", format!("{}: {}", log.namespace, log.message), json!({}))
+        }
+        _ => return None,
+    };
+    let text: String = text.chars().take(MAX_TEXT).collect();
+    let mut entry = json!({ "timeMs": unix_ms, "kind": kind, "text": text });
+    let fields = fields.as_object()?.iter().filter(|(_, value)| !value.is_null());
+    for (name, value) in fields {
+        entry[name] = value.clone();
+    }
+    Some(entry)
+}

@@ -1,0 +1,175 @@
+//! The HTTP server of a node (`--http`): health, metrics, the report, and the explorer page.
+//!
+//! The server runs as tasks beside the loop of the node and holds no state of the node. It asks the loop
+//! by a bounded channel, and the loop answers at most once a second with new figures. Nothing can be
+//! changed through it. See docs/adr/0062-http.md.
+
+mod access;
+mod assets;
+mod body;
+mod config;
+mod connections;
+mod feed;
+pub mod metrics;
+mod routes;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use p2p_node_core::input::DropKind;
+use p2p_node_protocol::Event;
+use p2p_node_wire::time::{Instant, Now};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+pub use config::{HttpConfig, MIN_TOKEN_BYTES};
+pub use connections::{MAX_CONNECTIONS, MAX_STREAMS};
+use metrics::Sample;
+use server::Server;
+
+/// Maximum number of questions of the server that wait for the loop: as many as it has connections.
+const MAX_ASKS: usize = MAX_CONNECTIONS;
+
+/// Shortest time between two samples of the node. Our choice: a person sees no more, and a report of 500
+/// nodes takes the loop some milliseconds.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A question of the server to the loop. The loop answers all of them in one turn.
+pub enum Ask {
+    /// Whether the node is ready.
+    Ready(oneshot::Sender<bool>),
+    /// The report, as JSON.
+    Report(oneshot::Sender<Bytes>),
+    /// The values of all metrics.
+    Metrics(oneshot::Sender<Arc<Sample>>),
+}
+
+/// What the loop tells the server of the node.
+pub trait Source {
+    /// Returns `true` if the node is ready and does not close.
+    fn is_ready(&self) -> bool;
+    /// Returns the report, as JSON.
+    ///
+    /// # Errors
+    /// Fails only if the report has no form as JSON.
+    fn report(&self) -> serde_json::Result<Bytes>;
+    /// Returns the values of all metrics.
+    fn sample(&self) -> Sample;
+}
+
+/// The loop's end of a running server. Dropping it ends the server and all its connections.
+pub struct Http {
+    addr: SocketAddr,
+    asks: mpsc::Receiver<Ask>,
+    server: Arc<Server>,
+    report: Option<(Instant, Bytes)>,
+    sample: Option<(Instant, Arc<Sample>)>,
+    task: JoinHandle<()>,
+}
+
+impl Http {
+    /// Opens the listener and starts the server. `network` holds the metrics of libp2p.
+    ///
+    /// # Errors
+    /// Fails if the address is in use or not of this machine.
+    pub async fn bind(config: &HttpConfig, network: Registry) -> io::Result<Http> {
+        let listener = TcpListener::bind(config.addr).await?;
+        let addr = listener.local_addr()?;
+        let (sender, asks) = mpsc::channel(MAX_ASKS);
+        let server = Arc::new(Server::new(config.token.clone(), network, sender));
+        let task = tokio::spawn(Arc::clone(&server).run(listener));
+        Ok(Http { addr, asks, server, report: None, sample: None, task })
+    }
+
+    /// Returns the URL of the server.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Waits for the next question. Never completes without a server. Cancel-safe.
+    pub async fn next(http: &mut Option<Http>) -> Ask {
+        if let Some(http) = http
+            && let Some(ask) = http.asks.recv().await
+        {
+            return ask;
+        }
+        std::future::pending().await
+    }
+
+    /// Returns the next question if there is one.
+    pub fn try_next(&mut self) -> Option<Ask> {
+        self.asks.try_recv().ok()
+    }
+
+    /// Answers a question. Whoever asked may be gone already.
+    pub fn answer(&mut self, ask: Ask, source: &impl Source, now: Now) {
+        match ask {
+            Ask::Ready(to) => drop(to.send(source.is_ready())),
+            Ask::Report(to) => match self.report(source, now) {
+                Ok(report) => drop(to.send(report)),
+                // Without an answer the server says that the node does not respond.
+                Err(error) => tracing::error!(%error, "the report has no form as JSON"),
+            },
+            Ask::Metrics(to) => {
+                let sample = match &self.sample {
+                    Some((at, sample)) if now.mono.saturating_since(*at) < SAMPLE_INTERVAL => {
+                        Arc::clone(sample)
+                    }
+                    _ => Arc::new(source.sample()),
+                };
+                drop(to.send(Arc::clone(&sample)));
+                self.sample = Some((now.mono, sample));
+            }
+        }
+    }
+
+    fn report(&mut self, source: &impl Source, now: Now) -> serde_json::Result<Bytes> {
+        if let Some((at, report)) = &self.report
+            && now.mono.saturating_since(*at) < SAMPLE_INTERVAL
+        {
+            return Ok(report.clone());
+        }
+        let report = source.report()?;
+        self.report = Some((now.mono, report.clone()));
+        Ok(report)
+    }
+
+    /// Returns `true` if somebody follows the events.
+    pub fn has_followers(&self) -> bool {
+        self.server.feed.has_followers()
+    }
+
+    /// Passes an event of the node to everybody who follows.
+    pub fn publish(&self, event: &Event, unix_ms: u64) {
+        self.server.feed.publish(event, unix_ms);
+    }
+
+    /// Passes an event on that another server sent.
+    pub fn publish_entry(&self, entry: &serde_json::Value) {
+        self.server.feed.push(entry);
+    }
+
+    /// Returns the numbers of what the server refused and dropped since the last call.
+    pub fn take_drops(&self) -> [(DropKind, u64); 3] {
+        [
+            (DropKind::HttpConnection, self.server.connections.take_refused()),
+            (DropKind::HttpRequest, self.server.take_refused()),
+            (DropKind::HttpEvent, self.server.feed.take_dropped()),
+        ]
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        self.server.connections.close();
+        self.task.abort();
+    }
+}
