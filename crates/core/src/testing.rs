@@ -36,6 +36,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         role: Role::Full,
         version: "test".to_owned(),
         port: 0,
+        http: None,
         bootstraps: Vec::new(),
         rendezvous: false,
         peer_book: None,

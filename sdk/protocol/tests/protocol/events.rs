@@ -66,6 +66,7 @@ fn ready() -> Event {
         },
         addrs: vec!["/ip4/127.0.0.1".to_owned()],
         durable: true,
+        http: None,
     }))
 }
 
