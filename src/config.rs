@@ -22,7 +22,9 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::http::HttpConfig;
-pub use cli::{BindArgs, Cli, KeygenArgs, RegisterArgs, RegistryArgs, SchemaArgs, Subject, Task};
+pub use cli::{
+    BindArgs, Cli, ExplorerArgs, KeygenArgs, RegisterArgs, RegistryArgs, SchemaArgs, Subject, Task,
+};
 pub use declare::Setting;
 pub use documents::{env_example, table_of_settings};
 use env::EnvFile;

@@ -21,6 +21,7 @@ pub mod bind;
 pub mod chain;
 pub mod config;
 pub mod demo;
+pub mod explorer;
 pub mod http;
 pub mod io;
 pub mod keygen;

@@ -5,13 +5,15 @@ use std::io::{Write, stderr, stdout};
 
 use clap::{CommandFactory, Parser};
 use p2p_node::config::{
-    BindArgs, Cli, Config, KeygenArgs, RegisterArgs, RegistryArgs, RunArgs, SchemaArgs, Task,
+    BindArgs, Cli, Config, ExplorerArgs, KeygenArgs, RegisterArgs, RegistryArgs, RunArgs, SchemaArgs, Task,
 };
+use p2p_node::explorer::{self, ExplorerError};
 use p2p_node::io::keystore::KeyFileError;
 use p2p_node::node::StartError;
 use p2p_node::register::{self, RegisterError};
 use p2p_node::{bind, demo, keygen, logging, node, pipe, schema};
 use p2p_node_core::effect::ExitCode;
+use tracing::level_filters::LevelFilter;
 
 fn main() -> std::process::ExitCode {
     let code = match Cli::try_parse() {
@@ -21,6 +23,7 @@ fn main() -> std::process::ExitCode {
         Ok(Cli { task: Some(Task::Bind(args)), .. }) => make_binding(&args),
         Ok(Cli { task: Some(Task::Register(args)), .. }) => register_agent(&args),
         Ok(Cli { task: Some(Task::Registry(args)), .. }) => show_entry(&args),
+        Ok(Cli { task: Some(Task::Explorer(args)), .. }) => explore(*args),
         Ok(Cli { task: Some(Task::Schema(args)), .. }) => print_schema(&args),
         Err(error) => misread(&error),
     };
@@ -109,6 +112,26 @@ fn with_stdout(run: impl AsyncFnOnce(&mut Box<dyn Write>) -> Result<(), Register
         (Err(error), _) | (_, Err(error)) => return failed(&error, ExitCode::Io),
     };
     match runtime.block_on(run(&mut out)) {
+        Ok(()) => ExitCode::Ok,
+        Err(error) => failed(&error, error.exit_code()),
+    }
+}
+
+fn explore(args: ExplorerArgs) -> ExitCode {
+    let started = (|| {
+        let Config { log_level, log_format, .. } = Config::load(&args.run)?;
+        // Logs would cover the screen.
+        let level = if args.tui { LevelFilter::OFF } else { log_level };
+        let logging = logging::start(level, log_format).map_err(std::io::Error::other)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok::<_, ExplorerError>((logging, runtime, pipe::stdout()?))
+    })();
+    let explored = started.and_then(|(_logging, runtime, mut out)| {
+        let explored = runtime.block_on(explorer::run(args, &mut out));
+        runtime.shutdown_background();
+        explored
+    });
+    match explored {
         Ok(()) => ExitCode::Ok,
         Err(error) => failed(&error, error.exit_code()),
     }

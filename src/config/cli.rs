@@ -40,6 +40,16 @@ Examples:
   p2p-node register -e .env.alice -n alice --dry-run
   p2p-node registry -e .env.alice 0x…";
 
+const EXPLORER_EXAMPLES: &str = "\
+Without --attach the explorer joins the network as a light node with a new identity, and leaves nothing behind.
+Without --json and --tui it serves a page on loopback (--http) and prints its URL. Nothing can be changed.
+If the node has a token, set P2P_NODE_HTTP_TOKEN to it.
+
+Examples:
+  p2p-node explorer --attach http://127.0.0.1:9464
+  p2p-node explorer --network main --bootstrap /ip4/… --tui
+  p2p-node explorer --bootstrap /ip4/… --json | jq .metrics";
+
 /// A peer-to-peer sidecar for agents: one JSON command per line on stdin, one JSON event per line
 /// on stdout.
 #[derive(Debug, Parser)]
@@ -74,6 +84,8 @@ pub enum Task {
     Register(Box<RegisterArgs>),
     /// Print what the registry says of an agent
     Registry(Box<RegistryArgs>),
+    /// Show the network: as a page, as JSON or in the terminal
+    Explorer(Box<ExplorerArgs>),
     /// Print the contract of the pipe, as a JSON Schema or as TypeScript
     Schema(SchemaArgs),
 }
@@ -108,6 +120,28 @@ pub struct RegistryArgs {
     /// Print the entry as JSON
     #[arg(long)]
     pub json: bool,
+    /// Flags of the node.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Arguments of `explorer`. The flags of the node choose the network and how to join it.
+#[derive(Debug, Args)]
+#[command(after_help = EXPLORER_EXAMPLES)]
+#[command(group = ArgGroup::new("form").args(["json", "tui"]))]
+pub struct ExplorerArgs {
+    /// URL of the HTTP server of a running node (--http), to show what that node sees
+    #[arg(long, value_name = "URL")]
+    pub attach: Option<String>,
+    /// Print one report as JSON and exit
+    #[arg(long)]
+    pub json: bool,
+    /// Show the network in the terminal
+    #[arg(long)]
+    pub tui: bool,
+    /// Time before --json prints the report, in seconds (default: until peers are known, at most 10)
+    #[arg(long, value_name = "SECS", requires = "json", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub wait: Option<u64>,
     /// Flags of the node.
     #[command(flatten)]
     pub run: RunArgs,

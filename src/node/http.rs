@@ -23,6 +23,7 @@ impl Source for Core {
         Sample {
             version: VERSION,
             is_ready: Core::is_ready(self),
+            health_score: Core::report(self).metrics.health_score,
             stats: self.stats().clone(),
             snapshot: self.snapshot(),
             usage: self.usage(),

@@ -10,18 +10,18 @@ use tempfile::TempDir;
 
 use crate::child::{Child, TIMEOUT, tcp_address, test_key};
 
-const ON: [&str; 2] = ["--http", "127.0.0.1:0"];
+pub const ON: [&str; 2] = ["--http", "127.0.0.1:0"];
 
 /// A response: its status, its head and its body.
 #[derive(Debug)]
-struct Response {
-    status: u16,
-    head: String,
-    body: String,
+pub struct Response {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
 }
 
 /// Returns the address of the server in `ready`.
-fn server(ready: &Value) -> SocketAddr {
+pub fn server(ready: &Value) -> SocketAddr {
     ready["http"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap()
 }
 
@@ -32,7 +32,7 @@ fn connect(addr: SocketAddr) -> TcpStream {
 }
 
 /// Sends a request as it is, and returns the response.
-fn raw(addr: SocketAddr, request: &str) -> Response {
+pub fn raw(addr: SocketAddr, request: &str) -> Response {
     let mut stream = connect(addr);
     stream.write_all(request.as_bytes()).unwrap();
     let mut text = Vec::new();
@@ -47,16 +47,16 @@ fn get_with(addr: SocketAddr, path: &str, headers: &str) -> Response {
     raw(addr, &format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n{headers}\r\n"))
 }
 
-fn get(addr: SocketAddr, path: &str) -> Response {
+pub fn get(addr: SocketAddr, path: &str) -> Response {
     get_with(addr, path, "")
 }
 
-fn status(addr: SocketAddr, path: &str) -> u16 {
+pub fn status(addr: SocketAddr, path: &str) -> u16 {
     get(addr, path).status
 }
 
 /// Waits until `read` returns something.
-fn until<T>(what: &str, mut read: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut read: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(found) = read() {
@@ -74,20 +74,20 @@ fn metric(text: &str, name: &str) -> Option<f64> {
 }
 
 /// A follower of the events.
-struct Stream {
+pub struct Stream {
     stream: TcpStream,
     text: String,
 }
 
 impl Stream {
-    fn open(addr: SocketAddr) -> Stream {
+    pub fn open(addr: SocketAddr) -> Stream {
         let mut stream = connect(addr);
         write!(stream, "GET /api/stream HTTP/1.1\r\nHost: {addr}\r\n\r\n").unwrap();
         Stream { stream, text: String::new() }
     }
 
     /// Waits for an event of this name for which `matches` holds.
-    fn expect(&mut self, name: &str, matches: impl Fn(&Value) -> bool) -> Value {
+    pub fn expect(&mut self, name: &str, matches: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             while let Some((piece, rest)) = self.text.split_once("\n\n") {
@@ -148,6 +148,7 @@ fn metrics_equal_what_was_sent_and_are_documented_and_valid() {
         (metric(&text, "p2p_node_mail_delivered_total") == Some(5.0)).then_some(text)
     });
     assert_eq!(metric(&plain, "p2p_node_mail_accepted_total"), Some(5.0));
+    assert_eq!(metric(&plain, "p2p_node_delivery_seconds_count"), Some(5.0));
     assert_eq!(metric(&plain, "p2p_node_ready"), Some(1.0));
     assert_eq!(metric(&plain, "p2p_node_peers"), Some(1.0));
     until("5 messages", || {

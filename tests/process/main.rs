@@ -19,6 +19,7 @@ mod discover;
 mod dns_seeds;
 mod durable;
 mod examples;
+mod explorer;
 mod far;
 mod fleet;
 mod fleet_watermarks;

@@ -37,6 +37,7 @@ pub(super) fn empty() -> Sample {
     Sample {
         version: "",
         is_ready: false,
+        health_score: 0.0,
         stats: Stats::default(),
         snapshot: Snapshot {
             peer_id: PeerId::from_multihash(Default::default()).unwrap_or_else(|_| PeerId::random()),

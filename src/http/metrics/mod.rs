@@ -4,6 +4,7 @@
 //! No label has a value that a peer chooses, so the number of series does not grow with the network.
 
 mod document;
+mod latency;
 mod plain;
 
 use std::fmt;
@@ -11,16 +12,18 @@ use std::fmt;
 use crate::io::swarm::NETWORK_METRICS;
 use p2p_node_core::snapshot::Snapshot;
 use p2p_node_core::stats::Stats;
+use p2p_node_core::stats::traffic::Traffic;
 use p2p_node_core::usage::Usage;
 use p2p_node_protocol::Counter;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter as Count};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use document::table_of_metrics;
+use latency::Latency;
 pub use plain::plain_text;
 
 /// Content type of [`encode`].
@@ -39,6 +42,8 @@ pub struct Sample {
     pub stats: Stats,
     /// What the node knows and holds.
     pub snapshot: Snapshot,
+    /// Health score of the network, from 0 to 100.
+    pub health_score: f64,
     /// The collections with their limits.
     pub usage: Vec<Usage>,
 }
@@ -108,8 +113,29 @@ fn registry(sample: &Sample) -> Registry {
     );
     let uptime = ConstGauge::new(uptime.as_secs_f64());
     registry.register_with_unit("uptime", "Time since the node started", Unit::Seconds, uptime);
+    let score = ConstGauge::new(sample.health_score);
+    registry.register("health_score", "Health score of the network, from 0 to 100", score);
+    register_traffic(&mut registry, &sample.stats.traffic);
     register_usage(&mut registry, &sample.usage);
     registry
+}
+
+/// Registers latencies, and payload by protocol.
+fn register_traffic(registry: &mut Registry, traffic: &Traffic) {
+    let acks = Latency::of(traffic.acks());
+    let help = "Time from the acceptance of a message to its delivery";
+    registry.register_with_unit("delivery", help, Unit::Seconds, acks);
+    let pings = Latency::of(traffic.pings());
+    registry.register_with_unit("ping", "Round-trip time of pings to admitted peers", Unit::Seconds, pings);
+    let bytes = Family::<Vec<(&'static str, String)>, Count<u64>>::default();
+    for (protocol, count) in traffic.bandwidth() {
+        for (direction, number) in [("in", count.in_bytes), ("out", count.out_bytes)] {
+            let labels = vec![("direction", direction.to_owned()), ("protocol", protocol.clone())];
+            bytes.get_or_create(&labels).inc_by(number);
+        }
+    }
+    let help = "Payload of the protocols of the node, before the encryption of connections";
+    registry.register_with_unit("payload", help, Unit::Bytes, bytes);
 }
 
 /// A gauge for each collection.

@@ -19,11 +19,12 @@ const BUCKETS: usize = (MAX_POWER - SUB_BITS + 2) as usize * SUB_BUCKETS;
 pub struct Histogram {
     buckets: Box<[u64; BUCKETS]>,
     count: u64,
+    sum: Duration,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram { buckets: Box::new([0; BUCKETS]), count: 0 }
+        Histogram { buckets: Box::new([0; BUCKETS]), count: 0, sum: Duration::ZERO }
     }
 }
 
@@ -35,11 +36,30 @@ impl Histogram {
             *bucket += 1;
         }
         self.count += 1;
+        self.sum = self.sum.saturating_add(duration);
     }
 
     /// Returns the number of durations.
     pub fn count(&self) -> u64 {
         self.count
+    }
+
+    /// Returns the sum of all durations.
+    pub fn sum(&self) -> Duration {
+        self.sum
+    }
+
+    /// Returns the numbers of durations between each of these bounds, in ascending order, and the one before. A
+    /// duration counts by the end of its bucket. Longer durations than the last bound are not among them.
+    pub fn between(&self, bounds: &[Duration]) -> Vec<u64> {
+        let mut counts = vec![0; bounds.len()];
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            let end = Duration::from_micros(end_of(index));
+            if let Some(at) = bounds.iter().position(|bound| end <= *bound) {
+                counts[at] += bucket;
+            }
+        }
+        counts
     }
 
     /// Returns the duration that a share of all durations does not exceed, rounded up to the end of its
@@ -125,5 +145,16 @@ mod tests {
         assert_eq!(histogram.quantile(1.0), Some(Duration::from_micros(end_of(BUCKETS - 1))));
         assert!(histogram.quantile(1.0) > Some(Duration::from_secs(2 * 3600)));
         assert!(histogram.quantile(0.5) < Some(Duration::from_millis(1125)));
+    }
+
+    #[test]
+    fn durations_count_below_the_first_bound_that_their_bucket_does_not_exceed() {
+        let mut histogram = Histogram::default();
+        [1, 900, 3_000, 70_000, 9_000_000]
+            .into_iter()
+            .for_each(|micros| histogram.record(Duration::from_micros(micros)));
+        let bounds = [1, 10, 100].map(Duration::from_millis);
+        assert_eq!(histogram.between(&bounds), [2, 1, 1]);
+        assert_eq!((histogram.count(), histogram.sum()), (5, Duration::from_micros(9_073_901)));
     }
 }

@@ -30,6 +30,16 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// Returns the times from the acceptance of mail to its `delivered`.
+    pub fn acks(&self) -> &Histogram {
+        &self.acks
+    }
+
+    /// Returns the round trips of pings.
+    pub fn pings(&self) -> &Histogram {
+        &self.pings
+    }
+
     /// Records a message or a broadcast that the node accepted from the parent.
     pub(crate) fn sent(&mut self, priority: Priority, now: Instant) {
         self.by_priority.of_mut(priority).sent += 1;
