@@ -65,6 +65,12 @@ pub trait Source {
     fn sample(&self) -> Sample;
 }
 
+/// Returns what was made a short time ago.
+fn recent<T: Clone>(made: &Option<(Instant, T)>, now: Now) -> Option<T> {
+    let (at, made) = made.as_ref()?;
+    (now.mono.saturating_since(*at) < SAMPLE_INTERVAL).then(|| made.clone())
+}
+
 /// The loop's end of a running server. Dropping it ends the server and all its connections.
 pub struct Http {
     addr: SocketAddr,
@@ -118,28 +124,26 @@ impl Http {
                 // Without an answer the server says that the node does not respond.
                 Err(error) => tracing::error!(%error, "the report has no form as JSON"),
             },
-            Ask::Metrics(to) => {
-                let sample = match &self.sample {
-                    Some((at, sample)) if now.mono.saturating_since(*at) < SAMPLE_INTERVAL => {
-                        Arc::clone(sample)
-                    }
-                    _ => Arc::new(source.sample()),
-                };
-                drop(to.send(Arc::clone(&sample)));
-                self.sample = Some((now.mono, sample));
-            }
+            Ask::Metrics(to) => drop(to.send(self.sample(source, now))),
         }
     }
 
     fn report(&mut self, source: &impl Source, now: Now) -> serde_json::Result<Bytes> {
-        if let Some((at, report)) = &self.report
-            && now.mono.saturating_since(*at) < SAMPLE_INTERVAL
-        {
-            return Ok(report.clone());
+        if let Some(report) = recent(&self.report, now) {
+            return Ok(report);
         }
         let report = source.report()?;
         self.report = Some((now.mono, report.clone()));
         Ok(report)
+    }
+
+    fn sample(&mut self, source: &impl Source, now: Now) -> Arc<Sample> {
+        if let Some(sample) = recent(&self.sample, now) {
+            return sample;
+        }
+        let sample = Arc::new(source.sample());
+        self.sample = Some((now.mono, Arc::clone(&sample)));
+        sample
     }
 
     /// Returns `true` if somebody follows the events.

@@ -1,5 +1,6 @@
 //! The checks of requests, and what happens to slow followers.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -10,12 +11,16 @@ use bytes::Bytes;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use p2p_node_protocol::{Event, Level, Log};
+use p2p_node_wire::time::{Instant, Now};
+use prometheus_client::registry::Registry;
+use tokio::sync::oneshot;
 
 use super::access::refusal;
 use super::assets::{ASSETS, asset};
 use super::connections::{Connections, MAX_CONNECTIONS, MAX_STREAMS};
 use super::feed::Feed;
-use super::{HttpConfig, MIN_TOKEN_BYTES};
+use super::metrics::{Sample, document::empty};
+use super::{Ask, Http, HttpConfig, MIN_TOKEN_BYTES, Source};
 use crate::config::{Config, RunArgs, Secret};
 
 fn configured(http: &str, token: Option<&str>) -> Result<(SocketAddr, Option<Secret>), String> {
@@ -127,6 +132,40 @@ fn every_file_of_the_page_is_served() {
     }
     assert_eq!(asset("/"), asset("/index.html"));
     assert_eq!(asset("/../page/index.html"), None);
+}
+
+/// A source that counts what it made.
+#[derive(Default)]
+struct Counting(Cell<u32>);
+
+impl Source for Counting {
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn report(&self) -> serde_json::Result<Bytes> {
+        self.0.set(self.0.get() + 1);
+        Ok(Bytes::new())
+    }
+
+    fn sample(&self) -> Sample {
+        self.0.set(self.0.get() + 1);
+        empty()
+    }
+}
+
+#[tokio::test]
+async fn report_and_sample_are_made_at_most_once_a_second_however_often_somebody_asks() {
+    let config = HttpConfig { addr: "127.0.0.1:0".parse().unwrap(), token: None };
+    let mut http = Http::bind(&config, Registry::default()).await.unwrap();
+    let source = Counting::default();
+    // Each 100 ms for 2.9 s: at 0 s, 1 s and 2 s both are made.
+    for number in 0..30 {
+        let now = Now { mono: Instant::from_millis(100 * number), unix_ms: 0 };
+        http.answer(Ask::Report(oneshot::channel().0), &source, now);
+        http.answer(Ask::Metrics(oneshot::channel().0), &source, now);
+    }
+    assert_eq!(source.0.get(), 6);
 }
 
 fn is_ready(future: impl Future<Output = ()>) -> bool {

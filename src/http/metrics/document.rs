@@ -33,7 +33,7 @@ pub fn table_of_metrics() -> String {
 }
 
 /// A sample of a node that has done nothing.
-pub(super) fn empty() -> Sample {
+pub(in crate::http) fn empty() -> Sample {
     Sample {
         version: "",
         is_ready: false,

@@ -3,7 +3,7 @@
 //!
 //! No label has a value that a peer chooses, so the number of series does not grow with the network.
 
-mod document;
+pub(super) mod document;
 mod latency;
 mod plain;
 
