@@ -107,6 +107,12 @@ settings! {
         dht_mode: DhtMode = "dht-mode", "P2P_NODE_DHT_MODE", Option<String> [value_name = "MODE"], parse,
             or DhtMode::of(role), shown "default: server on a bootstrap node, else client", notes "A light node is a client.";
     }
+    group "Observation" {
+        /// Keep the statuses of all nodes for `report`, also if the parent does not subscribe to node-status
+        observe: bool = "observe", "P2P_NODE_OBSERVE",
+            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
+                            default_missing_value = "true"], parse_bool, or false;
+    }
     group "Reachability" {
         /// How the node finds out whether others can dial it: auto, by tests of its bootstrap nodes;
         /// reachable; or unreachable, so that others reach it only through relays

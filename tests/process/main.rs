@@ -40,6 +40,7 @@ mod peer_exchange;
 mod pipeline;
 mod regions;
 mod rendezvous;
+mod reports;
 mod restarted_servers;
 mod returning;
 mod revocation;

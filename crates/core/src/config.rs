@@ -119,6 +119,8 @@ pub struct CoreConfig {
     pub dht_mode: DhtMode,
     /// `true` if the node relays connections of others, so that it must tell them its addresses.
     pub serves_relay: bool,
+    /// `true` if the node keeps the statuses of other nodes, for those who look at the network.
+    pub observes: bool,
     /// `true` if the node limits what peers and authors may use. Otherwise everyone counts as
     /// allowed.
     pub limits_apply: bool,
@@ -208,6 +210,7 @@ pub(super) struct LocalIdentity {
     pub(super) reachability: Reachability,
     pub(super) external_addrs: Vec<Multiaddr>,
     pub(super) serves_relay: bool,
+    pub(super) observes: bool,
     pub(super) dht_mode: DhtMode,
     pub(super) started_ms: u64,
     /// The encoded binding, as every frame carries it.
@@ -259,6 +262,7 @@ impl LocalIdentity {
             reachability: setup.reachability,
             external_addrs: setup.external_addrs,
             serves_relay: setup.serves_relay,
+            observes: setup.observes,
             dht_mode: setup.dht_mode,
             started_ms: now.unix_ms,
             status_stream,

@@ -197,6 +197,8 @@ pub enum Input {
         /// A frame, or a record on `agent-announcements`.
         data: Bytes,
     },
+    /// The sizes of the gossip meshes, of each topic that the node subscribes to.
+    Meshes(Vec<(String, usize)>),
     /// A peer subscribed to a topic.
     PeerSubscribed {
         /// The peer.

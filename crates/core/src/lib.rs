@@ -183,6 +183,7 @@ impl Core {
             Input::FindResponseReceived { token, outcome } => peers.on_found(token, outcome, directory, cx),
             Input::PeerSubscribed { peer, topic } => peers.on_subscribed(peer, topic, local, directory, cx),
             Input::PeerUnsubscribed { peer, topic } => peers.on_unsubscribed(&peer, &topic),
+            Input::Meshes(meshes) => gossip.traffic.set_meshes(meshes),
             Input::PeerReport { peer, report } => peers.on_peer_report(peer, report, cx),
             Input::MailRequestReceived { token, peer, frame } => {
                 mail.on_mail_request(MailRequest { token, peer, frame }, local, gate, directory, peers, cx);
@@ -248,7 +249,11 @@ impl Core {
             return;
         }
         let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
-        gossip.publish_status(directory, peers, cx);
+        let turn = gossip.take_status_turn(directory, peers, cx);
+        if turn.is_any() {
+            let summary = Sources { local, gate, directory, peers, gossip, mail, cx }.summary();
+            turn.tell(&summary, cx);
+        }
         parent.finish_expired_discoveries(gate, directory, peers, cx);
         mail.persist_checkpoints(cx);
         mail.flush_deferred_responses(cx);
@@ -300,7 +305,8 @@ impl Core {
             Command::Unsubscribe(unsubscribe) => gossip.unsubscribe(to, &unsubscribe.topic, local, cx),
             Command::Capabilities(set) => local.set_capabilities(to, set.capabilities, cx),
             Command::Status(_) => {
-                let status = Snapshot::of(local, directory, peers, gossip, mail, cx).report(to.client, cx);
+                let max_line = cx.max_line(to.client);
+                let status = Sources { local, gate, directory, peers, gossip, mail, cx }.status(max_line);
                 cx.answer(to, "status", |answer| answer.status = Some(Box::new(status)));
             }
             Command::Report(_) => {

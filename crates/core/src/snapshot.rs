@@ -1,4 +1,4 @@
-//! A snapshot of the node, for the `status` answer, metrics and tests.
+//! A snapshot of the node, for metrics and tests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,9 +6,7 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
-use p2p_node_protocol::StatusReport;
 
-use crate::client_id::ClientId;
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gossip::Gossip;
@@ -73,32 +71,6 @@ impl Snapshot {
             outbox_bytes: mail.outbox.bytes(),
             queued_broadcasts: gossip.broadcasts.queued(),
             counters: cx.stats.snapshot(),
-        }
-    }
-
-    /// Returns the answer to `status`. Omits addresses and topics that do not fit into a line
-    /// of the client.
-    pub(crate) fn report(self, client: ClientId, cx: &Cx) -> StatusReport {
-        let mut room = cx.room_for_lists(Some(client));
-        let addrs = self.addrs.iter().map(ToString::to_string).filter(|addr| room.fits(addr)).collect();
-        let published = self.published.iter().map(ToString::to_string);
-        let published_addrs = published.filter(|addr| room.fits(addr)).collect();
-        let topics = self.topics.into_iter().filter(|topic| room.fits(topic)).collect();
-        StatusReport {
-            peer_id: self.peer_id.to_string(),
-            address: self.address.to_string(),
-            uptime_ms: self.uptime.as_millis() as u64,
-            peers: self.peers,
-            relayed_peers: self.relayed,
-            servers: self.servers,
-            agents: self.agents,
-            topics,
-            addrs,
-            published_addrs,
-            outbox: self.outbox,
-            outbox_bytes: self.outbox_bytes,
-            queued_broadcasts: self.queued_broadcasts,
-            counters: self.counters,
         }
     }
 }

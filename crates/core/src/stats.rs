@@ -6,7 +6,8 @@ pub mod traffic;
 
 use std::collections::BTreeMap;
 
-use p2p_node_protocol::Counter;
+use p2p_node_protocol::{Counter, Priority};
+use p2p_node_wire::time::Instant;
 
 use traffic::Traffic;
 
@@ -27,6 +28,12 @@ impl Stats {
     /// Adds `number` to a counter.
     pub fn add(&mut self, counter: Counter, number: u64) {
         *self.counters.entry(counter).or_default() += number;
+    }
+
+    /// Counts a message or a broadcast that the node queued for the parent.
+    pub(crate) fn received(&mut self, counter: Counter, priority: Priority, now: Instant) {
+        self.count(counter);
+        self.traffic.received(priority, now);
     }
 
     /// Returns the value of a counter.

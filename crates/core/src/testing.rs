@@ -54,6 +54,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         external_addrs: Vec::new(),
         dht_mode: DhtMode::Client,
         serves_relay: false,
+        observes: false,
         limits_apply: false,
         has_chain: false,
         registry: None,

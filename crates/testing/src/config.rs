@@ -44,6 +44,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         external_addrs: Vec::new(),
         dht_mode: DhtMode::Client,
         serves_relay: false,
+        observes: false,
         limits_apply: false,
         has_chain: false,
         registry: None,

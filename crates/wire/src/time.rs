@@ -90,7 +90,7 @@ impl Sub for Instant {
 /// `_ms` or `_secs` is by the wall clock, which is ours unless the comment names another. Local
 /// timers use `mono`: time to live, backoff, key rotation. Times that cross the network or outlive
 /// the process use `unix_ms` (ADR 0004).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// Monotonic clock. It never goes back, never jumps, and counts suspended time. All deadlines
     /// use it.

@@ -1,11 +1,9 @@
 //! Answers of the node to commands.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::forward_compat::known_or_none;
-use crate::{Id, NetworkReport, Role, Route};
+use crate::{Id, NetworkReport, Role, Route, StatusReport};
 
 /// `result`: `id`, `command`, and the fields of that command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -155,6 +153,12 @@ pub struct ConnectedPeer {
     /// Reasons for which the node keeps the connection when it has too many.
     #[serde(default)]
     pub kept_for: Vec<KeptFor>,
+    /// Messages to this agent that came over the connection.
+    #[serde(default)]
+    pub messages_in: u64,
+    /// Messages of this agent that the node sent over the connection, repeated ones included.
+    #[serde(default)]
+    pub messages_out: u64,
 }
 
 /// How much of a node an agent may use.
@@ -250,41 +254,4 @@ pub enum KeptFor {
     #[serde(other)]
     #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
-}
-
-/// The answer to `status`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct StatusReport {
-    /// The node's PeerId.
-    pub peer_id: String,
-    /// The agent's checksummed address.
-    pub address: String,
-    /// Time since the process started, in ms.
-    pub uptime_ms: u64,
-    /// Number of connected peers.
-    pub peers: usize,
-    /// Number of connected peers that the node reaches only through a relay.
-    #[serde(default)]
-    pub relayed_peers: usize,
-    /// Number of connected DHT servers.
-    pub servers: usize,
-    /// Number of agents in the directory, without this one.
-    pub agents: usize,
-    /// Topics to which the parent subscribed.
-    pub topics: Vec<String>,
-    /// Multiaddrs on which the node listens.
-    pub addrs: Vec<String>,
-    /// Multiaddrs at which others can dial the node, as its record says.
-    #[serde(default)]
-    pub published_addrs: Vec<String>,
-    /// Number of accepted messages that have not ended.
-    pub outbox: usize,
-    /// Bytes of these messages.
-    pub outbox_bytes: usize,
-    /// Number of broadcasts that wait for a subscriber.
-    pub queued_broadcasts: usize,
-    /// Counters since the start, by name.
-    pub counters: BTreeMap<String, u64>,
 }

@@ -318,6 +318,14 @@ counters! {
     "servers_not_routed" => ServersNotRouted,
     /// Reports of gossipsub that a peer reads too slowly.
     "slow_peers" => SlowPeers,
+    /// Statuses of nodes that the node forgot, because it knows too many nodes.
+    "statuses_evicted" => StatusesEvicted,
+    /// Statuses of nodes of a later version.
+    "statuses_of_later_versions" => StatusesOfLaterVersions,
+    /// Statuses of nodes that the node took over into its view of the network.
+    "statuses_received" => StatusesReceived,
+    /// Statuses of nodes that are malformed or exceed a limit.
+    "statuses_refused" => StatusesRefused,
     /// Failures of the store to write, and losses of its content.
     "store_failures" => StoreFailures,
     /// Subscriptions of peers to names that are no valid topics.

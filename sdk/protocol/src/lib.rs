@@ -21,10 +21,11 @@ pub mod line;
 mod report;
 mod sdk_code;
 mod sdk_limit;
+mod status;
 mod trust;
 
 pub use answer::{
-    Answer, ConnectedPeer, KeptFor, LinkDirection, LinkTransport, PeerLink, RegistryEntry, StatusReport, Tier,
+    Answer, ConnectedPeer, KeptFor, LinkDirection, LinkTransport, PeerLink, RegistryEntry, Tier,
 };
 pub use base64::{decode_base64, encode_base64};
 pub use code::ErrorCode;
@@ -47,6 +48,7 @@ pub use report::{
 };
 pub use sdk_code::SdkErrorCode;
 pub use sdk_limit::*;
+pub use status::{DhtState, StatusReport};
 pub use trust::Trust;
 
 /// Highest version of the contract that this crate speaks, and the only one so far.

@@ -348,7 +348,7 @@ impl SwarmDriver {
 
     /// Returns the topic without the network's prefix. The subscription filter accepts no other
     /// topics.
-    fn topic_name(&self, topic: &TopicHash) -> Option<String> {
+    pub(super) fn topic_name(&self, topic: &TopicHash) -> Option<String> {
         topic.as_str().strip_prefix(&self.names.topic_prefix).map(str::to_owned)
     }
 }

@@ -15,6 +15,7 @@ mod inbound;
 mod links;
 mod listen;
 mod mail;
+mod meshes;
 mod metrics;
 mod nat;
 mod outbound;
@@ -28,7 +29,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -195,6 +196,8 @@ pub struct SwarmDriver {
     nat: NatState,
     reports: LinkReports,
     metrics: Option<NetworkMetrics>,
+    /// When the driver last reported the meshes.
+    meshes_at: Option<Instant>,
 }
 
 impl SwarmDriver {
@@ -249,6 +252,7 @@ impl SwarmDriver {
             nat: NatState::default(),
             reports: LinkReports::default(),
             metrics: metrics.map(NetworkMetrics::new),
+            meshes_at: None,
         })
     }
 
@@ -265,6 +269,9 @@ impl SwarmDriver {
     /// Returns the next input if one is available. Does not register a waker: after `None`, wait
     /// for [`SwarmDriver::next`].
     pub fn try_next(&mut self) -> Option<Input> {
+        if let Some(meshes) = self.meshes_due() {
+            return Some(meshes);
+        }
         match self.poll_next(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(input) => Some(input),
             Poll::Pending => None,

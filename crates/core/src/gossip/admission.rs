@@ -40,6 +40,7 @@ impl Gossip {
         }
         cx.stats.count(Counter::BroadcastsAccepted);
         cx.stats.traffic.sent(priority, now.mono);
+        self.traffic.sent(topic, now.mono);
         cx.answer(command, "send", |answer| {
             answer.message_id = Some(message_id);
             answer.peers = Some(number);

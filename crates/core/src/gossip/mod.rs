@@ -5,11 +5,14 @@ pub mod announcements;
 pub mod broadcast_queue;
 pub(crate) mod broadcasting;
 pub mod gossip_budget;
+pub mod network_view;
+pub mod node_status;
 pub(crate) mod on_gossip;
 pub(crate) mod own_pace;
 pub mod pacer;
 pub(crate) mod status;
 pub(crate) mod subscriptions;
+pub mod topic_traffic;
 
 use std::collections::BTreeSet;
 
@@ -23,8 +26,10 @@ use crate::timers::TimerTable;
 use crate::usage::Usage;
 use broadcast_queue::BroadcastQueue;
 use gossip_budget::GossipBudget;
+use network_view::NetworkView;
 use own_pace::OwnPace;
 use pacer::Pacer;
+use topic_traffic::{MAX_COUNTED_TOPICS, TopicTraffic};
 
 /// The state of broadcasts and gossip.
 #[derive(Debug)]
@@ -41,6 +46,14 @@ pub(crate) struct Gossip {
     pub(crate) budget: GossipBudget,
     /// `true` if the node subscribes to announcements.
     pub(crate) follows_announcements: bool,
+    /// `true` if the node keeps the statuses of others.
+    pub(crate) observes: bool,
+    /// The statuses of others.
+    pub(crate) view: NetworkView,
+    /// The broadcasts by topic.
+    pub(crate) traffic: TopicTraffic,
+    /// Time of the next status line in the log.
+    pub(crate) status_line_due: Instant,
     /// Time of the next `node-status`.
     pub(crate) status_due: Instant,
 }
@@ -54,6 +67,10 @@ impl Gossip {
             pace: OwnPace::new(limits_apply, scope),
             budget: GossipBudget::default(),
             follows_announcements: false,
+            observes: false,
+            view: NetworkView::default(),
+            traffic: TopicTraffic::default(),
+            status_line_due: Instant::MAX,
             status_due: Instant::MAX,
         }
     }
@@ -72,11 +89,14 @@ impl Gossip {
         timers.enter("pacer", sendable.map(|not_before| not_before.max(self.pacer.ready_at())));
         timers.enter("pace of broadcasts", self.pace.wakeup());
         timers.enter("broadcasts", self.broadcasts.next_deadline());
-        timers.enter("node-status", Some(self.status_due).filter(|due| *due < Instant::MAX));
+        for (name, due) in [("node-status", self.status_due), ("status line", self.status_line_due)] {
+            timers.enter(name, Some(due).filter(|due| *due < Instant::MAX));
+        }
     }
 
     /// Returns the size of each collection, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
+        let (counted, meshes) = self.traffic.lens();
         [
             (
                 "bytes of recent gossip",
@@ -87,6 +107,9 @@ impl Gossip {
             ),
             ("neighbours with recent gossip", self.budget.neighbours(), gossip_budget::MAX_NEIGHBOURS),
             ("paced topics", self.pace.topics(), broadcast_queue::MAX_TOPICS),
+            ("counted topics", counted, MAX_COUNTED_TOPICS),
+            ("meshes", meshes, MAX_COUNTED_TOPICS),
+            ("statuses of nodes", self.view.len(), network_view::MAX_VIEW_NODES),
             ("subscribed topics", self.subscribed.len(), MAX_SUBSCRIPTIONS),
             ("topics with broadcasts", self.broadcasts.len(), broadcast_queue::MAX_TOPICS),
             (

@@ -24,7 +24,7 @@ use crate::peers::Peers;
 use crate::replies::client::Client;
 use crate::signal::Signal;
 use crate::topics::is_node_topic;
-use crate::topics::{ANNOUNCEMENTS, MESSAGES};
+use crate::topics::{ANNOUNCEMENTS, MESSAGES, STATUS};
 
 impl Gossip {
     /// Handles a gossip message. Reports the verdict, unless the message waits for the crypto pool.
@@ -213,6 +213,9 @@ impl Gossip {
     }
 
     fn on_broadcast(&mut self, mut sender: Sender, batch: &Batch, topic: &str, gate: &mut Gate, cx: &mut Cx) {
+        if topic == STATUS && sender.refusal().is_none() {
+            self.on_status(sender.peer_id, batch, cx);
+        }
         if !self.subscribed.contains(topic) {
             return;
         }
@@ -236,8 +239,8 @@ impl Gossip {
                 .and_then(|()| message_event(&mut sender, message.clone(), Some(topic), Route::Gossip, cx));
             match event {
                 Ok((message, bytes)) => {
-                    cx.stats.count(Counter::BroadcastsReceived);
-                    cx.stats.traffic.received(message.priority, cx.now.mono);
+                    cx.stats.received(Counter::BroadcastsReceived, message.priority, cx.now.mono);
+                    self.traffic.received(topic, cx.now.mono);
                     gate.flow.remember(&message.message_id, message.hops.unwrap_or_default());
                     let priority = gate.effective_priority(sender.address, &message, cx);
                     cx.emit_broadcast(priority, message, bytes);

@@ -30,6 +30,7 @@ impl Gossip {
             return cx.refuse(command, ErrorCode::Busy, message);
         }
         cx.answer(command, "subscribe", |_| {});
+        self.observes |= topic == STATUS;
         if self.subscribed.insert(topic.clone()) && !is_subscribed_anyway(&topic, cx) {
             cx.network(NetworkCommand::Subscribe { topic });
             peers.connect_soon(cx);
@@ -40,7 +41,12 @@ impl Gossip {
     }
 
     pub(crate) fn unsubscribe(&mut self, command: ReplyTo, topic: &str, local: &mut Local, cx: &mut Cx) {
-        if self.subscribed.remove(topic) && !is_subscribed_anyway(topic, cx) {
+        let is_removed = self.subscribed.remove(topic);
+        if topic == STATUS && !cx.identity.observes {
+            self.observes = false;
+            self.view.clear();
+        }
+        if is_removed && !is_subscribed_anyway(topic, cx) {
             cx.network(NetworkCommand::Unsubscribe { topic: topic.to_owned() });
             let topics = self.subscribed.clone();
             local.advertise_topics(&topics, cx);
@@ -51,5 +57,5 @@ impl Gossip {
 
 /// Returns `true` if the node decides itself whether it subscribes to the topic.
 fn is_subscribed_anyway(topic: &str, cx: &Cx) -> bool {
-    is_node_topic(topic) && (topic != STATUS || cx.identity.role == Role::Bootstrap)
+    is_node_topic(topic) && (topic != STATUS || cx.identity.role == Role::Bootstrap || cx.identity.observes)
 }

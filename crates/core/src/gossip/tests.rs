@@ -41,6 +41,7 @@ fn node_status_without_subscribers_is_not_published() {
     gossip.on_ready(cx);
     cx.effects.clear();
     cx.now.mono = gossip.status_due;
-    gossip.publish_status(directory, peers, cx);
+    let turn = gossip.take_status_turn(directory, peers, cx);
+    assert!(!turn.publishes(), "nobody wants it");
     assert!(cx.effects.is_empty() && gossip.status_due > cx.now.mono);
 }

@@ -174,7 +174,7 @@ impl Mail {
         outcome: TaskOutcome<Opened>,
         gate: &mut Gate,
         directory: &Directory,
-        peers: &Peers,
+        peers: &mut Peers,
         cx: &mut Cx,
     ) {
         let Some(pending) = self.pending_decryptions.remove(token) else { return };
@@ -188,7 +188,10 @@ impl Mail {
                 if let Some(session) = session.filter(|_| peers.is_connected(&peer)) {
                     self.sessions.insert(peer, session);
                 }
-                if let Some(response) = self.receive_batch(token, &frame, &batch, gate, directory, cx) {
+                let before = cx.stats.get(Counter::MailReceived);
+                let response = self.receive_batch(token, &frame, &batch, gate, directory, cx);
+                peers.count_messages(&peer, cx.stats.get(Counter::MailReceived) - before, 0);
+                if let Some(response) = response {
                     cx.answer_mail(token, response);
                 }
             }

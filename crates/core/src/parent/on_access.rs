@@ -101,6 +101,8 @@ pub(crate) fn list_peers(
             tier: gate.tier(agent.as_ref(), peer).into(),
             reputation: gate.reputations.of_peer(agent, peer, gate.registry.prior(agent.as_ref()), now.mono),
             links,
+            messages_in: known.messages_in,
+            messages_out: known.messages_out,
             kept_for: kept.reasons(peer, known, |agent| needs.has_mail(agent), now),
         });
     }

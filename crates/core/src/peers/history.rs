@@ -31,6 +31,8 @@ pub(crate) struct History {
     /// The present state and its start. `None` while the node cannot tell.
     since: Option<(bool, Instant)>,
     latency: Option<Duration>,
+    /// When a connection last began or ended.
+    seen_at: Option<Instant>,
 }
 
 impl History {
@@ -59,6 +61,11 @@ impl History {
         if up + down > 0.0 { up / (up + down) } else { 1.0 }
     }
 
+    /// Returns when a connection last began or ended.
+    pub(crate) fn seen_at(&self) -> Option<Instant> {
+        self.seen_at
+    }
+
     /// Returns `true` if the last dial failed and no connection followed.
     pub(crate) fn is_down(&self) -> bool {
         self.since.is_some_and(|(is_up, _)| !is_up)
@@ -84,12 +91,16 @@ impl Histories {
 
     /// Records a connection.
     pub(crate) fn connected(&mut self, peer: &PeerId, now: Instant) {
-        self.touch(peer).change(Some(true), now);
+        let history = self.touch(peer);
+        history.change(Some(true), now);
+        history.seen_at = Some(now);
     }
 
     /// Records the end of a connection.
     pub(crate) fn disconnected(&mut self, peer: &PeerId, now: Instant) {
-        self.touch(peer).change(None, now);
+        let history = self.touch(peer);
+        history.change(None, now);
+        history.seen_at = Some(now);
     }
 
     /// Records a failed dial.
@@ -112,6 +123,11 @@ impl Histories {
     /// Returns the history of a peer.
     pub(crate) fn get(&self, peer: &PeerId) -> Option<&History> {
         self.0.get(peer)
+    }
+
+    /// Returns all histories, in the order of PeerIds.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &History)> {
+        self.0.range(..)
     }
 
     /// Returns the number of histories.

@@ -101,6 +101,14 @@ impl Peers {
         }
     }
 
+    /// Counts messages over the connection of a peer.
+    pub(crate) fn count_messages(&mut self, peer: &PeerId, received: u64, sent: u64) {
+        if let Some(connection) = self.table.connection_mut(peer) {
+            connection.messages_in += received;
+            connection.messages_out += sent;
+        }
+    }
+
     /// Returns `true` if the node is connected to this peer.
     pub(crate) fn is_connected(&self, peer: &PeerId) -> bool {
         self.table.connection(peer).is_some()

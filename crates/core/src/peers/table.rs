@@ -37,6 +37,9 @@ pub(crate) struct Connection {
     pub(crate) slow_at: Option<Instant>,
     /// When the two nodes last exchanged mail or a search, or connected.
     pub(crate) used_at: Instant,
+    /// Messages that the parent got over this connection, and messages sent over it.
+    pub(crate) messages_in: u64,
+    pub(crate) messages_out: u64,
     /// The transport connections.
     pub(crate) links: Links,
     /// Number of reservations of the peer at this node as its relay, at most one on each link.

@@ -4,8 +4,9 @@ pub(crate) mod counts;
 pub mod health;
 pub(crate) mod line_room;
 pub(crate) mod nodes;
+mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{
@@ -18,6 +19,7 @@ use crate::directory::Directory;
 use crate::gate::Gate;
 use crate::gossip::Gossip;
 use crate::gossip::gossip_budget::MAX_RETAINED_BYTES;
+use crate::gossip::node_status::{MAX_STATUS_PEERS, NodeStatus};
 use crate::local::Local;
 use crate::mail::Mail;
 use crate::mail::outbound::outbox::OUTBOX_BYTES;
@@ -29,6 +31,13 @@ use nodes::Known;
 const STABLE_QUALITY: f64 = 0.8;
 /// Largest number of names in each part of the distribution: our choice. Peers choose the names.
 pub(crate) const MAX_NAMES: usize = 64;
+
+/// What this node tells of itself, without a report.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    pub(crate) status: NodeStatus,
+    pub(crate) metrics: ReportMetrics,
+}
 
 /// The components that a report reads.
 #[derive(Clone, Copy, Debug)]
@@ -133,10 +142,17 @@ impl<'a> Sources<'a> {
 
     /// Returns the topics: those of the parent's subscriptions, and those with broadcasts.
     pub(crate) fn topics(&self) -> Vec<TopicReport> {
-        let of_topic = |topic: String| TopicReport {
-            subscribers: self.peers.subscribers(&topic),
-            topic,
-            ..TopicReport::default()
+        let traffic = &self.gossip.traffic;
+        let of_topic = |topic: String| {
+            let counts = traffic.of(&topic);
+            TopicReport {
+                mesh_peers: traffic.mesh(&topic),
+                subscribers: self.peers.subscribers(&topic),
+                received: counts.map_or(0, |counts| counts.received),
+                sent: counts.map_or(0, |counts| counts.sent),
+                rate: counts.map_or(0.0, |counts| counts.rate(self.cx.now.mono)),
+                topic,
+            }
         };
         self.gossip.topics().into_iter().map(of_topic).collect()
     }
@@ -151,13 +167,42 @@ impl<'a> Sources<'a> {
         let roles = known.values().map(|node| role_name(node.role()).to_owned()).chain([own_role]);
         let capabilities = known.values().flat_map(|node| node.capabilities().iter());
         let capabilities = capabilities.chain(self.own_capabilities()).cloned();
+        let own_version = self.cx.identity.version.clone();
+        let versions = known.values().filter_map(Known::version).map(str::to_owned).chain([own_version]);
         let regions = self.peers.regions.by_peer();
         let regions = known.keys().filter_map(|peer| regions.get(peer)).map(|region| (*region).to_owned());
         Distribution {
             by_role: room.map(most_frequent(roles)),
             by_capability: room.map(most_frequent(capabilities)),
-            by_version: room.map(most_frequent([self.cx.identity.version.clone()].into_iter())),
+            by_version: room.map(most_frequent(versions)),
             by_region: room.map(most_frequent(regions)),
+        }
+    }
+
+    /// Returns what this node tells of itself.
+    pub(crate) fn summary(self) -> Summary {
+        let metrics = self.metrics(&nodes::known(&self));
+        Summary { status: self.own_status(&metrics), metrics }
+    }
+
+    /// Returns what this node says of itself to others.
+    fn own_status(&self, metrics: &ReportMetrics) -> NodeStatus {
+        let Sources { peers, cx, .. } = self;
+        let messages = counts::messages(cx);
+        let (servers, others): (Vec<PeerId>, Vec<PeerId>) =
+            peers.table.admitted().partition(|peer| peers.table.is_dht_server(peer));
+        NodeStatus {
+            name: cx.identity.name.clone(),
+            role: cx.identity.role,
+            version: cx.identity.version.clone(),
+            uptime_ms: cx.now.mono.since_start().as_millis() as u64,
+            peers: peers.table.connections_len() as u64,
+            health: metrics.health_score,
+            sent: messages.sent,
+            received: messages.received,
+            delivered: messages.delivered,
+            dropped: messages.dropped,
+            connected: servers.into_iter().chain(others).take(MAX_STATUS_PEERS).collect(),
         }
     }
 
@@ -175,13 +220,32 @@ impl<'a> Sources<'a> {
                 break;
             }
         }
-        for (peer, _) in
-            others.iter().take(topology.nodes.len()).filter(|(_, node)| node.connection.is_some())
-        {
-            let edge = edge(self.cx.identity.peer, *peer);
-            topology.complete &= room.push(&mut topology.edges, edge);
+        let shown = &others[..topology.nodes.len().saturating_sub(1)];
+        for edge in self.edges(shown) {
+            if !room.push(&mut topology.edges, edge) {
+                topology.complete = false;
+                break;
+            }
         }
         topology
+    }
+}
+
+impl Sources<'_> {
+    /// Returns the connections between nodes of the report: those of this node, and those that the statuses
+    /// of others name. A connection is there if one end names it.
+    fn edges(&self, shown: &[(PeerId, Known<'_>)]) -> BTreeSet<Edge> {
+        let own = self.cx.identity.peer;
+        let names: BTreeSet<PeerId> = shown.iter().map(|(peer, _)| *peer).chain([own]).collect();
+        let mut edges = BTreeSet::new();
+        for (peer, node) in shown {
+            edges.extend(node.connection.map(|_| edge(own, *peer)));
+            let named = node.status.iter().flat_map(|row| &row.status.connected);
+            // This node knows its own connections better.
+            let named = named.filter(|other| *other != peer && **other != own && names.contains(other));
+            edges.extend(named.map(|other| edge(*peer, *other)));
+        }
+        edges
     }
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{BindingState, ReportNode, Role};
 use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::time::Instant;
 
+use crate::gossip::network_view::StatusRow;
 use crate::peers::history::History;
 use crate::peers::table::Connection;
 use crate::report::Sources;
@@ -25,10 +27,11 @@ pub(crate) struct Known<'a> {
     pub(crate) record: Option<&'a SignedRecord>,
     pub(crate) connection: Option<&'a Connection>,
     pub(crate) history: Option<&'a History>,
+    pub(crate) status: Option<&'a StatusRow>,
     pub(crate) last_seen_ms: u64,
 }
 
-impl Known<'_> {
+impl<'a> Known<'a> {
     /// Returns `true` if the node is up, as far as this node can tell: a connection says more than a
     /// record or a status.
     pub(crate) fn is_active(&self, now_ms: u64) -> bool {
@@ -40,8 +43,14 @@ impl Known<'_> {
         self.history.and_then(History::latency).map(|latency| latency.as_micros() as f64 / 1000.0)
     }
 
+    /// Returns the role that its record says, or else its status.
     pub(crate) fn role(&self) -> Role {
-        self.record.map(|record| record.record.role).unwrap_or_default()
+        let of_record = self.record.map(|record| record.record.role);
+        of_record.or(self.status.map(|row| row.status.role)).unwrap_or_default()
+    }
+
+    pub(crate) fn version(&self) -> Option<&'a str> {
+        self.status.map(|row| row.status.version.as_str()).filter(|version| !version.is_empty())
     }
 
     pub(crate) fn capabilities(&self) -> &[String] {
@@ -73,12 +82,29 @@ pub(crate) fn known<'a>(sources: &Sources<'a>) -> BTreeMap<PeerId, Known<'a>> {
         node.connection = Some(connection);
         node.last_seen_ms = now_ms;
     }
+    for (peer, row) in sources.gossip.view.rows(sources.cx.now) {
+        let node = nodes.entry(*peer).or_default();
+        node.status = Some(row);
+        node.last_seen_ms = node.last_seen_ms.max(ms_ago(row.last_at.mono, sources));
+    }
+    for (peer, history) in sources.peers.histories.iter() {
+        if let Some(seen_at) = history.seen_at() {
+            let node = nodes.entry(*peer).or_default();
+            node.last_seen_ms = node.last_seen_ms.max(ms_ago(seen_at, sources));
+        }
+    }
     nodes.remove(&sources.cx.identity.peer);
     nodes.retain(|_, node| node.last_seen_ms.saturating_add(KNOWN_MS) > now_ms);
     for (peer, node) in &mut nodes {
         node.history = sources.peers.histories.get(peer);
     }
     nodes
+}
+
+/// Returns a past time by the wall clock of now, in ms since 1970.
+fn ms_ago(at: Instant, sources: &Sources<'_>) -> u64 {
+    let now = sources.cx.now;
+    now.unix_ms.saturating_sub(now.mono.saturating_since(at).as_millis() as u64)
 }
 
 /// Returns a node as the report shows it.
@@ -92,27 +118,28 @@ pub(crate) fn describe(
     let agent = node.record.map(SignedRecord::address).or(node.connection.and_then(|one| one.agent));
     let prior = sources.gate.registry.prior(agent.as_ref());
     let record = node.record.map(|record| &record.record);
-    let connected_ms = |connection: &Connection| {
-        now.unix_ms.saturating_sub(now.mono.saturating_since(connection.connected_at).as_millis() as u64)
-    };
+    let status = node.status.map(|row| &row.status);
+    let name = record.map(|record| &record.name).or(status.map(|status| &status.name));
+    let first = node.connection.map(|connection| connection.connected_at).into_iter();
+    let first_at = first.chain(node.status.map(|row| row.first_at.mono)).min();
     ReportNode {
         peer_id: peer.to_string(),
         address: agent.map(|agent| agent.to_string()),
-        name: record.map(|record| record.name.clone()).filter(|name| !name.is_empty()),
+        name: name.cloned().filter(|name| !name.is_empty()),
         role: node.role(),
-        version: None,
+        version: node.version().map(str::to_owned),
         capabilities: node.capabilities().to_vec(),
         region: region.map(str::to_owned),
         is_self: false,
         is_connected: node.connection.is_some(),
         is_active: node.is_active(now.unix_ms),
-        first_seen_ms: node.connection.map(connected_ms),
+        first_seen_ms: first_at.map(|at| ms_ago(at, sources)),
         last_seen_ms: node.last_seen_ms,
         latency_ms: node.latency_ms(),
-        health_score: None,
+        health_score: status.map(|status| status.health),
         reputation: Some(sources.gate.reputations.of_peer(agent, peer, prior, now.mono)),
-        peers: None,
-        uptime_ms: None,
+        peers: status.map(|status| usize::try_from(status.peers).unwrap_or(usize::MAX)),
+        uptime_ms: status.map(|status| status.uptime_ms),
         binding: Some(if agent.is_some() { BindingState::Proven } else { BindingState::Unproven }),
         addrs: record.into_iter().flat_map(|record| &record.addrs).map(ToString::to_string).collect(),
     }

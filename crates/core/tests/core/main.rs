@@ -29,6 +29,7 @@ mod local_record;
 mod mail;
 mod mesh;
 mod names;
+mod network_view;
 mod newcomers;
 mod peer_lookups;
 mod pipeline;

@@ -82,7 +82,9 @@ impl Mail {
         cx: &mut Cx,
     ) {
         let (token, peer) = (request.token, request.peer);
+        let before = cx.stats.get(Counter::MailReceived);
         let response = self.receive_mail(request, local, gate, directory, peers, cx);
+        peers.count_messages(&peer, cx.stats.get(Counter::MailReceived) - before, 0);
         if matches!(response, Some(Response::Ack(_))) {
             cx.observe(peer, Conduct::MailAccepted);
         }
@@ -321,8 +323,7 @@ impl Mail {
         };
         match outcome {
             Ok((message, bytes)) => {
-                cx.stats.count(Counter::MailReceived);
-                cx.stats.traffic.received(message.priority, cx.now.mono);
+                cx.stats.received(Counter::MailReceived, message.priority, cx.now.mono);
                 gate.tiers.on_mail_from(sender.address);
                 gate.flow.remember(&message.message_id, message.hops.unwrap_or_default());
                 self.deliver(key, seq, message, bytes, gate, cx);

@@ -295,6 +295,7 @@ impl Mail {
             return false;
         };
         cx.stats.count(Counter::MailFramesSent);
+        peer.iter().for_each(|peer| peers.count_messages(peer, 0, batch.messages.len() as u64));
         let to = PendingEncryption { recipient, peer, node_key, kem_id, suite };
         self.seal_mail(token, to, &public_key, &batch, cx);
         true
