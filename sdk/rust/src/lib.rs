@@ -38,11 +38,12 @@ pub use joining::{JOIN_TIMEOUT, QUIET};
 pub use mail::{Bytes, Payload, Published, SendOptions, SentMessage};
 pub use p2p_node_protocol::{
     Answer, Bandwidth, BindingState, Closing, Command, Connect, ConnectedPeer, Delivery, DeliveryState,
-    Discover, Distribution, Edge, Encoding, ErrorCode, ErrorEvent, HealthCause, HealthPenalty, Id, KeptFor,
-    Latencies, Level, Limits, LinkDirection, LinkTransport, Log, Message, MessageCounts, NetworkReport,
-    Overflow, PeerBanned, PeerConnected, PeerDisconnected, PeerDiscovered, PeerLink, PeerUnbanned,
-    Percentiles, Performance, Priority, PriorityCounts, Ready, RegistryEntry, RegistryState, ReportMetrics,
-    ReportNode, Role, Route, SdkErrorCode, Send, StatusReport, TopicReport, Topology, TrafficCounts, Trust,
+    DhtState, Discover, Distribution, Edge, Encoding, ErrorCode, ErrorEvent, HealthCause, HealthPenalty, Id,
+    KeptFor, Latencies, Level, Limits, LinkDirection, LinkTransport, Log, Message, MessageCounts,
+    NetworkReport, Overflow, PeerBanned, PeerConnected, PeerDisconnected, PeerDiscovered, PeerLink,
+    PeerUnbanned, Percentiles, Performance, Priority, PriorityCounts, Ready, RegistryEntry, RegistryState,
+    ReportMetrics, ReportNode, Role, Route, SdkErrorCode, Send, StatusReport, TopicReport, Topology,
+    TrafficCounts, Trust,
 };
 pub use registration::{RegisterOptions, Registration, RegistrationState};
 pub use supervisor::Restart;
