@@ -108,7 +108,7 @@ settings! {
             or DhtMode::of(role), shown "default: server on a bootstrap node, else client", notes "A light node is a client.";
     }
     group "Observation" {
-        /// Keep the statuses of all nodes for `report`, also if the parent does not subscribe to node-status
+        /// Keep the statuses of all nodes for `report`, as --http does and a subscription to node-status
         observe: bool = "observe", "P2P_NODE_OBSERVE",
             Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
                             default_missing_value = "true"], parse_bool, or false;

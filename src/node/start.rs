@@ -286,7 +286,7 @@ pub fn start(
         dht_mode: config.dht_mode,
         admission: config.admission,
         serves_relay: config.relay,
-        observes: config.observe,
+        observes: config.observe || config.http.is_some(),
         limits_apply: config.limits,
         has_chain: config.rpc_urls.is_some(),
         registry: config.registry_config()?,
