@@ -428,6 +428,10 @@ export interface ConnectedPeer {
   keptFor?: KeptFor[];
   /** Transport connections, oldest first. */
   links?: PeerLink[];
+  /** Messages to this agent that came over the connection. */
+  messagesIn?: number;
+  /** Messages of this agent that the node sent over the connection, repeated ones included. */
+  messagesOut?: number;
   /** Display name; a claim of the agent. */
   name?: string;
   /** PeerId of the node. */
@@ -480,6 +484,14 @@ export interface Delivery {
 
 /** Final state of an accepted message. */
 export type DeliveryState = "delivered" | "expired" | "rejected" | "failed" | (string & {});
+
+/** State of the DHT. */
+export interface DhtState {
+  /** `server` if the node stores records for others, else `client`. */
+  mode: string;
+  /** Number of servers in the routing table. */
+  table: number;
+}
 
 /** `discover`: at most one of `topic`, `address` and `capability`; none finds every known agent. */
 export interface Discover {
@@ -874,8 +886,6 @@ export interface Ready {
   durable: boolean;
   /** Features of this node beyond the base contract. An absent feature is not supported. */
   features: string[];
-  /** URL of the node's HTTP server, if it has one. */
-  http?: string;
   /** The limits in force. */
   limits: Limits;
   /** The display name. */
@@ -1059,8 +1069,32 @@ export interface StatusReport {
   addrs: string[];
   /** Number of agents in the directory, without this one. */
   agents: number;
+  /** Bytes of payload by protocol, since the start. */
+  bandwidth?: Record<string, Bandwidth>;
+  /** Number of bans that hold. */
+  bans?: number;
+  /** What lowers the health score. */
+  causes?: HealthPenalty[];
   /** Counters since the start, by name. */
   counters: Record<string, number>;
+  /** State of the DHT. */
+  dht?: DhtState;
+  /** Numbers of known nodes by what they are. */
+  distribution?: Distribution;
+  /** Multiaddrs at which the node is sure that others can dial it. */
+  externalAddrs?: string[];
+  /** Health score, from 0 to 100. */
+  healthScore?: number;
+  /** Number of messages and broadcasts that wait for the parent to read them. */
+  inbox?: number;
+  /** Latencies since the start. */
+  latency?: Latencies;
+  /** The counters of limits that took effect, by name. */
+  limitsHit?: Record<string, number>;
+  /** Load of the node, from 0 to 1. */
+  load?: number;
+  /** Messages since the start. */
+  messages?: MessageCounts;
   /** Number of accepted messages that have not ended. */
   outbox: number;
   /** Bytes of these messages. */
@@ -1069,14 +1103,24 @@ export interface StatusReport {
   peerId: string;
   /** Number of connected peers. */
   peers: number;
+  /** Numbers of connected peers by role, where their records are known. */
+  peersByRole?: Record<string, number>;
   /** Multiaddrs at which others can dial the node, as its record says. */
   publishedAddrs?: string[];
   /** Number of broadcasts that wait for a subscriber. */
   queuedBroadcasts: number;
+  /** State of the registry; absent without one. */
+  registry?: RegistryState;
+  /** Multiaddrs at which others reach the node through a relay. */
+  relayedAddrs?: string[];
   /** Number of connected peers that the node reaches only through a relay. */
   relayedPeers?: number;
+  /** Role of the node. */
+  role?: Role;
   /** Number of connected DHT servers. */
   servers: number;
+  /** Topics that the parent subscribed to or that have broadcasts. */
+  topicDetails?: TopicReport[];
   /** Topics to which the parent subscribed. */
   topics: string[];
   /** Time since the process started, in ms. */

@@ -372,6 +372,10 @@ class ConnectedPeer:
     kept_for: list[str] | None = None
     # Transport connections, oldest first.
     links: list[PeerLink] | None = None
+    # Messages to this agent that came over the connection.
+    messages_in: int | None = None
+    # Messages of this agent that the node sent over the connection, repeated ones included.
+    messages_out: int | None = None
     # Display name; a claim of the agent.
     name: str | None = None
     # Reputation from 0 to 1, the lower one of the node and its agent. Below 0.3 the node bans
@@ -392,6 +396,8 @@ class ConnectedPeer:
         Field("address", "address", "str", False),
         Field("keptFor", "kept_for", "[str]", False),
         Field("links", "links", "[PeerLink]", False),
+        Field("messagesIn", "messages_in", "int", False),
+        Field("messagesOut", "messages_out", "int", False),
         Field("name", "name", "str", False),
         Field("reputation", "reputation", "any", False),
         Field("role", "role", "str", False),
@@ -435,6 +441,20 @@ class Delivery:
         Field("redelivered", "redelivered", "bool", False),
         Field("requestId", "request_id", "id", False),
         Field("route", "route", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class DhtState:
+    """State of the DHT."""
+
+    # `server` if the node stores records for others, else `client`.
+    mode: str
+    # Number of servers in the routing table.
+    table: int
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("mode", "mode", "str", True),
+        Field("table", "table", "int", True),
     )
 
 
@@ -979,8 +999,6 @@ class Ready:
     role: str
     # Version of the binary.
     version: str
-    # URL of the node's HTTP server, if it has one.
-    http: str | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("address", "address", "str", True),
         Field("addrs", "addrs", "[str]", True),
@@ -993,7 +1011,6 @@ class Ready:
         Field("protocol", "protocol", "int", True),
         Field("role", "role", "str", True),
         Field("version", "version", "str", True),
-        Field("http", "http", "str", False),
     )
 
 
@@ -1171,10 +1188,44 @@ class StatusReport:
     topics: list[str]
     # Time since the process started, in ms.
     uptime_ms: int
+    # Bytes of payload by protocol, since the start.
+    bandwidth: dict[str, Bandwidth] | None = None
+    # Number of bans that hold.
+    bans: int | None = None
+    # What lowers the health score.
+    causes: list[HealthPenalty] | None = None
+    # State of the DHT.
+    dht: DhtState | None = None
+    # Numbers of known nodes by what they are.
+    distribution: Distribution | None = None
+    # Multiaddrs at which the node is sure that others can dial it.
+    external_addrs: list[str] | None = None
+    # Health score, from 0 to 100.
+    health_score: Any = None
+    # Number of messages and broadcasts that wait for the parent to read them.
+    inbox: int | None = None
+    # Latencies since the start.
+    latency: Latencies | None = None
+    # The counters of limits that took effect, by name.
+    limits_hit: dict[str, int] | None = None
+    # Load of the node, from 0 to 1.
+    load: Any = None
+    # Messages since the start.
+    messages: MessageCounts | None = None
+    # Numbers of connected peers by role, where their records are known.
+    peers_by_role: dict[str, int] | None = None
     # Multiaddrs at which others can dial the node, as its record says.
     published_addrs: list[str] | None = None
+    # State of the registry; absent without one.
+    registry: RegistryState | None = None
+    # Multiaddrs at which others reach the node through a relay.
+    relayed_addrs: list[str] | None = None
     # Number of connected peers that the node reaches only through a relay.
     relayed_peers: int | None = None
+    # Role of the node.
+    role: str | None = None
+    # Topics that the parent subscribed to or that have broadcasts.
+    topic_details: list[TopicReport] | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("address", "address", "str", True),
         Field("addrs", "addrs", "[str]", True),
@@ -1188,8 +1239,25 @@ class StatusReport:
         Field("servers", "servers", "int", True),
         Field("topics", "topics", "[str]", True),
         Field("uptimeMs", "uptime_ms", "int", True),
+        Field("bandwidth", "bandwidth", "{Bandwidth}", False),
+        Field("bans", "bans", "int", False),
+        Field("causes", "causes", "[HealthPenalty]", False),
+        Field("dht", "dht", "DhtState", False),
+        Field("distribution", "distribution", "Distribution", False),
+        Field("externalAddrs", "external_addrs", "[str]", False),
+        Field("healthScore", "health_score", "any", False),
+        Field("inbox", "inbox", "int", False),
+        Field("latency", "latency", "Latencies", False),
+        Field("limitsHit", "limits_hit", "{int}", False),
+        Field("load", "load", "any", False),
+        Field("messages", "messages", "MessageCounts", False),
+        Field("peersByRole", "peers_by_role", "{int}", False),
         Field("publishedAddrs", "published_addrs", "[str]", False),
+        Field("registry", "registry", "RegistryState", False),
+        Field("relayedAddrs", "relayed_addrs", "[str]", False),
         Field("relayedPeers", "relayed_peers", "int", False),
+        Field("role", "role", "str", False),
+        Field("topicDetails", "topic_details", "[TopicReport]", False),
     )
 
 
@@ -1294,6 +1362,7 @@ TYPES: dict[str, Any] = {
     "Closing": Closing,
     "ConnectedPeer": ConnectedPeer,
     "Delivery": Delivery,
+    "DhtState": DhtState,
     "Distribution": Distribution,
     "DropCounts": DropCounts,
     "Edge": Edge,
