@@ -256,9 +256,8 @@ pub fn start(
     let Identity { node_key, agent, binding, key_source } = identity;
     let OpenSources { sources, bootstraps, peer_book, regions } = sources::open(config, notice)?;
     let swarm = swarm_config(config, &node_key, notice)?;
-    let Random { database, boot, seed } = Random::new()?;
+    let (Random { database, boot, seed }, chain) = (Random::new()?, open_chain(config, agent.as_ref())?);
     let (store, snapshot) = open_store(config, binding.binding.account, &database, now)?;
-    let chain = open_chain(config, agent.as_ref())?;
     let core_config = CoreConfig {
         node_key,
         key_source,

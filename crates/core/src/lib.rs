@@ -144,6 +144,7 @@ impl Core {
         if !self.begin(now) {
             return;
         }
+        self.cx.stats.traffic.count_input(&input);
         if let Some(input) = self.peers.hold_until_admitted(input, &mut self.cx) {
             self.dispatch(input);
         }
@@ -151,7 +152,6 @@ impl Core {
     }
 
     fn dispatch(&mut self, input: Input) {
-        self.cx.stats.traffic.count_input(&input);
         let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
         match input {
             Input::Command { client, request } => self.on_command(client, request),

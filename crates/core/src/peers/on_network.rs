@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{Counter, ErrorCode, ErrorEvent, Event, Level, PeerConnected, PeerDisconnected};
+use p2p_node_wire::envelope::Batch;
 use serde_json::json;
 
 use crate::command_limits::MAX_PEER_TOPICS;
@@ -99,6 +100,12 @@ impl Peers {
         if let Some(connection) = self.table.connection_mut(peer) {
             connection.used_at = cx.now.mono;
         }
+    }
+
+    /// Counts a frame of mail that the node sends, over the connection of a peer or by gossip.
+    pub(crate) fn count_frame(&mut self, peer: Option<&PeerId>, batch: &Batch, cx: &mut Cx) {
+        cx.stats.count(Counter::MailFramesSent);
+        peer.into_iter().for_each(|peer| self.count_messages(peer, 0, batch.messages.len() as u64));
     }
 
     /// Counts messages over the connection of a peer.

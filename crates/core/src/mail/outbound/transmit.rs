@@ -294,8 +294,7 @@ impl Mail {
         let Some(batch) = self.outbox.send_next_batch(recipient, token, route, now.mono) else {
             return false;
         };
-        cx.stats.count(Counter::MailFramesSent);
-        peer.iter().for_each(|peer| peers.count_messages(peer, 0, batch.messages.len() as u64));
+        peers.count_frame(peer.as_ref(), &batch, cx);
         let to = PendingEncryption { recipient, peer, node_key, kem_id, suite };
         self.seal_mail(token, to, &public_key, &batch, cx);
         true
