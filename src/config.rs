@@ -12,6 +12,7 @@ mod env;
 mod registry;
 mod settings;
 mod sources;
+mod traces;
 mod values;
 
 use std::ffi::OsString;
@@ -111,6 +112,11 @@ pub enum ConfigError {
     /// The settings of the registry contradict each other.
     #[error("{0}")]
     Registry(String),
+    /// The headers for the collector of traces are malformed.
+    #[error(
+        "OTEL_EXPORTER_OTLP_HEADERS must be NAME=VALUE pairs, separated by commas, with percent-encoded values"
+    )]
+    TraceHeaders,
     /// The file named by `-e` does not exist.
     #[error("env file {0} does not exist")]
     EnvFileMissing(PathBuf),

@@ -26,6 +26,7 @@ use crate::io::parent_watcher::ParentWatcher;
 use crate::io::sources::Sources;
 use crate::io::store::Store;
 use crate::io::swarm::SwarmDriver;
+use crate::io::traces::Traces;
 use crate::logging;
 use crate::panic_hook;
 use crate::pipe::{InputChunk, Line, Pipe};
@@ -40,7 +41,7 @@ use p2p_node_core::effect::{Effect, ExitCode};
 use p2p_node_core::input::{DropKind, Input, Now};
 use p2p_node_core::{Core, CoreConfig};
 use signals::Signals;
-pub use start::StartError;
+pub use start::{StartError, VERSION};
 
 /// Maximum number of commands per turn. 512 commands fill about one batch of direct messages, so
 /// that the first frames leave before the node has read all its input.
@@ -93,6 +94,7 @@ struct Prepared {
     sources: Sources,
     chain: Chain,
     http: Option<Http>,
+    traces: Option<Traces>,
     signals: Signals,
     parent: Option<ParentWatcher>,
     /// Lines that the parent wrote during the start.
@@ -134,6 +136,7 @@ struct Node {
     sources: Sources,
     chain: Chain,
     http: Option<Http>,
+    traces: Option<Traces>,
     crypto: Pool,
     store: Option<Store>,
     pipe: Pipe,
@@ -162,6 +165,7 @@ impl Node {
             sources,
             chain,
             http,
+            traces,
             signals,
             parent,
             early,
@@ -173,6 +177,7 @@ impl Node {
             sources,
             chain,
             http,
+            traces,
             crypto: Pool::new(1, POOL_QUEUE),
             store,
             pipe,
@@ -211,6 +216,9 @@ impl Node {
                 self.pipe.output.finish(FINISH_TIMEOUT);
                 self.sources.close().await;
                 self.net.close().await;
+                if let Some(traces) = self.traces {
+                    traces.close().await;
+                }
                 if let Some(store) = self.store {
                     store.close().await;
                 }
@@ -244,9 +252,11 @@ impl Node {
 
     /// Reports what was dropped outside the loop since the last turn.
     fn report_drops(&mut self, now: Now) {
-        let number = logging::take_dropped();
-        if number > 0 {
-            self.core.handle(Input::Dropped { what: DropKind::LogLine, number }, now);
+        let spans = self.traces.as_ref().map_or(0, Traces::take_dropped);
+        for (what, number) in [(DropKind::LogLine, logging::take_dropped()), (DropKind::Span, spans)] {
+            if number > 0 {
+                self.core.handle(Input::Dropped { what, number }, now);
+            }
         }
     }
 
@@ -291,6 +301,7 @@ impl Node {
         while let Some(effect) = self.core.poll_effect() {
             match effect {
                 Effect::Emit { client: _, event, numbered } => lines.push((event, numbered)),
+                Effect::Span(span) => drop(self.traces.as_ref().map(|traces| traces.export(*span))),
                 Effect::PersistHighestSeen(row) => {
                     if self.store.as_ref().is_some_and(|store| !store.put_highest_seen(row)) {
                         self.core.handle(Input::Dropped { what: DropKind::HighestSeen, number: 1 }, now);

@@ -173,6 +173,7 @@ fn message(source: &mut Source<'_>) -> Message {
         },
         accepted_seq: 0,
         hops,
+        trace: if source.below(4) == 0 { vec![source.below(3) as u8; 25] } else { Vec::new() },
     }
 }
 

@@ -23,10 +23,12 @@ use p2p_node_core::peers::limits::{
     MAX_DIALS_PER_SECOND, MIN_CONNECTIONS,
 };
 use p2p_node_protocol::Role;
+use reqwest::Url;
 use tracing::level_filters::LevelFilter;
 
 use super::declare::{Setting, settings};
 use super::sources::{Given, Sources};
+use super::traces::otlp_endpoint;
 use super::values::{
     ack, address, bootstrap_peers, capabilities, connection_timeout, dns_seeds, external_addrs, join_stagger,
     log_format, log_level, multiaddrs, network_name, networks, on_eof, on_off, parse, parse_bool, place,
@@ -56,6 +58,10 @@ settings! {
         http_token: "P2P_NODE_HTTP_TOKEN", shown "default none",
             notes "At least 16 printable characters. Required if the address of --http is not loopback. The explorer with \
                    --attach sends it.";
+        /// Headers of the requests to the collector of traces: NAME=VALUE, separated by commas, values
+        /// percent-encoded
+        otlp_headers: "OTEL_EXPORTER_OTLP_HEADERS", shown "default none",
+            notes "Such as `authorization=Bearer%20…`.";
     }
     group "Network" {
         /// TCP and UDP port, 0 for any; a port in the command `connect` takes precedence
@@ -378,5 +384,12 @@ settings! {
         /// Format of the logs on stderr: text or json (one object per line)
         log_format: LogFormat = "log-format", "P2P_NODE_LOG_FORMAT", Option<String> [value_name = "FORMAT"],
             log_format, or LogFormat::default(), shown "default text";
+        /// URL of a collector of OpenTelemetry, to which the node sends its spans by OTLP over HTTP
+        otlp_endpoint: Option<Url> = "otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT",
+            Option<String> [value_name = "URL"], some(otlp_endpoint), or None, shown "default none",
+            notes "The base URL: the node appends /v1/traces. Protobuf, not gRPC: port 4318 of most collectors.";
+        /// Name of the node in its spans (`service.name`)
+        service_name: String = "service-name", "OTEL_SERVICE_NAME", Option<String> [value_name = "NAME"],
+            short_text, or "p2p-node".to_owned(), shown "default p2p-node";
     }
 }

@@ -14,3 +14,4 @@ pub mod rendezvous;
 pub mod sources;
 pub mod store;
 pub mod swarm;
+pub mod traces;

@@ -21,6 +21,7 @@ use crate::io::parent_watcher::ParentWatcher;
 use crate::io::sources::Sources;
 use crate::io::store::Store;
 use crate::io::swarm::SwarmDriver;
+use crate::io::traces::Traces;
 use crate::pipe::{InputChunk, Line, Pipe};
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::{CoreConfig, MAX_INFLIGHT, MAX_INFLIGHT_BYTES};
@@ -153,6 +154,7 @@ struct Started {
     sources: Sources,
     chain: Chain,
     http: Option<Http>,
+    traces: Option<Traces>,
 }
 
 /// Runs a node on the given pipe until it exits.
@@ -166,7 +168,7 @@ pub async fn serve(config: Config, pipe: Pipe) -> ExitCode {
     let (clock, early, reported) = (Clock::start(), Early::default(), Vec::new());
     let mut opening = Opening { config: &config, pipe, clock, signals, parent: None, early, reported };
     match opening.prepare().await {
-        Ok(Started { core_config, store, lock, net, sources, chain, http }) => {
+        Ok(Started { core_config, store, lock, net, sources, chain, http, traces }) => {
             let Opening { pipe, clock, signals, parent, early, reported, .. } = opening;
             let commands = config.commands();
             let prepared = Prepared {
@@ -178,6 +180,7 @@ pub async fn serve(config: Config, pipe: Pipe) -> ExitCode {
                 sources,
                 chain,
                 http,
+                traces,
                 signals,
                 parent,
                 early,
@@ -204,7 +207,8 @@ impl Opening<'_> {
         let lock = self.lock(&identity).await?;
         let start =
             |notice: &mut dyn FnMut(String)| start::start(config, identity.clone(), clock.now(), notice);
-        let Components { mut core_config, swarm, store, sources, chain } = self.with_retries(start).await?;
+        let Components { mut core_config, swarm, store, sources, chain, traces } =
+            self.with_retries(start).await?;
         let http = HttpConfig::of(config).map_err(StartError::from)?;
         let mut metrics = http.is_some().then(Registry::default);
         let net = SwarmDriver::measured(swarm, metrics.as_mut())
@@ -217,7 +221,7 @@ impl Opening<'_> {
             _ => None,
         };
         core_config.http = http.as_ref().map(Http::url);
-        Ok(Started { core_config, store, lock, net, sources, chain, http })
+        Ok(Started { core_config, store, lock, net, sources, chain, traces, http })
     }
 
     /// Calls `attempt` until it succeeds, or fails for a permanent reason, at most

@@ -19,6 +19,7 @@ use crate::io::store::{self, Snapshot, Store};
 use crate::io::swarm::{
     MAX_HANDSHAKES, MIN_HANDSHAKES, PENDING, PENDING_OUTGOING, SwarmConfig, can_listen_on,
 };
+use crate::io::traces::Traces;
 use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::local::dht_mode::DhtMode;
@@ -28,8 +29,8 @@ use p2p_node_wire::identity::{AgentKey, NodeKey};
 use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Now;
 
-/// Version of this program.
-pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Version of the binary.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Maximum time to wait for the drain of a previous process, which probably has our
 /// `--drain-timeout`. Supervisors usually wait no longer than 10 s for a start.
@@ -142,6 +143,8 @@ pub struct Components {
     pub sources: Sources,
     /// The chain of the registry and of names, or none.
     pub chain: Chain,
+    /// The exporter of spans, if the configuration names a collector.
+    pub traces: Option<Traces>,
 }
 
 /// The largest numbers of connections and of incoming handshakes.
@@ -226,18 +229,28 @@ fn open_chain(config: &Config, agent: Option<&AgentKey>) -> Result<Chain, StartE
     Ok(Chain::open(chain).map_err(failed)?)
 }
 
+/// Starts the exporter of spans. Connects to nobody.
+fn start_traces(config: &Config, node_key: &NodeKey) -> Result<Option<Traces>, StartError> {
+    let Some(traces) = config.traces(node_key.peer_id().to_string())? else { return Ok(None) };
+    let failed = |error| StartError::system("setting up the exporter of spans failed", &error);
+    Traces::start(traces).map(Some).map_err(failed)
+}
+
 /// Numbers that no other process has.
 struct Random {
     database: [u8; 16],
     boot: u64,
     seed: u64,
+    trace_seed: u64,
 }
 
 impl Random {
     fn new() -> Result<Self, KeyFileError> {
-        let random = keystore::random_secret()?;
-        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| random[at + byte]));
-        Ok(Random { database: std::array::from_fn(|at| random[at]), boot: word(16), seed: word(24) })
+        let (random, more) = (keystore::random_secret()?, keystore::random_secret()?);
+        let word =
+            |bytes: &[u8; 32], at: usize| u64::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte]));
+        let database = std::array::from_fn(|at| random[at]);
+        Ok(Random { database, boot: word(&random, 16), seed: word(&random, 24), trace_seed: word(&more, 0) })
     }
 }
 
@@ -249,15 +262,14 @@ fn connections(config: &Config, swarm: &SwarmConfig) -> ConnectionLimits {
 /// Builds the components of a node. Calls `notice` with warnings for the user.
 pub fn start(
     config: &Config,
-    identity: Identity,
+    Identity { node_key, agent, binding, key_source }: Identity,
     now: Now,
     notice: &mut dyn FnMut(String),
 ) -> Result<Components, StartError> {
-    let Identity { node_key, agent, binding, key_source } = identity;
     let OpenSources { sources, bootstraps, peer_book, regions } = sources::open(config, notice)?;
-    let swarm = swarm_config(config, &node_key, notice)?;
-    let (Random { database, boot, seed }, chain) = (Random::new()?, open_chain(config, agent.as_ref())?);
-    let (store, snapshot) = open_store(config, binding.binding.account, &database, now)?;
+    let (swarm, traces) = (swarm_config(config, &node_key, notice)?, start_traces(config, &node_key)?);
+    let (random, chain) = (Random::new()?, open_chain(config, agent.as_ref())?);
+    let (store, snapshot) = open_store(config, binding.binding.account, &random.database, now)?;
     let core_config = CoreConfig {
         node_key,
         key_source,
@@ -291,11 +303,12 @@ pub fn start(
         registry: config.registry_config()?,
         flow: config.flow(),
         connections: connections(config, &swarm),
-        boot,
-        database,
+        boot: random.boot,
+        database: random.database,
         kem_seed: keystore::random_secret()?,
         suite: Suite::of_this_processor(),
-        seed,
+        seed: random.seed,
+        trace_seed: traces.is_some().then_some(random.trace_seed),
         durable: store.is_some(),
         manual_ack: config.ack == Ack::Manual,
         one_of_several: !config.instance.is_empty(),
@@ -305,7 +318,7 @@ pub fn start(
         access_rules: snapshot.access_rules,
         bans: snapshot.bans,
     };
-    Ok(Components { core_config, swarm, store, sources, chain })
+    Ok(Components { core_config, swarm, store, sources, chain, traces })
 }
 
 #[cfg(test)]

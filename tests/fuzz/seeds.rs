@@ -38,6 +38,7 @@ fn message(priority: Priority, encoding: Encoding, route: Route, data: &[u8]) ->
         reply_to: String::new(),
         conversation: String::new(),
         hops: 0,
+        trace: None,
         route,
         command: ReplyTo::PARENT,
     };

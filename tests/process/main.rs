@@ -54,3 +54,4 @@ mod stopped;
 mod successor;
 mod surroundings;
 mod topics;
+mod traces;

@@ -144,6 +144,8 @@ pub struct CoreConfig {
     pub suite: Suite,
     /// Random seed of the jitter.
     pub seed: u64,
+    /// Random seed of the ids of spans. Without it the node makes no spans.
+    pub trace_seed: Option<u64>,
     /// `true` if there is a store: the node then accepts a message when the store has persisted it.
     pub durable: bool,
     /// `true` if a message counts as delivered only after the parent's `ack`.

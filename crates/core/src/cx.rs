@@ -22,6 +22,7 @@ use crate::local::frame_numbers::FrameNumbers;
 use crate::replies::Replies;
 use crate::signal::Signal;
 use crate::stats::Stats;
+use crate::tracer::Tracer;
 use crate::usage::Usage;
 
 /// The time, the identity, the sinks for effects, lines and counters, and the random source.
@@ -47,6 +48,8 @@ pub(crate) struct Cx {
     pub(crate) stats: Stats,
     /// Random source of pauses.
     pub(crate) jitter: Jitter,
+    /// The spans of messages.
+    pub(crate) tracer: Tracer,
     /// The most recently issued token.
     last_token: Token,
 }
@@ -64,8 +67,13 @@ impl Cx {
             signals: VecDeque::new(),
             stats: Stats::default(),
             jitter: Jitter::new(seed),
+            tracer: Tracer::new(None),
             last_token: 0,
         }
+    }
+
+    pub(crate) fn with_tracer(self, seed: Option<u64>) -> Self {
+        Cx { tracer: Tracer::new(seed), ..self }
     }
 
     /// Raises a signal.

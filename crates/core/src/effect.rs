@@ -21,6 +21,7 @@ use crate::input::Token;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::PersistedMessage;
 use crate::source::SourceCommand;
+use crate::tracer::Span;
 
 /// An action that the driver executes for the core, in the order in which the core requests it.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub enum Effect {
         /// `true` if the client opted in to numbered lines.
         numbered: bool,
     },
+    /// Exports a finished span. The core does not wait for it.
+    Span(Box<Span>),
     /// Runs a task in the crypto pool.
     Crypto(CryptoTask),
     /// Persists the highest (generation, seq) of an agent, replacing the stored one, if there is a

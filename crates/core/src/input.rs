@@ -344,6 +344,8 @@ pub enum DropKind {
     HttpEvent,
     /// A request to the HTTP server.
     HttpRequest,
+    /// A span. The collector does not take them fast enough.
+    Span,
 }
 
 impl DropKind {
@@ -365,6 +367,7 @@ impl DropKind {
             DropKind::HttpConnection => Counter::HttpConnectionsRefused,
             DropKind::HttpEvent => Counter::HttpEventsDropped,
             DropKind::HttpRequest => Counter::HttpRequestsRefused,
+            DropKind::Span => Counter::SpansDropped,
         }
     }
 }

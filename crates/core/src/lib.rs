@@ -40,6 +40,7 @@ pub mod stats;
 mod testing;
 mod timers;
 pub mod topics;
+pub mod tracer;
 pub mod usage;
 
 use p2p_node_protocol::{Command, Level, MAX_LINE_BYTES, NetworkReport, Request};
@@ -99,7 +100,7 @@ impl Core {
     /// Creates a core that has not started to listen.
     pub fn new(setup: CoreConfig, now: Now) -> Self {
         let (origin, boot, seed, limits) = (setup.origin(), setup.boot, setup.seed, setup.connections);
-        let parent = Parent::new(setup.has_chain);
+        let (parent, trace_seed) = (Parent::new(setup.has_chain), setup.trace_seed);
         let claim = setup.registry.and_then(|registry| registry.own_claim);
         let (key_source, known_peers) = (setup.key_source.clone(), setup.known_peers());
         let admissions = Admissions::new(&setup.node_key, boot);
@@ -120,7 +121,7 @@ impl Core {
             peers: Peers::new(limits, admissions),
             mail,
             gossip: Gossip::new(origin, limits_apply, scope),
-            cx: Cx::new(me, Replies::new(required), boot, seed, now),
+            cx: Cx::new(me, Replies::new(required), boot, seed, now).with_tracer(trace_seed),
         };
         if let Some(row) = own_highest
             && row.generation > core.cx.identity.binding.binding.generation

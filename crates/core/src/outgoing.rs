@@ -4,13 +4,17 @@ use bytes::Bytes;
 use p2p_node_protocol::{Priority, Route};
 use p2p_node_wire::envelope::{self, Encoding};
 use p2p_node_wire::time::Instant;
+use p2p_node_wire::trace_context::TRACE_CONTEXT_BYTES;
 
 use crate::mail::outbound::stream::Name;
 use crate::replies::reply_to::ReplyTo;
+use crate::tracer::SendTrace;
 
 /// Upper bound of the bytes of an encoded message that are not payload: two stream and sequence
 /// fields, times and tags.
 const MESSAGE_OVERHEAD: usize = 96;
+/// Bytes of an encoded trace context: a tag of two bytes, the length and the content.
+const TRACE_FIELD_BYTES: usize = 2 + 1 + TRACE_CONTEXT_BYTES;
 
 /// A message or broadcast of a client, before it has a number in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub struct OutgoingMessage {
     pub conversation: String,
     /// Number of replies that lead to this message.
     pub hops: u32,
+    /// The trace of the message, if it has one. It ends with the process: the store does not keep it.
+    pub trace: Option<SendTrace>,
     /// The route that the client chose.
     pub route: Route,
     /// The `send`, to which the node answers and reports the delivery.
@@ -44,7 +50,9 @@ pub struct OutgoingMessage {
 impl OutgoingMessage {
     /// Returns the size of the message in memory and in a frame, in bytes, rounded up.
     pub fn size(&self) -> usize {
-        self.data.len() + self.kind.len() + self.reply_to.len() + self.conversation.len() + MESSAGE_OVERHEAD
+        let texts = self.kind.len() + self.reply_to.len() + self.conversation.len();
+        let trace = self.trace.map_or(0, |_| TRACE_FIELD_BYTES);
+        self.data.len() + texts + trace + MESSAGE_OVERHEAD
     }
 
     /// Returns the message in the form of the wire. `accepted_as` is its first stream and number,
@@ -75,6 +83,7 @@ impl OutgoingMessage {
             accepted_stream,
             accepted_seq,
             hops: self.hops,
+            trace: self.trace.map_or_else(Vec::new, |trace| trace.context.encode().to_vec()),
         }
     }
 }
@@ -109,6 +118,7 @@ pub(crate) mod testing {
             reply_to: String::new(),
             conversation: String::new(),
             hops: 0,
+            trace: None,
             route: Route::Auto,
             command: ReplyTo::PARENT,
         }

@@ -66,6 +66,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         kem_seed: [1; 32].into(),
         suite: Suite::default(),
         seed: 1,
+        trace_seed: None,
         durable: false,
         manual_ack: false,
         one_of_several: false,

@@ -56,6 +56,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         kem_seed: [1; 32].into(),
         suite: Suite::default(),
         seed: 1,
+        trace_seed: None,
         durable: false,
         manual_ack: false,
         one_of_several: false,

@@ -38,6 +38,8 @@ pub trait Interpreter {
             Effect::Chain(command) => self.chain(node, command),
             // A test's network has no sources outside of libp2p.
             Effect::Source(_) => {}
+            // Nobody collects the spans of a core in memory.
+            Effect::Span(_) => {}
         }
     }
 

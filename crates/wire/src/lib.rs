@@ -14,3 +14,4 @@ pub mod seal;
 pub mod strict;
 pub mod time;
 pub mod topic_hash;
+pub mod trace_context;

@@ -159,6 +159,9 @@ pub struct Send {
     /// Name of the conversation, at most 128 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation_id: Option<String>,
+    /// The trace of the message: a `traceparent` of W3C Trace Context, version 00.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// Encoding of `data`; absent: JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
@@ -186,6 +189,7 @@ impl Send {
             route: None,
             reply_to: None,
             conversation_id: None,
+            traceparent: None,
             encoding: None,
         }
     }

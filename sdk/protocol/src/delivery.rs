@@ -36,6 +36,9 @@ pub struct Delivery {
     /// copy of this process had used the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_as: Option<String>,
+    /// The `traceparent` that travelled with the message; absent after a restart of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// Final state of an accepted message.

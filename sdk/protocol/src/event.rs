@@ -161,6 +161,10 @@ pub struct Message {
     /// claim of the sender's node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hops: Option<u32>,
+    /// The trace of the message, as a `traceparent` of W3C Trace Context: of the span that delivered it,
+    /// if this node makes spans, else as it came. A claim of the sender's node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// Present when `data` is a string of base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,

@@ -121,7 +121,7 @@ impl Child {
     ) -> Result<Option<Pending>, Error> {
         let (id, line) = self.shared.outgoing.encode(command.clone())?;
         let (sender, answer) = oneshot::channel();
-        let state_change = DesiredState::is_stateful(command).then(|| command.clone());
+        let state_change = DesiredState::is_stateful(command).then(|| Box::new(command.clone()));
         let mut queue = lock(&self.shared.queue);
         match queue.stage {
             Stage::Open => {}

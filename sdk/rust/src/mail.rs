@@ -60,12 +60,14 @@ pub struct SendOptions {
     pub reply_to: Option<String>,
     /// The name of the conversation, at most 128 bytes. Default: none.
     pub conversation_id: Option<String>,
+    /// The trace of the message: a `traceparent` of W3C Trace Context. Default: none.
+    pub traceparent: Option<String>,
 }
 
 impl SendOptions {
     /// Builds a `send` without a recipient.
     pub(crate) fn send(self, data: &(impl Payload + ?Sized)) -> Result<Send, Error> {
-        let SendOptions { kind, priority, ttl, route, reply_to, conversation_id } = self;
+        let SendOptions { kind, priority, ttl, route, reply_to, conversation_id, traceparent } = self;
         if let Some(ttl) = ttl.filter(|ttl| !(Duration::from_millis(1)..=MAX_TTL).contains(ttl)) {
             return Err(Error::argument("ttl", format!("must be 1 ms to 7 days, not {ttl:?}")));
         }
@@ -82,6 +84,7 @@ impl SendOptions {
             route,
             reply_to,
             conversation_id,
+            traceparent,
             encoding,
         })
     }

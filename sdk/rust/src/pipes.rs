@@ -243,7 +243,7 @@ impl Reader {
                     });
                     // Record it here, because the calling future may already be dropped.
                     if let Some(command) = state_change {
-                        lock(&self.desired).record(command);
+                        lock(&self.desired).record(*command);
                     }
                     Answered { answer, found, outcome, shared: Arc::clone(&self.shared) }
                 });

@@ -25,7 +25,7 @@ pub(crate) struct Caller {
     /// twice.
     pub(crate) is_send: bool,
     /// The command, if a new process must get it again.
-    pub(crate) state_change: Option<Command>,
+    pub(crate) state_change: Option<Box<Command>>,
     pub(crate) _permit: Option<OwnedSemaphorePermit>,
 }
 

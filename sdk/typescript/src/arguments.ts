@@ -72,7 +72,7 @@ export function checkOptions(options: unknown, rules: Record<string, Rule>, pref
 
 /** Rules for the options of every call. */
 export const CALL: Record<string, Rule> = { signal, timeoutMs: milliseconds };
-export const PUBLISH: Record<string, Rule> = { ...CALL, kind: text, priority: oneOf("low", "medium", "high") };
+export const PUBLISH: Record<string, Rule> = { ...CALL, kind: text, priority: oneOf("low", "medium", "high"), traceparent: text };
 export const SEND: Record<string, Rule> = {
   ...PUBLISH,
   ttlMs: integer(1, FIELD_LIMITS.maxTtlMs),

@@ -165,6 +165,8 @@ export interface PublishOptions extends CallOptions {
   kind?: string;
   /** The priority. Default: that of `kind`; `medium` for most kinds. */
   priority?: Priority;
+  /** The trace of the message, as a `traceparent` of W3C Trace Context. Default: none. */
+  traceparent?: string;
 }
 
 /** The options of `send` and `reply`. */

@@ -480,6 +480,8 @@ export interface Delivery {
   route?: Route;
   /** Final state. */
   state: DeliveryState;
+  /** The `traceparent` that travelled with the message; absent after a restart of the node. */
+  traceparent?: string;
 }
 
 /** Final state of an accepted message. */
@@ -679,6 +681,11 @@ export interface Message {
   sentAtMs: number;
   /** The topic of a broadcast; absent for a message to this agent. */
   topic?: string;
+  /**
+   * The trace of the message, as a `traceparent` of W3C Trace Context: of the span that
+   * delivered it, if this node makes spans, else as it came. A claim of the sender's node.
+   */
+  traceparent?: string;
   /** Trust in the sender. */
   trust: Trust;
 }
@@ -886,6 +893,8 @@ export interface Ready {
   durable: boolean;
   /** Features of this node beyond the base contract. An absent feature is not supported. */
   features: string[];
+  /** URL of the node's HTTP server, if it has one. */
+  http?: string;
   /** The limits in force. */
   limits: Limits;
   /** The display name. */
@@ -1051,6 +1060,8 @@ export interface Send {
   route?: Route;
   /** The topic, at most 128 bytes. */
   topic?: string;
+  /** The trace of the message: a `traceparent` of W3C Trace Context, version 00. */
+  traceparent?: string;
   /** Time for which the node tries to deliver, in milliseconds: 1 to 604,800,000 (7 days). */
   ttlMs?: number;
 }

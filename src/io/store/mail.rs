@@ -139,6 +139,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
         conversation,
         // Where the exchange goes on, it counts anew.
         hops: 0,
+        trace: None,
         route,
         command: ReplyTo::PARENT,
     };

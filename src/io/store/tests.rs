@@ -45,6 +45,7 @@ pub(super) fn some_mail() -> PersistedMessage {
         reply_to: String::new(),
         conversation: String::new(),
         hops: 0,
+        trace: None,
         route: Route::Auto,
         command: ReplyTo::PARENT,
     };

@@ -79,6 +79,7 @@ const TYPES = {
     bytes("accepted_stream", 0, 16),
     int("accepted_seq"),
     int("hops", 0n, 2n ** 32n - 1n),
+    bytes("trace", 0, 25),
   ],
   Sealed: [
     bytes("kem_id", 1, 32),
@@ -166,7 +167,7 @@ export function decode(type, input) {
   for (let last = 0, extensions = 0; !isDone();) {
     const tag = Number(varint());
     const [number, wire] = [Math.floor(tag / 8), tag % 8];
-    if (number >= FIRST_EXTENSION) {
+    if (number >= FIRST_EXTENSION && number > fields.length) {
       must(number >= last && number < 2 ** 29 && ++extensions <= MAX_EXTENSIONS, `${type}: extensions`);
       last = number;
       must([0, 1, 2, 5].includes(wire), "wire type");

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use p2p_node_protocol::line::check_data;
 use p2p_node_protocol::{Encoding, ErrorCode, MAX_EXACT, Message, Route};
 use p2p_node_wire::envelope;
+use p2p_node_wire::trace_context::TraceContext;
 use serde_json::value::RawValue;
 
 use crate::cx::Cx;
@@ -54,6 +55,7 @@ pub(crate) fn message_event(
         reply_to: text(message.reply_to),
         conversation_id: text(message.conversation),
         hops: (message.hops > 0).then_some(message.hops),
+        traceparent: TraceContext::decode(&message.trace).map(|context| context.to_string()),
         encoding,
         trust: sender.trust,
         redelivered: false,

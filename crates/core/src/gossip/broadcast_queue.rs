@@ -246,6 +246,16 @@ impl BroadcastQueue {
         Some(batch)
     }
 
+    /// Returns the broadcasts of a publication.
+    pub fn in_flight(&self, token: Token) -> &[Broadcast] {
+        let flights = self.topics.values().filter_map(|topic| topic.in_flight.as_ref());
+        flights
+            .filter(|(flight, _)| *flight == token)
+            .map(|(_, flight)| flight.as_slice())
+            .next()
+            .unwrap_or_default()
+    }
+
     /// Handles the outcome of a publication. Returns the broadcasts that the node does not send
     /// again.
     pub fn published(&mut self, token: Token, outcome: PublishOutcome, now: Instant) -> Vec<Broadcast> {

@@ -68,6 +68,11 @@ impl Gossip {
             PublishOutcome::NoPeers => cx.stats.count(Counter::GossipNoPeers),
             PublishOutcome::TooLarge => cx.stats.count(Counter::GossipTooLarge),
         }
+        if !matches!(outcome, PublishOutcome::NoPeers | PublishOutcome::TooLarge) {
+            for Broadcast { draft, message_id, .. } in self.broadcasts.in_flight(token) {
+                cx.end_send_span(draft, message_id, Some(Route::Gossip), "published");
+            }
+        }
         for broadcast in self.broadcasts.published(token, outcome, now.mono) {
             report_broadcast_failed(broadcast, DeliveryState::Failed, ErrorCode::MessageTooLarge, cx);
         }
@@ -81,8 +86,8 @@ pub(crate) fn report_broadcast_failed(
     code: ErrorCode,
     cx: &mut Cx,
 ) {
-    let ReplyTo { client, id, .. } = broadcast.draft.command;
-    let delivery = Delivery {
+    let ReplyTo { client, id, .. } = broadcast.draft.command.clone();
+    let mut delivery = Delivery {
         message_id: broadcast.message_id,
         request_id: id,
         state,
@@ -92,6 +97,8 @@ pub(crate) fn report_broadcast_failed(
         route: Some(Route::Gossip),
         redelivered: false,
         delivered_as: None,
+        traceparent: None,
     };
+    cx.end_mail_span(&broadcast.draft, &mut delivery);
     cx.emit_delivery(client, delivery);
 }

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use p2p_node_protocol::{Encoding, ErrorCode, MAX_TTL_MS, MessageKind, Route, Send};
 use p2p_node_wire::envelope::{self, limits};
+use p2p_node_wire::trace_context::{TRACEPARENT_BYTES, TraceContext};
 use serde_json::value::RawValue;
 
 use crate::cx::Cx;
@@ -33,12 +34,11 @@ impl Parent {
     ) -> Option<(To, WaitingSend)> {
         let now = cx.now;
         let length = send.data.get().len();
-        if let Err(message) = check_lengths(&send) {
-            cx.refuse_send(command, ErrorCode::InvalidArgument, message);
-            return None;
-        }
-        let (data, encoding) = match payload(send.data, send.encoding) {
-            Ok(payload) => payload,
+        let checked = check_lengths(&send)
+            .and_then(|()| parse_traceparent(send.traceparent.as_deref()))
+            .and_then(|context| Ok((context, payload(send.data, send.encoding)?)));
+        let (context, (data, encoding)) = match checked {
+            Ok(checked) => checked,
             Err(message) => {
                 cx.refuse_send(command, ErrorCode::InvalidArgument, message);
                 return None;
@@ -58,6 +58,7 @@ impl Parent {
             reply_to,
             conversation: send.conversation_id.unwrap_or_default(),
             hops,
+            trace: cx.tracer.begin(context),
             route: send.route.unwrap_or_default(),
             command,
         };
@@ -160,6 +161,18 @@ fn payload(data: Box<RawValue>, encoding: Option<Encoding>) -> Result<(Bytes, en
             Ok((bytes.into(), envelope::Encoding::Bytes))
         }
     }
+}
+
+fn parse_traceparent(text: Option<&str>) -> Result<Option<TraceContext>, String> {
+    let parse = |text: &str| {
+        TraceContext::parse(text).ok_or_else(|| {
+            format!(
+                "`traceparent` must have {TRACEPARENT_BYTES} characters: 00-, 32 and 16 lower-case hexadecimal digits \
+                 that are not all zero, and 2 for the flags, separated by hyphens"
+            )
+        })
+    };
+    text.map(parse).transpose()
 }
 
 fn check_lengths(send: &Send) -> Result<(), String> {

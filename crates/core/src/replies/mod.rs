@@ -261,10 +261,13 @@ impl Cx {
     pub(crate) fn flush_output(&mut self) {
         for (id, client) in self.replies.clients.iter_mut() {
             while let Some(event) = client.output.pop() {
-                let event = match event {
+                let mut event = match event {
                     Event::Overflow(overflow) if !client.protocol_v1 => overflow_log(overflow.dropped),
                     other => other,
                 };
+                if let (ClientId::PARENT, Event::Message(message)) = (id, &mut event) {
+                    self.effects.extend(self.tracer.end_deliver(message, self.now.unix_ms));
+                }
                 self.effects.push_back(Effect::Emit { client: id, event, numbered: client.protocol_v1 });
             }
         }

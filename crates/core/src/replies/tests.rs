@@ -79,6 +79,7 @@ fn message(data: &str) -> Box<Message> {
         route: Route::Direct,
         reply_to: None,
         conversation_id: None,
+        traceparent: None,
         hops: None,
         encoding: None,
         trust: Trust::Unverified,

@@ -143,6 +143,7 @@ fn persisted(stream: u8, seq: u64, position: u64) -> PersistedMessage {
             reply_to: String::new(),
             conversation: String::new(),
             hops: 0,
+            trace: None,
             route: Route::Auto,
             command: ReplyTo::PARENT,
         },

@@ -11,7 +11,6 @@ use p2p_node_core::mail::inbound::digests::Digests;
 use p2p_node_core::mail::inbound::inbox::{AckPolicy, Inbox, InsertOutcome, inbox_limits::SENDER_STREAMS};
 use p2p_node_core::mail::inbound::receive_window::{DeliverDecision, StreamCheckpoint};
 use p2p_node_core::mail::outbound::outbox::{Completed, Outbox, PersistedMessage};
-use p2p_node_core::mail::outbound::stream::Renamed;
 use p2p_node_core::outgoing::OutgoingMessage;
 use p2p_node_protocol::{Priority, Route};
 use p2p_node_wire::envelope::{Batch, Encoding, Rejection, SEQUENCE_REUSED, StreamAck};
@@ -37,6 +36,7 @@ fn outgoing(priority: Priority, payload: u64) -> OutgoingMessage {
         reply_to: String::new(),
         conversation: String::new(),
         hops: 0,
+        trace: None,
         route: Route::Auto,
         command: p2p_node_core::replies::reply_to::ReplyTo::PARENT,
     }
@@ -200,7 +200,7 @@ impl World {
         }
         for stream in ack {
             let now = Now { mono: NOW, unix_ms: u64::from(self.restarts) };
-            for Renamed { accepted_as, sent_as, .. } in
+            for p2p_node_core::mail::outbound::stream::Renamed { accepted_as, sent_as, .. } in
                 self.outbox.renumber(&RECIPIENT, &stream, now, &mut self.jitter)
             {
                 let payload = self.payloads[&accepted_as];

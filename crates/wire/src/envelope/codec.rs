@@ -119,6 +119,11 @@ pub struct Message {
     /// message that it answers, as far as the sender knows. 0 if it answers none.
     #[prost(uint32, tag = 15)]
     pub hops: u32,
+    /// The trace of the message: an encoded
+    /// [`TraceContext`](crate::trace_context::TraceContext), or empty.
+    // A vector is smaller than `Bytes`, and the reorder buffer holds many messages.
+    #[prost(bytes = "vec", tag = 16)]
+    pub trace: Vec<u8>,
 }
 
 /// Priority of a message. The default value comes first, because protobuf does not encode it.

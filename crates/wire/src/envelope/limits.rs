@@ -8,6 +8,7 @@ use crate::identity::binding::{MAX_BINDING_BYTES, is_network_name};
 use crate::identity::keys::SIGNATURE_BYTES;
 use crate::record::{MAX_RECORD_BYTES, MAX_RECORD_TAG_BYTES, TOPIC_HASH_BYTES, decode_topic_hashes};
 use crate::strict::{DecodeError, Shape, Wire, ensure, for_each_field, known_version, listed};
+use crate::trace_context::TraceContext;
 
 /// Longest frame of direct mail, in bytes: a message of 1 MiB, which is the longest line on the
 /// pipe, and 8 KiB for the fields around it.
@@ -134,7 +135,7 @@ impl Wire for FrameBody {
 
 impl Wire for Batch {
     const MAX_BYTES: usize = MAX_FRAME_BYTES - SIGNATURE_BYTES;
-    const SHAPE: Shape = Shape { fields: 2, messages: &[(1, &Shape::flat(15))] };
+    const SHAPE: Shape = Shape { fields: 2, messages: &[(1, &Shape::flat(16))] };
 
     fn prescan(bytes: &[u8]) -> Result<(), DecodeError> {
         let (mut messages, mut acks) = (0, 0);
@@ -178,6 +179,7 @@ fn check_message(message: &Message) -> Result<(), DecodeError> {
     ensure(matches!(message.accepted_stream.len(), 0 | STREAM_BYTES), "accepted_stream")?;
     ensure(message.accepted_seq == 0 || !message.accepted_stream.is_empty(), "accepted_seq")?;
     ensure(message.hops == 0 || !message.reply_to.is_empty(), "hops")?;
+    ensure(message.trace.is_empty() || TraceContext::decode(&message.trace).is_some(), "trace")?;
     listed(Encoding::is_valid(message.encoding))
 }
 

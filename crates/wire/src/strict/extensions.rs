@@ -22,7 +22,8 @@ const MAX_VARINT_BYTES: usize = 10;
 /// versions.
 #[derive(Debug)]
 pub struct Shape {
-    /// The known fields are numbered from 1 to this number.
+    /// The known fields are numbered from 1 to this number. Those from [`FIRST_EXTENSION`] on are
+    /// extensions that this version knows, and earlier versions skip.
     pub fields: u32,
     /// The fields that are messages. They may have extensions of their own.
     pub messages: &'static [(u32, &'static Shape)],
@@ -61,7 +62,7 @@ fn copy_known(mut bytes: &[u8], shape: &Shape, known: &mut Vec<u8>) -> Result<()
             return Err(DecodeError::NotCanonical);
         }
         highest = number;
-        if number >= FIRST_EXTENSION {
+        if number >= FIRST_EXTENSION && number > shape.fields {
             extensions += 1;
             if extensions > MAX_EXTENSIONS {
                 return Err(DecodeError::NotCanonical);
@@ -133,6 +134,20 @@ mod tests {
         assert_eq!(strip(ends), Ok(b"\x08\x05".to_vec()));
         let inside = b"\x1a\x05\x08\x01\x80\x01\x02\x20\x09";
         assert_eq!(strip(inside), Ok(b"\x1a\x02\x08\x01\x20\x09".to_vec()));
+    }
+
+    #[test]
+    fn known_extension_is_kept_and_those_after_it_are_removed() {
+        let shape = Shape::flat(16);
+        let bytes = b"\x08\x05\x82\x01\x01x\x88\x01\x07";
+        assert_eq!(without_extensions(bytes, &shape), Ok(b"\x08\x05\x82\x01\x01x".to_vec()));
+        assert_eq!(
+            without_extensions(bytes, &Shape::flat(15)),
+            Ok(b"\x08\x05".to_vec()),
+            "an earlier version"
+        );
+        let swapped = b"\x88\x01\x07\x82\x01\x01x";
+        assert_eq!(without_extensions(swapped, &shape), Err(DecodeError::NotCanonical));
     }
 
     #[test]

@@ -129,12 +129,13 @@ prop_compose! {
             Just((Bytes::new(), 0)), (bytes(16), any::<u64>()),
         ],
         hops in any::<u32>(),
+        trace in prop_oneof![Just(Vec::new()), vec(1..=u8::MAX, 25)],
     ) -> Message {
         let hops = if reply_to.is_empty() { 0 } else { hops };
         let (priority, encoding) = (priority.into(), encoding.into());
         Message {
             stream, seq, base_seq, kind, priority, sent_at_ms, ttl_left_ms, reply_to, conversation, parents,
-            encoding, data, accepted_stream, accepted_seq, hops,
+            encoding, data, accepted_stream, accepted_seq, hops, trace,
         }
     }
 }

@@ -35,7 +35,7 @@ pub fn extended(mut bytes: &[u8], shape: &Shape, extensions: &[Extension]) -> Ve
             None => out.extend_from_slice(&whole[..whole.len() - bytes.len()]),
         }
     }
-    let mut number = FIRST_EXTENSION;
+    let mut number = FIRST_EXTENSION.max(shape.fields + 1);
     for (above, content) in extensions.iter().take(MAX_EXTENSIONS) {
         number += above;
         match content.len() {

@@ -113,6 +113,7 @@ fn frame_body() -> FrameBody {
         accepted_stream: vec![0x54; 16].into(),
         accepted_seq: 3,
         hops: 2,
+        trace: vec![0x55; 25],
         stream: vec![0x53; 16].into(),
         seq: 9,
         base_seq: 7,

@@ -53,6 +53,7 @@ fn assert_received(data: &RawValue) {
         route: Route::Direct,
         reply_to: None,
         conversation_id: None,
+        traceparent: None,
         hops: None,
         encoding: None,
         trust: Trust::Unverified,

@@ -19,6 +19,7 @@ from .joining import QUIET, caught_up, joined
 from .options import Options, options_signature
 from .supervised_node import SupervisedNode
 from .streams import MessageStream, Stream
+from .tracing import current_traceparent
 from .types import (
     MAX_ACK_MESSAGES,
     RETRYABLE,
@@ -159,6 +160,7 @@ class Node:
         route: Route | None = None,
         reply_to: str | None = None,
         conversation_id: str | None = None,
+        traceparent: str | None = None,
         timeout: float | None = None,
     ) -> SentMessage:
         """Sends a message to one agent. Returns when the node has accepted the message;
@@ -173,11 +175,14 @@ class Node:
         - `route`: the default is `auto`.
         - `reply_to`: the id of the message that this one answers, at most 128 bytes.
         - `conversation_id`: the conversation, at most 128 bytes.
+        - `traceparent`: the trace of the message, as W3C Trace Context writes it. The default is
+          the current span, if OpenTelemetry is installed and there is one.
         - `timeout`: how long the call waits, in seconds."""
         outcome: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         outcome.add_done_callback(mark_retrieved)
         fields = {"kind": kind, "priority": priority, "ttlMs": arguments.milliseconds("ttl", ttl), "route": route}
         fields |= {"replyTo": reply_to, "conversationId": conversation_id}
+        fields |= {"traceparent": traceparent or current_traceparent()}
         command = {"type": "send", "peerId": _recipient(to), **arguments.payload(data), **_given(fields)}
         reply = await self._supervised.ask(command, timeout, outcome)
         return SentMessage(_message_id(reply.answer), outcome, self)
@@ -218,6 +223,7 @@ class Node:
         ttl: float | None = None,
         reply_to: str | None = None,
         conversation_id: str | None = None,
+        traceparent: str | None = None,
         timeout: float | None = None,
     ) -> Published:
         """Broadcasts to a topic. Returns when the node has accepted the broadcast.
@@ -226,6 +232,7 @@ class Node:
         The maximum and the default are 10. The other arguments are as in `send`."""
         fields = {"kind": kind, "priority": priority, "ttlMs": arguments.milliseconds("ttl", ttl)}
         fields |= {"replyTo": reply_to, "conversationId": conversation_id}
+        fields |= {"traceparent": traceparent or current_traceparent()}
         command = {"type": "send", "topic": arguments.text("topic", topic), **arguments.payload(data), **_given(fields)}
         reply = await self._supervised.ask(command, timeout)
         return Published(_message_id(reply.answer), reply.answer.peers or 0)

@@ -431,6 +431,8 @@ class Delivery:
     request_id: Id | None = None
     # Route of the last attempt.
     route: str | None = None
+    # The `traceparent` that travelled with the message; absent after a restart of the node.
+    traceparent: str | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("attempts", "attempts", "int", True),
         Field("messageId", "message_id", "str", True),
@@ -441,6 +443,7 @@ class Delivery:
         Field("redelivered", "redelivered", "bool", False),
         Field("requestId", "request_id", "id", False),
         Field("route", "route", "str", False),
+        Field("traceparent", "traceparent", "str", False),
     )
 
 
@@ -667,6 +670,9 @@ class Message:
     reply_to: str | None = None
     # The topic of a broadcast; absent for a message to this agent.
     topic: str | None = None
+    # The trace of the message, as a `traceparent` of W3C Trace Context: of the span that delivered
+    # it, if this node makes spans, else as it came. A claim of the sender's node.
+    traceparent: str | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("data", "data", "any", True),
         Field("from", "sender", "str", True),
@@ -684,6 +690,7 @@ class Message:
         Field("redelivered", "redelivered", "bool", False),
         Field("replyTo", "reply_to", "str", False),
         Field("topic", "topic", "str", False),
+        Field("traceparent", "traceparent", "str", False),
     )
 
 
@@ -999,6 +1006,8 @@ class Ready:
     role: str
     # Version of the binary.
     version: str
+    # URL of the node's HTTP server, if it has one.
+    http: str | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("address", "address", "str", True),
         Field("addrs", "addrs", "[str]", True),
@@ -1011,6 +1020,7 @@ class Ready:
         Field("protocol", "protocol", "int", True),
         Field("role", "role", "str", True),
         Field("version", "version", "str", True),
+        Field("http", "http", "str", False),
     )
 
 

@@ -126,6 +126,7 @@ async fn send_options_are_written_to_the_line() {
         priority: Some(Priority::High),
         ttl: Some(Duration::from_secs(2)),
         conversation_id: Some("c".to_owned()),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         ..SendOptions::default()
     };
     node.send_with("0xB", &Bytes(b"\xff\x00"), options.clone()).await.unwrap();
@@ -140,8 +141,8 @@ async fn send_options_are_written_to_the_line() {
     assert_eq!(
         said,
         [
-            r#"{"type":"send","peerId":"0xB","data":"/wA=","kind":"job","priority":"high","ttlMs":2000,"conversationId":"c","encoding":"base64""#,
-            r#"{"type":"send","topic":"t","data":[1,2],"kind":"job","priority":"high","ttlMs":2000,"conversationId":"c""#,
+            r#"{"type":"send","peerId":"0xB","data":"/wA=","kind":"job","priority":"high","ttlMs":2000,"conversationId":"c","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","encoding":"base64""#,
+            r#"{"type":"send","topic":"t","data":[1,2],"kind":"job","priority":"high","ttlMs":2000,"conversationId":"c","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01""#,
             r#"{"type":"send","peerId":"0xB","data":"","replyTo":"r2","encoding":"base64""#,
         ]
     );

@@ -171,8 +171,8 @@ impl Mail {
             let after = mail.draft.asked_at.map(|asked_at| cx.now.mono.saturating_since(asked_at));
             cx.stats.traffic.delivered(mail.draft.priority, after);
         }
-        let ReplyTo { client, id, .. } = mail.draft.command;
-        let delivery = Delivery {
+        let ReplyTo { client, id, .. } = mail.draft.command.clone();
+        let mut delivery = Delivery {
             message_id,
             request_id: id,
             state,
@@ -182,7 +182,9 @@ impl Mail {
             route: mail.last_route,
             redelivered: mail.restored,
             delivered_as,
+            traceparent: None,
         };
+        cx.end_mail_span(&mail.draft, &mut delivery);
         cx.emit_delivery(client, delivery);
     }
 

@@ -363,8 +363,8 @@ impl Mail {
     ) {
         self.forget_mail(&ended, cx);
         let Completed { message_id, delivered_as, mail, .. } = ended;
-        let ReplyTo { client, id, .. } = mail.draft.command;
-        let delivery = Delivery {
+        let ReplyTo { client, id, .. } = mail.draft.command.clone();
+        let mut delivery = Delivery {
             message_id,
             request_id: id,
             state,
@@ -374,7 +374,9 @@ impl Mail {
             route: mail.last_route,
             redelivered: mail.restored,
             delivered_as,
+            traceparent: None,
         };
+        cx.end_mail_span(&mail.draft, &mut delivery);
         cx.emit_delivery(client, delivery);
     }
 }

@@ -1,3 +1,4 @@
+use crate::trace_context::TRACE_CONTEXT_BYTES;
 use bytes::Bytes;
 
 use super::super::admission::{
@@ -73,6 +74,7 @@ fn message_fields_are_limited() {
         conversation: text(MAX_NAME_BYTES),
         parents: vec![text(MAX_NAME_BYTES); MAX_PARENTS],
         encoding: Encoding::Bytes.into(),
+        trace: vec![1; TRACE_CONTEXT_BYTES],
         ..message()
     };
     accept(&batch(longest));
@@ -89,6 +91,9 @@ fn message_fields_are_limited() {
         ("accepted_stream", Message { accepted_stream: bytes(STREAM_BYTES - 1), ..message() }),
         ("accepted_seq", Message { accepted_seq: 1, ..message() }),
         ("hops", Message { hops: 1, ..message() }),
+        ("trace", Message { trace: vec![1; TRACE_CONTEXT_BYTES - 1], ..message() }),
+        ("trace", Message { trace: vec![1; TRACE_CONTEXT_BYTES + 1], ..message() }),
+        ("trace", Message { trace: vec![0; TRACE_CONTEXT_BYTES], ..message() }),
     ] {
         refuse(&batch(bad), field);
     }

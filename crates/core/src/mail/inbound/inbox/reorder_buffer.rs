@@ -20,6 +20,7 @@ pub(crate) fn buffered_size(message: &Message) -> usize {
         + texts.sum::<usize>()
         + message.stream.len()
         + message.accepted_stream.len()
+        + message.trace.len()
         + message.data.len()
 }
 
