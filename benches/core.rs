@@ -51,6 +51,7 @@ fn lines(c: &mut Criterion) {
         reply_to: None,
         conversation_id: None,
         hops: None,
+        traceparent: None,
         encoding: None,
         trust: Trust::Unverified,
         redelivered: false,

@@ -200,6 +200,9 @@ impl Node {
             self.report_drops(now);
             self.accept_commands(now);
             self.poll_http(now);
+            if let Some(meshes) = self.net.meshes_due(now.mono) {
+                self.core.handle(meshes, now);
+            }
             for _ in 0..NETWORK_EVENTS_PER_TURN {
                 let Some(input) = self.net.try_next() else { break };
                 self.core.handle(input, now);

@@ -75,6 +75,14 @@ impl View {
         self.failure = Some(clean(&error.to_string()));
     }
 
+    /// Appends a character to the search, if there is room.
+    fn type_character(&mut self, character: char) {
+        if self.search.chars().count() < MAX_SEARCH && !character.is_control() {
+            self.search.push(character);
+            self.top = 0;
+        }
+    }
+
     /// Handles a key; `None` stands for a changed size. Returns `false` to quit.
     pub(super) fn on_key(&mut self, key: Option<KeyEvent>) -> bool {
         let Some(key) = key else { return true };
@@ -83,12 +91,7 @@ impl View {
             KeyCode::Char('c') if is_control => return false,
             KeyCode::Esc | KeyCode::Enter if self.is_typing => self.is_typing = false,
             KeyCode::Backspace if self.is_typing => drop(self.search.pop()),
-            KeyCode::Char(character) if self.is_typing => {
-                if self.search.chars().count() < MAX_SEARCH && !character.is_control() {
-                    self.search.push(character);
-                    self.top = 0;
-                }
-            }
+            KeyCode::Char(character) if self.is_typing => self.type_character(character),
             KeyCode::Char('q') => return false,
             KeyCode::Char('/') => (self.tab, self.is_typing, self.top) = (1, true, 0),
             KeyCode::Esc => self.search.clear(),

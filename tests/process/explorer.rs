@@ -41,8 +41,8 @@ fn knows(report: &Value, peers: &[&Value]) -> bool {
 fn json_shows_a_network_of_3_nodes_that_the_explorer_joins() {
     let (alice, ready) = Child::join(1, 0, &ON, &[]);
     let bootstrap = tcp_address(&ready);
-    let (_bob, of_bob) = Child::join(2, 0, &[], &[bootstrap.clone()]);
-    let (_carol, of_carol) = Child::join(3, 0, &[], &[bootstrap.clone()]);
+    let (_bob, of_bob) = Child::join(2, 0, &[], std::slice::from_ref(&bootstrap));
+    let (_carol, of_carol) = Child::join(3, 0, &[], std::slice::from_ref(&bootstrap));
     let key = crate::child::test_key(9);
     let found = until("all 3 nodes", || {
         let env = [("PRIVATE_KEY", &*key)];

@@ -46,7 +46,7 @@ impl network::World for World {
     }
 
     fn schedule(&mut self, at: Instant, delivery: Delivery) {
-        self.schedule_event(at, ScheduledEvent::Deliver(delivery));
+        self.schedule_event(at, ScheduledEvent::Deliver(Box::new(delivery)));
     }
 
     fn input(&mut self, node: usize, input: Input) {
@@ -110,7 +110,7 @@ impl network::World for World {
     }
 
     fn defer_delivery(&mut self, node: usize, delivery: Delivery) {
-        self.nodes[node].delayed.push(ScheduledEvent::Deliver(delivery));
+        self.nodes[node].delayed.push(ScheduledEvent::Deliver(Box::new(delivery)));
     }
 
     fn latency(&mut self) -> Duration {

@@ -211,7 +211,7 @@ impl World {
         };
         if is_subscribed(&self.network.endpoints[to], &input) {
             let delivery = Delivery::Input { node: to, life, over: None, input };
-            self.schedule_event(self.now, ScheduledEvent::Deliver(delivery));
+            self.schedule_event(self.now, ScheduledEvent::Deliver(Box::new(delivery)));
         } else {
             self.network.endpoints[to].arriving.remove(&token);
         }

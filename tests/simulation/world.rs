@@ -35,7 +35,7 @@ const LARGE_INTERVAL: u64 = 16;
 #[derive(Debug)]
 pub enum ScheduledEvent {
     /// A delivery of the network.
-    Deliver(Delivery),
+    Deliver(Box<Delivery>),
     /// The timeout of a core.
     Wake {
         node: usize,
@@ -246,7 +246,7 @@ impl World {
         }
         match what {
             ScheduledEvent::Awake { node } => self.resume(node),
-            ScheduledEvent::Deliver(delivery) => deliver(self, delivery),
+            ScheduledEvent::Deliver(delivery) => deliver(self, *delivery),
             ScheduledEvent::Wake { node, life } => {
                 let here = &mut self.nodes[node];
                 if here.life == life && here.core.is_some() && here.wake.is_some_and(|wake| wake <= self.now)

@@ -29,7 +29,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -57,6 +57,7 @@ use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::input::{DropKind, Input, Token};
 use p2p_node_core::local::addresses::Reachability;
 use p2p_node_wire::identity::SecretBytes;
+use p2p_node_wire::time::Instant;
 
 pub use self::behaviour::{PENDING, PENDING_OUTGOING};
 pub use self::dht_store::{KEY_BYTES, MAX_LIFETIME, MAX_RECORDS, MAX_VALUE_BYTES};
@@ -269,9 +270,6 @@ impl SwarmDriver {
     /// Returns the next input if one is available. Does not register a waker: after `None`, wait
     /// for [`SwarmDriver::next`].
     pub fn try_next(&mut self) -> Option<Input> {
-        if let Some(meshes) = self.meshes_due() {
-            return Some(meshes);
-        }
         match self.poll_next(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(input) => Some(input),
             Poll::Pending => None,

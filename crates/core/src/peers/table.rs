@@ -71,7 +71,7 @@ pub(crate) enum Link {
     /// The node dials the peer.
     Dialing,
     /// The node is connected to the peer.
-    Up(Connection),
+    Up(Box<Connection>),
 }
 
 /// The state of a peer, beside its record.
@@ -237,7 +237,7 @@ impl PeerTable {
             }
             Link::Down | Link::Queued(_) | Link::Dialing => {
                 let connection = Connection { connected_at: now, used_at: now, ..Connection::default() };
-                entry.link = Link::Up(connection);
+                entry.link = Link::Up(Box::new(connection));
             }
         });
     }
