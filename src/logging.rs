@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Metadata, Subscriber};
-use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -86,11 +86,14 @@ fn subscriber(
     queue: Queue,
 ) -> impl Subscriber + Send + Sync + 'static {
     let lines = fmt::layer().with_ansi(ansi).with_writer(move || Lossy(queue.clone()));
+    // One filter, with a hint of the level from both parts: otherwise the libraries make each of their
+    // spans, although nobody reads them.
+    let written = filter(level).and(filter_fn(is_bare).with_max_level_hint(level));
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
-        LogFormat::Text => lines.with_filter(filter(level)).with_filter(filter_fn(is_bare)).boxed(),
+        LogFormat::Text => lines.with_filter(written).boxed(),
         LogFormat::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
-            lines.with_filter(filter(level)).with_filter(filter_fn(is_bare)).boxed()
+            lines.with_filter(written).boxed()
         }
     };
     tracing_subscriber::registry().with(lines)

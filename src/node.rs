@@ -33,13 +33,13 @@ use crate::pipe::{InputChunk, Line, Pipe};
 use clock::Clock;
 pub use clock::{now, unix_ms};
 pub use identity::Identity;
-use opening::Early;
 pub use opening::serve;
+use opening::{Early, Started};
+use p2p_node_core::Core;
 use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::POOL_QUEUE;
 use p2p_node_core::effect::{Effect, ExitCode};
 use p2p_node_core::input::{DropKind, Input, Now};
-use p2p_node_core::{Core, CoreConfig};
 use signals::Signals;
 pub use start::{StartError, VERSION};
 
@@ -87,19 +87,12 @@ pub fn run(config: Config) -> ExitCode {
 
 /// Parts of a node, except its pipe and clock.
 struct Prepared {
-    core_config: CoreConfig,
-    store: Option<Store>,
-    lock: Option<IdentityLock>,
-    net: SwarmDriver,
-    sources: Sources,
-    chain: Chain,
-    http: Option<Http>,
-    traces: Option<Traces>,
+    started: Started,
     signals: Signals,
     parent: Option<ParentWatcher>,
-    /// Lines that the parent wrote during the start.
     /// Commands that the configuration stands for.
     commands: Vec<Command>,
+    /// Lines that the parent wrote during the start.
     early: Early,
 }
 
@@ -156,20 +149,8 @@ struct Node {
 
 impl Node {
     fn new(prepared: Prepared, pipe: Pipe, clock: Clock, written: u64) -> Self {
-        let Prepared {
-            core_config,
-            commands,
-            store,
-            lock,
-            net,
-            sources,
-            chain,
-            http,
-            traces,
-            signals,
-            parent,
-            early,
-        } = prepared;
+        let Prepared { started, signals, parent, commands, early } = prepared;
+        let Started { core_config, store, lock, net, sources, chain, http, traces } = started;
         let configured = commands.into_iter().map(|command| Ok(Request { id: None, command }));
         Node {
             core: Core::new(core_config, clock.now()),

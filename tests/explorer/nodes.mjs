@@ -12,8 +12,8 @@ import { TIMEOUT } from "./browser.mjs";
 const MAX_LINES = 10_000;
 
 export class Node {
-  // Starts a node with arguments, below `env`.
-  constructor(args, env = {}) {
+  // Starts a node with arguments.
+  constructor(args) {
     this.home = mkdtempSync(join(tmpdir(), "explorer-"));
     this.events = [];
     this.waiting = [];
@@ -21,7 +21,7 @@ export class Node {
     this.child = spawn(process.env.P2P_NODE_BIN, ["--parent-pid", String(process.pid), ...args], {
       cwd: this.home,
       // The nodes of the tests meet no other nodes of this machine, and send nothing into its network.
-      env: { P2P_NODE_NETWORK: "dev", P2P_NODE_RENDEZVOUS: "off", P2P_NODE_MDNS: "false", P2P_NODE_UPNP: "false", P2P_NODE_LOCK_SCOPE: this.home, ...env },
+      env: { P2P_NODE_NETWORK: "dev", P2P_NODE_RENDEZVOUS: "off", P2P_NODE_MDNS: "false", P2P_NODE_UPNP: "false", P2P_NODE_LOCK_SCOPE: this.home },
       stdio: ["pipe", "pipe", "pipe"],
     });
     this.exited = once(this.child, "exit");

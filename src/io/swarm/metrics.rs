@@ -164,7 +164,7 @@ mod tests {
         text.lines().filter(|line| !line.starts_with('#')).count()
     }
 
-    /// Records a connection of a peer that makes up whatever it can.
+    /// Records a connection of a peer that invents its address, its names and its protocols.
     fn meet(metrics: &mut NetworkMetrics, number: usize) {
         let peer = PeerId::random();
         let mut address: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();

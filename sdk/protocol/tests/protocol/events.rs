@@ -67,7 +67,7 @@ fn ready() -> Event {
         },
         addrs: vec!["/ip4/127.0.0.1".to_owned()],
         durable: true,
-        http: None,
+        http: Some("http://127.0.0.1:9090".to_owned()),
     }))
 }
 
