@@ -97,6 +97,8 @@ def wire(value: Any) -> Any:
         return {name: wire(one) for name, one in pairs if one is not None or name == "data"}
     if isinstance(value, list):
         return [wire(one) for one in value]
+    if isinstance(value, dict):
+        return {name: wire(one) for name, one in value.items()}
     return value
 
 
