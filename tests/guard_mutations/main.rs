@@ -66,6 +66,10 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Maximum time of one guard, in seconds: our choice, ten times what a build and a test take. A test that
+/// waits forever without its guard must become one that fails.
+const LIMIT_SECS: &str = "300";
+
 /// Returns the problem with a guard, if any: the guard must occur exactly once, the copy must build
 /// without it, and the test must fail.
 fn fault(guard: &Guard, tree: &Path) -> Option<String> {
@@ -75,7 +79,9 @@ fn fault(guard: &Guard, tree: &Path) -> Option<String> {
         return Some(format!("{} does not contain the guard exactly once", guard.file));
     }
     std::fs::write(&path, source.replacen(&guard.guarded, &guard.bare, 1)).expect("written");
-    let output = Command::new(env!("CARGO"))
+    let output = Command::new("timeout")
+        .arg(LIMIT_SECS)
+        .arg(env!("CARGO"))
         .current_dir(tree)
         .env("CARGO_TARGET_DIR", root().join("target"))
         // The copies differ only in the removed guard.
@@ -90,6 +96,9 @@ fn fault(guard: &Guard, tree: &Path) -> Option<String> {
         .expect("cargo runs");
     std::fs::write(&path, source).expect("written");
     let text = String::from_utf8_lossy(&output.stdout);
+    if output.status.code() == Some(124) {
+        return Some(format!("the test does not end within {LIMIT_SECS} s"));
+    }
     match (output.status.success(), text.contains("test result: FAILED")) {
         (false, true) => None,
         (true, _) => Some("no test fails".to_owned()),
