@@ -102,8 +102,9 @@ test("the_page_shows_a_real_network", async (t) => {
     nodes.splice(nodes.indexOf(gone), 1);
     await gone.kill();
     await hasText(row.locator(".id"), /full$/);
-    // Without a sign of it the observer would wait for 5 minutes. A dial that fails tells more.
-    observer.command({ type: "send", id: "lost", peerId: gone.ready.address, ttlMs: 5000, data: "are you there?" });
+    // Without a sign of it the observer would wait for 5 minutes. A dial that fails tells more, also after the
+    // pause that follows a short connection.
+    observer.command({ type: "send", id: "lost", peerId: gone.ready.address, route: "direct", ttlMs: TIMEOUT, data: "are you there?" });
     await hasText(row.locator(".state"), "inactive");
     assert.match(await row.getAttribute("class"), /inactive/);
     const colour = await row.locator(".shape").evaluate((shape) => getComputedStyle(shape).borderColor);

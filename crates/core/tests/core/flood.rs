@@ -268,7 +268,7 @@ fn stranger_that_subscribes_in_the_middle_of_a_fast_stream_has_nothing_to_blame(
     assert!(!mesh.received(stranger).is_empty());
 }
 
-/// Both checks of own frames fail then, but a burst counts at most twice a second.
+/// Both checks of own frames fail then, but what comes at once counts once.
 #[test]
 fn stall_in_which_the_clock_of_the_sender_jumps_back_ends_in_no_ban() {
     let mut mesh = mesh();

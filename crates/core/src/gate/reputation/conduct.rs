@@ -50,9 +50,9 @@ pub(crate) struct Rule {
 /// it ran reuses numbers until it notices, and is never banned for that alone.
 const REUSE: Duration = Duration::from_secs(600);
 
-/// Time in which an excess counts once. Our choice: a peer that floods is banned after 4 s, and one whose
-/// excess came at once, by an accident that we did not think of, loses a tenth.
-const EXCESS: Duration = Duration::from_millis(500);
+/// Time in which an excess counts once. Our choice: a peer that floods is banned 0.7 s after it used up its
+/// burst, and one whose excess came at once, by an accident that we did not think of, loses a tenth.
+const EXCESS: Duration = Duration::from_millis(100);
 
 const fn rule(
     conduct: Conduct,
