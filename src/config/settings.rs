@@ -22,6 +22,7 @@ use p2p_node_core::peers::limits::{
     CONNECTIONS_PER_ADDRESS, ConnectionLimits, DEFAULT_GRACE, MAX_CONCURRENT_DIALS, MAX_CONNECTIONS,
     MAX_DIALS_PER_SECOND, MIN_CONNECTIONS,
 };
+use p2p_node_core::report::nodes::MAX_KNOWN;
 use p2p_node_protocol::Role;
 use reqwest::Url;
 use tracing::level_filters::LevelFilter;
@@ -30,9 +31,10 @@ use super::declare::{Setting, settings};
 use super::sources::{Given, Sources};
 use super::traces::otlp_endpoint;
 use super::values::{
-    ack, address, bootstrap_peers, capabilities, connection_timeout, dns_seeds, external_addrs, join_stagger,
-    log_format, log_level, multiaddrs, network_name, networks, on_eof, on_off, parse, parse_bool, place,
-    process_id, regions, registry_refresh, relay_bytes, reviewers, role, seconds, short_text, some, within,
+    ack, address, bootstrap_peers, capabilities, connection_timeout, dns_seeds, external_addrs,
+    forget_nodes_after, join_stagger, log_format, log_level, multiaddrs, network_name, networks, on_eof,
+    on_off, parse, parse_bool, place, process_id, regions, registry_refresh, relay_bytes, reviewers, role,
+    seconds, short_text, some, within,
 };
 use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
 use crate::chain::contracts::ENS_REGISTRY;
@@ -118,6 +120,9 @@ settings! {
         observe: bool = "observe", "P2P_NODE_OBSERVE",
             Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
                             default_missing_value = "true"], parse_bool, or false;
+        /// How long a report shows a node after the last sign of it: 10 to 3600 seconds
+        forget_nodes_after: Duration = "forget-nodes-after", "P2P_NODE_FORGET_NODES_AFTER",
+            Option<String> [value_name = "SECS"], forget_nodes_after, or MAX_KNOWN, shown "default 3600";
     }
     group "Reachability" {
         /// How the node finds out whether others can dial it: auto, by tests of its bootstrap nodes;

@@ -108,6 +108,16 @@ fn times_of_connections_have_defaults_and_limits() {
 }
 
 #[test]
+fn time_for_which_nodes_stay_in_a_report_has_a_default_and_limits() {
+    assert_eq!(case(&[]).config().forget_nodes_after, Duration::from_secs(3600));
+    let config = case(&["--forget-nodes-after", "10s"]).config();
+    assert_eq!(config.forget_nodes_after, Duration::from_secs(10));
+    for time in ["9.9", "3601"] {
+        case(&["--forget-nodes-after", time]).error();
+    }
+}
+
+#[test]
 fn empty_variable_counts_as_unset() {
     let config = case(&["-e", "named"])
         .file("named", "P2P_NODE_NETWORK=\nP2P_NODE_PORT=")

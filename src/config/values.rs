@@ -13,6 +13,7 @@ use libp2p::multiaddr::Protocol;
 use p2p_node_core::gate::address_rules::MAX_ADDRESS_RULES;
 use p2p_node_core::local::publishing::check_capabilities;
 use p2p_node_core::peers::limits::MAX_JOIN_STAGGER;
+use p2p_node_core::report::nodes::{MAX_KNOWN, MIN_KNOWN};
 use p2p_node_protocol::Role;
 use p2p_node_wire::identity::parse_address;
 use tracing::level_filters::LevelFilter;
@@ -134,7 +135,6 @@ pub(super) fn external_addrs(text: &str) -> Result<Vec<Multiaddr>, String> {
     }
 }
 
-/// Parses the limit of a relayed connection. A lower one would keep large messages from arriving.
 /// Makes the parser of a number in a range.
 pub(super) fn within<T>(least: T, most: T) -> impl FnOnce(&str) -> Result<T, String>
 where
@@ -146,6 +146,7 @@ where
     }
 }
 
+/// Parses the limit of a relayed connection. A lower one would keep large messages from arriving.
 pub(super) fn relay_bytes(text: &str) -> Result<u64, String> {
     let bytes = parse(text)?;
     match bytes >= MIN_RELAY_BYTES {
@@ -213,6 +214,14 @@ pub(super) fn connection_timeout(text: &str) -> Result<Duration, String> {
             MIN_CONNECTION_TIMEOUT.as_secs(),
             MAX_CONNECTION_TIMEOUT.as_secs()
         )),
+    }
+}
+
+/// Parses the time for which a report shows a node that is gone.
+pub(super) fn forget_nodes_after(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        time if (MIN_KNOWN..=MAX_KNOWN).contains(&time) => Ok(time),
+        _ => Err(format!("the value must be {} to {} seconds", MIN_KNOWN.as_secs(), MAX_KNOWN.as_secs())),
     }
 }
 

@@ -43,6 +43,9 @@ pub enum ExplorerError {
     /// The explorer's own node has ended.
     #[error("the node of the explorer ended: {0}")]
     Ended(String, ExitCode),
+    /// There is no terminal to draw on.
+    #[error("--tui needs a terminal as stdin and stdout; use --json in a script")]
+    NoTerminal,
     /// A socket, a terminal or stdout failed.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -61,7 +64,7 @@ impl ExplorerError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             ExplorerError::Config(error) => error.exit_code(),
-            ExplorerError::Url(_) => ExitCode::Usage,
+            ExplorerError::Url(_) | ExplorerError::NoTerminal => ExitCode::Usage,
             ExplorerError::Silent { .. }
             | ExplorerError::Refused { .. }
             | ExplorerError::Report(_)

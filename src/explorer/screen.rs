@@ -1,6 +1,6 @@
 //! `p2p-node explorer --tui`: reads keys and events, and draws the view.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use ratatui::DefaultTerminal;
@@ -22,6 +22,9 @@ const RECONNECT: Duration = Duration::from_secs(1);
 pub(super) async fn run(client: &Client) -> Result<(), ExplorerError> {
     // Fails at once, before the screen changes, if the node is not there.
     let events = client.events().await?;
+    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+        return Err(ExplorerError::NoTerminal);
+    }
     let mut terminal = ratatui::try_init()?;
     let shown = follow(client, events, &mut terminal).await;
     ratatui::restore();

@@ -235,7 +235,7 @@ fn figures(report: &NetworkReport) -> Vec<Line<'static>> {
     let line = |name: &str, value: String| Line::raw(format!("{name:<12}{value}"));
     let mut lines = vec![
         Line::raw(""),
-        line("peers", format!("{} active, {} in the last hour", metrics.active_peers, metrics.total_peers)),
+        line("peers", format!("{} active of {} known", metrics.active_peers, metrics.total_peers)),
         line("rate", format!("{:.1} messages/s", metrics.message_rate)),
         line(
             "sent",

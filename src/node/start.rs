@@ -298,6 +298,7 @@ pub fn start(
         admission: config.admission,
         serves_relay: config.relay,
         observes: config.observe || config.http.is_some(),
+        forget_nodes_after: config.forget_nodes_after,
         limits_apply: config.limits,
         has_chain: config.rpc_urls.is_some(),
         registry: config.registry_config()?,

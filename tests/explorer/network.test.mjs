@@ -23,7 +23,7 @@ before(async () => {
     await node.connect();
     return node;
   };
-  observer = await start(["--name", "observer", "--http", "127.0.0.1:0"]);
+  observer = await start(["--name", "observer", "--http", "127.0.0.1:0", "--forget-nodes-after", "30"]);
   await start(["--name", HOSTILE]);
   await Promise.all(Array.from({ length: NODES - 3 }, (_, index) =>
     start(["--name", `agent-${index}`, ...(index === 4 ? ["--capability", "translate"] : []), ...(index === 5 ? ["--role", "light"] : [])])));
@@ -91,7 +91,7 @@ test("the_page_shows_a_real_network", async (t) => {
     assert.equal(sent, 7, "the priorities add up");
   });
 
-  await t.test("a_killed_node_turns_grey", async () => {
+  await t.test("a_killed_node_turns_grey_and_leaves", async () => {
     const rowOf = (node) => rows.filter({ hasText: node.ready.address.slice(-6) });
     const idOf = (node) => rowOf(node).locator(".id").textContent();
     const gone = await until("a connected agent", async () => {
@@ -110,6 +110,9 @@ test("the_page_shows_a_real_network", async (t) => {
     const colour = await row.locator(".shape").evaluate((shape) => getComputedStyle(shape).borderColor);
     const grey = await page.evaluate(() => getComputedStyle(document.documentElement).getPropertyValue("--inactive").trim());
     assert.equal(colour, `rgb(${[1, 3, 5].map((at) => parseInt(grey.slice(at, at + 2), 16)).join(", ")})`);
+
+    await until("the killed node leaves", async () => (await row.count()) === 0, 2 * TIMEOUT);
+    assert.equal(await named("entry").count(), 1, "the connected ones stay");
   });
 
   assert.deepEqual(problems, []);

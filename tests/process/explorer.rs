@@ -1,7 +1,8 @@
 //! `p2p-node explorer` as a process.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -96,6 +97,58 @@ fn explorer_that_attaches_relays_the_report_and_the_events_of_a_node_with_a_toke
     drop(node);
     until("no report", || (status(addr, "/api/report") == 503).then_some(()));
     drop(explorer);
+}
+
+/// Text that turns the alternate screen of a terminal on, and off.
+const SCREEN: [&str; 2] = ["\u{1b}[?1049h", "\u{1b}[?1049l"];
+
+#[test]
+fn terminal_view_shows_the_network_obeys_keys_and_leaves_the_terminal_as_it_was() {
+    let (node, ready) = Child::join(1, 0, &[ON[0], ON[1], "--name", "observed"], &[]);
+    let (_bob, _) = Child::join(2, 0, &["--name", "neighbour"], &[tcp_address(&ready)]);
+    let home = TempDir::new().unwrap();
+    let bare = command(home.path());
+    let program = bare.get_program().to_str().unwrap();
+    let line = format!(
+        "stty rows 40 cols 120; '{program}' explorer --tui --attach {}; echo \"end $?\"; stty -a",
+        ready["http"].as_str().unwrap()
+    );
+    // `script` runs a command on a terminal of its own.
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]).env("TERM", "xterm");
+    let mut terminal = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut keys, mut screen) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
+    let mut shown = String::new();
+    let mut until_shown = |text: &str| {
+        let mut chunk = [0; 4096];
+        while !shown.contains(text) {
+            let read = screen.read(&mut chunk).unwrap();
+            assert!(read > 0, "the terminal never showed {text:?}: {shown:?}");
+            shown.push_str(&String::from_utf8_lossy(&chunk[..read]));
+        }
+        shown.clone()
+    };
+    until_shown(SCREEN[0]);
+    until_shown("Health");
+    keys.write_all(b"2").unwrap();
+    until_shown("observed");
+    until_shown("neighbour");
+    keys.write_all(b"q").unwrap();
+    let shown = until_shown("end 0");
+    assert!(shown.contains(SCREEN[1]), "{shown:?}");
+    until_shown(" icanon");
+    until_shown(" echo ");
+    drop(keys);
+    assert!(terminal.wait().unwrap().success());
+    drop(node);
+}
+
+#[test]
+fn terminal_view_without_a_terminal_ends_with_the_reason() {
+    let (_node, ready) = Child::join(1, 0, &ON, &[]);
+    let output = explore(&["--tui", "--attach", ready["http"].as_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(64), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--json"), "{output:?}");
 }
 
 #[test]

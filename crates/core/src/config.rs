@@ -121,6 +121,8 @@ pub struct CoreConfig {
     pub serves_relay: bool,
     /// `true` if the node keeps the statuses of other nodes, for those who look at the network.
     pub observes: bool,
+    /// How long a report shows a node after the last sign of it.
+    pub forget_nodes_after: Duration,
     /// `true` if the node limits what peers and authors may use. Otherwise everyone counts as
     /// allowed.
     pub limits_apply: bool,
@@ -213,6 +215,7 @@ pub(super) struct LocalIdentity {
     pub(super) external_addrs: Vec<Multiaddr>,
     pub(super) serves_relay: bool,
     pub(super) observes: bool,
+    pub(super) forget_nodes_after: Duration,
     pub(super) dht_mode: DhtMode,
     pub(super) started_ms: u64,
     /// The encoded binding, as every frame carries it.
@@ -265,6 +268,7 @@ impl LocalIdentity {
             external_addrs: setup.external_addrs,
             serves_relay: setup.serves_relay,
             observes: setup.observes,
+            forget_nodes_after: setup.forget_nodes_after,
             dht_mode: setup.dht_mode,
             started_ms: now.unix_ms,
             status_stream,

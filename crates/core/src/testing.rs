@@ -20,6 +20,7 @@ use crate::input::Now;
 use crate::local::addresses::Reachability;
 use crate::local::dht_mode::DhtMode;
 use crate::peers::limits::ConnectionLimits;
+use crate::report::nodes::MAX_KNOWN;
 use crate::signal::Signal;
 use crate::{Core, CoreConfig, KeySource};
 
@@ -55,6 +56,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         dht_mode: DhtMode::Client,
         serves_relay: false,
         observes: false,
+        forget_nodes_after: MAX_KNOWN,
         limits_apply: false,
         has_chain: false,
         registry: None,

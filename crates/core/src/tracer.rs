@@ -1,16 +1,27 @@
 //! The tracer: the spans of messages, and the trace contexts that travel with them
 //! (docs/adr/0063-tracing.md).
 
-use p2p_node_protocol::{Delivery, DeliveryState, Message, Priority, Route};
+use std::time::Duration;
+
+use p2p_node_protocol::{Counter, Delivery, DeliveryState, Message, Priority, Route};
+use p2p_node_wire::time::Instant;
 use p2p_node_wire::trace_context::TraceContext;
 
 use crate::backoff::Jitter;
 use crate::cx::Cx;
 use crate::effect::Effect;
+use crate::gate::rate_limiter::{AtLimit, Quota, RateLimiter};
+use crate::input::Now;
 use crate::outgoing::OutgoingMessage;
 
+/// Spans of each name that the node records: 500 a second, our choice. A person looks at some of them, and
+/// together they take less than a hundredth of a processor; the spans of each message of a burst took a
+/// third of its throughput (docs/benchmarks.md). The bursts of both names fit into the queue of the exporter.
+pub const SPANS: Quota =
+    Quota { burst: 1_000, interval: Duration::from_millis(2), max_keys: 2, at_limit: AtLimit::Refuse };
+
 /// What a span measures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SpanName {
     /// From the acceptance of a message to its end.
     Send,
@@ -55,25 +66,37 @@ pub struct SendTrace {
     pub is_recorded: bool,
 }
 
-/// Makes spans, if the configuration asks for them. Parent-based sampling, always on: a new trace is
-/// recorded, and one that began elsewhere if it says so.
+/// Makes spans, if the configuration asks for them. Parent-based sampling with a limit: a new trace is
+/// recorded, and one that began elsewhere if it says so, up to [`SPANS`].
 #[derive(Debug)]
 pub(crate) struct Tracer {
     /// Random ids; absent if the node makes no spans.
     ids: Option<Jitter>,
+    limiter: RateLimiter<SpanName>,
+    /// Spans above the limit since the last [`Tracer::take_dropped`].
+    dropped: u64,
 }
 
 impl Tracer {
     pub(crate) fn new(seed: Option<u64>) -> Self {
-        Tracer { ids: seed.map(Jitter::new) }
+        Tracer { ids: seed.map(Jitter::new), limiter: RateLimiter::new(SPANS), dropped: 0 }
+    }
+
+    /// Returns the number of spans that were above the limit since the last call.
+    fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Begins a span with this parent. Without a recorded span the message has the context of the
     /// parent, if there is one.
-    pub(crate) fn begin(&mut self, parent: Option<TraceContext>) -> Option<SendTrace> {
+    fn begin(&mut self, name: SpanName, parent: Option<TraceContext>, now: Instant) -> Option<SendTrace> {
         let as_it_is = parent.map(|context| SendTrace { context, parent: None, is_recorded: false });
         let Some(ids) = &mut self.ids else { return as_it_is };
         if parent.is_some_and(|parent| !parent.is_sampled()) {
+            return as_it_is;
+        }
+        if !self.limiter.admit(name, now) {
+            self.dropped += 1;
             return as_it_is;
         }
         let mut id = || ids.seed().max(1).to_be_bytes();
@@ -91,17 +114,21 @@ impl Tracer {
     }
 
     /// Ends the delivery of a message to the parent, and puts the context of that span into it.
-    pub(crate) fn end_deliver(&mut self, message: &mut Message, now_ms: u64) -> Option<Effect> {
+    pub(crate) fn end_deliver(&mut self, message: &mut Message, now: Now) -> Option<Effect> {
         self.ids.as_ref()?;
         let sender = message.traceparent.as_deref().and_then(TraceContext::parse);
-        let SendTrace { context, parent, is_recorded: true } = self.begin(sender)? else { return None };
+        let SendTrace { context, parent, is_recorded: true } =
+            self.begin(SpanName::Deliver, sender, now.mono)?
+        else {
+            return None;
+        };
         message.traceparent = Some(context.to_string());
         Some(Effect::Span(Box::new(Span {
             name: SpanName::Deliver,
             context,
             parent,
             start_ms: message.received_at_ms,
-            end_ms: now_ms.max(message.received_at_ms),
+            end_ms: now.unix_ms.max(message.received_at_ms),
             message_id: message.message_id.clone(),
             kind: message.kind.clone().unwrap_or_default(),
             priority: message.priority,
@@ -112,6 +139,17 @@ impl Tracer {
 }
 
 impl Cx {
+    /// Begins the span of a message that the node sends.
+    pub(crate) fn begin_send_span(&mut self, parent: Option<TraceContext>) -> Option<SendTrace> {
+        self.tracer.begin(SpanName::Send, parent, self.now.mono)
+    }
+
+    /// Counts the spans that were above the limit.
+    pub(crate) fn count_dropped_spans(&mut self) {
+        let dropped = self.tracer.take_dropped();
+        self.stats.add(Counter::SpansDropped, dropped);
+    }
+
     /// Ends the span of a message that the node accepted, and names its context in the `delivery`.
     pub(crate) fn end_mail_span(&mut self, draft: &OutgoingMessage, delivery: &mut Delivery) {
         delivery.traceparent = draft.trace.map(|trace| trace.context.to_string());
@@ -156,34 +194,55 @@ mod tests {
         TraceContext { trace_id: [7; 16], span_id: [8; 8], flags }
     }
 
+    fn begin(tracer: &mut Tracer, parent: Option<TraceContext>) -> Option<SendTrace> {
+        tracer.begin(SpanName::Send, parent, Instant::ZERO)
+    }
+
     #[test]
     fn node_without_tracing_passes_the_context_on() {
         let mut tracer = Tracer::new(None);
-        assert_eq!(tracer.begin(None), None);
-        let trace = tracer.begin(Some(context(1))).unwrap();
+        assert_eq!(begin(&mut tracer, None), None);
+        let trace = begin(&mut tracer, Some(context(1))).unwrap();
         assert_eq!((trace.context, trace.is_recorded), (context(1), false));
     }
 
     #[test]
     fn span_keeps_the_trace_of_its_parent_and_has_an_id_of_its_own() {
         let mut tracer = Tracer::new(Some(1));
-        let one = tracer.begin(Some(context(1))).unwrap();
+        let one = begin(&mut tracer, Some(context(1))).unwrap();
         assert_eq!((one.context.trace_id, one.parent, one.is_recorded), ([7; 16], Some([8; 8]), true));
-        let other = tracer.begin(Some(context(1))).unwrap();
+        let other = begin(&mut tracer, Some(context(1))).unwrap();
         assert!(one.context.span_id != [8; 8] && one.context.span_id != other.context.span_id);
     }
 
     #[test]
     fn message_without_context_begins_a_recorded_trace() {
         let mut tracer = Tracer::new(Some(1));
-        let (one, other) = (tracer.begin(None).unwrap(), tracer.begin(None).unwrap());
+        let (one, other) = (begin(&mut tracer, None).unwrap(), begin(&mut tracer, None).unwrap());
         assert!(one.is_recorded && one.context.is_sampled() && one.parent.is_none());
         assert_ne!(one.context.trace_id, other.context.trace_id);
     }
 
     #[test]
     fn trace_that_is_not_sampled_gets_no_span() {
-        let trace = Tracer::new(Some(1)).begin(Some(context(0))).unwrap();
+        let trace = begin(&mut Tracer::new(Some(1)), Some(context(0))).unwrap();
         assert_eq!((trace.context, trace.is_recorded), (context(0), false));
+    }
+
+    #[test]
+    fn spans_above_the_limit_are_counted_and_pass_the_context_on_until_there_is_room() {
+        let mut tracer = Tracer::new(Some(1));
+        for parent in [None, Some(context(1))].into_iter().cycle().take(1_000) {
+            assert!(begin(&mut tracer, parent).unwrap().is_recorded);
+        }
+        assert_eq!(begin(&mut tracer, None), None, "a new trace is not recorded");
+        let trace = begin(&mut tracer, Some(context(1))).unwrap();
+        assert_eq!((trace.context, trace.is_recorded), (context(1), false));
+        assert_eq!((tracer.take_dropped(), tracer.take_dropped()), (2, 0));
+        let deliver = |tracer: &mut Tracer| tracer.begin(SpanName::Deliver, None, Instant::ZERO);
+        assert!(deliver(&mut tracer).is_some(), "spans of another name have a limit of their own");
+        let second = Instant::from_secs(1);
+        let recorded = (0..600).filter(|_| tracer.begin(SpanName::Send, None, second).is_some()).count();
+        assert_eq!(recorded, 500);
     }
 }

@@ -10,6 +10,7 @@ use p2p_node_core::gate::flow_guards::FlowLimits;
 use p2p_node_core::local::addresses::Reachability;
 use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::peers::limits::ConnectionLimits;
+use p2p_node_core::report::nodes::MAX_KNOWN;
 use p2p_node_core::{CoreConfig, KeySource};
 use p2p_node_protocol::Role;
 use p2p_node_wire::identity::{NodeKey, SignedBinding};
@@ -45,6 +46,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         dht_mode: DhtMode::Client,
         serves_relay: false,
         observes: false,
+        forget_nodes_after: MAX_KNOWN,
         limits_apply: false,
         has_chain: false,
         registry: None,

@@ -318,7 +318,7 @@ counters! {
     "servers_not_routed" => ServersNotRouted,
     /// Reports of gossipsub that a peer reads too slowly.
     "slow_peers" => SlowPeers,
-    /// Spans that the node dropped: the collector was down or slow.
+    /// Spans that the node did not export: there were more than it records, or the collector was down or slow.
     "spans_dropped" => SpansDropped,
     /// Statuses of nodes that the node forgot, because it knows too many nodes.
     "statuses_evicted" => StatusesEvicted,

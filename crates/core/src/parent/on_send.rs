@@ -58,7 +58,7 @@ impl Parent {
             reply_to,
             conversation: send.conversation_id.unwrap_or_default(),
             hops,
-            trace: cx.tracer.begin(context),
+            trace: cx.begin_send_span(context),
             route: send.route.unwrap_or_default(),
             command,
         };

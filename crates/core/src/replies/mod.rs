@@ -266,11 +266,12 @@ impl Cx {
                     other => other,
                 };
                 if let (ClientId::PARENT, Event::Message(message)) = (id, &mut event) {
-                    self.effects.extend(self.tracer.end_deliver(message, self.now.unix_ms));
+                    self.effects.extend(self.tracer.end_deliver(message, self.now));
                 }
                 self.effects.push_back(Effect::Emit { client: id, event, numbered: client.protocol_v1 });
             }
         }
+        self.count_dropped_spans();
     }
 }
 

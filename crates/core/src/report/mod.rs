@@ -3,7 +3,7 @@
 pub(crate) mod counts;
 pub mod health;
 pub(crate) mod line_room;
-pub(crate) mod nodes;
+pub mod nodes;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};

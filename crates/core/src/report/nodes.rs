@@ -1,13 +1,14 @@
 //! The nodes that this node knows, for a report.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{BindingState, ReportNode, Role};
 use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::time::Instant;
 
-use crate::gossip::network_view::StatusRow;
+use crate::gossip::network_view::{STATUS_LIFE, StatusRow};
 use crate::peers::history::History;
 use crate::peers::table::Connection;
 use crate::report::Sources;
@@ -15,9 +16,11 @@ use crate::report::Sources;
 /// Time for which a node counts as active after the last sign of it, in ms: 5 minutes, from the TOS
 /// document.
 pub(crate) const ACTIVE_MS: u64 = 5 * 60 * 1000;
-/// Time for which a report shows a node after the last sign of it, in ms: an hour, from the TOS document,
-/// which keeps the messages of peers so long.
-pub(crate) const KNOWN_MS: u64 = 60 * 60 * 1000;
+/// Longest time for which a report shows a node after the last sign of it, and the default: an hour, from
+/// the TOS document, which keeps the messages of peers so long.
+pub const MAX_KNOWN: Duration = STATUS_LIFE;
+/// Shortest such time. Our choice: statuses and lookups of short-lived nodes still overlap.
+pub const MIN_KNOWN: Duration = Duration::from_secs(10);
 /// Capability of the nodes that take part in consensus, from the TOS document.
 const CONSENSUS: &str = "consensus";
 
@@ -67,7 +70,7 @@ pub(crate) fn has_consensus(capabilities: &[String]) -> bool {
     capabilities.iter().any(|capability| capability == CONSENSUS)
 }
 
-/// Returns the other nodes that this node heard of in the last hour, by PeerId.
+/// Returns the other nodes that this node heard of a short time ago, by PeerId.
 pub(crate) fn known<'a>(sources: &Sources<'a>) -> BTreeMap<PeerId, Known<'a>> {
     let now_ms = sources.cx.now.unix_ms;
     let mut nodes: BTreeMap<PeerId, Known<'a>> = BTreeMap::new();
@@ -94,7 +97,8 @@ pub(crate) fn known<'a>(sources: &Sources<'a>) -> BTreeMap<PeerId, Known<'a>> {
         }
     }
     nodes.remove(&sources.cx.identity.peer);
-    nodes.retain(|_, node| node.last_seen_ms.saturating_add(KNOWN_MS) > now_ms);
+    let known_ms = sources.cx.identity.forget_nodes_after.as_millis() as u64;
+    nodes.retain(|_, node| node.last_seen_ms.saturating_add(known_ms) > now_ms);
     for (peer, node) in &mut nodes {
         node.history = sources.peers.histories.get(peer);
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use p2p_node_core::input::Input;
 use p2p_node_core::peers::links::PeerReport;
+use p2p_node_core::report::nodes::MIN_KNOWN;
 use p2p_node_protocol::Role;
 use serde_json::Value;
 
@@ -93,6 +94,19 @@ fn node_that_leaves_is_inactive_after_5_minutes_and_gone_after_an_hour() {
     assert_eq!([&node["isConnected"], &node["isActive"]], [false, false]);
     mesh.advance(Duration::from_secs(60 * 60));
     assert_eq!(report(&mut mesh, 1)["metrics"]["totalPeers"], 0);
+}
+
+#[test]
+fn node_leaves_a_report_after_the_configured_time() {
+    let mut mesh = Mesh::new(1);
+    let short = mesh.add_with(9, Role::Full, CONNECT, |config| config.forget_nodes_after = MIN_KNOWN);
+    mesh.connect(short, 0);
+    mesh.settle();
+    mesh.kill(0);
+    mesh.advance(MIN_KNOWN - Duration::from_secs(1));
+    assert_eq!(report(&mut mesh, short)["metrics"]["totalPeers"], 1);
+    mesh.advance(Duration::from_secs(2));
+    assert_eq!(report(&mut mesh, short)["metrics"]["totalPeers"], 0);
 }
 
 #[test]

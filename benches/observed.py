@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""Measures what it costs that somebody looks on: two nodes as they come, and two nodes with everything on.
+
+    benches/observed.py [--node target/release/p2p-node] [--runs 5] [--tests latency,window,burst,burst16k]
+
+Everything: `--http` with a reader of /metrics each second and one of /api/stream, `--observe`, logs as JSON, and
+traces by OTLP to a collector that takes them and does nothing. The readers and the collector run in the
+scheduling class `SCHED_IDLE`: in an installation they have a machine of their own. The tests are those of
+`pipe.py`, in turns in both orders. `--parts` adds a column for each part alone,
+to tell which costs what.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pipe
+from pipe import Node, Pair, burst, latency, window
+
+#: What can be on.
+PARTS = ("http", "log", "traces")
+TESTS = {
+    "latency": latency, "window": lambda pair: window(pair, 20_000), "burst": lambda pair: burst(pair, 100_000),
+    "burst16k": lambda pair: burst(pair, 10_000, pipe.LARGE),
+}
+SCRAPE_SECS = 1.0
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Takes traces and answers as an OTLP collector does."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def look_on(stdin, stdout) -> None:
+    """Runs the collector, prints its port, and reads the nodes whose addresses come as lines, until the end
+    of the lines. This is the process that looks on."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(server.server_address[1], file=stdout, flush=True)
+    for line in stdin:
+        address = line.strip().removeprefix("http://").rstrip("/")
+        for reader in (scrape, stream):
+            threading.Thread(target=reader, args=(address,), daemon=True).start()
+
+
+def scrape(address: str) -> None:
+    """Reads /metrics until the node has ended."""
+    with suppress(OSError, http.client.HTTPException):
+        while True:
+            connection = http.client.HTTPConnection(address, timeout=pipe.LIMIT)
+            connection.request("GET", "/metrics")
+            response = connection.getresponse()
+            if response.status != 200 or b"p2p_node" not in response.read():
+                print(f"observed.py: {address}/metrics answered {response.status}", file=sys.stderr)
+                return
+            connection.close()
+            time.sleep(SCRAPE_SECS)
+
+
+def stream(address: str) -> None:
+    """Reads /api/stream until the node has ended."""
+    with suppress(OSError, http.client.HTTPException):
+        connection = http.client.HTTPConnection(address, timeout=pipe.LIMIT)
+        connection.request("GET", "/api/stream")
+        response = connection.getresponse()
+        while response.read(1 << 10):
+            pass
+
+
+class Observer:
+    """The process that looks on."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--look-on"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        self.port = int(self.process.stdout.readline())
+
+    def watch(self, ready: dict) -> None:
+        self.process.stdin.write(f"{ready['http']}\n")
+        self.process.stdin.flush()
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(pipe.LIMIT)
+
+
+def command(program: str, parts: tuple[str, ...], observer: Observer) -> str:
+    """The command of a node with these parts on."""
+    words = ["exec", program, "--network", "dev"]
+    if "http" in parts:
+        words += ["--http", "127.0.0.1:0", "--observe"]
+    if "log" in parts:
+        words += ["--log-format", "json", "--log-level", "info"]
+    if "traces" in parts:
+        words = [f"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:{observer.port}", *words]
+    return f"sh -c '{' '.join(words)} 2>/dev/null'"
+
+
+@contextmanager
+def pair_of(program: str, parts: tuple[str, ...], observer: Observer) -> Iterator[Pair]:
+    line = command(program, parts, observer)
+    with closing(Node("recipient", line)) as recipient:
+        ready = recipient.connect([])
+        with closing(Node("sender", line)) as sender:
+            other = sender.connect(ready["addrs"][:1])
+            if "http" in parts:
+                observer.watch(ready)
+                observer.watch(other)
+            yield Pair(sender, recipient, ready["address"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--node", default="target/release/p2p-node")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--tests", default=",".join(TESTS), help="default: %(default)s")
+    parser.add_argument("--parts", action="store_true", help="also a column for each part alone")
+    parser.add_argument("--json", metavar="FILE", help="also write every figure of every run")
+    parser.add_argument("--look-on", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.look_on:
+        return look_on(sys.stdin, sys.stdout)
+    columns = {"off": (), "on": PARTS}
+    if options.parts:
+        columns |= {part: (part,) for part in PARTS}
+    results: dict[str, dict[str, list[float]]] = {name: {} for name in columns}
+    with closing(Observer()) as observer:
+        for number in range(options.runs):
+            for name in list(columns)[:: -1 if number % 2 else 1]:
+                for test in options.tests.split(","):
+                    with pair_of(options.node, columns[name], observer) as pair:
+                        for row, value in TESTS[test](pair).items():
+                            results[name].setdefault(row, []).append(value)
+    print("\n".join(pipe.table(results)))
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(results, file, indent=2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
