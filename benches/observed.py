@@ -28,7 +28,7 @@ from pipe import Node, Pair, burst, latency, window
 #: What can be on.
 PARTS = ("http", "log", "traces")
 TESTS = {
-    "latency": latency, "window": lambda pair: window(pair, 20_000), "burst": lambda pair: burst(pair, 100_000),
+    "latency": latency, "window": lambda pair: window(pair, 200_000), "burst": lambda pair: burst(pair, 500_000),
     "burst16k": lambda pair: burst(pair, 10_000, pipe.LARGE),
 }
 SCRAPE_SECS = 1.0

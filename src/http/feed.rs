@@ -91,9 +91,17 @@ impl Feed {
 
     /// Queues an event of the node for the next piece. Payloads are never in it.
     pub(super) fn publish(&self, event: &Event, unix_ms: u64) {
-        if let Some(entry) = entry(event, unix_ms) {
+        // A burst of messages must not cost the text of each.
+        if matches!(event, Event::Message(_) | Event::Delivery(_)) && self.is_full() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        } else if let Some(entry) = entry(event, unix_ms) {
             self.push(&entry);
         }
+    }
+
+    /// Returns `true` if the next piece has room for no event.
+    fn is_full(&self) -> bool {
+        locked(&self.pending).1 == MAX_EVENTS
     }
 
     /// Queues an event for the next piece.
