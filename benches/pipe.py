@@ -221,14 +221,15 @@ def window(pair: Pair, number: int = 10_000) -> Figures:
     """Sends the next message when an earlier one is delivered."""
     line = pair.line("x" * (SMALL - 2))
     pair.reset()
-    began, sent = time.monotonic(), 0
+    cpu, began, sent = pair.cpu(), time.monotonic(), 0
     while pair.unfinished(number):
         if more := min(pair.delivered + WINDOW, number) - sent:
             pair.sender.write(line * more)
             sent += more
         if pair.step(LIMIT) is None:
             raise TimeoutError(f"{pair.delivered} of {number} messages were delivered")
-    return {f"at most {WINDOW} in flight, msg/s": number / (pair.last - began)}
+    name = f"{number:,}, at most {WINDOW} in flight"
+    return {f"{name}, msg/s": number / (pair.last - began), f"{name}, CPU s of both nodes": pair.cpu() - cpu}
 
 
 def flood(node: Node, line: bytes, number: int) -> None:
