@@ -24,7 +24,8 @@ use zeroize::Zeroizing;
 
 use crate::http::HttpConfig;
 pub use cli::{
-    BindArgs, Cli, ExplorerArgs, KeygenArgs, RegisterArgs, RegistryArgs, SchemaArgs, Subject, Task,
+    AttachArgs, BindArgs, Cli, ExplorerArgs, KeygenArgs, RegisterArgs, RegistryArgs, SchemaArgs, Subject,
+    Task,
 };
 pub use declare::Setting;
 pub use documents::{env_example, table_of_settings};

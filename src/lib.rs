@@ -17,6 +17,7 @@ compile_error!(
      On Windows build it in WSL 2."
 );
 
+pub mod attach;
 pub mod bind;
 pub mod chain;
 pub mod config;
@@ -31,3 +32,4 @@ pub mod panic_hook;
 pub mod pipe;
 pub mod register;
 pub mod schema;
+pub mod socket;

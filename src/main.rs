@@ -5,19 +5,22 @@ use std::io::{Write, stderr, stdout};
 
 use clap::{CommandFactory, Parser};
 use p2p_node::config::{
-    BindArgs, Cli, Config, ExplorerArgs, KeygenArgs, RegisterArgs, RegistryArgs, RunArgs, SchemaArgs, Task,
+    AttachArgs, BindArgs, Cli, Config, ExplorerArgs, KeygenArgs, RegisterArgs, RegistryArgs, RunArgs,
+    SchemaArgs, Task,
 };
 use p2p_node::explorer::{self, ExplorerError};
 use p2p_node::io::keystore::KeyFileError;
 use p2p_node::node::StartError;
 use p2p_node::register::{self, RegisterError};
-use p2p_node::{bind, demo, keygen, logging, node, pipe, schema};
+use p2p_node::{attach, bind, demo, keygen, logging, node, pipe, schema};
 use p2p_node_core::effect::ExitCode;
 use tracing::level_filters::LevelFilter;
 
 fn main() -> std::process::ExitCode {
     let code = match Cli::try_parse() {
-        Ok(Cli { task: None, run }) => run_node(&run),
+        Ok(Cli { task: None, run }) => run_node(&run, |config| config),
+        Ok(Cli { task: Some(Task::Daemon(run)), .. }) => run_node(&run, Config::daemon),
+        Ok(Cli { task: Some(Task::Attach(args)), .. }) => attach_to(&args),
         Ok(Cli { task: Some(Task::Demo), .. }) => play(),
         Ok(Cli { task: Some(Task::Keygen(args)), .. }) => make_key(&args),
         Ok(Cli { task: Some(Task::Bind(args)), .. }) => make_binding(&args),
@@ -46,13 +49,13 @@ fn misread(error: &clap::Error) -> ExitCode {
     ExitCode::Usage
 }
 
-fn run_node(args: &RunArgs) -> ExitCode {
+fn run_node(args: &RunArgs, change: impl FnOnce(Config) -> Config) -> ExitCode {
     let refused = |error: StartError| {
         let _ = writeln!(stderr(), "p2p-node: {error}");
         node::refuse(&error)
     };
     let config = match Config::load(args) {
-        Ok(config) => config,
+        Ok(config) => change(config),
         Err(error) => return refused(error.into()),
     };
     let _logging = match logging::start(config.log_level, config.log_format) {
@@ -60,6 +63,16 @@ fn run_node(args: &RunArgs) -> ExitCode {
         Err(error) => return refused(StartError::system("starting the log writer failed", &error)),
     };
     node::run(config)
+}
+
+fn attach_to(args: &AttachArgs) -> ExitCode {
+    match attach::run(args) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(stderr(), "p2p-node: {error}");
+            node::refuse(&error)
+        }
+    }
 }
 
 fn play() -> ExitCode {

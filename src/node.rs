@@ -4,6 +4,7 @@
 //! Each turn passes the available commands and a limited number of network events to the core, lets
 //! the core handle its timeouts, executes every effect, and gives the writer one batch of lines.
 
+mod clients;
 mod clock;
 mod http;
 mod identity;
@@ -29,18 +30,21 @@ use crate::io::swarm::SwarmDriver;
 use crate::io::traces::Traces;
 use crate::logging;
 use crate::panic_hook;
-use crate::pipe::{InputChunk, Line, Pipe};
+use crate::pipe::{InputChunk, Pipe};
+use crate::socket::{Door, DoorEvent};
+use clients::Lines;
 use clock::Clock;
 pub use clock::{now, unix_ms};
 pub use identity::Identity;
 pub use opening::serve;
+pub(crate) use opening::socket_path;
 use opening::{Early, Started};
 use p2p_node_core::Core;
 use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::POOL_QUEUE;
 use p2p_node_core::effect::{Effect, ExitCode};
 use p2p_node_core::input::{DropKind, Input, Now};
-use signals::Signals;
+pub(crate) use signals::Signals;
 pub use start::{StartError, VERSION};
 
 /// Maximum number of commands per turn. 512 commands fill about one batch of direct messages, so
@@ -123,12 +127,21 @@ async fn next_store_event(store: &mut Option<Store>) -> Input {
     }
 }
 
+/// Returns the next event of the socket for clients; never completes without one.
+async fn next_door_event(door: &mut Option<Door>, core: &Core) -> DoorEvent {
+    match door {
+        Some(door) => door.next(core).await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Node {
     core: Core,
     net: SwarmDriver,
     sources: Sources,
     chain: Chain,
     http: Option<Http>,
+    door: Option<Door>,
     traces: Option<Traces>,
     crypto: Pool,
     store: Option<Store>,
@@ -143,6 +156,8 @@ struct Node {
     /// End of stdin, if it arrived during the start. It follows `waiting`.
     input_end: Option<InputChunk>,
     input_open: bool,
+    /// A daemon has none, and what becomes of its stdout does not matter.
+    has_parent: bool,
     written: u64,
     closed_reported: bool,
 }
@@ -150,7 +165,8 @@ struct Node {
 impl Node {
     fn new(prepared: Prepared, pipe: Pipe, clock: Clock, written: u64) -> Self {
         let Prepared { started, signals, parent, commands, early } = prepared;
-        let Started { core_config, store, lock, net, sources, chain, http, traces } = started;
+        let Started { core_config, store, lock, net, sources, chain, http, door, traces } = started;
+        let has_parent = core_config.has_parent;
         let configured = commands.into_iter().map(|command| Ok(Request { id: None, command }));
         Node {
             core: Core::new(core_config, clock.now()),
@@ -158,6 +174,7 @@ impl Node {
             sources,
             chain,
             http,
+            door,
             traces,
             crypto: Pool::new(1, POOL_QUEUE),
             store,
@@ -168,7 +185,8 @@ impl Node {
             _lock: lock,
             waiting: configured.chain(early.lines).collect::<Vec<_>>().into_iter(),
             input_end: early.end,
-            input_open: true,
+            input_open: has_parent,
+            has_parent,
             written,
             closed_reported: false,
         }
@@ -223,7 +241,8 @@ impl Node {
             self.written = written;
             self.core.handle(Input::Written { client: ClientId::PARENT, lines }, now);
         }
-        if self.pipe.progress.closed() && !self.closed_reported {
+        let has_written = has_written | self.poll_clients(now);
+        if self.has_parent && self.pipe.progress.closed() && !self.closed_reported {
             self.closed_reported = true;
             if let Some(failure) = self.pipe.progress.failure() {
                 tracing::warn!("writing to stdout failed, no more events will be written: {failure}");
@@ -244,47 +263,14 @@ impl Node {
         }
     }
 
-    fn accept_commands(&mut self, now: Now) {
-        for _ in 0..COMMANDS_PER_TURN {
-            if !self.core.can_accept_command(ClientId::PARENT) {
-                return;
-            }
-            let Some(line) = self.waiting.next() else {
-                match self.input_end.take().or_else(|| self.pipe.input.try_recv()) {
-                    Some(batch) => self.accept_chunk(batch, now),
-                    None => return,
-                }
-                continue;
-            };
-            let input = match line {
-                Ok(request) => Input::Command { client: ClientId::PARENT, request },
-                Err(error) => Input::BadLine { client: ClientId::PARENT, error },
-            };
-            self.core.handle(input, now);
-        }
-    }
-
-    fn accept_chunk(&mut self, batch: InputChunk, now: Now) {
-        match batch {
-            InputChunk::Lines(lines) => self.waiting = lines.into_iter(),
-            InputChunk::Ended => {
-                self.input_open = false;
-                self.core.handle(Input::StdinClosed, now);
-            }
-            InputChunk::Failed(reason) => {
-                self.input_open = false;
-                self.core.handle(Input::InputFailed { reason }, now);
-            }
-        }
-    }
-
     /// Executes the effects of the core. Returns the exit code if the core has exited.
     fn execute_effects(&mut self, now: Now) -> Option<ExitCode> {
-        let mut lines: Vec<Line> = Vec::new();
+        let mut lines = Lines::default();
         let mut end = None;
         while let Some(effect) = self.core.poll_effect() {
             match effect {
-                Effect::Emit { client: _, event, numbered } => lines.push((event, numbered)),
+                Effect::Emit { client, event, numbered } => lines.push(client, (event, numbered)),
+                Effect::CloseClient { client } => self.close_client(client, &mut lines),
                 Effect::Span(span) => drop(self.traces.as_ref().map(|traces| traces.export(*span))),
                 Effect::PersistHighestSeen(row) => {
                     if self.store.as_ref().is_some_and(|store| !store.put_highest_seen(row)) {
@@ -330,16 +316,14 @@ impl Node {
                 Effect::Exit(code) => end = Some(code),
             }
         }
-        self.publish(&lines, now);
-        if let Err(error) = self.pipe.output.send(lines) {
-            tracing::debug!("events were not written to stdout: {error}");
-        }
+        self.write(lines, now);
         end
     }
 
     /// Returns `true` if there are lines that the core accepts now.
     fn has_more(&self) -> bool {
         (self.waiting.len() > 0 || self.input_end.is_some()) && self.core.can_accept_command(ClientId::PARENT)
+            || self.door.as_ref().is_some_and(|door| door.has_more(&self.core))
     }
 
     /// Waits for the next event or timeout and passes the event to the core.
@@ -361,6 +345,13 @@ impl Node {
             batch = self.pipe.input.recv(), if reads => {
                 let now = self.clock.now();
                 self.accept_chunk(batch.unwrap_or(InputChunk::Ended), now);
+                None
+            }
+            event = next_door_event(&mut self.door, &self.core) => {
+                let now = self.clock.now();
+                if let Some(door) = &mut self.door {
+                    door.on_event(event, &mut self.core, now);
+                }
                 None
             }
             ask = Http::next(&mut self.http) => {

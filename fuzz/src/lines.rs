@@ -190,6 +190,7 @@ fn answer(source: &mut Source<'_>) -> Answer {
 fn any_event(source: &mut Source<'_>) -> Event {
     let dropped = |source: &mut Source<'_>| DropCounts {
         broadcasts: source.u64(),
+        mail: source.u64(),
         oversized: source.u64(),
         peer_events: source.u64(),
         log: source.u64(),

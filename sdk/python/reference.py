@@ -23,7 +23,7 @@ Arguments for times are in seconds. A `timeout` of `None` means the option `call
 node: durations in milliseconds, and points in time in milliseconds since 1970. Sizes are in bytes.
 """
 GROUPS = {
-    "Opening a node": ("open", "Options", "Restart"),
+    "Opening a node": ("open", "connect", "Options", "Restart"),
     "The node": ("Node", "SentMessage", "Published"),
     "Registering an agent": ("register", "Registration"),
     "Messages and events": ("MessageStream", "Stream", "Message", "content", "DEFAULT_PRIORITY"),

@@ -1,6 +1,7 @@
 //! Command line arguments as unparsed text. [`super::Config`] parses the values, because a value
 //! may also come from the environment.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use alloy::primitives::{Address, U256};
@@ -32,6 +33,15 @@ Examples:
   p2p-node bind --account 0x… --data-dir alice > typed.json
   p2p-node bind --typed-data typed.json --signature 0x… --out binding.json
   p2p-node --binding binding.json --data-dir alice";
+
+const ATTACH_EXAMPLES: &str = "\
+The lines are those of a node that a program starts itself: see docs/pipe-protocol.md.
+The end of stdin, and the command shutdown, end this program and not the node.
+
+Examples:
+  p2p-node daemon -e .env.alice &
+  p2p-node attach -- -e .env.alice
+  p2p-node attach --start -- -e .env.alice --data-dir alice";
 
 const REGISTER_EXAMPLES: &str = "\
 The transaction costs money of the agent's account. Run it with --dry-run first.
@@ -76,6 +86,10 @@ pub struct Cli {
 pub enum Task {
     /// Run three nodes on this machine that find each other and exchange messages
     Demo,
+    /// Run a node without a parent, to which programs attach by a socket, until a signal
+    Daemon(Box<RunArgs>),
+    /// Connect stdin and stdout to a running node
+    Attach(Box<AttachArgs>),
     /// Create an Ethereum key file and print its address and PeerId
     Keygen(KeygenArgs),
     /// Bind a node to an account with a wallet's signature, so that the node does not need the
@@ -89,6 +103,21 @@ pub enum Task {
     Explorer(Box<ExplorerArgs>),
     /// Print the contract of the pipe, as a JSON Schema or as TypeScript
     Schema(SchemaArgs),
+}
+
+/// Arguments of `attach`.
+#[derive(Debug, Args)]
+#[command(after_help = ATTACH_EXAMPLES)]
+pub struct AttachArgs {
+    /// Socket of the node (default: that of a daemon with the same flags)
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Start a daemon if none runs
+    #[arg(long)]
+    pub start: bool,
+    /// Flags of the daemon
+    #[arg(last = true, value_name = "FLAGS")]
+    pub flags: Vec<OsString>,
 }
 
 /// Arguments of `register`. The flags of the node choose the agent, its name and the registry.

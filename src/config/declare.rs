@@ -61,6 +61,8 @@ macro_rules! settings {
         /// Configuration of a node.
         #[derive(Clone, Debug)]
         pub struct Config {
+            /// `false` for a daemon, which reads no commands from stdin.
+            pub has_parent: bool,
             $(
                 $(#[doc = $sdoc])+
                 pub $secret: Option<Secret>,
@@ -84,7 +86,7 @@ macro_rules! settings {
                     let found = from.setting(concat!("--", $flag), given, $variable, $parse)?;
                     let $field: $ty = found.unwrap_or_else(|| $default);
                 )+)+
-                Ok(Config { $($secret, $($file,)?)+ $($($field,)+)+ })
+                Ok(Config { has_parent: true, $($secret, $($file,)?)+ $($($field,)+)+ })
             }
         }
 

@@ -5,9 +5,14 @@ use p2p_node_core::gate::flow_guards::FlowLimits;
 use p2p_node_core::peers::limits::ConnectionLimits;
 use p2p_node_protocol::{Capabilities, Command, Connect, PROTOCOL_VERSION};
 
-use super::Config;
+use super::{Config, OnEof};
 
 impl Config {
+    /// Returns the configuration of a daemon: it starts at once, and neither reads stdin nor ends with it.
+    pub fn daemon(self) -> Config {
+        Config { has_parent: false, connect: true, on_eof: OnEof::Stay, require_delivery: false, ..self }
+    }
+
     /// Returns the limits of connections and dials.
     pub fn connections(&self) -> ConnectionLimits {
         ConnectionLimits {

@@ -335,12 +335,10 @@ settings! {
             notes "Contains node.key; agent.key without PRIVATE_KEY; node.redb, the store; node.peers-<network>, \
                    the peer book; and node.reserve, 2 MiB that the node needs to survive a full disk. One process at a time, and one agent: \
                    the node refuses another PRIVATE_KEY.";
-        /// Distinguishes several nodes with one key; the node that announced itself last receives the
-        /// messages
+        /// Distinguishes several nodes with one key; the node that announced itself last receives the messages
         instance: String = "instance", "P2P_NODE_INSTANCE", Option<String> [value_name = "TEXT"], short_text,
             or String::new(), shown "default none", notes "At most 64 bytes.";
-        /// Generation of the node key, in seconds since 1970 and not in the future; a higher generation
-        /// revokes lower ones
+        /// Generation of the node key, in seconds since 1970 and not in the future; a higher one revokes lower ones
         generation: u64 = "generation", "P2P_NODE_GENERATION", Option<String> [value_name = "SECS"], parse,
             or 0, shown "default 0", notes "With P2P_NODE_BINDING, the binding contains the generation.";
     }
@@ -378,8 +376,10 @@ settings! {
         drain_timeout: Duration = "drain-timeout", "P2P_NODE_DRAIN_TIMEOUT",
             Option<String> [value_name = "SECS"], seconds, or DEFAULT_DRAIN_TIMEOUT, shown "default 5",
             notes "At most 3600.";
-        /// Address of the HTTP server with health checks, metrics and the explorer page, as <ip>:<port>; port 0
-        /// for any
+        /// Unix socket on which other programs of this user attach to the node
+        socket: Option<PathBuf> = "socket", "P2P_NODE_SOCKET", Option<String> [value_name = "PATH"], some(parse), or None,
+            shown "default: none; of a daemon: in the runtime directory", notes "For `p2p-node attach`.";
+        /// Address of the HTTP server with health checks, metrics and the explorer page, as <ip>:<port>; port 0: any
         http: Option<SocketAddr> = "http", "P2P_NODE_HTTP", Option<String> [value_name = "ADDR"],
             some(parse), or None, shown "default: no server",
             notes "Example: 127.0.0.1:9464. Another address than loopback requires P2P_NODE_HTTP_TOKEN.";

@@ -14,7 +14,7 @@ use p2p_node_core::source::{SourceCommand, SourceEvent};
 use tokio::task::JoinHandle;
 
 pub use self::directory::{MAX_ENTRIES, MAX_FILE_BYTES};
-pub use self::place::Place;
+pub use self::place::{Place, check_owner, runtime_directory};
 
 use self::directory::Directory;
 use self::watch::Watch;

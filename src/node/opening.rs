@@ -2,6 +2,7 @@
 //! the same identity to exit, buffers the lines that the parent writes meanwhile, and reacts to
 //! everything that ends the process.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use p2p_node_protocol::line::LineError;
@@ -23,6 +24,7 @@ use crate::io::store::Store;
 use crate::io::swarm::SwarmDriver;
 use crate::io::traces::Traces;
 use crate::pipe::{InputChunk, Line, Pipe};
+use crate::socket::{Door, SocketError, default_path};
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::{CoreConfig, MAX_INFLIGHT, MAX_INFLIGHT_BYTES};
 
@@ -154,6 +156,7 @@ pub(super) struct Started {
     pub(super) sources: Sources,
     pub(super) chain: Chain,
     pub(super) http: Option<Http>,
+    pub(super) door: Option<Door>,
     pub(super) traces: Option<Traces>,
 }
 
@@ -207,7 +210,11 @@ impl Opening<'_> {
             _ => None,
         };
         core_config.http = http.as_ref().map(Http::url);
-        Ok(Started { core_config, store, lock, net, sources, chain, traces, http })
+        let door = match socket_path(config, &identity).map_err(StartError::from)? {
+            Some(path) => Some(Door::open(&path).map_err(StartError::from)?),
+            None => None,
+        };
+        Ok(Started { core_config, store, lock, net, sources, chain, traces, http, door })
     }
 
     /// Calls `attempt` until it succeeds, or fails for a permanent reason, at most
@@ -312,6 +319,21 @@ impl Opening<'_> {
         self.pipe.output.finish(super::FINISH_TIMEOUT);
         code
     }
+}
+
+/// Returns the path of the socket: the configured one, or for a daemon that of its identity.
+///
+/// # Errors
+/// Fails if a daemon has no path, or there is no runtime directory for it.
+pub(crate) fn socket_path(config: &Config, identity: &Identity) -> Result<Option<PathBuf>, SocketError> {
+    if config.socket.is_some() || config.has_parent {
+        return Ok(config.socket.clone());
+    }
+    if identity.is_made_up(config) {
+        return Err(SocketError::NoName);
+    }
+    let peer_id = identity.node_key.peer_id().to_string();
+    default_path(&config.network, &peer_id, &config.lock_scope).map(Some)
 }
 
 /// Writes a warning as a `log` event, because the core does not run yet. Repeated messages are

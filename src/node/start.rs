@@ -1,6 +1,7 @@
 //! Builds the components of a node from its configuration and identity.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::io::swarm::{
     MAX_HANDSHAKES, MIN_HANDSHAKES, PENDING, PENDING_OUTGOING, SwarmConfig, can_listen_on,
 };
 use crate::io::traces::Traces;
+use crate::socket::SocketError;
 use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::local::dht_mode::DhtMode;
@@ -80,6 +82,17 @@ pub enum StartError {
         /// The error of the system.
         why: std::io::Error,
     },
+    /// The socket for clients cannot listen.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// No node listens at the socket.
+    #[error("no node listens at {path}: {why}; start `p2p-node daemon`, or use `attach --start`")]
+    Attach {
+        /// The path of the socket.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
     /// The operating system refused a resource.
     #[error("the node cannot start: {0}; start it again when the system has free resources")]
     System(String),
@@ -104,6 +117,8 @@ impl StartError {
             | StartError::CommandLine(_)
             | StartError::Config(_) => ErrorCode::InvalidArgument,
             StartError::Http { .. } => ErrorCode::ListenFailed,
+            StartError::Socket(error) => error.code(),
+            StartError::Attach { .. } => ErrorCode::NotConnected,
             StartError::System(_) => ErrorCode::Internal,
         }
     }
@@ -126,6 +141,8 @@ impl StartError {
             StartError::CommandLine(_) => ExitCode::Usage,
             StartError::Config(error) => error.exit_code(),
             StartError::Http { .. } => ExitCode::Unavailable,
+            StartError::Socket(error) => error.exit_code(),
+            StartError::Attach { .. } => ExitCode::Unavailable,
             StartError::System(_) => ExitCode::Software,
         }
     }
@@ -259,13 +276,17 @@ fn connections(config: &Config, swarm: &SwarmConfig) -> ConnectionLimits {
     ConnectionLimits { max: swarm.max_connections as usize, ..config.connections() }.lowered()
 }
 
+/// Reports a warning of the start.
+pub type Notice<'a> = &'a mut dyn FnMut(String);
+
 /// Builds the components of a node. Calls `notice` with warnings for the user.
 pub fn start(
     config: &Config,
-    Identity { node_key, agent, binding, key_source }: Identity,
+    identity: Identity,
     now: Now,
-    notice: &mut dyn FnMut(String),
+    notice: Notice<'_>,
 ) -> Result<Components, StartError> {
+    let Identity { node_key, agent, binding, key_source } = identity;
     let OpenSources { sources, bootstraps, peer_book, regions } = sources::open(config, notice)?;
     let (swarm, traces) = (swarm_config(config, &node_key, notice)?, start_traces(config, &node_key)?);
     let (random, chain) = (Random::new()?, open_chain(config, agent.as_ref())?);
@@ -286,6 +307,7 @@ pub fn start(
         regions,
         preferred_regions: config.preferred_regions.clone(),
         dns_seeds: sources.dns_seeds.is_some(),
+        has_parent: config.has_parent,
         stay_on_eof: config.on_eof == OnEof::Stay,
         require_delivery: config.require_delivery,
         receive_after_eof: config.receive_after_eof,

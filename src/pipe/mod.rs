@@ -19,7 +19,10 @@ use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use descriptor::{Direction, Polled, Waiting};
+use reader::Tail;
 pub use reader::{Input, InputChunk};
 pub use writer::{CrashReporter, Line, Output, Progress, SendError};
 
@@ -61,12 +64,28 @@ impl Pipe {
             |fd: &OwnedFd, direction| within_runtime.then(|| Polled::new(fd.as_fd(), direction)).flatten();
         let polled_output = polled(&output, Direction::Write);
         let (output, progress) = writer::start(Waiting::new(output), polled_output)?;
-        let polled_input = polled(&input, Direction::Read).map(Input::polled).and_then(Result::ok);
+        let polled_input =
+            polled(&input, Direction::Read).map(|fd| Input::polled(fd, Tail::Line)).and_then(Result::ok);
         let input = match polled_input {
             Some(input) => input,
             None => Input::start(Waiting::new(input))?,
         };
         Ok(Pipe { input, output, progress })
+    }
+
+    /// Starts the pipe on a socket, within a tokio runtime. An unfinished last line counts as none, because
+    /// a process that was killed leaves one. `changed` is notified of the progress of the writer.
+    ///
+    /// # Errors
+    /// Fails if the thread cannot be started, or the system cannot poll the socket.
+    pub fn socket(socket: OwnedFd, changed: Arc<Notify>) -> io::Result<Pipe> {
+        let polled = |direction| {
+            Polled::new(socket.as_fd(), direction)
+                .ok_or_else(|| io::Error::other("the socket cannot be polled"))
+        };
+        let (read, write) = (polled(Direction::Read)?, polled(Direction::Write)?);
+        let (output, progress) = writer::start_notifying(Waiting::new(socket), Some(write), changed)?;
+        Ok(Pipe { input: Input::polled(read, Tail::Ignored)?, output, progress })
     }
 
     /// Starts the pipe on stdin and stdout. Redirects file descriptor 1 to stderr, so that output

@@ -55,13 +55,13 @@ impl Input {
     ///
     /// # Errors
     /// Fails if the system cannot poll the descriptor.
-    pub(super) fn polled(fd: Polled) -> io::Result<Self> {
+    pub(super) fn polled(fd: Polled, tail: Tail) -> io::Result<Self> {
         #[expect(
             deprecated,
             reason = "sound for a descriptor that is owned and never replaced; the successor is an unsafe function"
         )]
         let fd = AsyncFd::new(fd)?;
-        Ok(Input(Source::Polled(fd, Decoder::new())))
+        Ok(Input(Source::Polled(fd, Decoder::new(tail))))
     }
 
     /// Waits for the next batch. Returns `None` after the last. Cancel-safe: dropping the future loses
@@ -78,7 +78,8 @@ impl Input {
         }
     }
 
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<InputChunk>> {
+    /// Polls for the next batch, as `recv` does.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<InputChunk>> {
         match &mut self.0 {
             Source::Thread(receiver) => receiver.poll_recv(cx),
             Source::Polled(fd, decoder) => poll_read(fd, decoder, cx),
@@ -115,7 +116,7 @@ fn poll_read(fd: &AsyncFd<Polled>, decoder: &mut Decoder, cx: &mut Context<'_>) 
 }
 
 fn read(mut input: impl Read, batches: &mpsc::Sender<InputChunk>) {
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::new(Tail::Line);
     while !decoder.has_ended {
         let read = input.read(&mut decoder.buffer);
         decoder.push(read);
@@ -128,6 +129,15 @@ fn read(mut input: impl Read, batches: &mpsc::Sender<InputChunk>) {
     }
 }
 
+/// What the bytes after the last newline are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tail {
+    /// A line.
+    Line,
+    /// The begin of a line whose writer was killed.
+    Ignored,
+}
+
 /// Turns the results of reads into chunks.
 #[derive(Debug)]
 struct Decoder {
@@ -137,25 +147,29 @@ struct Decoder {
     /// How the input ended; follows `lines`.
     end: Option<InputChunk>,
     has_ended: bool,
+    tail: Tail,
 }
 
 impl Decoder {
-    fn new() -> Self {
+    fn new(tail: Tail) -> Self {
         Decoder {
             framer: Framer::new(MAX_LINE_BYTES),
             buffer: vec![0; READ_BYTES].into(),
             lines: Vec::new(),
             end: None,
             has_ended: false,
+            tail,
         }
     }
 
     /// Takes the result of a read into `buffer`.
     fn push(&mut self, read: io::Result<usize>) {
-        let Decoder { framer, buffer, lines, end, has_ended } = self;
+        let Decoder { framer, buffer, lines, end, has_ended, tail } = self;
         match read {
             Ok(0) => {
-                framer.finish(|framed| lines.push(decode(framed)));
+                if *tail == Tail::Line {
+                    framer.finish(|framed| lines.push(decode(framed)));
+                }
                 *end = Some(InputChunk::Ended);
                 *has_ended = true;
             }

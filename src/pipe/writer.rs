@@ -127,7 +127,7 @@ pub struct Progress {
     queued: AtomicUsize,
     closed: AtomicBool,
     failure: OnceLock<String>,
-    changed: Notify,
+    changed: Arc<Notify>,
 }
 
 impl Progress {
@@ -187,9 +187,18 @@ pub(super) fn start(
     output: impl Write + Send + 'static,
     polled: Option<Polled>,
 ) -> io::Result<(Output, Arc<Progress>)> {
+    start_notifying(output, polled, Arc::default())
+}
+
+/// As [`start`]. `changed` is notified of progress.
+pub(super) fn start_notifying(
+    output: impl Write + Send + 'static,
+    polled: Option<Polled>,
+    changed: Arc<Notify>,
+) -> io::Result<(Output, Arc<Progress>)> {
     let (queue, items) = sync_channel(PIPE_WINDOW);
     let (ending, ended) = sync_channel(0);
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(Progress { changed, ..Progress::default() });
     let encoder = Arc::new(Mutex::new(Encoder::default()));
     let mut writer = Writer { output, encoder: Arc::clone(&encoder), progress: Arc::clone(&progress) };
     thread::Builder::new().name("stdout".to_owned()).spawn(move || {

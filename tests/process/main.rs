@@ -13,6 +13,7 @@ mod binding;
 mod child;
 mod connections;
 mod contract;
+mod daemon;
 mod data_dir;
 mod descriptors;
 mod discover;

@@ -8,3 +8,14 @@ impl ClientId {
     /// The parent process, on stdin and stdout. The node ends with it.
     pub const PARENT: ClientId = ClientId(0);
 }
+
+/// What happened to an attached client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientEvent {
+    /// The client connected to the socket. No other client ever had its id.
+    Attached,
+    /// The client writes no more commands. Its commands before this end were handed over.
+    InputEnded,
+    /// The client is gone, and reads nothing more.
+    Detached,
+}

@@ -96,6 +96,8 @@ pub struct CoreConfig {
     pub preferred_regions: Vec<String>,
     /// `true` if the configuration names DNS seeds.
     pub dns_seeds: bool,
+    /// `true` if a parent writes commands to stdin. A daemon has none.
+    pub has_parent: bool,
     /// Keeps the node running after the end of stdin.
     pub stay_on_eof: bool,
     /// After the end of stdin, waits for every `delivery`; the exit code then states if every

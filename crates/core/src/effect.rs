@@ -35,6 +35,12 @@ pub enum Effect {
         /// `true` if the client opted in to numbered lines.
         numbered: bool,
     },
+    /// Closes the connection of an attached client, after the lines that the core emitted for it. The core
+    /// knows the client no more.
+    CloseClient {
+        /// The client.
+        client: ClientId,
+    },
     /// Exports a finished span. The core does not wait for it.
     Span(Box<Span>),
     /// Runs a task in the crypto pool.

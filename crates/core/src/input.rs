@@ -10,6 +10,7 @@ use p2p_node_wire::seal::hpke::SealedFrame;
 pub use p2p_node_wire::time::{Instant, Now};
 
 use crate::chain::ChainEvent;
+pub use crate::client_id::ClientEvent;
 use crate::client_id::ClientId;
 use crate::crypto_task::{Opened, TaskOutcome};
 pub use crate::peers::links::PeerReport;
@@ -37,6 +38,13 @@ pub enum Input {
         client: ClientId,
         /// What is wrong with the line.
         error: LineError,
+    },
+    /// A client attached, ended its input, or went.
+    Client {
+        /// The client.
+        client: ClientId,
+        /// What happened.
+        event: ClientEvent,
     },
     /// The parent closed our stdin.
     StdinClosed,

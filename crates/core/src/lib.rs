@@ -107,7 +107,8 @@ impl Core {
         let (mut highest_seen, limits_apply, scope) =
             (setup.highest_seen.clone(), setup.limits_apply, setup.scope);
         let (gate, mail) = (Gate::new(&setup, now), Mail::restore(&setup, now));
-        let required = Required::new(setup.require_delivery, mail.outbox.len());
+        let replies =
+            Replies::new(Required::new(setup.require_delivery, mail.outbox.len()), setup.has_parent);
         let keyring = Keyring::new(*setup.kem_seed, setup.suite, now);
         let me = LocalIdentity::new(setup, now);
         let own_highest = own_highest_seen(&mut highest_seen, &me.address, now);
@@ -121,7 +122,7 @@ impl Core {
             peers: Peers::new(limits, admissions),
             mail,
             gossip: Gossip::new(origin, limits_apply, scope),
-            cx: Cx::new(me, Replies::new(required), boot, seed, now).with_tracer(trace_seed),
+            cx: Cx::new(me, replies, boot, seed, now).with_tracer(trace_seed),
         };
         if let Some(row) = own_highest
             && row.generation > core.cx.identity.binding.binding.generation
@@ -157,6 +158,7 @@ impl Core {
         match input {
             Input::Command { client, request } => self.on_command(client, request),
             Input::BadLine { client, error } => on_bad_line(client, error, cx),
+            Input::Client { client, event } => parent.on_client(client, event, gossip, local, mail, cx),
             Input::StdinClosed => parent.on_stdin_closed(gossip, mail, cx),
             Input::InputFailed { reason } => parent.on_stdin_failed(&reason, cx),
             Input::StdoutClosed { broken } => parent.on_stdout_closed(broken, cx),
@@ -193,8 +195,7 @@ impl Core {
                 mail.on_mail_response(token, outcome, local, directory, peers, cx);
             }
             Input::Gossip { token, from, topic, data } => {
-                let message = GossipMessage { token, from, topic, data };
-                gossip.on_gossip(message, local, gate, directory, peers, cx);
+                self.on_gossip(GossipMessage { token, from, topic, data });
             }
             Input::Published { token, outcome } => mail.on_published(token, outcome, gossip, cx),
             Input::RecordOffered { peer, key, value } => directory.on_put(&peer, &key, value, gate, cx),
@@ -222,6 +223,7 @@ impl Core {
         self.parent.check_startup(&mut self.cx);
         self.serve();
         routing::route_signals(self);
+        self.parent.check_attached(&mut self.gossip, &mut self.local, &mut self.mail, &mut self.cx);
         self.parent.finish_closing(&mut self.gate, &mut self.gossip, &mut self.mail, &mut self.cx);
         self.cx.flush_output();
         self.parent.finish_flushing(&mut self.mail, &mut self.cx);
@@ -279,6 +281,11 @@ impl Core {
         true
     }
 
+    fn on_gossip(&mut self, message: GossipMessage) {
+        let Core { local, gate, directory, peers, gossip, cx, .. } = self;
+        gossip.on_gossip(message, local, gate, directory, peers, cx);
+    }
+
     fn on_command(&mut self, client: ClientId, request: Request) {
         let Core { parent, cx, .. } = self;
         let Some((to, command)) = parent.admit_command(client, request, cx) else { return };
@@ -291,7 +298,7 @@ impl Core {
     fn execute(&mut self, to: ReplyTo, command: Command) {
         let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
         match command {
-            Command::Connect(connect) => parent.connect(to, connect, peers, mail, cx),
+            Command::Connect(connect) => parent.connect(to, connect, local, peers, mail, cx),
             Command::Send(send) => {
                 if let Some((target, send)) =
                     parent.check_send(to, send, mail.default_ttl(), gate, directory, cx)
@@ -327,7 +334,7 @@ impl Core {
                 gate.registry.on_command(to, &registry.address, record_of, cx);
             }
             Command::Ping(_) => on_ping(to, cx),
-            Command::Shutdown(_) => parent.close("shutdown", Some(to), cx),
+            Command::Shutdown(_) => parent.on_shutdown_command(to, cx),
             other => refuse_unknown(to, &other, cx),
         }
     }
@@ -357,8 +364,7 @@ impl Core {
         timers.first()
     }
 
-    /// Returns `true` if the driver may hand over the next command of a client. Until then the
-    /// driver should not read it: the pipe exerts backpressure, where a queue could only reject.
+    /// Returns `true` if the driver may read the next command of a client, instead of a queue that rejects it.
     pub fn can_accept_command(&self, client: ClientId) -> bool {
         self.parent.can_accept_command(client, &self.cx)
     }

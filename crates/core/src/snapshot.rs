@@ -35,7 +35,7 @@ pub struct Snapshot {
     pub servers: usize,
     /// Number of known agents.
     pub agents: usize,
-    /// Topics to which the parent subscribed.
+    /// Topics to which clients subscribed.
     pub topics: Vec<String>,
     /// Number of messages in the outbox.
     pub outbox: usize,
@@ -66,7 +66,7 @@ impl Snapshot {
             peers: peers.table.connections_len(),
             servers: peers.table.servers_len(),
             agents: directory.records.len(),
-            topics: gossip.subscribed.iter().cloned().collect(),
+            topics: gossip.subscribed.topics().into_iter().collect(),
             outbox: mail.outbox.len(),
             outbox_bytes: mail.outbox.bytes(),
             queued_broadcasts: gossip.broadcasts.queued(),

@@ -44,6 +44,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         regions: BTreeMap::new(),
         preferred_regions: Vec::new(),
         dns_seeds: false,
+        has_parent: true,
         stay_on_eof: false,
         require_delivery: false,
         receive_after_eof: Duration::ZERO,

@@ -34,6 +34,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         regions: BTreeMap::new(),
         preferred_regions: Vec::new(),
         dns_seeds: false,
+        has_parent: true,
         stay_on_eof: false,
         require_delivery: false,
         receive_after_eof: Duration::ZERO,

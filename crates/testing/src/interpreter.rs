@@ -21,6 +21,7 @@ pub trait Interpreter {
     fn execute(&mut self, node: usize, effect: Effect) {
         match effect {
             Effect::Emit { client, event, numbered } => self.emit(node, client, event, numbered),
+            Effect::CloseClient { client } => self.close_client(node, client),
             Effect::Crypto(task) => self.crypto(node, task),
             Effect::PersistHighestSeen(row) => self.store(node, Change::HighestSeen(row)),
             Effect::PersistMessage { number, mail } => self.store(node, Change::Message(number, mail)),
@@ -86,6 +87,8 @@ pub trait Interpreter {
 
     /// `Effect::Emit`.
     fn emit(&mut self, node: usize, client: ClientId, event: Event, numbered: bool);
+    /// `Effect::CloseClient`.
+    fn close_client(&mut self, _node: usize, _client: ClientId) {}
     /// `Effect::Crypto`.
     fn crypto(&mut self, node: usize, task: CryptoTask);
     /// `Effect::Chain`.

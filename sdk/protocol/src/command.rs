@@ -122,6 +122,13 @@ pub struct Connect {
     /// 16,384. Absent: 16,384.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unacked: Option<usize>,
+    /// `false`: the client does not want the messages of other agents. Absent: it wants them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbox: Option<bool>,
+    /// The group of the client, 1 to 64 bytes. Of the clients of a node that name the same group, one
+    /// gets each message of another agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 /// `send`: exactly one of `peer_id` and `topic`.

@@ -78,6 +78,12 @@ counters! {
     "broadcasts_refused" => BroadcastsRefused,
     /// Checkpoints of streams that the store failed to persist.
     "checkpoints_not_persisted" => CheckpointsNotPersisted,
+    /// Clients that attached to the node.
+    "clients_attached" => ClientsAttached,
+    /// Attached clients whose connection the node closed, because they did not read the lines that the node must write.
+    "clients_closed" => ClientsClosed,
+    /// Clients that the node refused, because as many as it permits were attached.
+    "clients_refused" => ClientsRefused,
     /// Jumps of the wall clock by 30 s or more.
     "clock_jumps" => ClockJumps,
     /// Commands that waited for `ready`.
@@ -210,6 +216,8 @@ counters! {
     "mail_frames_over_limit" => MailFramesOverLimit,
     /// Frames of mail that the node sent, retransmissions included.
     "mail_frames_sent" => MailFramesSent,
+    /// Messages that went to another client, because the one that had them left without reading or acknowledging them.
+    "mail_handed_over" => MailHandedOver,
     /// Sent frames of mail that the recipient's node could not decrypt, because it has new keys.
     "mail_kem_unknown" => MailKemUnknown,
     /// Received messages for which the reorder buffer had no room.
@@ -230,6 +238,8 @@ counters! {
     "mail_renumbered" => MailRenumbered,
     /// Renumbered messages whose new number the store failed to persist.
     "mail_renumbered_not_persisted" => MailRenumberedNotPersisted,
+    /// Received messages that the node dropped, because no client took them before too many waited.
+    "mail_unclaimed" => MailUnclaimed,
     /// Attempts to send mail to an agent whose record contains no usable key.
     "mail_without_key" => MailWithoutKey,
     /// High-priority messages that the node treats as medium, because their author exceeds the limit.

@@ -372,6 +372,9 @@ pub struct Overflow {
 pub struct DropCounts {
     /// Broadcasts.
     pub broadcasts: u64,
+    /// Messages of other agents for a client that reads slower than the others of its node. Only
+    /// several clients of one node lose them so.
+    pub mail: u64,
     /// Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`.
     pub oversized: u64,
     /// Peer events (`peer_discovered`, `peer_connected`, `peer_disconnected`, `peer_banned`,

@@ -41,6 +41,8 @@ field_limits! {
     MAX_DEPTH: usize = "maxDepth", 32, "levels", [];
     /// Smallest `maxLineBytes`: enough for `ready` and any error.
     MIN_LINE_BYTES: usize = "minLineBytes", 4096, "bytes", ["connect.maxLineBytes"];
+    /// Longest `group` of a client.
+    MAX_GROUP_BYTES: usize = "maxGroupBytes", 64, "bytes", ["connect.group"];
     /// Longest name of a topic.
     MAX_TOPIC_NAME_BYTES: usize = "maxTopicNameBytes", 128, "bytes",
         ["send.topic", "subscribe.topic"];

@@ -12,14 +12,9 @@ use crate::Error;
 use crate::client::{Grace, Node};
 use crate::events::Events;
 use crate::inbox::BufferSizes;
+use crate::locate::{BINARY_VARIABLE, locate};
 use crate::process::OnStderr;
 use crate::supervisor::Restart;
-
-/// The environment variable that names the binary if the builder does not.
-const BINARY_VARIABLE: &str = "P2P_NODE_BIN";
-
-/// The file name of the binary that the SDK searches for in directories.
-const BINARY_NAME: &str = "p2p-node";
 
 /// Selects who acknowledges messages. The sender of an acknowledged message gets `delivered`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +37,8 @@ pub struct Builder {
     /// Options of the binary, by the name of the flag.
     flags: BTreeMap<&'static str, OsString>,
     args: Vec<OsString>,
+    is_shared: bool,
+    socket: Option<PathBuf>,
     envs: Vec<(OsString, OsString)>,
     pub(crate) settings: Settings,
 }
@@ -218,6 +215,34 @@ impl Builder {
         self
     }
 
+    /// Shares one node among processes: attaches to the daemon of this agent, and starts it if none runs.
+    /// The daemon stays when this process ends. It needs a key, a data directory or a
+    /// [`socket`](Builder::socket), by which the processes find it. Default: `false`.
+    pub fn shared(mut self, is_shared: bool) -> Self {
+        self.is_shared = is_shared;
+        self
+    }
+
+    /// Attaches to the node that listens at this path. Unless [`shared`](Builder::shared), it must run.
+    /// Default: none.
+    pub fn socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.socket = Some(path.into());
+        self
+    }
+
+    /// Sets whether this process gets the messages of other agents. Default: `true`.
+    pub fn inbox(mut self, wants: bool) -> Self {
+        self.settings.connect.inbox = Some(wants);
+        self
+    }
+
+    /// Sets the group of this process: of the processes of one node with the same group, one gets each
+    /// message. Default: none.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.settings.connect.group = Some(group.into());
+        self
+    }
+
     /// Sets the restart policy after a crash. With `None` the SDK never restarts the node. Default:
     /// [`Restart::default`].
     pub fn restart(mut self, restart: Option<Restart>) -> Self {
@@ -238,7 +263,7 @@ impl Builder {
         self.find()?;
         self.settings.connect.max_unacked = Some(self.settings.buffers.mail);
         let settings = self.settings.clone();
-        Node::open(settings, Box::new(move |key: &str| self.command(&[], Some(key)))).await
+        Node::open(settings, Box::new(move |key: &str| self.process(key))).await
     }
 
     /// Checks the options and finds the binary.
@@ -249,8 +274,22 @@ impl Builder {
         Ok(())
     }
 
+    /// Returns the command of a node of its own, or of the bridge to a shared one.
+    fn process(&self, ephemeral_key: &str) -> Command {
+        if !self.is_shared && self.socket.is_none() {
+            return self.command(&[] as &[&OsStr], Some(ephemeral_key));
+        }
+        let mut bridge = vec![OsStr::new("attach")];
+        bridge.extend(self.is_shared.then_some(OsStr::new("--start")));
+        if let Some(path) = &self.socket {
+            bridge.extend([OsStr::new("--socket"), path.as_os_str()]);
+        }
+        bridge.push(OsStr::new("--"));
+        self.command(&bridge, Some(ephemeral_key))
+    }
+
     /// Returns the command of a process of the found binary: of a subcommand, or of a node.
-    pub(crate) fn command(&self, subcommand: &[&str], ephemeral_key: Option<&str>) -> Command {
+    pub(crate) fn command(&self, subcommand: &[impl AsRef<OsStr>], ephemeral_key: Option<&str>) -> Command {
         let mut command = Command::new(&self.settings.program);
         // The node cannot know which messages the program has read, so the SDK sends each `ack`. If
         // a flag is given twice, neither value counts, so options that the program may also set go
@@ -327,56 +366,5 @@ fn option_of(flag: &str) -> String {
     match flag.trim_start_matches('-') {
         "binding" => "binding_file".to_owned(),
         name => name.replace('-', "_"),
-    }
-}
-
-/// Finds the binary: the builder's path, else the variable's path, else beside this program, else
-/// in `path`, if given.
-fn locate(
-    named: Option<PathBuf>,
-    variable: Option<OsString>,
-    path: Option<OsString>,
-) -> Result<PathBuf, Error> {
-    if let Some(path) = named.or_else(|| variable.filter(|path| !path.is_empty()).map(PathBuf::from)) {
-        return Ok(path);
-    }
-    let beside = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.to_owned()));
-    let path = path.unwrap_or_default();
-    let places = beside.into_iter().chain(std::env::split_paths(&path)).map(|place| place.join(BINARY_NAME));
-    let mut searched = format!("{BINARY_VARIABLE} (not set)");
-    for place in places {
-        if place.is_file() {
-            return Ok(place);
-        }
-        searched.push_str(&format!(", {}", place.display()));
-    }
-    Err(Error::BinaryNotFound { searched })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn binary_is_searched_by_name_variable_directory_and_path() {
-        let find = |named: Option<&str>, variable: Option<&str>, path: Option<&str>| {
-            locate(named.map(PathBuf::from), variable.map(OsString::from), path.map(OsString::from))
-        };
-        assert_eq!(find(Some("/a"), Some("/b"), Some("/c")).ok(), Some(PathBuf::from("/a")));
-        assert_eq!(find(None, Some("/b"), Some("/c")).ok(), Some(PathBuf::from("/b")));
-        let beside = std::env::current_exe().unwrap().with_file_name(BINARY_NAME).display().to_string();
-        for (path, is_searched) in [(None, false), (Some("/nowhere:/never"), true)] {
-            let missing = find(None, Some(""), path).unwrap_err();
-            assert_eq!(missing.code(), "BINARY_NOT_FOUND");
-            let message = missing.to_string();
-            assert!(message.contains("P2P_NODE_BIN") && message.contains(&beside), "{message}");
-            assert_eq!(message.contains("/nowhere/p2p-node, /never/p2p-node"), is_searched, "{message}");
-        }
-        let directory = std::env::temp_dir().join(format!("p2p-node-sdk-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        std::fs::write(directory.join(BINARY_NAME), "").unwrap();
-        let found = find(None, None, Some(&format!("/nowhere:{}", directory.display())));
-        std::fs::remove_dir_all(&directory).unwrap();
-        assert_eq!(found.ok(), Some(directory.join(BINARY_NAME)));
     }
 }

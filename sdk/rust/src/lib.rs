@@ -17,6 +17,7 @@ mod inbox;
 mod joining;
 mod lane;
 mod launcher;
+mod locate;
 mod mail;
 mod outgoing;
 mod pipes;

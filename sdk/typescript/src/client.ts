@@ -107,6 +107,16 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     return node;
   }
 
+  /**
+   * Attaches to the node that listens on the Unix socket `path`, as `open` does with the option
+   * `socket`.
+   *
+   * @throws as `open`; `StartFailed` with the code `NOT_CONNECTED` if no node listens there.
+   */
+  static async connect(path: string, options: Options = {}): Promise<P2PNode> {
+    return await P2PNode.open({ ...options, socket: path });
+  }
+
   /** Returns the latest `ready` event of the node. */
   get ready(): Ready {
     return this.#supervised.ready;

@@ -70,6 +70,20 @@ export interface Options {
   privateKey?: string;
   /** The file with the binding of a key that another device holds. Default: that of the binary. */
   bindingFile?: string;
+  /**
+   * Shares one node among processes: attaches to the daemon of this agent, and starts it if none
+   * runs. The daemon stays when this process ends. It needs `privateKey`, `dataDir`, `envFile` or
+   * `socket`, by which the processes find it. Default: false.
+   */
+  shared?: boolean;
+  /**
+   * Attaches to the node that listens at this path. Without `shared` it must run. Default: none.
+   */
+  socket?: string;
+  /** `false`: no messages of other agents for this process, only broadcasts. Default: true. */
+  inbox?: boolean;
+  /** Of the processes of one node with the same group, one gets each message. Default: none. */
+  group?: string;
   /** How long a process may take until it is ready, in ms. Default: 30,000. */
   readyTimeoutMs?: number;
   /** How long a call waits, for a running process and for its answer, in ms. Default: 30,000. */
@@ -119,6 +133,10 @@ const RULES: Record<keyof Options, Rule> = {
   envFile: name,
   privateKey: text,
   bindingFile: name,
+  shared: flag,
+  socket: name,
+  inbox: flag,
+  group: name,
   readyTimeoutMs: milliseconds,
   callTimeoutMs: milliseconds,
   restart: (value) => (value === false ? undefined : object(value) && "give an object, or false"),
@@ -202,6 +220,16 @@ export function commandLine(options: Options): string[] {
     ["--parent-pid", String(process.pid)],
   ];
   return [...(options.args ?? []), ...flags.flatMap(([flag, value]) => (value === undefined ? [] : [flag, value]))];
+}
+
+/** Returns the arguments of a node of its own, or of the bridge to a shared one. */
+export function processArguments(options: Options): string[] {
+  if (options.shared !== true && options.socket === undefined) return commandLine(options);
+  const { args = [], ...rest } = options;
+  const start = options.shared === true ? ["--start"] : [];
+  const socket = options.socket === undefined ? [] : ["--socket", options.socket];
+  const port = options.port === undefined ? [] : ["--port", String(options.port)];
+  return ["attach", ...start, ...socket, "--", ...args, ...commandLine(rest), ...port];
 }
 
 /**

@@ -18,7 +18,7 @@ import {
   type Exit,
 } from "./errors.js";
 import { findBinary } from "./locate.js";
-import { commandLine, DEFAULTS, environment, type CallOptions, type Options } from "./options.js";
+import { DEFAULTS, environment, processArguments, type CallOptions, type Options } from "./options.js";
 import { EXIT_GRACE_MS, Process, type KeepAlive } from "./process.js";
 import { RESTART, Supervisor } from "./supervisor.js";
 import { after, within } from "./timer.js";
@@ -151,7 +151,7 @@ export class SupervisedNode implements KeepAlive {
     const options = this.#options;
     const process = await Process.spawn({
       program: this.#program,
-      args: commandLine(options),
+      args: processArguments(options),
       env: environment(options, this.#key),
       cwd: options.cwd,
       onStderr: options.onStderr,
@@ -169,6 +169,8 @@ export class SupervisedNode implements KeepAlive {
       bootstrapPeers: options.bootstrapPeers ?? [],
       maxUnacked: options.mailBuffer ?? DEFAULTS.mailBuffer,
       ...(port === undefined ? {} : { port }),
+      ...(options.inbox === undefined ? {} : { inbox: options.inbox }),
+      ...(options.group === undefined ? {} : { group: options.group }),
     };
     const give = (): void => process.signal("SIGKILL");
     signal?.addEventListener("abort", give, { once: true });

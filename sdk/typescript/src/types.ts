@@ -14,6 +14,8 @@ export const FIELD_LIMITS = {
   maxDepth: 32,
   /** Smallest `maxLineBytes`: enough for `ready` and any error. */
   minLineBytes: 4096,
+  /** Longest `group` of a client. */
+  maxGroupBytes: 64,
   /** Longest name of a topic. */
   maxTopicNameBytes: 128,
   /** Longest `kind`. */
@@ -402,6 +404,13 @@ export interface Closing {
 export interface Connect {
   /** Multiaddrs of nodes to join through, each ending in `/p2p/<peer id>`. */
   bootstrapPeers?: string[];
+  /**
+   * The group of the client, 1 to 64 bytes. Of the clients of a node that name the same group,
+   * one gets each message of another agent.
+   */
+  group?: string;
+  /** `false`: the client does not want the messages of other agents. Absent: it wants them. */
+  inbox?: boolean;
   /** Longest line that the parent can read, in bytes: 4,096 to 1,048,576. */
   maxLineBytes?: number;
   /**
@@ -525,6 +534,11 @@ export interface DropCounts {
   broadcasts?: number;
   /** Logs. */
   log?: number;
+  /**
+   * Messages of other agents for a client that reads slower than the others of its node. Only
+   * several clients of one node lose them so.
+   */
+  mail?: number;
   /** Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`. */
   oversized?: number;
   /**

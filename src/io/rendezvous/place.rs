@@ -36,12 +36,10 @@ impl Place {
             Place::Off => return Ok(None),
             Place::At(path) => {
                 disk::make_directory(path)?;
-                check_owner(path, false)?;
+                check_owner(path)?;
                 path.clone()
             }
-            Place::Default => {
-                default_parent(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from), &std::env::temp_dir())?
-            }
+            Place::Default => runtime_directory()?,
         };
         // A network name has no dot.
         let path = parent.join(match lock_scope {
@@ -53,10 +51,19 @@ impl Place {
     }
 }
 
+/// Returns the directory of this program in the runtime directory of the user, and creates it if it is
+/// missing.
+///
+/// # Errors
+/// Fails if the directory cannot be created, or other users can use it.
+pub fn runtime_directory() -> io::Result<PathBuf> {
+    default_parent(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from), &std::env::temp_dir())
+}
+
 /// Returns the directory in the runtime directory, if that belongs to this user, and otherwise the
 /// one in the directory for temporary files.
 fn default_parent(runtime: Option<PathBuf>, temporary: &Path) -> io::Result<PathBuf> {
-    let runtime = runtime.filter(|path| path.is_absolute() && check_owner(path, false).is_ok());
+    let runtime = runtime.filter(|path| path.is_absolute() && check_owner(path).is_ok());
     if let Some(runtime) = runtime {
         let path = runtime.join(NAME);
         if make_private(&path).is_ok() {
@@ -72,15 +79,22 @@ fn default_parent(runtime: Option<PathBuf>, temporary: &Path) -> io::Result<Path
 fn make_private(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => check_owner(path, true),
+        _ => check(path, 0o077),
     }
 }
 
 /// Checks that a directory belongs to this user, that nobody else can write to it, and that it is
-/// no link. `private` states that nobody else may read it either.
-fn check_owner(path: &Path, private: bool) -> io::Result<()> {
+/// no link.
+///
+/// # Errors
+/// Fails if that is not so.
+pub fn check_owner(path: &Path) -> io::Result<()> {
+    check(path, 0o022)
+}
+
+/// Checks that a directory belongs to this user, has none of these permissions, and is no link.
+fn check(path: &Path, forbidden: u32) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
-    let forbidden = if private { 0o077 } else { 0o022 };
     if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & forbidden == 0 {
         return Ok(());
     }

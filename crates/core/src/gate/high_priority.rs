@@ -14,7 +14,7 @@ impl Gate {
         if message.priority != Priority::High {
             return message.priority;
         }
-        let (line, oldest) = cx.replies.clients.parent.output.turns();
+        let (line, oldest) = cx.replies.clients.turns();
         if self.high_priority_limiter.admit(author, message.trust == Trust::Allowed, line, oldest, now.mono) {
             return Priority::High;
         }

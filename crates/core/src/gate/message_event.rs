@@ -37,7 +37,7 @@ pub(crate) fn message_event(
     };
     let bytes = data.get().len();
     let texts = [&message.kind, &message.reply_to, &message.conversation, topic.unwrap_or_default()];
-    if message_line_bound(texts, data.get()) > cx.replies.clients.parent.max_line {
+    if message_line_bound(texts, data.get()) > cx.replies.clients.longest_line() {
         return Err(ErrorCode::MessageTooLarge);
     }
     let text = |text: String| Some(text).filter(|text| !text.is_empty());

@@ -299,6 +299,15 @@ impl BroadcastQueue {
         out
     }
 
+    /// Returns `true` if there is a broadcast for which `is_meant` returns `true`.
+    pub(crate) fn has(&self, is_meant: impl Fn(&OutgoingMessage) -> bool) -> bool {
+        let of_topic = |topic: &Topic| {
+            let in_flight = topic.in_flight.iter().flat_map(|(_, broadcasts)| broadcasts);
+            topic.queue.iter().chain(in_flight).any(|broadcast| is_meant(&broadcast.draft))
+        };
+        self.topics.values().any(of_topic)
+    }
+
     /// Removes and returns all broadcasts, including those in flight.
     pub fn drain_all(&mut self) -> Vec<Broadcast> {
         let mut drained = Vec::new();

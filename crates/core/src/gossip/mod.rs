@@ -29,13 +29,14 @@ use gossip_budget::GossipBudget;
 use network_view::NetworkView;
 use own_pace::OwnPace;
 use pacer::Pacer;
+use subscriptions::Subscriptions;
 use topic_traffic::{MAX_COUNTED_TOPICS, TopicTraffic};
 
 /// The state of broadcasts and gossip.
 #[derive(Debug)]
 pub(crate) struct Gossip {
-    /// Topics to which the parent subscribed.
-    pub(crate) subscribed: BTreeSet<String>,
+    /// Topics to which clients subscribed.
+    pub(crate) subscribed: Subscriptions,
     /// Broadcasts that wait for subscribers.
     pub(crate) broadcasts: BroadcastQueue,
     /// Limits the rate of publishing.
@@ -61,7 +62,7 @@ pub(crate) struct Gossip {
 impl Gossip {
     pub(crate) fn new(origin: StreamNamespace, limits_apply: bool, scope: AddressScope) -> Self {
         Gossip {
-            subscribed: BTreeSet::new(),
+            subscribed: Subscriptions::default(),
             broadcasts: BroadcastQueue::new(origin),
             pacer: Pacer::default(),
             pace: OwnPace::new(limits_apply, scope),
@@ -75,10 +76,10 @@ impl Gossip {
         }
     }
 
-    /// Returns the topics that need connected subscribers: those of the parent's subscriptions, and
+    /// Returns the topics that need connected subscribers: those of the clients' subscriptions, and
     /// those with queued broadcasts.
     pub(crate) fn topics(&self) -> BTreeSet<String> {
-        let mut topics = self.subscribed.clone();
+        let mut topics = self.subscribed.topics();
         topics.extend(self.broadcasts.topics_with_work().into_iter().map(|(topic, _)| topic));
         topics
     }

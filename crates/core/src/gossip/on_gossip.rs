@@ -21,7 +21,6 @@ use crate::gossip::Gossip;
 use crate::input::Token;
 use crate::local::Local;
 use crate::peers::Peers;
-use crate::replies::client::Client;
 use crate::signal::Signal;
 use crate::topics::is_node_topic;
 use crate::topics::{ANNOUNCEMENTS, MESSAGES, STATUS};
@@ -216,9 +215,7 @@ impl Gossip {
         if topic == STATUS && sender.refusal().is_none() {
             self.on_status(sender.peer_id, batch, cx);
         }
-        if !self.subscribed.contains(topic) {
-            return;
-        }
+        let Some(subscribers) = self.subscribed.clients(topic) else { return };
         let messages = batch.messages.len() as u64;
         match sender.refusal() {
             Some(ErrorCode::PeerRejected) => return cx.stats.add(Counter::BroadcastsBlocked, messages),
@@ -243,13 +240,12 @@ impl Gossip {
                     self.traffic.received(topic, cx.now.mono);
                     gate.flow.remember(&message.message_id, message.hops.unwrap_or_default());
                     let priority = gate.effective_priority(sender.address, &message, cx);
-                    cx.emit_broadcast(priority, message, bytes);
+                    cx.emit_broadcast(subscribers, priority, message, bytes);
                 }
                 Err(code) => {
                     cx.stats.count(Counter::BroadcastsRefused);
                     if code == ErrorCode::MessageTooLarge {
-                        let each = |client: &mut Client, ()| client.output.too_long();
-                        cx.replies.clients.each((), each);
+                        cx.replies.clients.too_long_for(subscribers);
                     }
                 }
             }

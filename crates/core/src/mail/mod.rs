@@ -129,6 +129,7 @@ impl Mail {
                 self.delivery.unacked.bytes(),
                 unacked::MAX_UNACKED_BYTES + 2 * crate::MAX_DIRECT_BYTES,
             ),
+            ("acks of other clients", self.delivery.unacked.settled(), unacked::MAX_UNACKED),
             (
                 "messages that wait for a checkpoint",
                 self.delivery.awaiting_checkpoint().count(),
@@ -151,7 +152,7 @@ impl Mail {
             || !self.deferred_responses.is_empty()
             || self.delivery.len() > 0
             || self.delivery.has_pending_acks()
-            || cx.replies.clients.parent.output.awaits_receipts()
+            || cx.replies.clients.await_receipts()
     }
 }
 

@@ -2,7 +2,9 @@
 
 pub(crate) mod admission;
 pub(crate) mod client_load;
+pub(crate) mod connecting;
 pub(crate) mod discovery;
+pub(crate) mod leaving;
 pub(crate) mod names;
 pub(crate) mod on_access;
 pub(crate) mod on_cancel;
@@ -71,6 +73,10 @@ impl Parent {
 
     /// Enters the timers of the parent side.
     pub(crate) fn timers(&self, timers: &mut TimerTable, cx: &Cx) {
+        if cx.phase != Phase::Exited {
+            timers.enter("clients that leave", self.leaving_deadline(cx));
+            timers.enter("patience with clients", cx.replies.clients.pace_deadline());
+        }
         match cx.phase {
             Phase::Flushing { deadline, stay_until, .. } => {
                 let is_flushed = cx.replies.clients.are_flushed();

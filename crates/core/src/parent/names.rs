@@ -112,6 +112,20 @@ impl Names {
         true
     }
 
+    /// Removes the commands of a client that has gone.
+    pub(crate) fn remove_of(&mut self, client: ClientId) {
+        let Names { reads, loads, .. } = self;
+        for read in reads.values_mut() {
+            read.waiting.retain(|waiting| {
+                let is_gone = waiting.to.client == client;
+                if is_gone {
+                    loads.remove(client, data_bytes(&waiting.command));
+                }
+                !is_gone
+            });
+        }
+    }
+
     /// Takes the commands that wait for a name.
     fn take_waiting(&mut self, name: &EnsName) -> VecDeque<Waiting> {
         let Some(read) = self.reads.get_mut(name) else { return VecDeque::new() };

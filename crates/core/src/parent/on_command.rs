@@ -3,22 +3,13 @@
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
 use p2p_node_protocol::line::LineError;
-use p2p_node_protocol::{
-    Command, Connect, Counter, ErrorCode, ErrorEvent, Id, MAX_LINE_BYTES, MIN_LINE_BYTES, PROTOCOL_VERSION,
-    Request,
-};
+use p2p_node_protocol::{Command, Counter, ErrorCode, ErrorEvent, Id, Request};
 use p2p_node_wire::identity::parse_address;
 
 use crate::client_id::ClientId;
 use crate::cx::Cx;
-use crate::effect::NetworkCommand;
-use crate::mail::Mail;
-use crate::mail::inbound::unacked::MAX_UNACKED;
 use crate::parent::Parent;
-use crate::parent::starting::LISTEN_TIMEOUT;
-use crate::peers::Peers;
-use crate::peers::bootstrap::parse_bootstrap;
-use crate::peers::candidate::Candidate;
+use crate::parent::leaving::refuse_attached;
 use crate::replies::reply_to::ReplyTo;
 use crate::{MAX_INFLIGHT, Phase};
 
@@ -42,7 +33,13 @@ impl Parent {
             return None;
         }
         let (code, message) = match (&cx.phase, &request.command) {
+            (_, command) if let Some(refusal) = refuse_attached(client, command, cx) => refusal,
             (Phase::Starting { .. }, _) => {
+                self.defer_command(client, request, cx);
+                return None;
+            }
+            // The parent decides when the node starts.
+            (Phase::Idle, _) if client != ClientId::PARENT => {
                 self.defer_command(client, request, cx);
                 return None;
             }
@@ -128,66 +125,6 @@ pub(crate) fn reject_duplicate_id(client: ClientId, id: Option<&Id>, cx: &mut Cx
     let error = ErrorEvent { details, ..ErrorEvent::new(ErrorCode::DuplicateId, message) };
     cx.refuse_with(ReplyTo::new(client, None), error);
     true
-}
-
-impl Parent {
-    pub(crate) fn connect(
-        &mut self,
-        to: ReplyTo,
-        connect: Connect,
-        peers: &mut Peers,
-        mail: &mut Mail,
-        cx: &mut Cx,
-    ) {
-        if cx.phase != Phase::Idle {
-            return cx.refuse(
-                to,
-                ErrorCode::AlreadyConnected,
-                "the node is connected already; send `connect` once",
-            );
-        }
-        if let Some(other) = connect.protocol.filter(|version| *version != PROTOCOL_VERSION) {
-            let message =
-                format!("protocol version {other} is not supported; use version {PROTOCOL_VERSION}");
-            let details = Some(serde_json::json!({ "supported": [PROTOCOL_VERSION] }));
-            let error = ErrorEvent { details, ..ErrorEvent::new(ErrorCode::UnsupportedProtocol, message) };
-            return cx.refuse_with(to, error);
-        }
-        let max_line = connect.max_line_bytes.unwrap_or(MAX_LINE_BYTES);
-        if !(MIN_LINE_BYTES..=MAX_LINE_BYTES).contains(&max_line) {
-            let message =
-                format!("`maxLineBytes` must be {MIN_LINE_BYTES} to {MAX_LINE_BYTES}, not {max_line}");
-            return cx.refuse(to, ErrorCode::InvalidArgument, message);
-        }
-        let max_unacked = connect.max_unacked.unwrap_or(MAX_UNACKED);
-        if !(1..=MAX_UNACKED).contains(&max_unacked) {
-            let message = format!("`maxUnacked` must be 1 to {MAX_UNACKED}, not {max_unacked}");
-            return cx.refuse(to, ErrorCode::InvalidArgument, message);
-        }
-        let parsed: Result<Vec<_>, String> =
-            connect.bootstrap_peers.iter().map(|text| parse_bootstrap(text)).collect();
-        match parsed {
-            Err(message) => return cx.refuse(to, ErrorCode::InvalidArgument, message),
-            Ok(parsed) => parsed
-                .into_iter()
-                .for_each(|(peer, addr)| peers.add_candidate(Candidate::bootstrap(peer, addr), cx)),
-        }
-        if let Some(client) = cx.replies.clients.get_mut(to.client) {
-            client.protocol_v1 = connect.protocol.is_some();
-            client.max_line = max_line;
-        }
-        mail.delivery.unacked.set_limit(max_unacked);
-        self.start(connect.port, to, cx);
-    }
-
-    /// Starts to listen. The node defers commands until it is ready.
-    pub(crate) fn start(&mut self, port: Option<u16>, connect: ReplyTo, cx: &mut Cx) {
-        let now = cx.now;
-        cx.replies.clients.open_request(&connect);
-        cx.phase = Phase::Starting { connect, report_by: Some(now.mono + LISTEN_TIMEOUT) };
-        let port = port.unwrap_or(cx.identity.port);
-        cx.network(NetworkCommand::Listen { port });
-    }
 }
 
 pub(crate) fn parse_recipient(text: &str) -> Result<Recipient, String> {

@@ -177,6 +177,20 @@ impl SendLane {
         std::mem::take(&mut self.lines).into_values().flat_map(|line| line.sends).collect()
     }
 
+    /// Removes the `send` commands of a client that has gone.
+    pub(crate) fn remove_of(&mut self, client: ClientId) {
+        for line in self.lines.values_mut() {
+            line.sends.retain(|waiting| {
+                let is_gone = waiting.client() == client;
+                if is_gone {
+                    self.loads.remove(client, waiting.length);
+                }
+                !is_gone
+            });
+        }
+        self.lines.retain(|_, line| !line.sends.is_empty());
+    }
+
     /// Removes and returns the `send` of a client with this id.
     pub(crate) fn cancel(&mut self, client: ClientId, id: &Id) -> Option<WaitingSend> {
         let position =

@@ -14,12 +14,13 @@ use crate::gossip::Gossip;
 use crate::gossip::broadcasting::report_broadcast_failed;
 use crate::mail::Mail;
 use crate::parent::Parent;
+use crate::parent::leaving::answer_leaving;
 use crate::parent::require_delivery::awaits_deliveries;
 use crate::replies::reply_to::ReplyTo;
 
 /// Longest time for the clients to read the last lines. Our choice: an SDK waits 7 s, which covers
 /// the drain time-out of 5 s and this.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
+pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Time for peers to read the last answer or broadcast before the node closes the connections.
 /// libp2p drops data that arrives directly before the end of a connection, and nothing confirms
@@ -187,6 +188,7 @@ impl Parent {
         self.fail_pending(gossip, mail, cx);
         gate.registry.abandon_commands(cx);
         answer_shutdown(shutdown, cx);
+        answer_leaving(cx);
         cx.replies.clients.each(Event::Closing(Closing { reason: reason.to_owned() }), |client, event| {
             if client.protocol_v1 {
                 client.output.push_required(event);

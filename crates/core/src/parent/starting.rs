@@ -101,6 +101,13 @@ impl DeferredCommands {
         Some((client, request))
     }
 
+    /// Removes the commands of a client that has gone.
+    pub(crate) fn remove_of(&mut self, client: ClientId) {
+        while let Some(index) = self.requests.iter().position(|(of, _)| *of == client) {
+            self.remove(index);
+        }
+    }
+
     /// Removes the latest `send` commands of a client, down to half of its limits.
     fn shorten(&mut self, client: ClientId) -> Vec<(ClientId, Request)> {
         let mut removed = Vec::new();
@@ -134,7 +141,7 @@ impl Parent {
                 cx,
             );
         }
-        if let Command::Shutdown(_) = request.command {
+        if let (Command::Shutdown(_), ClientId::PARENT) = (&request.command, client) {
             let command = ReplyTo::new(client, request.id);
             cx.replies.clients.open_request(&command);
             self.deferred.end = Some((End::Shutdown(command), ready_by(cx)));
@@ -241,7 +248,7 @@ impl Parent {
         if let Some(connect) = started {
             cx.phase = Phase::Ready;
             gossip.on_ready(cx);
-            emit_ready(local, mail, cx);
+            emit_ready(connect.client, local, mail, cx);
             cx.answer(connect, "connect", |_| {});
             self.release_deferred(cx);
         }
@@ -279,8 +286,10 @@ impl Parent {
     }
 }
 
-/// Writes `ready` to every client, each with its own limits.
-fn emit_ready(local: &Local, mail: &Mail, cx: &mut Cx) {
+/// Writes `ready` to a client that has connected.
+pub(crate) fn emit_ready(client: ClientId, local: &Local, mail: &Mail, cx: &mut Cx) {
+    let Some(of_client) = cx.replies.clients.get(client) else { return };
+    let (max_line_bytes, max_unacked) = (of_client.max_line, of_client.max_unacked);
     let ack = mail.manual_ack().then_some("ack");
     let ready = Ready {
         peer_id: cx.identity.peer_text.clone(),
@@ -291,13 +300,12 @@ fn emit_ready(local: &Local, mail: &Mail, cx: &mut Cx) {
         protocol: PROTOCOL_VERSION,
         version: cx.identity.version.clone(),
         features: ack.into_iter().chain(FEATURES).map(str::to_owned).collect(),
-        limits: Limits { max_unacked: mail.delivery.unacked.limit(), ..Limits::STANDARD },
+        limits: Limits { max_line_bytes, max_unacked, ..Limits::STANDARD },
         addrs: local.listening(cx).iter().map(ToString::to_string).collect(),
         durable: mail.pending_writes.is_durable(),
         http: cx.identity.http.clone(),
     };
-    cx.replies.clients.each(ready, |client, mut ready| {
-        ready.limits.max_line_bytes = client.max_line;
+    if let Some(client) = cx.replies.clients.get_mut(client) {
         client.output.push_required(Event::Ready(Box::new(ready)));
-    });
+    }
 }

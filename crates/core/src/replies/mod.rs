@@ -3,8 +3,11 @@
 pub(crate) mod client;
 pub(crate) mod clients;
 pub mod output_queue;
+pub(crate) mod recipients;
 pub mod reply_to;
 pub(crate) mod required;
+
+use std::collections::BTreeSet;
 
 use p2p_node_protocol::{
     Answer, Counter, Delivery, DeliveryState, DropCounts, ErrorCode, ErrorEvent, Event, Level, Log, Message,
@@ -16,8 +19,9 @@ use crate::client_id::ClientId;
 use crate::cx::Cx;
 use crate::effect::{Effect, NetworkCommand};
 use crate::usage::Usage;
+use client::Client;
 use clients::{Clients, MAX_CLIENTS};
-use output_queue::WriteToken;
+use output_queue::MailLine;
 use reply_to::ReplyTo;
 use required::Required;
 
@@ -93,8 +97,9 @@ pub(crate) struct Replies {
 }
 
 impl Replies {
-    pub(crate) fn new(required: Required) -> Self {
-        Replies { clients: Clients::new(), required, has_spoken: false }
+    pub(crate) fn new(required: Required, has_parent: bool) -> Self {
+        let clients = if has_parent { Clients::new() } else { Clients::new().without_parent() };
+        Replies { clients, required, has_spoken: false }
     }
 
     /// Records that the node refused a command. The exit code counts commands of the parent only.
@@ -108,7 +113,11 @@ impl Replies {
 impl Cx {
     /// Returns the bytes of a line to this client, or to every client, that its lists may use.
     pub(crate) fn room_for_lists(&self, client: Option<ClientId>) -> Room {
-        let clients = self.replies.clients.iter().filter(|(id, _)| client.is_none_or(|only| only == *id));
+        let is_reader = |id: &ClientId, of: &Client| match client {
+            Some(only) => only == *id,
+            None => of.is_connected && !of.is_gone,
+        };
+        let clients = self.replies.clients.iter().filter(|(id, client)| is_reader(id, client));
         let max_line = clients.map(|(_, client)| client.max_line).min().unwrap_or_default();
         Room(max_line.saturating_sub(LISTS_LINE_BYTES))
     }
@@ -238,23 +247,23 @@ impl Cx {
         });
     }
 
-    /// Queues a message from another agent for every client. The caller has checked that the parent
-    /// has room. `receipt` reports when the parent has it.
-    pub(crate) fn emit_mail(
+    /// Queues a message from another agent for the clients that get it. The caller has checked that
+    /// there is room.
+    pub(crate) fn emit_mail(&mut self, line: MailLine) {
+        let dropped = self.replies.clients.hand_over(line);
+        self.stats.add(Counter::MailUnclaimed, dropped);
+    }
+
+    /// Queues a broadcast from another agent for its subscribers.
+    pub(crate) fn emit_broadcast(
         &mut self,
+        subscribers: &BTreeSet<ClientId>,
         priority: Priority,
         message: Box<Message>,
         bytes: usize,
-        receipt: Option<WriteToken>,
     ) {
-        self.replies.clients.attached_mut().for_each(|client| client.copy(priority, &message, bytes));
-        self.replies.clients.parent.output.mail(priority, Event::Message(message), bytes, receipt);
-    }
-
-    /// Queues a broadcast from another agent for every client.
-    pub(crate) fn emit_broadcast(&mut self, priority: Priority, message: Box<Message>, bytes: usize) {
-        self.replies.clients.attached_mut().for_each(|client| client.copy(priority, &message, bytes));
-        self.replies.clients.parent.output.broadcast(priority, Event::Message(message), bytes);
+        let line = MailLine { priority, message, bytes, receipt: None };
+        self.replies.clients.broadcast(subscribers, line);
     }
 
     /// Moves queued lines to the writer of each client while it has room.
@@ -265,7 +274,7 @@ impl Cx {
                     Event::Overflow(overflow) if !client.protocol_v1 => overflow_log(overflow.dropped),
                     other => other,
                 };
-                if let (ClientId::PARENT, Event::Message(message)) = (id, &mut event) {
+                if let Event::Message(message) = &mut event {
                     self.effects.extend(self.tracer.end_deliver(message, self.now));
                 }
                 self.effects.push_back(Effect::Emit { client: id, event, numbered: client.protocol_v1 });
@@ -277,13 +286,14 @@ impl Cx {
 
 /// Returns the log that stands for an `overflow` event without protocol version 1.
 fn overflow_log(dropped: DropCounts) -> Event {
-    let DropCounts { broadcasts, oversized, peer_events, log } = dropped;
+    let DropCounts { broadcasts, mail, oversized, peer_events, log } = dropped;
     let message = format!(
-        "the node dropped {broadcasts} broadcasts, {peer_events} peer events and {log} logs because the parent does not read stdout fast enough, \
+        "the node dropped {broadcasts} broadcasts, {mail} messages, {peer_events} peer events and {log} logs because the parent does not read stdout fast enough, \
          and {oversized} broadcasts because they do not fit into a line"
     );
-    let meta =
-        json!({ "broadcasts": broadcasts, "oversized": oversized, "peerEvents": peer_events, "log": log });
+    let meta = json!({
+        "broadcasts": broadcasts, "mail": mail, "oversized": oversized, "peerEvents": peer_events, "log": log
+    });
     Event::Log(Box::new(Log { level: Level::Warn, namespace: "front".to_owned(), message, meta: Some(meta) }))
 }
 
@@ -315,7 +325,16 @@ impl Replies {
     /// Returns the size of each collection of each client, with its limit.
     pub(crate) fn usage(&self) -> Vec<Usage> {
         let clients = Usage { name: "clients", size: self.clients.len(), limit: MAX_CLIENTS };
-        self.clients.iter().flat_map(|(_, client)| client.usage()).chain([clients]).collect()
+        let (unclaimed, limit) = self.clients.unclaimed();
+        let unclaimed = [
+            Usage { name: "unclaimed messages", size: unclaimed.count(), limit: limit.count },
+            Usage {
+                name: "bytes of unclaimed messages",
+                size: unclaimed.bytes(),
+                limit: limit.bytes + crate::MAX_DIRECT_BYTES,
+            },
+        ];
+        self.clients.iter().flat_map(|(_, client)| client.usage()).chain([clients]).chain(unclaimed).collect()
     }
 }
 

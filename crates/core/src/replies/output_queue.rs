@@ -1,17 +1,19 @@
-//! The queues of lines for the parent. The network never waits for the parent to read. Admission of
+//! The queues of lines for one client. The network never waits for a client to read. Admission of
 //! commands limits the lines that the node must deliver. The node limits received mail by refusing
 //! it on the wire, and everything else by dropping and counting. Messages leave by priority: high
 //! first, then medium and low 4:1 by bytes. All other lines leave in the order in which the core
 //! queued them.
 
+mod line;
+
 use std::ops::RangeInclusive;
 
-use alloy_primitives::Address;
 use p2p_node_protocol::{DropCounts, Event, Log, Overflow, Priority};
-use p2p_node_wire::message_id::StreamId;
 
-use crate::budget::{Budget, BudgetedQueue, Limit, Weigh};
+use crate::budget::{Budget, BudgetedQueue, Limit};
 use crate::priority_scheduler::PriorityScheduler;
+use line::{Ends, Line, Written};
+pub use line::{MailLine, WriteToken};
 
 /// Limit of the lines at the writer. Two of its 64 KiB writes at 64 bytes a line, so that the
 /// writer does not run dry between two turns of the event loop.
@@ -28,10 +30,13 @@ pub const MAIL_LINES: usize = 16_384;
 /// Limit of the mail that waits for the parent, in bytes. Our choice: room for
 /// sixteen messages of the largest size.
 pub const MAIL_BYTES: usize = 16 << 20;
-const MAIL_LIMIT: Limit = Limit { count: MAIL_LINES, bytes: MAIL_BYTES };
+/// Both limits of the mail that waits for a client.
+pub(crate) const MAIL_LIMIT: Limit = Limit { count: MAIL_LINES, bytes: MAIL_BYTES };
 /// Part of the mail queue (one eighth of its lines and bytes) above which the node defers
 /// acknowledgements, so that senders slow down before the node refuses their mail. Our choice.
 const BACKPRESSURE_FRACTION: usize = 8;
+const MAIL_LAG: Limit =
+    Limit { count: MAIL_LINES / BACKPRESSURE_FRACTION, bytes: MAIL_BYTES / BACKPRESSURE_FRACTION };
 /// Part of the mail queue (one eighth) that only messages of high priority may use, so that other
 /// mail cannot crowd out a vote. Our choice.
 const HIGH_RESERVE: usize = 8;
@@ -50,68 +55,8 @@ pub const LOG_LINES: usize = 256;
 /// of the wire do not use it.
 const LINE_OVERHEAD: usize = 512;
 
-/// Names a message about which the core needs to know when the parent has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WriteToken {
-    /// Address of the sender.
-    pub sender: Address,
-    /// Stream of the message.
-    pub stream: StreamId,
-    /// Sequence number in the stream.
-    pub seq: u64,
-}
-
-#[derive(Debug)]
-struct Line {
-    order: u64,
-    bytes: usize,
-    event: Event,
-    ends: Ends,
-    receipt: Option<WriteToken>,
-}
-
-/// A line at the writer.
-#[derive(Debug)]
-struct Written {
-    bytes: usize,
-    ends: Ends,
-    receipt: Option<WriteToken>,
-}
-
-/// The kind of command that a line completes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
-    Nothing,
-    Send,
-    Other,
-}
-
-impl Ends {
-    fn of(event: &Event, is_send: bool) -> Self {
-        match event {
-            Event::Result(_) if is_send => Ends::Send,
-            Event::Error(error) if is_send && error.id.is_some() => Ends::Send,
-            Event::Result(_) => Ends::Other,
-            Event::Error(error) if error.id.is_some() => Ends::Other,
-            _ => Ends::Nothing,
-        }
-    }
-}
-
-impl Weigh for Line {
-    fn weight(&self) -> usize {
-        self.bytes
-    }
-}
-
-impl Weigh for Written {
-    fn weight(&self) -> usize {
-        self.bytes
-    }
-}
-
 /// Returns the budget of lines with these payloads.
-fn in_lines(payloads: Budget) -> Budget {
+pub(crate) fn in_lines(payloads: Budget) -> Budget {
     Budget::of(payloads.count(), payloads.bytes() + payloads.count() * LINE_OVERHEAD)
 }
 
@@ -148,6 +93,8 @@ pub struct OutputQueue {
     dropped: DropCounts,
     total: DropCounts,
     closed: bool,
+    /// The number of clients that share the limits of messages.
+    sharers: usize,
 }
 
 impl Default for OutputQueue {
@@ -162,11 +109,23 @@ impl Default for OutputQueue {
             dropped: DropCounts::default(),
             total: DropCounts::default(),
             closed: false,
+            sharers: 1,
         }
     }
 }
 
 impl OutputQueue {
+    /// Sets the number of clients that share the limits of messages, so that all of them together
+    /// take as much memory as one, but for one message of the largest size each.
+    pub fn share(&mut self, sharers: usize) {
+        self.sharers = sharers.max(1);
+    }
+
+    /// Returns the share of this client of a limit.
+    fn share_of(&self, limit: Limit) -> Limit {
+        Limit { count: limit.count / self.sharers, bytes: limit.bytes / self.sharers }
+    }
+
     /// Queues a line that the parent must get: a delivery, an error, `ready`, `closing`.
     pub fn push_required(&mut self, event: Event) {
         self.answer(event, false);
@@ -185,7 +144,8 @@ impl OutputQueue {
             Ends::Other => self.unread_others += 1,
         }
         self.order += 1;
-        let line = Line { order: self.order, bytes: LINE_OVERHEAD, event, ends, receipt: None };
+        let line =
+            Line { order: self.order, bytes: LINE_OVERHEAD, event, ends, receipt: None, is_owed: false };
         self.queues[MUST].push(line);
     }
 
@@ -208,20 +168,58 @@ impl OutputQueue {
     /// `has_high` allows the use of the high-priority reserve.
     pub fn has_mail_room(&self, payloads: Budget, has_high: bool, coming: Budget) -> bool {
         let waiting = self.waiting(MAIL) + in_lines(coming);
-        let room = if has_high { MAIL_LIMIT } else { without_part(MAIL_LIMIT, HIGH_RESERVE) };
+        let share = self.share_of(MAIL_LIMIT);
+        let room = if has_high { share } else { without_part(share, HIGH_RESERVE) };
         waiting.is_empty() || waiting.fits_all(in_lines(payloads), room)
     }
 
-    /// Returns `true` if the parent reads mail about as fast as the node receives it.
+    /// Returns `true` if the client reads mail about as fast as the node receives it.
     pub fn is_draining(&self) -> bool {
-        let lag =
-            Limit { count: MAIL_LINES / BACKPRESSURE_FRACTION, bytes: MAIL_BYTES / BACKPRESSURE_FRACTION };
-        !self.waiting(MAIL).is_over(lag)
+        !self.waiting(MAIL).is_over(self.share_of(MAIL_LAG))
+    }
+
+    /// Returns `true` if mail uses more than half of its room.
+    pub fn is_behind(&self) -> bool {
+        let Limit { count, bytes } = self.share_of(MAIL_LIMIT);
+        self.waiting(MAIL).is_over(Limit { count: count / 2, bytes: bytes / 2 })
+    }
+
+    /// Returns the number of lines of mail that wait, and of all lines at the writer.
+    pub fn mail_lag(&self) -> usize {
+        self.waiting(MAIL).count() + self.at_writer.len()
     }
 
     /// Queues a message. The caller has checked that there is room.
     pub fn mail(&mut self, priority: Priority, event: Event, payload: usize, receipt: Option<WriteToken>) {
-        self.push_with(queue_of(&MAIL, priority), event, payload, receipt);
+        self.push_with(queue_of(&MAIL, priority), event, payload, receipt, false);
+    }
+
+    /// Queues a message that no other client gets. [`OutputQueue::drain_owed`] returns it until the
+    /// writer has written it.
+    pub fn owed_mail(&mut self, line: MailLine) {
+        let MailLine { priority, message, bytes, receipt } = line;
+        self.push_with(queue_of(&MAIL, priority), Event::Message(message), bytes, receipt, true);
+    }
+
+    /// Counts a message that the node dropped for this client, because the client does not read
+    /// fast enough.
+    pub fn drop_mail(&mut self) {
+        self.count_dropped(|dropped| &mut dropped.mail);
+    }
+
+    /// Removes and returns the owed messages that the client does not have, oldest first. The
+    /// client may have got those of the writer, which are marked as redelivered.
+    pub fn drain_owed(&mut self) -> Vec<MailLine> {
+        let mut owed: Vec<MailLine> =
+            self.at_writer.take().into_iter().filter_map(|line| line.owed).collect();
+        owed.iter_mut().for_each(|line| line.message.redelivered = true);
+        let mut queued: Vec<Line> = Vec::new();
+        for queue in &mut self.queues[MAIL] {
+            queued.extend(queue.take().into_iter().filter(|line| line.is_owed));
+        }
+        queued.sort_by_key(|line| line.order);
+        owed.extend(queued.into_iter().filter_map(Line::into_mail));
+        owed
     }
 
     /// Queues a broadcast. While the queue is over its limits, drops the oldest broadcast of the
@@ -230,7 +228,7 @@ impl OutputQueue {
         self.push(queue_of(&TOPIC, priority), event, payload);
         loop {
             let waiting = self.waiting(TOPIC);
-            if !waiting.is_over(TOPIC_LIMIT) || waiting.count() == 1 {
+            if !waiting.is_over(self.share_of(TOPIC_LIMIT)) || waiting.count() == 1 {
                 return;
             }
             if TOPIC.into_iter().any(|class| self.queues[class].pop().is_some()) {
@@ -274,16 +272,24 @@ impl OutputQueue {
     }
 
     fn push(&mut self, class: usize, event: Event, payload: usize) {
-        self.push_with(class, event, payload, None);
+        self.push_with(class, event, payload, None, false);
     }
 
-    fn push_with(&mut self, class: usize, event: Event, payload: usize, receipt: Option<WriteToken>) {
+    fn push_with(
+        &mut self,
+        class: usize,
+        event: Event,
+        payload: usize,
+        receipt: Option<WriteToken>,
+        is_owed: bool,
+    ) {
         if self.closed {
             return;
         }
         self.order += 1;
         let bytes = payload + LINE_OVERHEAD;
-        self.queues[class].push(Line { order: self.order, bytes, event, ends: Ends::Nothing, receipt });
+        let ends = Ends::Nothing;
+        self.queues[class].push(Line { order: self.order, bytes, event, ends, receipt, is_owed });
     }
 
     /// Returns `true` if the queue of required lines has room, so that the node may read a command.
@@ -314,7 +320,7 @@ impl OutputQueue {
         }
         if self.dropped != DropCounts::default() {
             let dropped = std::mem::take(&mut self.dropped);
-            self.at_writer(LINE_OVERHEAD, Ends::Nothing, None);
+            self.at_writer.push(Written::of_overflow());
             return Some(Event::Overflow(Overflow { dropped, total: self.total }));
         }
         let others = [Some(MUST), Some(NEWS), Some(LOG), self.next_message()];
@@ -326,7 +332,8 @@ impl OutputQueue {
                 self.scheduler.served(priority, line.bytes);
             }
         }
-        self.at_writer(line.bytes, line.ends, line.receipt);
+        let Line { bytes, ends, receipt, .. } = line;
+        self.at_writer.push(Written { bytes, ends, receipt, owed: line.copy_owed() });
         Some(line.event)
     }
 
@@ -347,10 +354,6 @@ impl OutputQueue {
     pub fn turns(&self) -> (u64, Option<u64>) {
         let medium = [queue_of(&MAIL, Priority::Medium), queue_of(&TOPIC, Priority::Medium)];
         (self.order + 1, medium.into_iter().filter_map(|queue| self.order_of(queue)).min())
-    }
-
-    fn at_writer(&mut self, bytes: usize, ends: Ends, receipt: Option<WriteToken>) {
-        self.at_writer.push(Written { bytes, ends, receipt });
     }
 
     /// Returns `true` if a message with a token waits or is at the writer.

@@ -1,5 +1,6 @@
 //! Two clients of one core.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alloy_primitives::Address;
@@ -12,9 +13,9 @@ use p2p_node_wire::message_id::StreamId;
 use serde_json::value::RawValue;
 
 use crate::client_id::ClientId;
-use crate::input::{Input, Now};
+use crate::input::{ClientEvent, Input, Now};
 use crate::replies::clients::MAX_CLIENTS;
-use crate::replies::output_queue::{TOPIC_LINES, WRITER_LINES, WriteToken};
+use crate::replies::output_queue::{MAIL_LINES, MailLine, WRITER_LINES, WriteToken};
 use crate::testing::{START, TestCore as _, core};
 use crate::{Core, MAX_INFLIGHT};
 
@@ -25,10 +26,10 @@ const SECOND: ClientId = ClientId(2);
 /// lines.
 fn core_with_two_clients() -> Core {
     let mut core = core();
-    assert!(core.cx.replies.clients.attach(SECOND));
-    core.cx.replies.clients.get_mut(SECOND).expect("attached").protocol_v1 = true;
+    core.handle(Input::Client { client: SECOND, event: ClientEvent::Attached }, START);
     command(&mut core, PARENT, r#"{"type":"connect","protocol":1}"#);
     core.handle(Input::Listening { addrs: Vec::new() }, START);
+    command(&mut core, SECOND, r#"{"type":"connect","protocol":1}"#);
     for (client, _) in core.lines_by_client() {
         core.handle(Input::Written { client, lines: 1 }, START);
     }
@@ -85,6 +86,10 @@ fn message(data: &str) -> Box<Message> {
         trust: Trust::Unverified,
         redelivered: false,
     })
+}
+
+fn line(data: &str, receipt: Option<WriteToken>) -> MailLine {
+    MailLine { priority: Priority::Medium, message: message(data), bytes: data.len(), receipt }
 }
 
 #[test]
@@ -161,8 +166,8 @@ fn event_without_a_command_goes_to_every_client() {
     let mut core = core_with_two_clients();
     core.cx.emit_error(ErrorEvent::new(ErrorCode::Internal, "an error"));
     core.cx.log(Level::Warn, "test", "a log");
-    core.cx.emit_mail(Priority::Medium, message("1"), 1, None);
-    core.cx.emit_broadcast(Priority::Medium, message("2"), 1);
+    core.cx.emit_mail(line("1", None));
+    core.cx.emit_broadcast(&BTreeSet::from([PARENT, SECOND]), Priority::Medium, message("2"), 1);
     let lines = core.lines_by_client();
     let of = |client| lines.iter().filter(move |(of, _)| *of == client).map(|(_, event)| event);
     for client in [PARENT, SECOND] {
@@ -178,22 +183,25 @@ fn event_without_a_command_goes_to_every_client() {
 fn mail_waits_for_the_parent_and_copies_for_other_clients_are_dropped() {
     let mut core = core_with_two_clients();
     let token = |seq| WriteToken { sender: Address::repeat_byte(9), stream: StreamId([1; 16]), seq };
-    let number = TOPIC_LINES + 10;
+    // Two clients share the limits, and one eighth is for high priority.
+    let room = MAIL_LINES / 2 - MAIL_LINES / 2 / 8;
+    let number = room + 10;
     for seq in 0..number as u64 {
-        core.cx.emit_mail(Priority::Medium, message("1"), 1, Some(token(seq)));
+        core.cx.emit_mail(line("1", Some(token(seq))));
     }
     let queued = |core: &Core, client| core.cx.replies.clients.get(client).expect("a client").output.lines();
-    let ([_, mail, ..], [_, copies, broadcasts, ..]) = (queued(&core, PARENT), queued(&core, SECOND));
-    assert_eq!((mail, copies, broadcasts), (number, 0, TOPIC_LINES));
+    let ([_, mail, ..], [_, copies, ..]) = (queued(&core, PARENT), queued(&core, SECOND));
+    assert_eq!((mail, copies), (number, room));
     let dropped = |event| match event {
-        Event::Overflow(overflow) => Some(overflow.dropped.broadcasts),
+        Event::Overflow(overflow) => Some(overflow.dropped.mail),
         _ => None,
     };
     assert_eq!(lines_with(&mut core, dropped), [(SECOND, 10)]);
     let written = |core: &mut Core, client| {
         core.cx.replies.clients.get_mut(client).expect("a client").output.written(5).len()
     };
-    assert_eq!((written(&mut core, SECOND), written(&mut core, PARENT)), (0, 5), "the parent has the mail");
+    let written = (written(&mut core, SECOND), written(&mut core, PARENT));
+    assert_eq!(written, (4, 5), "the other client has an overflow and copies");
 }
 
 #[test]
@@ -201,7 +209,7 @@ fn line_longer_than_a_client_reads_is_dropped_for_that_client() {
     let mut core = core_with_two_clients();
     core.cx.replies.clients.get_mut(SECOND).expect("attached").max_line = MIN_LINE_BYTES;
     let long = format!("\"{}\"", "x".repeat(MIN_LINE_BYTES));
-    core.cx.emit_mail(Priority::Medium, message(&long), long.len(), None);
+    core.cx.emit_mail(line(&long, None));
     let lines = core.lines_by_client();
     assert!(matches!(lines[..], [(PARENT, Event::Message(_)), (SECOND, Event::Overflow(_))]), "{lines:?}");
 }
@@ -213,7 +221,7 @@ fn lines_for_a_detached_client_are_dropped() {
     command(&mut core, SECOND, &format!(r#"{{"type":"send","id":1,"peerId":"{to}","data":1,"ttlMs":1000}}"#));
     command(&mut core, SECOND, r#"{"type":"discover","id":2,"timeoutMs":1000}"#);
     core.lines();
-    core.cx.replies.clients.detach(SECOND);
+    core.handle(Input::Client { client: SECOND, event: ClientEvent::Detached }, START);
     assert!(!core.can_accept_command(SECOND));
     core.handle_timeout(after(2));
     assert!(core.mail.outbox.is_empty() && core.parent.discoveries.is_empty());
@@ -236,7 +244,7 @@ fn exit_code_counts_only_commands_of_the_parent() {
 #[test]
 fn every_client_gets_closing_before_the_node_exits() {
     let mut core = core_with_two_clients();
-    command(&mut core, SECOND, r#"{"type":"shutdown","id":1}"#);
+    command(&mut core, PARENT, r#"{"type":"shutdown","id":1}"#);
     core.handle_timeout(START);
     let closing = |event| matches!(event, Event::Closing(_)).then_some(());
     assert_eq!(lines_with(&mut core, closing), [(PARENT, ()), (SECOND, ())]);

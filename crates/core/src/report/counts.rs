@@ -56,13 +56,13 @@ const LIMITS: &[Counter] = &[
 /// Returns the messages by outcome.
 pub(crate) fn messages(cx: &Cx) -> MessageCounts {
     let sum = |counters: &[Counter]| counters.iter().map(|counter| cx.stats.get(*counter)).sum::<u64>();
-    let unread = cx.replies.clients.parent.output.total_dropped();
+    let unread = cx.replies.clients.total_dropped();
     MessageCounts {
         sent: sum(&[Counter::MailAccepted, Counter::BroadcastsAccepted]),
         received: sum(&[Counter::MailReceived, Counter::BroadcastsReceived]),
         delivered: cx.stats.get(Counter::MailDelivered),
         expired: cx.stats.get(Counter::MailExpired),
-        dropped: sum(DROPS) + unread.broadcasts + unread.oversized,
+        dropped: sum(DROPS) + unread.broadcasts + unread.mail + unread.oversized,
         duplicate: cx.stats.get(Counter::MailDuplicates),
         by_priority: cx.stats.traffic.by_priority(),
     }

@@ -24,7 +24,7 @@ impl Sources<'_> {
         status.counters = room.map(cx.stats.snapshot());
         status.addrs = room.list(texts(local.listening(cx)));
         status.published_addrs = room.list(texts(published));
-        status.topics = room.list(gossip.subscribed.iter().cloned());
+        status.topics = room.list(gossip.subscribed.topics());
         status.peers_by_role = room.map(most_frequent(roles));
         status.external_addrs = room.list(texts(local.addresses.external(false)));
         status.relayed_addrs = room.list(texts(relayed));
@@ -37,7 +37,6 @@ impl Sources<'_> {
     /// Returns the status without its lists.
     fn numbers(&self, metrics: p2p_node_protocol::ReportMetrics) -> StatusReport {
         let Sources { gate, directory, peers, gossip, mail, cx, .. } = self;
-        let [_, mail_lines, broadcast_lines, _, _] = cx.replies.clients.parent.output.lines();
         StatusReport {
             peer_id: cx.identity.peer_text.clone(),
             address: cx.identity.address_text.clone(),
@@ -56,7 +55,7 @@ impl Sources<'_> {
                 mode: if cx.serves_dht { "server" } else { "client" }.to_owned(),
                 table: peers.dht_servers.len(),
             },
-            inbox: mail_lines + broadcast_lines,
+            inbox: cx.replies.clients.waiting_messages(),
             messages: counts::messages(cx),
             latency: cx.stats.traffic.latencies(),
             bandwidth: cx.stats.traffic.bandwidth(),

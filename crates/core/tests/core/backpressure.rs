@@ -81,7 +81,10 @@ fn overflow_counts_broadcast_longer_than_max_line_bytes() {
     mesh.command(1, &json!({"type": "send", "topic": "t", "data": "x".repeat(5000)}).to_string());
     mesh.advance(Duration::from_secs(1));
     let overflow = mesh.lines(reader, "overflow");
-    assert_eq!(overflow[0]["dropped"], json!({"broadcasts": 0, "oversized": 1, "peerEvents": 0, "log": 0}));
+    assert_eq!(
+        overflow[0]["dropped"],
+        json!({"broadcasts": 0, "mail": 0, "oversized": 1, "peerEvents": 0, "log": 0})
+    );
     assert!(mesh.nodes[reader].longest_line <= 4096);
 }
 

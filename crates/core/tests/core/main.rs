@@ -9,6 +9,7 @@ mod backpressure;
 mod bans;
 mod cancel;
 mod capacity;
+mod clients;
 mod clocks;
 mod command_limits;
 mod connections;

@@ -1,5 +1,6 @@
 //! Test harness: a few cores and the network between them, without sockets and with a manual clock.
 
+pub mod clients;
 mod effects;
 mod links;
 
@@ -24,6 +25,8 @@ use p2p_node_wire::record::SignedRecord;
 use p2p_node_wire::seal::suite::Suite;
 use p2p_node_wire::time::Instant;
 use serde_json::Value;
+
+use clients::Attached;
 
 /// Unix time at the start of a test, in ms.
 pub const START_MS: u64 = 1_790_000_000_000;
@@ -91,6 +94,8 @@ pub struct Mesh {
     pub pending_writes: Vec<(usize, u64)>,
     /// `true` if writes fail for lack of space.
     pub disk_full: bool,
+    /// The clients that attached, by node.
+    pub clients: BTreeMap<(usize, ClientId), Attached>,
 }
 
 pub fn agent_key(number: u8) -> AgentKey {
@@ -128,6 +133,7 @@ impl Mesh {
             disk_writes: true,
             pending_writes: Vec::new(),
             disk_full: false,
+            clients: BTreeMap::new(),
         };
         for index in 0..number {
             mesh.add(index + 1, if index == 0 { Role::Bootstrap } else { Role::Full });
@@ -257,6 +263,7 @@ impl Mesh {
                         .handle(Input::Written { client: ClientId::PARENT, lines: unread }, now);
                 }
             }
+            busy |= self.read_clients();
             if !busy {
                 self.network.endpoints.iter_mut().for_each(|endpoint| endpoint.store.commit_deletions());
                 return;

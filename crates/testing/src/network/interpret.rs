@@ -36,8 +36,15 @@ pub fn finish_write<W: World>(world: &mut W, node: usize, number: u64) -> bool {
 }
 
 impl<W: World> Interpreter for W {
-    fn emit(&mut self, node: usize, _client: ClientId, event: Event, numbered: bool) {
-        self.on_emit(node, event, numbered);
+    fn emit(&mut self, node: usize, client: ClientId, event: Event, numbered: bool) {
+        match client {
+            ClientId::PARENT => self.on_emit(node, event, numbered),
+            attached => self.on_attached_line(node, attached, event, numbered),
+        }
+    }
+
+    fn close_client(&mut self, node: usize, client: ClientId) {
+        self.on_client_closed(node, client);
     }
 
     fn crypto(&mut self, node: usize, task: CryptoTask) {

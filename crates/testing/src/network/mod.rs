@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::input::{Input, Token};
@@ -205,6 +206,10 @@ pub trait World: Sized {
     fn is_up(&self, node: usize) -> bool;
     /// Passes a line to the parent.
     fn on_emit(&mut self, node: usize, event: Event, numbered: bool);
+    /// Passes a line to an attached client.
+    fn on_attached_line(&mut self, _node: usize, _client: ClientId, _event: Event, _numbered: bool) {}
+    /// Closes the connection of an attached client.
+    fn on_client_closed(&mut self, _node: usize, _client: ClientId) {}
     /// Ends a process.
     fn on_exit(&mut self, node: usize, code: ExitCode);
     /// Runs a task, and returns its time and result.

@@ -1,7 +1,7 @@
 """Runs a p2p-node process for an asyncio program and gives typed access to it. See README.md."""
 
 from .channel import FoundAgents
-from .client import SentMessage, Node, Published, open
+from .client import SentMessage, Node, Published, connect, open
 from .decode import content
 from .errors import (
     BinaryNotFound,
@@ -129,6 +129,7 @@ __all__ = [
     "Unhealthy",
     "VersionMismatch",
     "content",
+    "connect",
     "open",
     "register",
     "Bandwidth",

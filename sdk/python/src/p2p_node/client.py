@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from collections.abc import Callable, Generator, Mapping
 from copy import copy
@@ -469,6 +470,12 @@ def _opening(options: Callable[OptionsOf, Options]) -> Callable[OptionsOf, OpenC
 
 
 open = _opening(Options)
+
+
+def connect(path: str | os.PathLike[str], **more: Any) -> OpenContext:
+    """Attaches to the node that listens on the Unix socket `path`, as `open(socket=path, …)`. The
+    other options are those of `open`."""
+    return open(socket=path, **more)
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,12 @@ class Options:
     - `private_key`: the agent's Ethereum key in hexadecimal. The SDK passes it in the environment,
       never in the arguments. Without any key the agent gets a random one: `data_dir` persists it;
       without `data_dir` it lasts as long as the `Node` object.
+    - `shared`: shares one node among processes: attaches to the daemon of this agent, and starts it
+      if none runs. The daemon stays when the process ends. It needs `private_key`, `data_dir`,
+      `env_file` or `socket`, by which the processes find it.
+    - `socket`: attaches to the node that listens at this path. Without `shared` it must run.
+    - `inbox`: with `False` this process gets no messages of other agents, only broadcasts.
+    - `group`: of the processes of one node with the same `group`, one gets each message.
     - `ready_timeout`: how long a process may take until it is ready.
     - `call_timeout`: how long a call waits if it has no `timeout` of its own.
     - `close_timeouts`: the time from `close` until SIGTERM, and from then until SIGKILL. The node
@@ -60,6 +66,10 @@ class Options:
     env_file: str | os.PathLike[str] | None = None
     private_key: str | None = field(default=None, repr=False)
     binding_file: str | os.PathLike[str] | None = None
+    shared: bool = False
+    socket: str | os.PathLike[str] | None = None
+    inbox: bool = True
+    group: str | None = None
     ready_timeout: float = 30.0
     call_timeout: float = 30.0
     close_timeouts: tuple[float, float] = (7.0, 2.0)
@@ -71,10 +81,10 @@ class Options:
 
     def __post_init__(self) -> None:
         """Raises `InvalidArgument` for a value of a wrong type or range. The node checks more."""
-        for name in ("name", "network", "private_key"):
+        for name in ("name", "network", "private_key", "group"):
             if getattr(self, name) is not None:
                 arguments.text(name, getattr(self, name))
-        for name in ("binary", "cwd", "data_dir", "env_file", "binding_file"):
+        for name in ("binary", "cwd", "data_dir", "env_file", "binding_file", "socket"):
             if getattr(self, name) is not None:
                 arguments.path(name, getattr(self, name))
         self.args = arguments.texts("args", self.args)
@@ -83,6 +93,9 @@ class Options:
             raise InvalidArgument("env", "must be a mapping of names to values")
         for key, value in self.env.items():
             arguments.text(f"env[{key!r}]", value)
+        for name in ("shared", "inbox"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidArgument(name, "must be True or False")
         if self.port is not None:
             arguments.whole("port", self.port, 0, 65_535)
         arguments.whole("mail_buffer", self.mail_buffer, 1, MAX_UNACKED)
@@ -113,6 +126,15 @@ class Options:
         }
         named = [part for flag, value in flags.items() if value is not None for part in (flag, os.fspath(value))]
         return [*named, "--parent-pid", str(os.getpid()), *self.args]
+
+    def process_arguments(self) -> list[str]:
+        """Returns the arguments of the process: a node of its own, or the bridge to a shared one."""
+        if not self.shared and self.socket is None:
+            return self.command_line()
+        start = ["--start"] if self.shared else []
+        socket = [] if self.socket is None else ["--socket", os.fspath(self.socket)]
+        port = [] if self.port is None else ["--port", str(self.port)]
+        return ["attach", *start, *socket, "--", *self.command_line(), *port]
 
     def environment(self, ephemeral_key: str | None = None) -> dict[str, str]:
         ephemeral = {} if ephemeral_key is None else {"P2P_NODE_EPHEMERAL_KEY": ephemeral_key}

@@ -202,13 +202,17 @@ class SupervisedNode:
         options = self.options
         environment = options.environment(self._key)
         process = await Process.spawn(
-            self._program, options.command_line(), environment, options.cwd, options.on_stderr
+            self._program, options.process_arguments(), environment, options.cwd, options.on_stderr
         )
         self._processes.add(process)
         process.exit.add_done_callback(lambda exit: self._processes.discard(process))
         child = Child(process, self.events.tell, self._count_undecodable)
         connect: dict[str, Any] = {"type": "connect", "protocol": PROTOCOL_VERSION, "maxUnacked": options.mail_buffer}
         connect["bootstrapPeers"] = list(options.bootstrap_peers)
+        if not options.inbox:
+            connect["inbox"] = False
+        if options.group is not None:
+            connect["group"] = options.group
         if port is not None:
             connect["port"] = port
         try:

@@ -19,6 +19,8 @@ MAX_ID_BYTES = 128
 MAX_DEPTH = 32
 #: Smallest `maxLineBytes`: enough for `ready` and any error.
 MIN_LINE_BYTES = 4096
+#: Longest `group` of a client.
+MAX_GROUP_BYTES = 64
 #: Longest name of a topic.
 MAX_TOPIC_NAME_BYTES = 128
 #: Longest `kind`.
@@ -489,6 +491,9 @@ class DropCounts:
     broadcasts: int | None = None
     # Logs.
     log: int | None = None
+    # Messages of other agents for a client that reads slower than the others of its node. Only
+    # several clients of one node lose them so.
+    mail: int | None = None
     # Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`.
     oversized: int | None = None
     # Peer events (`peer_discovered`, `peer_connected`, `peer_disconnected`, `peer_banned`,
@@ -497,6 +502,7 @@ class DropCounts:
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("broadcasts", "broadcasts", "int", False),
         Field("log", "log", "int", False),
+        Field("mail", "mail", "int", False),
         Field("oversized", "oversized", "int", False),
         Field("peerEvents", "peer_events", "int", False),
     )

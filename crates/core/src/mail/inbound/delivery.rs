@@ -1,9 +1,9 @@
-//! Delivery of messages to the parent.
+//! Delivery of messages to the clients.
 //!
-//! Without a store the node acknowledges a message as soon as it is on the way to the parent. With
-//! a store the node acknowledges it when the store has recorded that the parent has it, so that no
-//! crash loses an acknowledged message. With `--ack manual` the node acknowledges it when the
-//! parent has written `ack`.
+//! Without a store the node acknowledges a message as soon as it is on the way to a client. With
+//! a store the node acknowledges it when the store has recorded that a client has it, so that no
+//! crash loses an acknowledged message. With `--ack manual` the node acknowledges it when its clients
+//! have written `ack`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::mail::inbound::inbox::{AckPolicy, Key};
 use crate::mail::inbound::pending_acks::MAX_ACKS_OWED;
 use crate::mail::inbound::receive_window::{DeliverDecision, StreamCheckpoint};
 use crate::mail::inbound::unacked::{MAX_UNACKED, Unacked};
-use crate::replies::output_queue::WriteToken;
+use crate::replies::output_queue::{MailLine, WriteToken};
 use crate::replies::reply_to::ReplyTo;
 
 /// Pause before the node tries a failed write of a checkpoint again. Our choice: soon enough for a
@@ -69,6 +69,8 @@ pub(crate) struct InboundDelivery {
     awaiting_checkpoint: BTreeMap<Key, VecDeque<AwaitingCheckpoint>>,
     awaiting_checkpoint_budget: Budget,
     pub(super) pending_ack_replies: Vec<PendingAckReply>,
+    /// Something changed since the node last looked for clients that take waiting messages.
+    pub(super) may_hand_over: bool,
 }
 
 impl InboundDelivery {
@@ -130,34 +132,35 @@ impl Mail {
     /// Returns `true` if there is room for these messages too. `has_high` states that some have
     /// high priority.
     pub(crate) fn has_room(&self, messages: Budget, has_high: bool, cx: &Cx) -> bool {
-        cx.replies.clients.parent.output.has_mail_room(
-            messages,
-            has_high,
-            self.delivery.awaiting_checkpoint(),
-        )
+        cx.replies.clients.has_mail_room(messages, has_high, self.delivery.awaiting_checkpoint())
     }
 
-    /// Returns `true` if the parent may hold one more message of a sender without `ack`, and all
+    /// Returns `true` if the clients may hold one more message of a sender without `ack`, and all
     /// buffered messages of that sender.
     pub(crate) fn may_hold_one_more(&self, sender: &Address, bytes: usize) -> bool {
         let buffered = self.inbox.buffered_of(sender);
         self.delivery.unacked.has_room(sender, buffered + Budget::of(1, bytes))
     }
 
+    /// Hands a message to the clients that get it.
     fn push_mail(
         &mut self,
-        author: Address,
+        (key, seq): (Key, u64),
         message: Box<Message>,
         bytes: usize,
         receipt: Option<WriteToken>,
         gate: &mut Gate,
         cx: &mut Cx,
     ) {
-        let class = gate.effective_priority(author, &message, cx);
-        cx.emit_mail(class, message, bytes, receipt);
+        let priority = gate.effective_priority(key.0, &message, cx);
+        let line = MailLine { priority, message, bytes, receipt };
+        match self.manual_ack() {
+            true => self.hand_over_unacked(&key, seq, line, cx),
+            false => cx.emit_mail(line),
+        }
     }
 
-    /// Delivers a message to the parent, or keeps it until the store has committed the checkpoint.
+    /// Delivers a message to the clients, or keeps it until the store has committed the checkpoint.
     pub(crate) fn deliver(
         &mut self,
         key: Key,
@@ -170,25 +173,19 @@ impl Mail {
         let ack_policy = self.inbox.ack_policy();
         let (sender, stream) = key;
         if ack_policy == AckPolicy::OnReceipt {
-            return self.push_mail(sender, message, bytes, None, gate, cx);
+            return self.push_mail((key, seq), message, bytes, None, gate, cx);
         }
         let DeliverDecision::New { redelivered: again } = self.inbox.deliver(key, seq) else {
             return self.schedule_checkpoint(key, cx);
         };
         message.redelivered = again;
         if ack_policy == AckPolicy::OnPersisted {
-            return self.push_mail(
-                sender,
-                message,
-                bytes,
-                Some(WriteToken { sender, stream, seq }),
-                gate,
-                cx,
-            );
+            let receipt = Some(WriteToken { sender, stream, seq });
+            return self.push_mail((key, seq), message, bytes, receipt, gate, cx);
         }
         self.delivery.unacked.insert(key, seq, bytes);
         if !self.pending_writes.is_durable() {
-            return self.push_mail(sender, message, bytes, None, gate, cx);
+            return self.push_mail((key, seq), message, bytes, None, gate, cx);
         }
         self.delivery.awaiting_checkpoint_budget.add(bytes);
         self.delivery.awaiting_checkpoint.entry(key).or_default().push_back(AwaitingCheckpoint {
@@ -210,7 +207,9 @@ impl Mail {
 
     /// Handles lines that the writer of a client has written.
     pub(crate) fn on_written(&mut self, client: ClientId, lines: usize, cx: &mut Cx) {
+        self.delivery.may_hand_over = true;
         let Some(client) = cx.replies.clients.get_mut(client) else { return };
+        client.pace.progressed();
         for WriteToken { sender, stream, seq } in client.output.written(lines) {
             if self.inbox.mark_acked((sender, stream), seq) {
                 self.schedule_checkpoint((sender, stream), cx);
@@ -287,10 +286,10 @@ impl Mail {
         self.delivery.in_flight.remove(&key);
         self.commit_checkpoint(row, cx);
         self.delivery.unacked.commit(row);
-        for AwaitingCheckpoint { message, bytes, .. } in
+        for AwaitingCheckpoint { seq, message, bytes } in
             self.delivery.drain_deliverable(&key, row.delivered_up_to)
         {
-            self.push_mail(key.0, message, bytes, None, gate, cx);
+            self.push_mail((key, seq), message, bytes, None, gate, cx);
         }
         self.reply_pending_acks(
             |pending_ack_replies, seq| {

@@ -3,6 +3,7 @@
 pub mod deferred_responses;
 pub(crate) mod delivery;
 pub mod digests;
+pub(crate) mod handover;
 pub mod inbox;
 pub(crate) mod mail_limits;
 pub(crate) mod on_ack;

@@ -1,10 +1,11 @@
-//! The command `ack`: the parent has processed messages.
+//! The command `ack`: a client has processed messages.
 
 use p2p_node_protocol::{Ack, Counter, ErrorCode, ErrorEvent, MAX_ACK_MESSAGES};
 use p2p_node_wire::message_id::parse_message_id;
 
 use super::delivery::{MAX_ASKED, PendingAckReply};
 use super::inbox::Key;
+use super::unacked::AckMeaning;
 use crate::cx::Cx;
 use crate::mail::Mail;
 use crate::replies::reply_to::ReplyTo;
@@ -46,11 +47,14 @@ impl Mail {
         }
         let (mut pending, mut unknown) = (Vec::new(), Vec::new());
         for (name, text) in names.into_iter().zip(message_ids) {
-            let Some(key) = self.delivery.unacked.find(&name) else {
-                unknown.push(text);
-                continue;
+            let key = match self.delivery.unacked.ack(&name, command.client) {
+                AckMeaning::Complete(key) => key,
+                meaning => {
+                    unknown.extend((meaning == AckMeaning::Unknown).then_some(text));
+                    continue;
+                }
             };
-            // The parent may repeat an `ack` that the disk does not have yet.
+            // A client may repeat an `ack` that the disk does not have yet.
             if self.inbox.mark_acked(key, name.1) {
                 cx.stats.count(Counter::MailAcked);
                 self.schedule_checkpoint(key, cx);

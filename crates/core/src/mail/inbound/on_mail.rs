@@ -185,7 +185,7 @@ impl Mail {
         let outcome = self.accept_batch(&mut sender, batch, Route::Direct, gate, cx);
         let BatchOutcome { streams, gaps, has_gap, is_full } = outcome;
         // If there is no room, the sender learns at once how much of the frame the node accepted.
-        if is_full || gaps.is_empty() && cx.replies.clients.parent.output.is_draining() {
+        if is_full || gaps.is_empty() && cx.replies.clients.are_draining() {
             return Some(Response::Ack(self.ack(&sender.address, &streams, cx)));
         }
         let gap_deadline = has_gap.then_some(now.mono + HOLD_FOR_GAP);
@@ -340,7 +340,7 @@ impl Mail {
     /// Sends the deferred responses that are due.
     pub(crate) fn flush_deferred_responses(&mut self, cx: &mut Cx) {
         let now = cx.now;
-        let is_draining = cx.replies.clients.parent.output.is_draining();
+        let is_draining = cx.replies.clients.are_draining();
         for buffered in self.deferred_responses.due(&self.inbox, is_draining, now.mono) {
             let ack = self.ack(&buffered.sender, &buffered.streams, cx);
             cx.answer_mail(buffered.token, Response::Ack(ack));

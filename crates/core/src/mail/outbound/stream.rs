@@ -355,6 +355,11 @@ impl Stream {
         (self.queue.len(), bytes(self.queue.iter()), waiting)
     }
 
+    /// Returns `true` if the queue has a message for which `is_meant` returns `true`.
+    pub(crate) fn has(&self, is_meant: impl Fn(&OutgoingMessage) -> bool) -> bool {
+        self.queue.iter().any(|mail| is_meant(&mail.draft))
+    }
+
     /// Returns `true` if a message between these positions is in flight.
     pub fn has_sent(&self, first: Position, last: Position) -> bool {
         let first = first.max(self.received);

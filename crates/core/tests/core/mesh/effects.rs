@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{ExitCode, Verdict};
 use p2p_node_core::highest_seen::HighestSeen;
@@ -73,6 +74,14 @@ impl World for Mesh {
         line::encode_event(&event, numbered.then_some(0), &mut bytes);
         node.longest_line = node.longest_line.max(bytes.len() - 1);
         node.lines.push(serde_json::from_slice(&bytes).unwrap());
+    }
+
+    fn on_attached_line(&mut self, node: usize, client: ClientId, event: Event, numbered: bool) {
+        self.clients.entry((node, client)).or_default().push(&event, numbered);
+    }
+
+    fn on_client_closed(&mut self, node: usize, client: ClientId) {
+        self.clients.entry((node, client)).or_default().is_closed = true;
     }
 
     fn on_exit(&mut self, node: usize, code: ExitCode) {

@@ -11,6 +11,7 @@ use crate::backoff::Jitter;
 use crate::input::Token;
 use crate::mail::outbound::outbox::{Completed, Outbox};
 use crate::mail::outbound::stream::{QueuedMessage, Stream};
+use crate::outgoing::OutgoingMessage;
 
 impl Outbox {
     /// Fails the gossip frames whose ack is overdue. Removes and returns the expired messages.
@@ -44,6 +45,12 @@ impl Outbox {
             }
         }
         ended
+    }
+
+    /// Returns `true` if there is a message for which `is_meant` returns `true`.
+    pub(crate) fn has(&self, is_meant: impl Fn(&OutgoingMessage) -> bool) -> bool {
+        let mut streams = self.destinations.values().flat_map(|destination| &destination.streams);
+        streams.any(|stream| stream.has(&is_meant))
     }
 
     /// Removes and returns the persisted messages for which `dead` is true.
