@@ -228,6 +228,10 @@ impl Node {
             }
             if !self.has_more() {
                 self.wait(now).await;
+            } else if self.door.as_ref().is_some_and(|door| !door.is_empty()) {
+                // The connections run as tasks of the same thread. A client that floods must not keep
+                // them, or the sockets, from their turn.
+                tokio::task::yield_now().await;
             }
         }
     }

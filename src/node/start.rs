@@ -280,13 +280,8 @@ fn connections(config: &Config, swarm: &SwarmConfig) -> ConnectionLimits {
 pub type Notice<'a> = &'a mut dyn FnMut(String);
 
 /// Builds the components of a node. Calls `notice` with warnings for the user.
-pub fn start(
-    config: &Config,
-    identity: Identity,
-    now: Now,
-    notice: Notice<'_>,
-) -> Result<Components, StartError> {
-    let Identity { node_key, agent, binding, key_source } = identity;
+pub fn start(config: &Config, me: Identity, now: Now, notice: Notice<'_>) -> Result<Components, StartError> {
+    let Identity { node_key, agent, binding, key_source } = me;
     let OpenSources { sources, bootstraps, peer_book, regions } = sources::open(config, notice)?;
     let (swarm, traces) = (swarm_config(config, &node_key, notice)?, start_traces(config, &node_key)?);
     let (random, chain) = (Random::new()?, open_chain(config, agent.as_ref())?);
