@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::{
-    Ack, Batch, FrameBody, Message, Payload, Rejection, Scope, Sealed, StreamAck, WIRE_VERSION, sign_frame,
+    Ack, Batch, Call, FrameBody, Message, Payload, Rejection, Scope, Sealed, StreamAck, WIRE_VERSION,
+    sign_frame,
 };
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
@@ -174,6 +175,22 @@ fn message(source: &mut Source<'_>) -> Message {
         accepted_seq: 0,
         hops,
         trace: if source.below(4) == 0 { vec![source.below(3) as u8; 25] } else { Vec::new() },
+        call: source.optional(call).map(Box::new),
+    }
+}
+
+/// Returns a step of a request, of one that the core made or another.
+fn call(source: &mut Source<'_>) -> Call {
+    let step = source.below(7) as i32;
+    let is_error = matches!(step, 2 | 3);
+    Call {
+        step,
+        // The boot number of the core is 1.
+        id: [1, u64::from(source.byte())].map(u64::to_be_bytes).concat().into(),
+        parts: if step == 5 { 0 } else { 1 + source.below(3) as u32 },
+        more: step < 2 && source.flag(),
+        code: if is_error { "CODE".to_owned() } else { String::new() },
+        reason: String::new(),
     }
 }
 

@@ -25,6 +25,7 @@ node: durations in milliseconds, and points in time in milliseconds since 1970. 
 GROUPS = {
     "Opening a node": ("open", "connect", "Options", "Restart"),
     "The node": ("Node", "SentMessage", "Published"),
+    "Questions and answers": ("AgentAnswer", "Answers", "IncomingRequest", "HandlerError"),
     "Registering an agent": ("register", "Registration"),
     "Messages and events": ("MessageStream", "Stream", "Message", "content", "DEFAULT_PRIORITY"),
 }
@@ -75,9 +76,15 @@ def fields(kind: type) -> str:
     return "".join(lines) + ("\n" if lines else "")
 
 
+def own(kind: type) -> dict[str, Any]:
+    """Returns the members of a class, and those of the part of a node that asks."""
+    parts = [part for part in kind.__bases__ if part.__name__ == "Requesting"]
+    return {name: member for part in [kind, *parts] for name, member in vars(part).items()}
+
+
 def members(kind: type) -> str:
     out = ""
-    for name, member in vars(kind).items():
+    for name, member in own(kind).items():
         if name.startswith("_"):
             continue
         if isinstance(member, property):

@@ -39,6 +39,7 @@ fn message(priority: Priority, encoding: Encoding, route: Route, data: &[u8]) ->
         conversation: String::new(),
         hops: 0,
         trace: None,
+        call: None,
         route,
         command: ReplyTo::PARENT,
     };

@@ -1,11 +1,11 @@
-//! Messages between agents in Python, TypeScript, Rust and shell, in all pairs.
+//! Messages and requests between agents in Python, TypeScript, Rust and shell, in all pairs.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use p2p_node_sdk::{Event, Events, Node};
+use p2p_node_sdk::{AskOptions, Event, Events, Node, Requests};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -17,7 +17,10 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const GREETING: &str = ", é\u{2028}\u{1F600}";
 const ESCAPED: &str = r", \xe9\u2028\U0001f600";
 
-/// A program that greets all others; killed and reaped when dropped.
+/// The question of the agent in Rust.
+const QUESTION: &str = "who, é\u{2028}\u{1F600}";
+
+/// A program that greets and asks all others; killed and reaped when dropped.
 struct Agent {
     language: &'static str,
     process: Child,
@@ -80,10 +83,18 @@ async fn message(node: &Node, events: &mut Events) -> (String, Value) {
     tokio::time::timeout(TIMEOUT, look).await.expect("no message in time")
 }
 
+/// Answers requests of the kind `language`.
+async fn answer(mut requests: Requests) {
+    while let Some(request) = requests.next().await {
+        let data: Value = request.read().unwrap();
+        request.respond(&json!({ "language": "rust", "question": data["text"] })).await.unwrap();
+    }
+}
+
 #[tokio::test]
 #[ignore = "slow; CI runs it"]
 #[allow(clippy::await_holding_lock, reason = "no other task of this runtime takes the lock")]
-async fn agents_in_all_languages_exchange_messages() {
+async fn agents_in_all_languages_exchange_messages_and_answers() {
     let tools = [has("python3", "--version", (3, 10)), has("jq", "--version", (1, 6))];
     let Some(_built) = typescript().filter(|_| !tools.contains(&false)) else { return };
     let home = TempDir::new().unwrap();
@@ -92,6 +103,7 @@ async fn agents_in_all_languages_exchange_messages() {
         .env("P2P_NODE_LOCK_SCOPE", home.path())
         .env("P2P_NODE_RENDEZVOUS", "off");
     let (node, mut events) = builder.network("dev").cwd(home.path()).open().await.unwrap();
+    let answering = tokio::spawn(answer(node.handle(["language"]).await.unwrap()));
     let entry = node.ready().addrs.swap_remove(0);
     let mut agents = [
         Agent::start("python", "python3", "agent.py", &entry, &home),
@@ -111,6 +123,13 @@ async fn agents_in_all_languages_exchange_messages() {
         let greeting = json!({ "text": format!("hello from rust{GREETING}") });
         node.send(&agent.address, &greeting).await.unwrap().delivered().await.unwrap();
     }
+    for agent in &agents {
+        let options = AskOptions::kind("language");
+        let answer = node.ask(&agent.address, &json!({ "text": QUESTION }), options).await.unwrap();
+        let data: Value = serde_json::from_str(answer.data.unwrap().get()).unwrap();
+        let expected = json!({ "language": agent.language, "question": QUESTION });
+        assert_eq!((answer.from, data), (agent.address.clone(), expected));
+    }
     let mut received = BTreeSet::new();
     for _ in 0..agents.len() {
         let (from, data) = message(&node, &mut events).await;
@@ -124,18 +143,23 @@ async fn agents_in_all_languages_exchange_messages() {
     };
     assert_eq!(received, expected(GREETING, &own));
     for agent in &mut agents {
-        let mut received = BTreeSet::new();
-        for _ in 0..all.len() - 1 {
+        let (mut received, mut answers) = (BTreeSet::new(), BTreeSet::new());
+        for _ in 0..2 * (all.len() - 1) {
             let line = agent.line();
-            let mut words = line.splitn(3, ' ').skip(1).map(str::to_owned);
-            received.insert((words.next().unwrap(), words.next().unwrap()));
+            let words: Vec<&str> = line.splitn(3, ' ').collect();
+            let set = if words[0] == "answer" { &mut answers } else { &mut received };
+            set.insert((words[1].to_owned(), words[2].to_owned()));
         }
         assert_eq!(received, expected(ESCAPED, &agent.address), "{}", agent.language);
+        let others = all.iter().filter(|(address, _)| *address != agent.address);
+        let expected = others.map(|(address, language)| (address.clone(), (*language).to_owned()));
+        assert_eq!(answers, expected.collect(), "{}", agent.language);
     }
     for agent in &mut agents {
         agent.stdin = None;
         assert!(agent.process.wait().unwrap().success(), "{}", agent.language);
     }
+    answering.abort();
     assert!(node.close().await.is_empty());
     assert!(node.exit_status().unwrap().success());
 }

@@ -12,6 +12,11 @@ pub const MAX_DIRECT_BYTES: usize = Limits::STANDARD.max_direct_bytes;
 pub const MAX_TOPIC_BYTES: usize = Limits::STANDARD.max_topic_bytes;
 /// Largest number of unanswered commands.
 pub const MAX_INFLIGHT: usize = Limits::STANDARD.max_inflight;
+/// Largest number of agents for whose answers the requests of a client wait.
+pub const MAX_REQUESTS: usize = Limits::STANDARD.max_requests;
+/// Largest number of requests of other agents that wait for an answer of this agent. Our choice: three agents
+/// with as many as one may have, and some for others. Each takes about 200 bytes.
+pub const MAX_TICKETS: usize = 32_768;
 /// Largest total `data` of unanswered `send` commands, in bytes.
 pub const MAX_INFLIGHT_BYTES: usize = Limits::STANDARD.max_inflight_bytes;
 /// Longest time for which the node leaves stdin unread, and for which a `send` waits for a

@@ -30,6 +30,7 @@ mod priority_scheduler;
 mod recent_use;
 pub mod replies;
 pub mod report;
+mod requests;
 mod routing;
 mod shared_budget;
 mod signal;
@@ -41,6 +42,7 @@ mod testing;
 mod timers;
 pub mod topics;
 pub mod tracer;
+mod turn;
 pub mod usage;
 
 use p2p_node_protocol::{Command, Level, MAX_LINE_BYTES, NetworkReport, Request};
@@ -49,6 +51,7 @@ use p2p_node_wire::time::Instant;
 
 use crate::gate::pending_verification::{GossipMessage, MailRequest};
 use crate::local::own_record::{own_highest_seen, superseded};
+use crate::parent::leaving::Held;
 use crate::parent::on_access::{list_peers, set_access_rule};
 use crate::parent::on_command::{on_bad_line, on_ping, refuse_unknown};
 use crate::replies::reply_to::ReplyTo;
@@ -69,6 +72,7 @@ use parent::Parent;
 use peers::{Peers, admission::Admissions};
 use replies::{Replies, required::Required};
 use report::Sources;
+use requests::Requests;
 use snapshot::Snapshot;
 use stats::Stats;
 use timers::TimerTable;
@@ -90,6 +94,8 @@ pub struct Core {
     peers: Peers,
     /// Outbound and inbound mail.
     mail: Mail,
+    /// Requests and answers.
+    requests: Requests,
     /// Broadcasts on topics.
     gossip: Gossip,
     /// Effects, counters and jitter.
@@ -121,6 +127,7 @@ impl Core {
             directory: Directory::new(highest_seen),
             peers: Peers::new(limits, admissions),
             mail,
+            requests: Requests::new(boot),
             gossip: Gossip::new(origin, limits_apply, scope),
             cx: Cx::new(me, replies, boot, seed, now).with_tracer(trace_seed),
         };
@@ -154,14 +161,16 @@ impl Core {
     }
 
     fn dispatch(&mut self, input: Input) {
-        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
+        let Core { parent, local, gate, directory, peers, mail, requests, gossip, cx } = self;
         match input {
             Input::Command { client, request } => self.on_command(client, request),
             Input::BadLine { client, error } => on_bad_line(client, error, cx),
-            Input::Client { client, event } => parent.on_client(client, event, gossip, local, mail, cx),
+            Input::Client { client, event } => {
+                parent.on_client(client, event, Held { gossip, local, mail, requests }, cx)
+            }
             Input::StdinClosed => parent.on_stdin_closed(gossip, mail, cx),
             Input::InputFailed { reason } => parent.on_stdin_failed(&reason, cx),
-            Input::StdoutClosed { broken } => parent.on_stdout_closed(broken, cx),
+            Input::StdoutClosed { broken } => parent.on_stdout_closed(broken, mail, requests, cx),
             Input::ParentEnded => parent.close("parent", None, cx),
             Input::Signal => parent.on_signal(gossip, mail, cx),
             Input::Written { client, lines } => mail.on_written(client, lines, cx),
@@ -221,52 +230,14 @@ impl Core {
         }
         self.parent.check_receive_deadline(&mut self.cx);
         self.parent.check_startup(&mut self.cx);
-        self.serve();
+        turn::serve(self);
         routing::route_signals(self);
-        self.parent.check_attached(&mut self.gossip, &mut self.local, &mut self.mail, &mut self.cx);
-        self.parent.finish_closing(&mut self.gate, &mut self.gossip, &mut self.mail, &mut self.cx);
+        let Core { parent, local, gate, gossip, mail, requests, cx, .. } = self;
+        parent.check_attached(Held { gossip, local, mail, requests }, cx);
+        parent.finish_closing(gate, gossip, mail, requests, cx);
+        routing::route_signals(self);
         self.cx.flush_output();
         self.parent.finish_flushing(&mut self.mail, &mut self.cx);
-    }
-
-    /// Runs the timers of a node on the network. A node that aborts on the way sends nothing more.
-    fn serve(&mut self) {
-        if !self.cx.is_serving() {
-            return;
-        }
-        self.parent.end_name_waits(&mut self.cx);
-        self.peers.on_new_dht_servers(&mut self.local, &mut self.directory, &mut self.cx);
-        routing::route_signals(self);
-        let Core { local, gate, directory, peers, gossip, mail, cx, .. } = self;
-        peers.trim_connections(&Uses { gossip, mail }, gate, directory, cx);
-        peers.handle_timeout(local, gate, directory, cx);
-        let now_ms = cx.now.unix_ms;
-        gate.registry.read_waiting(|agent| directory.records.get(agent, now_ms), cx);
-        gate.registry.send_report(cx);
-        peers.select_peers_to_dial(|| gossip.topics(), directory, cx);
-        peers.find_peers_to_dial(|| gossip.topics(), directory, cx);
-        gossip.follow_announcements(directory, peers, cx);
-        local.publish_local_record(peers.met_agents(directory), cx);
-        routing::route_signals(self);
-        if !self.cx.is_serving() {
-            return;
-        }
-        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
-        let turn = gossip.take_status_turn(directory, peers, cx);
-        if turn.is_any() {
-            let summary = Sources { local, gate, directory, peers, gossip, mail, cx }.summary();
-            turn.tell(&summary, cx);
-        }
-        parent.finish_expired_discoveries(gate, directory, peers, cx);
-        mail.persist_checkpoints(cx);
-        mail.flush_deferred_responses(cx);
-        gossip.update_pace(gate, directory, peers, cx);
-        parent.admit_waiting(peers, gossip, mail, directory, cx);
-        mail.send_mail_due(local, directory, peers, gossip, cx);
-        routing::route_signals(self);
-        let Core { directory, peers, mail, gossip, cx, .. } = self;
-        mail.send_pending_acks(peers, gossip, cx);
-        gossip.send_broadcasts_due(directory, peers, cx);
     }
 
     /// Sets the time of the event. Returns `false` if the node has exited.
@@ -296,7 +267,7 @@ impl Core {
 
     /// Executes a command without a name.
     fn execute(&mut self, to: ReplyTo, command: Command) {
-        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
+        let Core { parent, local, gate, directory, peers, mail, requests, gossip, cx } = self;
         match command {
             Command::Connect(connect) => parent.connect(to, connect, local, peers, mail, cx),
             Command::Send(send) => {
@@ -308,6 +279,10 @@ impl Core {
                     parent.admit_or_queue(target, send, peers, gossip, mail, cx);
                 }
             }
+            Command::Ask(ask) => routing::begin_request(self, to, ask),
+            Command::Respond(respond) => parent.respond(to, respond, requests, mail, cx),
+            Command::Handle(handle) => parent.handle(to, handle, requests, cx),
+            Command::Credit(credit) => parent.credit(to, &credit, requests, mail, cx),
             Command::Discover(discover) => parent.discover(to, discover, gate, directory, peers, cx),
             Command::Subscribe(subscribe) => gossip.subscribe(to, subscribe.topic, local, peers, cx),
             Command::Unsubscribe(unsubscribe) => gossip.unsubscribe(to, &unsubscribe.topic, local, cx),
@@ -327,7 +302,7 @@ impl Core {
                 set_access_rule(to, &command, gate, directory, peers, mail, cx);
             }
             Command::Ack(ack) => mail.on_ack_command(to, ack, cx),
-            Command::Cancel(cancel) => parent.cancel(to, &cancel.target, gossip, mail, cx),
+            Command::Cancel(cancel) => parent.cancel(to, &cancel.target, gossip, mail, requests, cx),
             Command::Registry(registry) => {
                 let now_ms = cx.now.unix_ms;
                 let record_of = |agent: &_| directory.records.get(agent, now_ms);
@@ -351,7 +326,7 @@ impl Core {
 
     /// Returns the timer that is due first: its time and its name.
     pub fn next_timer(&self) -> Option<(Instant, &'static str)> {
-        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
+        let Core { parent, local, gate, directory, peers, mail, requests, gossip, cx } = self;
         let mut timers = TimerTable::default();
         parent.timers(&mut timers, cx);
         if cx.is_serving() {
@@ -359,6 +334,7 @@ impl Core {
             gate.registry.timers(&mut timers);
             peers.timers(&mut timers, local, gate, directory, cx);
             mail.timers(&mut timers);
+            requests.timers(&mut timers);
             gossip.timers(&mut timers, peers);
         }
         timers.first()
@@ -371,10 +347,10 @@ impl Core {
 
     /// Returns the current sizes of all collections, with their limits.
     pub fn usage(&self) -> Vec<Usage> {
-        let Core { parent, local, gate, directory, peers, mail, gossip, cx } = self;
+        let Core { parent, local, gate, directory, peers, mail, requests, gossip, cx } = self;
         let of_parent = [cx.usage(), parent.usage(cx), local.usage(), gate.usage()].concat();
         let of_network = [directory.usage(), peers.usage(), mail.usage(), gossip.usage()].concat();
-        [of_parent, of_network].concat()
+        [of_parent, of_network, requests.usage()].concat()
     }
 
     /// Returns the state of the node at this time.

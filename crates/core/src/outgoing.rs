@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use p2p_node_protocol::{Priority, Route};
-use p2p_node_wire::envelope::{self, Encoding};
+use p2p_node_wire::envelope::{self, Call, Encoding};
 use p2p_node_wire::time::Instant;
 use p2p_node_wire::trace_context::TRACE_CONTEXT_BYTES;
+use prost::Message as _;
 
 use crate::mail::outbound::stream::Name;
 use crate::replies::reply_to::ReplyTo;
@@ -15,6 +16,8 @@ use crate::tracer::SendTrace;
 const MESSAGE_OVERHEAD: usize = 96;
 /// Bytes of an encoded trace context: a tag of two bytes, the length and the content.
 const TRACE_FIELD_BYTES: usize = 2 + 1 + TRACE_CONTEXT_BYTES;
+/// Bytes of the tag and the length of an encoded call.
+const CALL_FIELD_BYTES: usize = 2 + 2;
 
 /// A message or broadcast of a client, before it has a number in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct OutgoingMessage {
     pub hops: u32,
     /// The trace of the message, if it has one. It ends with the process: the store does not keep it.
     pub trace: Option<SendTrace>,
+    /// The step of a request that the message is. It ends with the process, as the trace does.
+    pub call: Option<Box<Call>>,
     /// The route that the client chose.
     pub route: Route,
     /// The `send`, to which the node answers and reports the delivery.
@@ -52,7 +57,8 @@ impl OutgoingMessage {
     pub fn size(&self) -> usize {
         let texts = self.kind.len() + self.reply_to.len() + self.conversation.len();
         let trace = self.trace.map_or(0, |_| TRACE_FIELD_BYTES);
-        self.data.len() + texts + trace + MESSAGE_OVERHEAD
+        let call = self.call.as_ref().map_or(0, |call| call.encoded_len() + CALL_FIELD_BYTES);
+        self.data.len() + texts + trace + call + MESSAGE_OVERHEAD
     }
 
     /// Returns the message in the form of the wire. `accepted_as` is its first stream and number,
@@ -84,6 +90,7 @@ impl OutgoingMessage {
             accepted_seq,
             hops: self.hops,
             trace: self.trace.map_or_else(Vec::new, |trace| trace.context.encode().to_vec()),
+            call: self.call.clone(),
         }
     }
 }
@@ -119,6 +126,7 @@ pub(crate) mod testing {
             conversation: String::new(),
             hops: 0,
             trace: None,
+            call: None,
             route: Route::Auto,
             command: ReplyTo::PARENT,
         }

@@ -2,13 +2,15 @@
 
 use alloy_primitives::Address;
 use libp2p_identity::PeerId;
+use p2p_node_protocol::Ask;
 use p2p_node_wire::record::{RecordHash, SignedRecord};
 
 use crate::Core;
 use crate::directory::record_table::Update;
-use crate::effect::{NetworkCommand, Verdict};
+use crate::effect::{ExitCode, NetworkCommand, Verdict};
 use crate::gate::admission_policy::Refusal;
 use crate::mail::demand::Wants;
+use crate::replies::reply_to::ReplyTo;
 use crate::signal::Signal;
 
 /// Routes the raised signals, and the signals that these raise.
@@ -19,7 +21,7 @@ pub(super) fn route_signals(core: &mut Core) {
 }
 
 fn route(core: &mut Core, signal: Signal) {
-    let Core { parent, local, gate, directory, peers, mail, gossip, cx } = core;
+    let Core { parent, local, gate, directory, peers, mail, gossip, cx, .. } = core;
     match signal {
         Signal::RecordReceived(record) => {
             directory.on_record(record, local, gate, &Wants { peers, mail }, cx);
@@ -68,14 +70,42 @@ fn route(core: &mut Core, signal: Signal) {
                 gossip.broadcasts.renew(origin);
             }
         }
+        signal @ (Signal::CallReceived(_) | Signal::RequestSent { .. } | Signal::RequestEnded(_)) => {
+            on_request_signal(core, signal);
+        }
         Signal::CommandReleased(client, request) => core.on_command(client, *request),
         Signal::NameResolved(to, command) => core.execute(to, *command),
         Signal::ShutdownReleased(to) => parent.close("shutdown", Some(to), cx),
         Signal::StdinClosed => parent.on_stdin_closed(gossip, mail, cx),
-        Signal::Abort(code) => {
-            gate.registry.abandon_commands(cx);
-            parent.abort(code, gossip, mail, cx);
+        Signal::Abort(code) => abort(core, code),
+    }
+}
+
+fn on_request_signal(core: &mut Core, signal: Signal) {
+    let Core { parent, mail, requests, cx, .. } = core;
+    match signal {
+        Signal::CallReceived(call) => requests.on_call(*call, mail, cx),
+        Signal::RequestSent { number, target, outcome } => {
+            requests.on_request_sent(number, target, outcome, mail, cx);
         }
+        Signal::RequestEnded(number) => parent.send_lane.remove_request(number),
+        other => debug_assert!(false, "{other:?} concerns no request"),
+    }
+}
+
+fn abort(core: &mut Core, code: ExitCode) {
+    let Core { parent, gate, mail, requests, gossip, cx, .. } = core;
+    gate.registry.abandon_commands(cx);
+    requests.abandon(mail, cx);
+    parent.abort(code, gossip, mail, cx);
+}
+
+/// Begins a request of a client, and sends its messages.
+pub(super) fn begin_request(core: &mut Core, to: ReplyTo, ask: Ask) {
+    let Core { parent, gate, directory, peers, mail, requests, gossip, cx, .. } = core;
+    for (target, send) in parent.begin_request(to, ask, requests, directory, cx) {
+        gossip.pace_topic(target.topic(), gate, directory, peers, cx);
+        parent.admit_or_queue(target, send, peers, gossip, mail, cx);
     }
 }
 

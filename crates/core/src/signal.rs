@@ -6,7 +6,7 @@
 use alloy_primitives::Address;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use p2p_node_protocol::{Command, Request};
+use p2p_node_protocol::{Command, ErrorCode, Request};
 use p2p_node_wire::envelope::Frame;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::record::{RecordHash, SignedRecord};
@@ -15,6 +15,7 @@ use crate::client_id::ClientId;
 use crate::directory::record_table::Update;
 use crate::effect::ExitCode;
 use crate::gate::admission_policy::Refusal;
+use crate::gate::message_event::ReceivedCall;
 use crate::gate::pending_verification::{GossipMessage, MailRequest, OfferedRecord};
 use crate::gate::registry::Registration;
 use crate::gate::reputation::conduct::Report;
@@ -84,6 +85,12 @@ pub(crate) enum Signal {
     AcksFor { account: Address, streams: Vec<StreamId> },
     /// A copy of this process used our frame counters.
     CountersReused,
+    /// A step of a request arrived.
+    CallReceived(Box<ReceivedCall>),
+    /// The message of a request to this agent, or to a topic without one, was delivered or failed.
+    RequestSent { number: u64, target: Option<Address>, outcome: Result<(), (ErrorCode, String)> },
+    /// The request with this number has ended.
+    RequestEnded(u64),
     /// A command of a client that waited for `ready`.
     CommandReleased(ClientId, Box<Request>),
     /// A command that waited for the address of a name, with the address in its place.

@@ -23,7 +23,8 @@ pub fn line(source: &mut Source<'_>, last: &str) -> Vec<u8> {
         13 => connect(source, &mut fields),
         // An ended node covers little code, so `shutdown` is rare.
         14 if source.byte() > 240 => "shutdown",
-        14 => "ping",
+        14 if source.flag() => request(source, &mut fields),
+        14 => answering(source, &mut fields),
         _ => return source.chunk().to_vec(),
     };
     fields.insert("type".to_owned(), kind.into());
@@ -72,6 +73,49 @@ fn broadcast(source: &mut Source<'_>, fields: &mut Map<String, Value>) -> &'stat
     fields.insert("topic".to_owned(), source.pick(&TOPICS).into());
     content(source, fields, MAX_TOPIC_BYTES);
     "send"
+}
+
+fn request(source: &mut Source<'_>, fields: &mut Map<String, Value>) -> &'static str {
+    let agent = |source: &mut Source<'_>| party(1 + source.below(OTHERS)).agent.address().to_string();
+    match source.below(4) {
+        0 => {
+            fields.insert("peerIds".to_owned(), source.list(3, agent).into());
+            set(fields, "quorum", source.optional(|source| source.below(4).into()));
+        }
+        1 => drop(broadcast(source, fields)),
+        _ => {
+            fields.insert("peerId".to_owned(), agent(source).into());
+            set(fields, "stream", source.optional(|source| source.flag().into()));
+            set(fields, "credit", source.optional(|source| source.number().into()));
+        }
+    }
+    content(source, fields, MAX_DIRECT_BYTES);
+    set(fields, "deadlineMs", source.optional(|source| source.number().into()));
+    "request"
+}
+
+fn answering(source: &mut Source<'_>, fields: &mut Map<String, Value>) -> &'static str {
+    match source.below(4) {
+        0 => {
+            fields.insert("kinds".to_owned(), source.list(3, |source| source.pick(&["*", "a", ""])).into());
+            "handle"
+        }
+        1 => {
+            fields.insert("target".to_owned(), id(source));
+            fields.insert("parts".to_owned(), source.number().into());
+            "credit"
+        }
+        _ => {
+            fields.insert("ticket".to_owned(), format!("0000000000000001-{}", source.below(8)).into());
+            if source.flag() {
+                fields.insert("error".to_owned(), json!({ "code": "CODE", "message": source.text() }));
+            } else {
+                content(source, fields, MAX_DIRECT_BYTES);
+            }
+            set(fields, "last", source.optional(|source| source.flag().into()));
+            "respond"
+        }
+    }
 }
 
 fn content(source: &mut Source<'_>, fields: &mut Map<String, Value>, limit: usize) {

@@ -32,7 +32,7 @@ pub struct Answer {
     /// `connected` omits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
-    /// `discover`: `true` if the agents found are all that match, as far as the network knows;
+    /// `request` to a list: `true` if all agents answered. `discover`: `true` if the agents found are all that match, as far as the network knows;
     /// `false` if some may be missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
@@ -45,7 +45,16 @@ pub struct Answer {
     /// `peers`: the allowed addresses and PeerIds, as many as fit in a line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed: Option<Vec<String>>,
-    /// `cancel`: `true` if it ended a command or a message.
+    /// `request`: number of agents that answered. Their answers came before, as `response`s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<usize>,
+    /// `request` to a list: the agents without an answer, as many as fit in a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Vec<String>>,
+    /// `respond`: number of parts that the handler may send in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credit: Option<u32>,
+    /// `cancel`: `true` if it ended a command, a request or a message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<bool>,
     /// `ping`: the node's clock, in ms since 1970.
@@ -80,6 +89,9 @@ impl Answer {
             connected: None,
             blocked: None,
             allowed: None,
+            answers: None,
+            missing: None,
+            credit: None,
             cancelled: None,
             time_ms: None,
             status: None,

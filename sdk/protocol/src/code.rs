@@ -83,6 +83,23 @@ codes! {
     PeerBusy = "PEER_BUSY", true, "Try again later.";
     /// No mail of this `messageId` waits for an `ack`.
     MessageNotFound = "MESSAGE_NOT_FOUND", false, "After a restart wait for the redelivery; else nothing.";
+    /// The agent runs, and none of its programs handles requests of this kind.
+    NoHandler = "NO_HANDLER", true, "Correct the `kind`, or ask again when the handler runs.";
+    /// The handler answered the request with an error; `details.code` is its code.
+    HandlerFailed = "HANDLER_FAILED", false, "What the handler's code means.";
+    /// The program that handled the request ended, or gave the kind up, before it answered.
+    HandlerGone = "HANDLER_GONE", true, "Ask again; the handler may have done its work.";
+    /// No answer, or not the whole answer, came within the `deadlineMs`.
+    DeadlineExceeded = "DEADLINE_EXCEEDED", true, "Ask again; the handler may have done its work.";
+    /// Fewer agents answered a request than its `quorum`; `details` has the numbers.
+    QuorumNotReached = "QUORUM_NOT_REACHED", true, "Use the answers that came, or ask again.";
+    /// A part of the answer did not arrive.
+    ResponseLost = "RESPONSE_LOST", true, "Ask again; the handler may have done its work.";
+    /// No request with this `ticket` waits for an answer of this client: it was answered or cancelled, its
+    /// deadline passed, or the node is another process.
+    TicketNotFound = "TICKET_NOT_FOUND", false, "Nothing.";
+    /// The asker accepts no further part at the moment.
+    NoCredit = "NO_CREDIT", true, "Wait for the event `credit` of this `ticket`.";
     /// The recipient rejected the mail: it blocks this agent, or does not support this message
     /// format.
     PeerRejected = "PEER_REJECTED", false, "Do not send it again.";

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::Id;
+use crate::{Ask, Credit, Handle, Id, Respond};
 
 /// A command, with an id if the parent needs an answer.
 #[derive(Clone, Debug)]
@@ -23,10 +23,10 @@ macro_rules! commands {
         /// A command of the parent: the `type` of the line and its fields.
         #[derive(Clone, Debug, Serialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-        #[serde(tag = "type", rename_all = "snake_case")]
+        #[serde(tag = "type")]
         #[non_exhaustive]
         pub enum Command {
-            $($(#[$doc])* $variant($variant),)*
+            $($(#[$doc])* #[serde(rename = $name)] $variant($variant),)*
         }
 
         impl Command {
@@ -45,6 +45,16 @@ macro_rules! commands {
             pub fn is_allowed_before_connect(&self) -> bool {
                 match self {
                     $(Command::$variant(_) => commands!(@before $($before)?),)*
+                }
+            }
+
+            /// Returns the payload of a command that sends one.
+            pub fn data(&self) -> Option<&RawValue> {
+                match self {
+                    Command::Send(send) => Some(&send.data),
+                    Command::Ask(ask) => Some(&ask.data),
+                    Command::Respond(respond) => respond.data.as_deref(),
+                    _ => None,
                 }
             }
 
@@ -68,6 +78,14 @@ commands! {
     "connect" => Connect [before connect],
     /// Sends a message to an agent, or a broadcast to a topic.
     "send" => Send,
+    /// Asks an agent, a list of agents or a topic for an answer.
+    "request" => Ask,
+    /// Answers a request of another agent.
+    "respond" => Respond,
+    /// Names the kinds of requests that the client handles.
+    "handle" => Handle,
+    /// Permits more parts of an answer.
+    "credit" => Credit,
     /// Finds agents.
     "discover" => Discover,
     /// Receives the broadcasts on a topic.
@@ -92,7 +110,7 @@ commands! {
     "ack" => Ack,
     /// Reads what the registry on the chain says of an agent.
     "registry" => Registry,
-    /// Ends a command, or the message that it sent.
+    /// Ends a command, a request, or the message that a command sent.
     "cancel" => Cancel,
     /// Answers, to show that the node is alive.
     "ping" => Ping [before connect],
@@ -326,8 +344,8 @@ impl Ack {
     }
 }
 
-/// `cancel`: a pending `discover` fails with `CANCELLED`; undelivered mail of a `send` ends as
-/// `failed`.
+/// `cancel`: a pending `discover` or `request` fails with `CANCELLED`; undelivered mail of a `send` ends
+/// as `failed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cancel {

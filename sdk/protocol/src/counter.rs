@@ -314,6 +314,28 @@ counters! {
     "relay_reservations" => RelayReservations,
     /// Reservations that relays refused or ended.
     "relay_reservations_ended" => RelayReservationsEnded,
+    /// Cancels, credits and refusals of requests that the node did not send, because the outbox had no room.
+    "request_steps_dropped" => RequestStepsDropped,
+    /// Requests of clients that the node accepted.
+    "requests_accepted" => RequestsAccepted,
+    /// Requests of clients that ended with their answers.
+    "requests_answered" => RequestsAnswered,
+    /// Requests of clients that `cancel` or the end of the client ended.
+    "requests_cancelled" => RequestsCancelled,
+    /// Requests of clients that ended at their deadline without all answers.
+    "requests_expired" => RequestsExpired,
+    /// Requests of clients that ended with another error.
+    "requests_failed" => RequestsFailed,
+    /// Requests of other agents that the node passed to a handler.
+    "requests_received" => RequestsReceived,
+    /// Requests of other agents that the node refused: no handler, or too many at once.
+    "requests_refused" => RequestsRefused,
+    /// Answers that the node dropped: late, repeated, or not of an agent that was asked.
+    "responses_dropped" => ResponsesDropped,
+    /// Answers, and parts of them, that the node passed to a client.
+    "responses_received" => ResponsesReceived,
+    /// Answers, and parts of them, that handlers sent.
+    "responses_sent" => ResponsesSent,
     /// `send` commands that `cancel` ended before they had room.
     "sends_cancelled" => SendsCancelled,
     /// `send` commands that waited for room.

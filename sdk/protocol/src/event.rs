@@ -4,16 +4,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::forward_compat::known_or_default;
-use crate::{Answer, Delivery, Encoding, ErrorCode, Id, Limits, Priority, Route, Trust, decode_base64};
+use crate::{
+    Answer, Delivery, Encoding, ErrorCode, Id, IncomingRequest, Limits, Priority, RequestCancelled, Response,
+    ResponseCredit, Route, Trust, decode_base64,
+};
 
 /// Declares the events: their names, their variants and how a line becomes one.
 macro_rules! events {
     ($($(#[$doc:meta])* $name:literal => $variant:ident($content:ty),)*) => {
         /// An event of the node: the `type` of the line and its fields.
         ///
-        /// The node always writes `ready`, `message`, `peer_discovered`, `error` and `log`;
-        /// `result` when a command had an `id`; the others only after `connect` with
-        /// `"protocol":1`.
+        /// The node always writes `ready`, `message`, `peer_discovered`, `error` and `log`, and what
+        /// answers a command; the others only after `connect` with `"protocol":1`.
         #[derive(Clone, Debug, Serialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(tag = "type", rename_all = "snake_case")]
@@ -56,6 +58,14 @@ events! {
     "result" => Result(Box<Answer>),
     /// An accepted message ended.
     "delivery" => Delivery(Box<Delivery>),
+    /// Another agent asks this one.
+    "request" => Request(Box<IncomingRequest>),
+    /// A request needs no answer any more.
+    "request_cancelled" => RequestCancelled(RequestCancelled),
+    /// The asker permits more parts of an answer.
+    "credit" => Credit(ResponseCredit),
+    /// An agent answered a request.
+    "response" => Response(Box<Response>),
     /// A peer connected.
     "peer_connected" => PeerConnected(PeerConnected),
     /// The last connection to a peer ended.

@@ -45,9 +45,9 @@ field_limits! {
     MAX_GROUP_BYTES: usize = "maxGroupBytes", 64, "bytes", ["connect.group"];
     /// Longest name of a topic.
     MAX_TOPIC_NAME_BYTES: usize = "maxTopicNameBytes", 128, "bytes",
-        ["send.topic", "subscribe.topic"];
+        ["send.topic", "subscribe.topic", "request.topic"];
     /// Longest `kind`.
-    MAX_KIND_BYTES: usize = "maxKindBytes", 64, "bytes", ["send.kind"];
+    MAX_KIND_BYTES: usize = "maxKindBytes", 64, "bytes", ["send.kind", "request.kind", "handle.kinds"];
     /// Longest `replyTo`, and longest `conversationId`.
     MAX_REFERENCE_BYTES: usize = "maxReferenceBytes", 128, "bytes",
         ["send.replyTo", "send.conversationId"];
@@ -63,6 +63,20 @@ field_limits! {
     /// Total length of the capabilities of an agent.
     MAX_CAPABILITIES_BYTES: usize = "maxCapabilitiesBytes", 256, "bytes",
         ["capabilities.capabilities"];
+    /// Longest `deadlineMs` of a request: 1 hour, because the node keeps the request in memory only.
+    MAX_DEADLINE_MS: u64 = "maxDeadlineMs", 3_600_000, "ms", ["request.deadlineMs"];
+    /// Agents in one request to a list, and answers to one request to a topic: our choice. Each costs the
+    /// node about 100 bytes.
+    MAX_TARGETS: usize = "maxTargets", 1000, "agents", ["request.peerIds", "request.quorum"];
+    /// Parts of an answer that a handler may send before the asker has them: our choice. With parts of 16
+    /// KiB they fill a connection of 100 Mbit/s and 300 ms.
+    MAX_CREDIT: u32 = "maxCredit", 256, "parts", ["request.credit", "credit.parts"];
+    /// Kinds of requests that a client handles: our choice.
+    MAX_HANDLED_KINDS: usize = "maxHandledKinds", 256, "kinds", ["handle.kinds"];
+    /// Longest `code` of an error of a handler: as long as the codes of the node may be.
+    MAX_HANDLER_CODE_BYTES: usize = "maxHandlerCodeBytes", 48, "bytes", ["respond.error"];
+    /// Longest `message` of an error of a handler: our choice, a few lines of text.
+    MAX_HANDLER_MESSAGE_BYTES: usize = "maxHandlerMessageBytes", 1024, "bytes", ["respond.error"];
     /// Messages in one `ack`: as many as commands may be unanswered. They fit into a line of 64
     /// KiB.
     MAX_ACK_MESSAGES: usize = "maxAckMessages", 1024, "messages", ["ack.messageIds"];

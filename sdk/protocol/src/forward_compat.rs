@@ -22,6 +22,15 @@ where
     })
 }
 
+/// Reads a value that is present as `Some`, also if it is `null`.
+pub(crate) fn given<'de, D, T>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(from).map(Some)
+}
+
 pub(crate) fn known_or_default<'de, D, T>(from: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

@@ -11,6 +11,7 @@ mod command;
 mod counter;
 mod delivery;
 mod event;
+mod exchange;
 mod exit_code;
 mod field_limit;
 mod forward_compat;
@@ -36,6 +37,7 @@ pub use event::{
     Closing, DropCounts, ErrorEvent, Event, Level, Log, Message, Overflow, PeerBanned, PeerConnected,
     PeerDisconnected, PeerDiscovered, PeerUnbanned, Ready, Role,
 };
+pub use exchange::*;
 pub use exit_code::ExitCode;
 pub use field_limit::*;
 pub use id::{Id, MAX_EXACT};

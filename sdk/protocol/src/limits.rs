@@ -67,6 +67,8 @@ limits! {
     max_inflight_bytes: usize = "maxInflightBytes", "bytes", 4 << 20;
     /// Longest time that the node does not read stdin while the parent reads stdout.
     max_pause_ms: u64 = "maxPauseMs", "ms", 2000;
+    /// Agents whose answers the requests of a client may wait for at the same time.
+    max_requests: usize = "maxRequests", "answers", 16_384;
     /// With `--ack manual`: messages that the node delivers without an `ack`; `connect` may lower
     /// it.
     max_unacked: usize = "maxUnacked", "messages", 16_384;

@@ -39,6 +39,8 @@ sdk_limits! {
     MAX_WAITING_SENDS = "maxWaitingSends", 65_536, "calls";
     /// Agents that the answer to one `discover` returns. Further agents arrive as events.
     MAX_FOUND_AGENTS = "maxFoundAgents", 4096, "agents";
+    /// Requests of other agents that wait in an SDK for a handler. The node hands over at most twice as many.
+    MAX_WAITING_REQUESTS = "maxWaitingRequests", 16_384, "requests";
     /// Unanswered commands that `send`s leave to other commands. The node answers other commands at
     /// once, so a few are enough.
     RESERVED_COMMANDS = "reservedCommands", 64, "commands";

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use p2p_node_protocol::{
     Answer, Delivery, ErrorEvent, Event, Id, Limits, MAX_FOUND_AGENTS, MAX_TRACKED_MESSAGES, PeerDiscovered,
+    Response,
 };
+use tokio::sync::mpsc;
 
 use crate::Error;
 
@@ -27,6 +29,8 @@ struct Pending<A> {
     /// `None` for a cancellation.
     waiter: Option<A>,
     found: Vec<PeerDiscovered>,
+    /// Gets the answers to a request to agents.
+    responses: Option<mpsc::Sender<Response>>,
 }
 
 /// The meaning of an event for the waiting calls.
@@ -56,7 +60,15 @@ impl<A, D> Channel<A, D> {
 
     /// Registers a request whose line the writer is about to write.
     pub(crate) fn register(&mut self, id: i64, waiter: A) {
-        self.pending.insert(id, Pending { waiter: Some(waiter), found: Vec::new() });
+        self.pending.insert(id, Pending { waiter: Some(waiter), found: Vec::new(), responses: None });
+    }
+
+    /// Sends the answers to a registered request here, before its waiter gets the end. Drops those for
+    /// which there is no room: the caller has room for all that it permits.
+    pub(crate) fn expect_responses(&mut self, id: i64, responses: mpsc::Sender<Response>) {
+        if let Some(pending) = self.pending.get_mut(&id) {
+            pending.responses = Some(responses);
+        }
     }
 
     /// Cancels a request that no call waits for. Returns `true` if the caller must write the
@@ -64,7 +76,7 @@ impl<A, D> Channel<A, D> {
     pub(crate) fn cancel(&mut self, target: i64, id: i64) -> bool {
         let is_due = self.cancels < MAX_PENDING && self.pending.contains_key(&target);
         if is_due {
-            self.pending.insert(id, Pending { waiter: None, found: Vec::new() });
+            self.pending.insert(id, Pending { waiter: None, found: Vec::new(), responses: None });
             self.cancels += 1;
         }
         is_due
@@ -83,7 +95,7 @@ impl<A, D> Channel<A, D> {
     pub(crate) fn receive(&mut self, event: Event) -> Incoming<A, D> {
         match event {
             Event::Result(answer) => match self.end(Some(&answer.id)) {
-                Some(Pending { waiter: Some(waiter), found }) => {
+                Some(Pending { waiter: Some(waiter), found, .. }) => {
                     Incoming::Answer(waiter, Ok(Reply { answer, found }))
                 }
                 Some(Pending { waiter: None, .. }) => Incoming::Consumed,
@@ -101,6 +113,14 @@ impl<A, D> Channel<A, D> {
                 }
                 _ => Incoming::Event(Event::PeerDiscovered(peer)),
             },
+            Event::Response(response) => {
+                let pending = self.pending_mut(Some(&response.request_id));
+                if let Some(responses) = pending.and_then(|pending| pending.responses.as_ref()) {
+                    // The program may have dropped the call.
+                    let _ = responses.try_send(*response);
+                }
+                Incoming::Consumed
+            }
             Event::Delivery(delivery) => match self.tracked.remove(&delivery.message_id) {
                 Some(waiter) => Incoming::Delivery(waiter, delivery),
                 None => Incoming::Event(Event::Delivery(delivery)),

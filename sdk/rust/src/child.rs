@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use p2p_node_protocol::{Command, Connect, ErrorCode, PROTOCOL_VERSION, Ready};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use p2p_node_protocol::{Command, Connect, ErrorCode, PROTOCOL_VERSION, Ready, Response};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -18,6 +18,7 @@ use crate::inbox::Sink;
 use crate::outgoing::Outgoing;
 use crate::pipes::{Reader, Writer};
 use crate::process::{Exit, Killer, OnStderr, Pipes, Process, Tail, lock};
+use crate::requests::Hub;
 use crate::shared::{Answered, Caller, Failure, Queued, Shared, Stage};
 
 /// How long the SDK waits for stdout to close after the process ends, and for the process to end
@@ -30,6 +31,7 @@ pub(crate) struct ChildContext {
     pub(crate) sink: Sink,
     pub(crate) outgoing: Arc<Outgoing>,
     pub(crate) desired: Arc<Mutex<DesiredState>>,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) on_stderr: Option<OnStderr>,
 }
 
@@ -63,7 +65,9 @@ impl Child {
         tokio::spawn(writer.run(pipes.stdin));
         let (sender, ready) = watch::channel(None);
         let (sink, desired) = (context.sink.clone(), Arc::clone(&context.desired));
-        let reader = Reader { shared: Arc::clone(&shared), sink, desired, ready: sender, finished: false };
+        let hub = Arc::clone(&context.hub);
+        let shared_by_reader = Arc::clone(&shared);
+        let reader = Reader { shared: shared_by_reader, sink, desired, hub, ready: sender, finished: false };
         let end = tokio::spawn(reader.run(pipes.stdout, process.exit(), kill, drained));
         (Arc::new(Child { shared, ready, process }), end)
     }
@@ -118,6 +122,7 @@ impl Child {
         self: &Arc<Self>,
         command: &Command,
         permit: &mut Option<OwnedSemaphorePermit>,
+        responses: Option<mpsc::Sender<Response>>,
     ) -> Result<Option<Pending>, Error> {
         let (id, line) = self.shared.outgoing.encode(command.clone())?;
         let (sender, answer) = oneshot::channel();
@@ -128,18 +133,18 @@ impl Child {
             Stage::Closing => return Err(Error::NodeClosed),
             Stage::Ended => return Ok(None),
         }
-        let caller =
-            Caller { answer: sender, tracks: false, is_send: false, state_change, _permit: permit.take() };
-        queue.commands.push_back(Queued { id, line, caller });
+        let (is_send, _permit) = (matches!(command, Command::Ask(_)), permit.take());
+        let caller = Caller { answer: sender, tracks: false, is_send, state_change, _permit };
+        queue.commands.push_back(Queued { id, line, caller, responses });
         drop(queue);
         self.shared.outgoing.wake();
-        let search = matches!(command, Command::Discover(_)).then_some(id);
+        let search = matches!(command, Command::Discover(_) | Command::Ask(_)).then_some(id);
         Ok(Some(Pending { child: Arc::clone(self), answer, search }))
     }
 
     /// Sends a command of the SDK itself and waits for its answer.
     pub(crate) async fn ask(self: &Arc<Self>, command: &Command) -> Result<(), Error> {
-        let answered = match self.begin(command, &mut None)? {
+        let answered = match self.begin(command, &mut None, None)? {
             Some(pending) => pending.answered().await?,
             None => None,
         };
@@ -192,7 +197,8 @@ impl Child {
     }
 }
 
-/// A request without an answer yet. Dropping it does not withdraw the command, but ends a search.
+/// A request without an answer yet. Dropping it does not withdraw the command, but ends a search, and
+/// cancels a request to agents.
 pub(crate) struct Pending {
     child: Arc<Child>,
     answer: oneshot::Receiver<Result<Answered, Error>>,

@@ -26,7 +26,7 @@ const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// are cancel-safe: dropping a `send` withdraws it while it waits in the SDK, and dropping a
 /// `discover` ends its search. The node still carries out every other command.
 #[derive(Clone)]
-pub struct Node(Arc<Inner>);
+pub struct Node(pub(crate) Arc<Inner>);
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -179,7 +179,7 @@ impl Node {
     pub async fn discover(&self, options: DiscoverOptions) -> Result<FoundAgents, Error> {
         let call_timeout = self.0.launcher.settings.call_timeout;
         let patience = call_timeout.saturating_add(options.look_for.unwrap_or_default());
-        Ok(self.ask(Command::Discover(options.command()?), patience).await?.into())
+        Ok(self.run(Command::Discover(options.command()?), patience, None).await?.into())
     }
 
     /// Subscribes to a topic, also after a restart. Its broadcasts arrive as events.
@@ -305,7 +305,7 @@ impl Node {
     pub async fn request(&self, command: Command) -> Result<Answer, Error> {
         let answered = match command {
             Command::Send(send) => self.submit(send, false).await?,
-            other => self.ask(other, self.0.launcher.settings.call_timeout).await?,
+            other => self.run(other, self.0.launcher.settings.call_timeout, None).await?,
         };
         Ok(*answered.answer)
     }
@@ -326,7 +326,7 @@ impl Node {
 
     /// Returns the connected peers; waits at most `waited` for the answer.
     pub(crate) async fn peers_within(&self, waited: Duration) -> Result<Vec<ConnectedPeer>, Error> {
-        let answered = self.ask(Command::Peers(Peers {}), waited).await?;
+        let answered = self.run(Command::Peers(Peers {}), waited, None).await?;
         Ok(answered.answer.connected.unwrap_or_default())
     }
 
@@ -337,25 +337,6 @@ impl Node {
 
     pub(crate) fn sink(&self) -> &Sink {
         self.0.sink()
-    }
-
-    /// Sends a command other than `send`.
-    async fn ask(&self, command: Command, waited: Duration) -> Result<Answered, Error> {
-        let deadline = deadline(waited);
-        let late = |_| Error::CallTimeout { what: command.name().to_owned(), waited, maybe_sent: false };
-        let permit = timeout_at(deadline, Arc::clone(&self.0.permits).acquire_owned()).await.map_err(late)?;
-        let (mut permit, mut gone) = (permit.ok(), None);
-        loop {
-            let up = timeout_at(deadline, self.0.up(gone.as_ref())).await;
-            let child = up.map_err(|_| Error::SidecarUnavailable { waited })??;
-            if let Some(pending) = child.begin(&command, &mut permit)?
-                && let Some(answered) = timeout_at(deadline, pending.answered()).await.map_err(late)??
-            {
-                return Ok(answered);
-            }
-            // The process ended before the SDK wrote the command: try the next process.
-            gone = Some(child);
-        }
     }
 
     /// Drains and stops the node. Later calls and waiting `send`s fail. Kills a node that exceeds

@@ -1,4 +1,4 @@
-//! Capabilities, subscriptions and access rules that a new process of the node must get again.
+//! Capabilities, handlers, subscriptions and access rules that a new process of the node must get again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +8,7 @@ use p2p_node_protocol::{Command, Subscribe};
 #[derive(Default)]
 pub(crate) struct DesiredState {
     capabilities: Option<Command>,
+    handlers: Option<Command>,
     topics: BTreeSet<String>,
     access_rules: BTreeMap<String, Command>,
 }
@@ -18,6 +19,7 @@ impl DesiredState {
         matches!(
             command,
             Command::Capabilities(_)
+                | Command::Handle(_)
                 | Command::Subscribe(_)
                 | Command::Unsubscribe(_)
                 | Command::Block(_)
@@ -30,6 +32,7 @@ impl DesiredState {
     pub(crate) fn record(&mut self, command: Command) {
         match &command {
             Command::Capabilities(_) => self.capabilities = Some(command),
+            Command::Handle(_) => self.handlers = Some(command),
             Command::Subscribe(subscribe) => {
                 self.topics.insert(subscribe.topic.clone());
             }
@@ -53,7 +56,7 @@ impl DesiredState {
     /// agent arrives on a topic.
     pub(crate) fn replay(&self) -> Vec<Command> {
         let subscribe = |topic: &String| Command::Subscribe(Subscribe { topic: topic.clone() });
-        let first = self.access_rules.values().chain(&self.capabilities).cloned();
+        let first = self.access_rules.values().chain(&self.capabilities).chain(&self.handlers).cloned();
         first.chain(self.topics.iter().map(subscribe)).collect()
     }
 }

@@ -196,6 +196,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns the code of the handler, if the handler of a request answered with an error.
+    pub fn handler_code(&self) -> Option<&str> {
+        match self {
+            Error::CommandRefused { code: ErrorCode::HandlerFailed, details, .. } => {
+                details.as_ref()?.get("code")?.as_str()
+            }
+            _ => None,
+        }
+    }
+
     /// Returns the stable code: a code of the node ([`ErrorCode`]) if the node rejected the call, else
     /// one that all SDKs share ([`SdkErrorCode`], or an [`ErrorCode`] where the meaning is the same).
     pub fn code(&self) -> &'static str {

@@ -3,8 +3,10 @@
 #![warn(clippy::missing_errors_doc)]
 
 mod acks;
+mod ask;
 mod binary;
 mod builder;
+mod calls;
 mod channel;
 mod child;
 mod client;
@@ -25,10 +27,12 @@ mod process;
 mod registration;
 mod registry;
 mod report;
+mod requests;
 mod shared;
 mod supervised_node;
 mod supervisor;
 
+pub use ask::{Answers, AskOptions, Audience, Parts};
 pub use binary::BinaryReason;
 pub use builder::{AckMode, Builder};
 pub use client::Node;
@@ -38,13 +42,14 @@ pub use events::{Event, Events};
 pub use joining::{JOIN_TIMEOUT, QUIET};
 pub use mail::{Bytes, Payload, Published, SendOptions, SentMessage};
 pub use p2p_node_protocol::{
-    Answer, Bandwidth, BindingState, Closing, Command, Connect, ConnectedPeer, Delivery, DeliveryState,
-    DhtState, Discover, Distribution, Edge, Encoding, ErrorCode, ErrorEvent, HealthCause, HealthPenalty, Id,
-    KeptFor, Latencies, Level, Limits, LinkDirection, LinkTransport, Log, Message, MessageCounts,
-    NetworkReport, Overflow, PeerBanned, PeerConnected, PeerDisconnected, PeerDiscovered, PeerLink,
-    PeerUnbanned, Percentiles, Performance, Priority, PriorityCounts, Ready, RegistryEntry, RegistryState,
-    ReportMetrics, ReportNode, Role, Route, SdkErrorCode, Send, StatusReport, TopicReport, Topology,
-    TrafficCounts, Trust,
+    AgentError, Answer, Ask, Bandwidth, BindingState, Closing, Command, Connect, ConnectedPeer, Delivery,
+    DeliveryState, DhtState, Discover, Distribution, Edge, Encoding, ErrorCode, ErrorEvent, HealthCause,
+    HealthPenalty, Id, IncomingRequest, KeptFor, Latencies, Level, Limits, LinkDirection, LinkTransport, Log,
+    Message, MessageCounts, NetworkReport, Overflow, PeerBanned, PeerConnected, PeerDisconnected,
+    PeerDiscovered, PeerLink, PeerUnbanned, Percentiles, Performance, Priority, PriorityCounts, Ready,
+    RegistryEntry, RegistryState, ReportMetrics, ReportNode, Respond, Response, Role, Route, SdkErrorCode,
+    Send, StatusReport, TopicReport, Topology, TrafficCounts, Trust,
 };
 pub use registration::{RegisterOptions, Registration, RegistrationState};
+pub use requests::{HandledRequest, Requests};
 pub use supervisor::Restart;

@@ -22,6 +22,7 @@ use crate::desired_state::DesiredState;
 use crate::events::Event;
 use crate::inbox::Sink;
 use crate::process::{Exit, Killer, lock};
+use crate::requests::Hub;
 use crate::shared::{Answered, Caller, Queued, Shared, Stage, Waiter};
 
 /// The number of bytes that one read, or one write of lines, handles: the capacity of a Linux pipe.
@@ -82,9 +83,10 @@ impl Writer {
             add(&mut lines, id, Command::Ack(ack));
         }
         while lines.len() < CHUNK_BYTES
-            && let Some(Queued { id, line, caller }) = queue.commands.pop_front()
+            && let Some(Queued { id, line, caller, responses }) = queue.commands.pop_front()
         {
             channel.register(id, Waiter::Caller(id, caller));
+            responses.into_iter().for_each(|responses| channel.expect_responses(id, responses));
             lines.extend_from_slice(&line);
         }
         while lines.len() < CHUNK_BYTES
@@ -148,6 +150,7 @@ pub(crate) struct Reader {
     pub(crate) shared: Arc<Shared>,
     pub(crate) sink: Sink,
     pub(crate) desired: Arc<Mutex<DesiredState>>,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) ready: watch::Sender<Option<Box<Ready>>>,
     pub(crate) finished: bool,
 }
@@ -260,7 +263,7 @@ impl Reader {
                 if let NodeEvent::Error(error) = &event {
                     self.shared.note(error);
                 }
-                if let Some(event) = Event::from_node(event) {
+                if let Some(event) = self.hub.receive(event).and_then(Event::from_node) {
                     self.sink.push(event);
                 }
             }

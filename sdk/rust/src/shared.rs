@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use p2p_node_protocol::{Answer, Command, Delivery, ErrorEvent, Limits, PeerDiscovered};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use p2p_node_protocol::{Answer, Command, Delivery, ErrorEvent, Limits, PeerDiscovered, Response};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::Error;
@@ -21,7 +21,7 @@ pub(crate) struct Caller {
     pub(crate) answer: oneshot::Sender<Result<Answered, Error>>,
     /// `true` if the call also tracks the delivery of the message.
     pub(crate) tracks: bool,
-    /// `true` if the command is a `send`, which must not be repeated: the message could arrive
+    /// `true` if the command is a `send` or `request`, which must not be repeated: the message could arrive
     /// twice.
     pub(crate) is_send: bool,
     /// The command, if a new process must get it again.
@@ -75,7 +75,8 @@ pub(crate) struct Shared {
     pub(crate) max_pause_ms: AtomicU64,
 }
 
-/// The commands, without `send`s, that wait for the writer: at most one for each permit.
+/// The commands, without `send`s, that wait for the writer: at most one for each permit, and the requests
+/// to agents.
 #[derive(Default)]
 pub(crate) struct Queue {
     pub(crate) commands: VecDeque<Queued>,
@@ -90,6 +91,8 @@ pub(crate) struct Queued {
     pub(crate) id: i64,
     pub(crate) line: Vec<u8>,
     pub(crate) caller: Caller,
+    /// Gets the answers to a request to agents.
+    pub(crate) responses: Option<mpsc::Sender<Response>>,
 }
 
 /// The stage of a queue.

@@ -48,7 +48,8 @@ impl Inner {
         let sink = Sink::new(settings.buffers, settings.ack == AckMode::Manual, wake.clone());
         let events = Events::new(sink.clone());
         let (outgoing, desired) = (Arc::new(Outgoing::new(wake)), Arc::default());
-        let context = ChildContext { sink, outgoing, desired, on_stderr: settings.on_stderr.clone() };
+        let (hub, on_stderr) = (Arc::default(), settings.on_stderr.clone());
+        let context = ChildContext { sink, outgoing, desired, hub, on_stderr };
         let mut supervisor = Supervisor::new(settings.restart);
         let (current, ephemeral_key) = (Mutex::default(), random_key());
         let launcher = Arc::new(Launcher { settings, make_command, ephemeral_key, context, current });
@@ -125,6 +126,7 @@ impl Inner {
         if let State::Up(child) = before {
             child.shared.close(error.clone());
         }
+        self.launcher.context.hub.process_ended();
         self.launcher.context.sink.process_ended(&error);
     }
 
@@ -155,6 +157,7 @@ impl Inner {
             child.shared.close(gone.clone());
         }
         self.outgoing().fail_all(&gone);
+        self.launcher.context.hub.process_ended();
         self.launcher.context.sink.last_process_ended(&gone);
         self.launcher.context.sink.close(Event::Closed { error: error.map(Box::new) });
     }

@@ -1,7 +1,7 @@
 /** The calls of the program: each waits until its command is written, and then for its answer. */
 
 import { ackOf, AckQueue } from "./acks.js";
-import { encode, type Reply, type Waiter } from "./channel.js";
+import { encode, type OnResponse, type Reply, type Waiter } from "./channel.js";
 import type { Child } from "./child.js";
 import { deferred, type Deferred } from "./deferred.js";
 import { CallTimeout, P2PError, SidecarUnavailable, TooManyCalls } from "./errors.js";
@@ -24,6 +24,8 @@ interface Call {
   answer: Deferred<Reply>;
   /** Gets the delivery of mail. */
   outcome: Deferred<Delivery> | undefined;
+  /** Gets the answers to a request. */
+  onResponse: OnResponse | undefined;
   /** For a `send`: the key of its recipient or topic, and the size of its line. */
   send: { recipient: string; bytes: number } | undefined;
   written?: { child: Child; id: number };
@@ -77,15 +79,23 @@ export class Calls {
     for (const call of waiting) call.answer.reject(error);
   }
 
-  /** Queues a command and waits for its answer. `outcome` gets the delivery of a message. */
-  async ask(command: Command, options: CallOptions & { timeoutMs: number }, outcome?: Deferred<Delivery>): Promise<Reply> {
-    const call: Call = { command, body: encode(command), answer: deferred<Reply>(), outcome, send: undefined, abandoned: false };
+  /**
+   * Queues a command and waits for its answer. `outcome` gets the delivery of a message, `onResponse` each
+   * answer to a request.
+   */
+  async ask(
+    command: Command,
+    options: CallOptions & { timeoutMs: number },
+    outcome?: Deferred<Delivery>,
+    onResponse?: OnResponse,
+  ): Promise<Reply> {
+    const call: Call = { command, body: encode(command), answer: deferred<Reply>(), outcome, onResponse, send: undefined, abandoned: false };
     this.#enqueue(call);
     this.#writeSoon();
     const late = (ms: number): P2PError => {
       const { written } = call;
       if (written === undefined && this.#child === undefined) return new SidecarUnavailable(ms);
-      return new CallTimeout(`\`${command.type}\``, ms, written === undefined || command.type !== "send");
+      return new CallTimeout(`\`${command.type}\``, ms, written === undefined || !isMessage(command));
     };
     try {
       return await waitFor(call.answer.promise, options, late, this.#keepAlive);
@@ -97,8 +107,11 @@ export class Calls {
 
   #enqueue(call: Call): void {
     const { command, body } = call;
-    if (command.type === "send") {
-      const recipient = command.topic === undefined ? `to ${subject(command.peerId ?? "")}` : `on ${command.topic}`;
+    if (command.type === "send" || command.type === "respond") {
+      const recipient =
+        command.type === "respond" ? `ticket ${command.ticket}`
+        : command.topic === undefined ? `to ${subject(command.peerId ?? "")}`
+        : `on ${command.topic}`;
       // The size of the line. The node counts only `data`, which is a little smaller.
       call.send = { recipient, bytes: Buffer.byteLength(body) };
       if (!this.#sends.push(recipient, call.send.bytes, call)) throw new TooManyCalls(this.#sends.size, this.#sends.bytes);
@@ -136,6 +149,11 @@ export class Calls {
     }
   }
 
+  /** Writes a command at once, whose answer nobody waits for. */
+  tell(command: Command): void {
+    if (this.#child?.hasRoom === true) this.#child.ask(encode(command), nobody);
+  }
+
   /** Writes all commands that may be written now. */
   write(): void {
     const child = this.#child;
@@ -148,7 +166,7 @@ export class Calls {
       const call = this.#next(child);
       if (call === undefined) break;
       try {
-        call.written = { child, id: child.add(call.body, this.#waiter(call, child), call.send !== undefined) };
+        call.written = { child, id: child.add(call.body, this.#waiter(call, child), isMessage(call.command), call.onResponse) };
       } catch (error) {
         this.#ended(call);
         call.answer.reject(error as P2PError);
@@ -252,10 +270,15 @@ export class Calls {
     if (written === undefined) {
       if (send === undefined) this.#others.delete(call);
       else this.#sends.remove(send.recipient, call);
-    } else if (call.command.type === "discover" && written.child.channel.isPending(written.id)) {
+    } else if (["discover", "request"].includes(call.command.type) && written.child.channel.isPending(written.id)) {
       written.child.ask(encode({ type: "cancel", target: written.id }), nobody);
     }
   }
+}
+
+/** Returns `true` if another agent may get the command: repeated, it may arrive twice. */
+function isMessage(command: Command): boolean {
+  return command.type === "send" || command.type === "request";
 }
 
 const nobody: Waiter<Reply> = { resolve: () => undefined, reject: () => undefined };

@@ -1,7 +1,7 @@
 /** Matches answers to requests. No I/O: the owner of the channel moves lines and events. */
 
 import { CommandRefused, LineTooLong, type P2PError } from "./errors.js";
-import { LIMITS, SDK_LIMITS, type Answer, type Command, type Delivery, type Event, type PeerDiscovered } from "./types.js";
+import { LIMITS, SDK_LIMITS, type Answer, type Command, type Delivery, type Event, type PeerDiscovered, type Response } from "./types.js";
 
 /** A `result`, and the agents that `discover` found under its id. */
 export interface Reply {
@@ -21,11 +21,15 @@ export interface Waiter<T> {
   reject(error: P2PError): void;
 }
 
+export type OnResponse = (response: Response) => void;
+
 interface Pending {
   waiter: Waiter<Reply>;
   found: PeerDiscovered[];
-  /** `true` for a `send`: if repeated, the message may arrive twice. */
+  /** `true` for a `send` or `request`: if repeated, the message may arrive twice. */
   isSend: boolean;
+  /** Gets each answer to a request, before `waiter` gets the end. */
+  onResponse: OnResponse | undefined;
 }
 
 /** Matches the commands to one process with its answers and deliveries. */
@@ -33,11 +37,15 @@ export class Channel {
   closed: P2PError | undefined;
   #lastId = 0;
   #pending = new Map<number, Pending>();
+  #requests = 0;
   #tracked = new Map<string, Waiter<Delivery>>();
 
-  /** Number of requests without an answer. */
+  /**
+   * Number of commands without an answer. Requests to agents do not count, because the node limits them
+   * by themselves.
+   */
   get outstanding(): number {
-    return this.#pending.size;
+    return this.#pending.size - this.#requests;
   }
 
   isPending(id: number): boolean {
@@ -55,14 +63,15 @@ export class Channel {
    *
    * @throws {LineTooLong} for a line above the limit; the error that closed a closed channel.
    */
-  request(command: string, waiter: Waiter<Reply>, isSend = false): { id: number; line: string } {
+  request(command: string, waiter: Waiter<Reply>, isSend = false, onResponse?: OnResponse): { id: number; line: string } {
     if (this.closed !== undefined) throw this.closed;
     const id = this.#lastId + 1;
     const line = `${command.slice(0, -1)},"id":${id}}\n`;
     const bytes = Buffer.byteLength(line) - 1;
     if (bytes > LIMITS.maxLineBytes) throw new LineTooLong(bytes, LIMITS.maxLineBytes);
     this.#lastId = id;
-    this.#pending.set(id, { waiter, found: [], isSend });
+    this.#pending.set(id, { waiter, found: [], isSend, onResponse });
+    if (onResponse !== undefined) this.#requests += 1;
     return { id, line };
   }
 
@@ -95,6 +104,12 @@ export class Channel {
         pending.found.push(event);
         return undefined;
       }
+      case "response": {
+        const pending = typeof event.requestId === "number" ? this.#pending.get(event.requestId) : undefined;
+        if (pending?.onResponse === undefined) return event;
+        pending.onResponse(event);
+        return undefined;
+      }
       case "delivery": {
         const waiter = this.#tracked.get(event.messageId);
         if (waiter === undefined) return event;
@@ -116,6 +131,7 @@ export class Channel {
     this.closed ??= error(false);
     const [pending, tracked] = [[...this.#pending.values()], [...this.#tracked.values()]];
     this.#pending.clear();
+    this.#requests = 0;
     this.#tracked.clear();
     for (const { waiter, isSend } of pending) waiter.reject(error(isSend));
     for (const waiter of tracked) waiter.reject(error(true));
@@ -125,6 +141,7 @@ export class Channel {
     if (typeof id !== "number") return undefined;
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
+    if (pending?.onResponse !== undefined) this.#requests -= 1;
     return pending;
   }
 }

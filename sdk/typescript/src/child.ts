@@ -1,6 +1,6 @@
 /** One process of the node, with its channel: writes commands and dispatches events. */
 
-import { Channel, encode, type Reply, type Waiter } from "./channel.js";
+import { Channel, encode, type OnResponse, type Reply, type Waiter } from "./channel.js";
 import { decodeEvent } from "./decode.js";
 import { deferred } from "./deferred.js";
 import { SidecarError, SidecarExited, StartFailed, type Exit } from "./errors.js";
@@ -79,8 +79,8 @@ export class Child {
   }
 
   /** Adds a command to the next `flush`; its answer goes to `waiter`. Returns the id. */
-  add(command: string, waiter: Waiter<Reply>, isSend = false): number {
-    const { id, line } = this.channel.request(command, waiter, isSend);
+  add(command: string, waiter: Waiter<Reply>, isSend = false, onResponse?: OnResponse): number {
+    const { id, line } = this.channel.request(command, waiter, isSend, onResponse);
     this.#writer.add(line);
     return id;
   }

@@ -3,13 +3,15 @@
 import { EventEmitter } from "node:events";
 import { inspect } from "node:util";
 
-import { CALL, check, checkData, checkMessage, checkOptions, checkPeer, DISCOVER, flag, integer, milliseconds, name, object, PUBLISH, SEND, type Rule } from "./arguments.js";
+import { CALL, check, checkData, checkMessage, checkOptions, checkPeer, DISCOVER, flag, functions, integer, milliseconds, name, object, PUBLISH, SEND, type Rule } from "./arguments.js";
 import type { FoundAgents } from "./channel.js";
 import { deferred } from "./deferred.js";
+import { CONCURRENCY, Handlers, type RequestHandler } from "./handlers.js";
 import { CallTimeout, NotJoined, SidecarError, Undelivered, type Exit, type P2PError } from "./errors.js";
 import { Inbox } from "./inbox.js";
 import { JOIN_TIMEOUT_MS, Joining, QUIET_MS } from "./joining.js";
 import { checkOpenOptions, DEFAULTS, type CallOptions, type Options, type PublishOptions, type SendOptions } from "./options.js";
+import { ask, askAll, askStream, type Answers, type Ask, type AskAllOptions, type AskOptions, type AskStreamOptions } from "./requests.js";
 import { SupervisedNode, type Lifecycle } from "./supervised_node.js";
 import type { Stream } from "./stream.js";
 import {
@@ -34,6 +36,8 @@ const BUFFER = integer(1, Number.MAX_SAFE_INTEGER);
 export interface NodeEvents extends Lifecycle {
   /** The node dropped events because this process read too slowly. */
   overflow: [Overflow];
+  /** A handler failed with another error than `HandlerError`. The asker got its name and no text. */
+  handlerFailed: [{ kind: string; error: unknown }];
 }
 
 /** A message that the node has accepted. */
@@ -62,6 +66,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
   readonly #supervised: SupervisedNode;
   readonly #inbox: Inbox;
   readonly #joining: Joining;
+  readonly #handlers: Handlers;
   readonly #callTimeoutMs: number;
   #closing: Promise<Message[]> | undefined;
 
@@ -85,6 +90,8 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
       keepAlive: { ref: () => this.#supervised.ref(), unref: () => this.#supervised.unref() },
       bootstrapPeers: options.bootstrapPeers ?? [],
     });
+    const send = (command: Command): Promise<unknown> => this.#supervised.ask(command, {});
+    this.#handlers = new Handlers(send, (kind, error) => this.emit("handlerFailed", { kind, error }));
     this.#supervised = new SupervisedNode(options, {
       onEvent: (event) => this.#tell(event),
       onLifecycle: (name, ...what) => this.#onLifecycle(name, what),
@@ -217,6 +224,58 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
     const { signal: _signal, timeoutMs: _timeoutMs, ...fields } = options;
     const { answer } = await this.#supervised.ask({ type: "send", topic, ...payload(data), ...fields }, options);
     return { messageId: messageIdOf(answer), peers: answer.peers ?? 0 };
+  }
+
+  /**
+   * Asks an agent, and resolves with its answer: a `Buffer`, or a value of JSON. `to` and `data` are as in
+   * `send`.
+   *
+   * @throws {HandlerFailed} with the error of the handler; `CommandRefused` with the reason for which there
+   * is no answer: `NO_HANDLER`, `HANDLER_GONE`, `DEADLINE_EXCEEDED`, `PEER_NOT_FOUND`, …
+   */
+  async ask(to: string, data: unknown, options: AskOptions = {}): Promise<unknown> {
+    return ask(this.#ask, to, data, options);
+  }
+
+  /**
+   * Asks an agent, and yields the parts of its answer in order. The end of the loop, also by `break`,
+   * cancels the handler. Otherwise as `ask`.
+   */
+  askStream(to: string, data: unknown, options: AskStreamOptions = {}): AsyncGenerator<unknown, void, undefined> {
+    return askStream(this.#ask, (command) => this.#supervised.write(command), to, data, options);
+  }
+
+  /**
+   * Asks each agent of a list of at most 1,000 addresses, or the subscribers of a topic, whose name is a
+   * string. Resolves when all agents of a list have answered or failed, with the `quorum`, or at the
+   * deadline. Everybody can read a question to a topic.
+   *
+   * @throws {QuorumNotReached} with the answers that came, if there are fewer than `quorum`.
+   */
+  async askAll(to: string | string[], data: unknown, options: AskAllOptions = {}): Promise<Answers> {
+    return askAll(this.#ask, to, data, options);
+  }
+
+  readonly #ask: Ask = (command, options, onResponse) => this.#supervised.ask(command, options, undefined, onResponse);
+
+  /**
+   * Sets the handler of requests of this kind; `*` stands for all that no other handler takes. Resolves when
+   * the node has accepted it. The handler works on `concurrency` (default: 256) requests at the same time;
+   * others wait. The SDK restores it after a restart.
+   */
+  async handle(kind: string, handler: RequestHandler, options: CallOptions & { concurrency?: number } = {}): Promise<void> {
+    check("kind", kind, name);
+    check("handler", handler, functions);
+    checkOptions(options, { ...CALL, concurrency: integer(1, Number.MAX_SAFE_INTEGER) });
+    this.#handlers.add(kind, handler, options.concurrency ?? CONCURRENCY);
+    await this.#handlers.tell();
+  }
+
+  /** Removes the handler of a kind. Askers of this kind get `NO_HANDLER` from now on. */
+  async unhandle(kind: string): Promise<void> {
+    check("kind", kind, name);
+    this.#handlers.remove(kind);
+    await this.#handlers.tell();
   }
 
   /** Subscribes to the broadcasts of a topic. The SDK restores the subscription after a restart. */
@@ -409,6 +468,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
   }
 
   #tell(event: Event): void {
+    if (this.#handlers.onEvent(event)) return;
     this.#inbox.put(event);
     this.#joining.put(event);
     if (event.type === "overflow") this.emit("overflow", event);
@@ -416,6 +476,7 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
 
   #onLifecycle(name: keyof Lifecycle, what: unknown[]): void {
     if (name === "closed") this.#inbox.end();
+    if (name === "closed" || name === "restarting") this.#handlers.processEnded();
     (this as EventEmitter).emit(name, ...what);
   }
 

@@ -1,6 +1,6 @@
 /** Decodes lines to events. No I/O. */
 
-import type { Event, Message } from "./types.js";
+import type { Event, IncomingRequest, Message, Response } from "./types.js";
 
 /** The required fields of each event, with the types that this package and its users rely on. */
 const NEEDED: { [kind in Event["type"]]: Record<string, "string" | "number" | "boolean" | "object" | "array" | "id" | "any"> } = {
@@ -11,6 +11,10 @@ const NEEDED: { [kind in Event["type"]]: Record<string, "string" | "number" | "b
   log: { level: "string", namespace: "string", message: "string" },
   result: { id: "id", command: "string" },
   delivery: { messageId: "string", state: "string", attempts: "number" },
+  request: { ticket: "string", from: "string", peerId: "string", data: "any", messageId: "string", deadlineMs: "number", credit: "number" },
+  request_cancelled: { ticket: "string", reason: "string" },
+  credit: { ticket: "string", parts: "number" },
+  response: { requestId: "id", from: "string", part: "number", last: "boolean" },
   peer_connected: { peerId: "string" },
   peer_disconnected: { peerId: "string" },
   peer_banned: { reason: "string", score: "number", untilMs: "number" },
@@ -53,7 +57,7 @@ export function decodeEvent(line: string): Event | undefined {
   return value as Event;
 }
 
-/** Returns the data of a message; a `Buffer` if the sender passed bytes. */
-export function content(message: Message): unknown {
+/** Returns the data of a message, a request or an answer; a `Buffer` if the sender passed bytes. */
+export function content(message: Message | IncomingRequest | Response): unknown {
   return message.encoding === "base64" ? Buffer.from(String(message.data), "base64") : message.data;
 }

@@ -1,10 +1,11 @@
-/** Capabilities, subscriptions and access rules that the SDK restores in a new process. */
+/** Capabilities, handlers, subscriptions and access rules that the SDK restores in a new process. */
 
 import type { Command } from "./types.js";
 
 /** Holds commands that the node has executed. The limits of the node bound its size. */
 export class DesiredState {
   #capabilities: Command[] = [];
+  #handlers: Command[] = [];
   readonly #topics = new Set<string>();
   readonly #standings = new Map<string, Command>();
 
@@ -13,6 +14,9 @@ export class DesiredState {
     switch (command.type) {
       case "capabilities":
         this.#capabilities = [{ type: command.type, capabilities: [...command.capabilities] }];
+        break;
+      case "handle":
+        this.#handlers = [{ type: command.type, kinds: [...command.kinds] }];
         break;
       case "subscribe":
         this.#topics.add(command.topic);
@@ -36,7 +40,7 @@ export class DesiredState {
    */
   replay(): Command[] {
     const topics = [...this.#topics].map((topic): Command => ({ type: "subscribe", topic }));
-    return [...this.#standings.values(), ...this.#capabilities, ...topics];
+    return [...this.#standings.values(), ...this.#capabilities, ...this.#handlers, ...topics];
   }
 }
 

@@ -1,5 +1,6 @@
 /** The errors of the SDK. */
 
+import type { Answers } from "./requests.js";
 import { ErrorCode, RETRYABLE, type Delivery, type ErrorEvent } from "./types.js";
 
 /** How a process ended: with an exit `code`, or by a `signal`. The other field is `null`. */
@@ -63,13 +64,55 @@ export class NotJoined extends P2PError {
  * protocol.
  */
 export class CommandRefused extends P2PError {
-  override readonly name = "CommandRefused";
+  override readonly name: string = "CommandRefused";
   /** Further values of the node's error. */
   readonly details: unknown;
 
   constructor(code: ErrorCode, message: string, retryable: boolean, details?: unknown) {
     super(code, message, retryable);
     this.details = details;
+  }
+}
+
+/** The handler of the agent answered with an error. */
+export class HandlerFailed extends CommandRefused {
+  override readonly name = "HandlerFailed";
+  /** The code of the handler. */
+  readonly handlerCode: string;
+  /** The address of the agent. */
+  readonly from: string;
+
+  constructor(error: CommandRefused) {
+    super(error.code, error.message.slice(error.code.length + 2), error.retryable, error.details);
+    const { code, from } = (error.details ?? {}) as { code?: string; from?: string };
+    this.handlerCode = code ?? "";
+    this.from = from ?? "";
+  }
+}
+
+/** Fewer agents answered than the `quorum` of the call. */
+export class QuorumNotReached extends CommandRefused {
+  override readonly name = "QuorumNotReached";
+  /** The answers that came. */
+  readonly answers: Answers;
+
+  constructor(error: CommandRefused, answers: Answers) {
+    super(error.code, error.message.slice(error.code.length + 2), error.retryable, error.details);
+    this.answers = answers;
+  }
+}
+
+/**
+ * Throw it in a handler: the asker gets `code` (1 to 48 upper-case letters, digits and underscores) and
+ * 1,024 bytes of the message.
+ */
+export class HandlerError extends Error {
+  override readonly name = "HandlerError";
+  readonly code: string;
+
+  constructor(code: string, message = "") {
+    super(message);
+    this.code = code;
   }
 }
 

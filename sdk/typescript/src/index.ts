@@ -4,11 +4,14 @@ export {
   BinaryUnusable,
   CallTimeout,
   CommandRefused,
+  HandlerError,
+  HandlerFailed,
   InvalidArgument,
   LineTooLong,
   NodeClosed,
   NotJoined,
   P2PError,
+  QuorumNotReached,
   SidecarError,
   SidecarExited,
   SidecarRestarted,
@@ -22,6 +25,8 @@ export {
 export { type FoundAgents } from "./channel.js";
 export { P2PNode, type SentMessage, type NodeEvents } from "./client.js";
 export { type CallOptions, type Options, type PublishOptions, type SendOptions } from "./options.js";
+export { type HandledRequest, type RequestHandler } from "./handlers.js";
+export { type AgentAnswer, type Answers, type AskAllOptions, type AskOptions, type AskStreamOptions } from "./requests.js";
 export { register, type RegisterOptions, type Registration } from "./registration.js";
 export { type Lifecycle } from "./supervised_node.js";
 export { Stream } from "./stream.js";

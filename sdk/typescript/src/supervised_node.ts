@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 
 import { Calls, waitFor } from "./calls.js";
-import { encode, type Reply } from "./channel.js";
+import { encode, type OnResponse, type Reply } from "./channel.js";
 import { Child } from "./child.js";
 import type { Deferred } from "./deferred.js";
 import {
@@ -92,8 +92,13 @@ export class SupervisedNode implements KeepAlive {
   // --- Asking ---
 
   /** Queues a command and waits for its answer. `outcome` gets the delivery of a message. */
-  async ask(command: Command, options: CallOptions, outcome?: Deferred<Delivery>): Promise<Reply> {
-    return this.#calls.ask(command, this.#checked(options), outcome);
+  async ask(command: Command, options: CallOptions, outcome?: Deferred<Delivery>, onResponse?: OnResponse): Promise<Reply> {
+    return this.#calls.ask(command, this.#checked(options), outcome, onResponse);
+  }
+
+  /** Writes a command at once, whose answer nobody waits for. */
+  write(command: Command): void {
+    this.#calls.tell(command);
   }
 
   /** Acknowledges a message without waiting for the answer. */

@@ -4,7 +4,7 @@
 export const PROTOCOL_VERSION = 1;
 
 /** The limits of a node with the default settings. */
-export const LIMITS: Limits = {"maxDirectBytes":1040384,"maxInflight":1024,"maxInflightBytes":4194304,"maxLineBytes":1048576,"maxPauseMs":2000,"maxTopicBytes":61440,"maxUnacked":16384};
+export const LIMITS: Limits = {"maxDirectBytes":1040384,"maxInflight":1024,"maxInflightBytes":4194304,"maxLineBytes":1048576,"maxPauseMs":2000,"maxRequests":16384,"maxTopicBytes":61440,"maxUnacked":16384};
 
 /** The limits of the fields of commands, which are the same for every node. */
 export const FIELD_LIMITS = {
@@ -36,6 +36,27 @@ export const FIELD_LIMITS = {
   /** Total length of the capabilities of an agent. */
   maxCapabilitiesBytes: 256,
   /**
+   * Longest `deadlineMs` of a request: 1 hour, because the node keeps the request in memory
+   * only.
+   */
+  maxDeadlineMs: 3600000,
+  /**
+   * Agents in one request to a list, and answers to one request to a topic: our choice. Each
+   * costs the node about 100 bytes.
+   */
+  maxTargets: 1000,
+  /**
+   * Parts of an answer that a handler may send before the asker has them: our choice. With
+   * parts of 16 KiB they fill a connection of 100 Mbit/s and 300 ms.
+   */
+  maxCredit: 256,
+  /** Kinds of requests that a client handles: our choice. */
+  maxHandledKinds: 256,
+  /** Longest `code` of an error of a handler: as long as the codes of the node may be. */
+  maxHandlerCodeBytes: 48,
+  /** Longest `message` of an error of a handler: our choice, a few lines of text. */
+  maxHandlerMessageBytes: 1024,
+  /**
    * Messages in one `ack`: as many as commands may be unanswered. They fit into a line of 64
    * KiB.
    */
@@ -56,6 +77,11 @@ export const SDK_LIMITS = {
   maxWaitingSends: 65536,
   /** Agents that the answer to one `discover` returns. Further agents arrive as events. */
   maxFoundAgents: 4096,
+  /**
+   * Requests of other agents that wait in an SDK for a handler. The node hands over at most
+   * twice as many.
+   */
+  maxWaitingRequests: 16384,
   /**
    * Unanswered commands that `send`s leave to other commands. The node answers other commands
    * at once, so a few are enough.
@@ -124,6 +150,25 @@ export const ErrorCode = {
   PEER_BUSY: "PEER_BUSY",
   /** No mail of this `messageId` waits for an `ack`. */
   MESSAGE_NOT_FOUND: "MESSAGE_NOT_FOUND",
+  /** The agent runs, and none of its programs handles requests of this kind. */
+  NO_HANDLER: "NO_HANDLER",
+  /** The handler answered the request with an error; `details.code` is its code. */
+  HANDLER_FAILED: "HANDLER_FAILED",
+  /** The program that handled the request ended, or gave the kind up, before it answered. */
+  HANDLER_GONE: "HANDLER_GONE",
+  /** No answer, or not the whole answer, came within the `deadlineMs`. */
+  DEADLINE_EXCEEDED: "DEADLINE_EXCEEDED",
+  /** Fewer agents answered a request than its `quorum`; `details` has the numbers. */
+  QUORUM_NOT_REACHED: "QUORUM_NOT_REACHED",
+  /** A part of the answer did not arrive. */
+  RESPONSE_LOST: "RESPONSE_LOST",
+  /**
+   * No request with this `ticket` waits for an answer of this client: it was answered or
+   * cancelled, its deadline passed, or the node is another process.
+   */
+  TICKET_NOT_FOUND: "TICKET_NOT_FOUND",
+  /** The asker accepts no further part at the moment. */
+  NO_CREDIT: "NO_CREDIT",
   /**
    * The recipient rejected the mail: it blocks this agent, or does not support this message
    * format.
@@ -256,6 +301,14 @@ export const RETRYABLE: Readonly<Record<string, boolean>> = {
   WRONG_NETWORK: false,
   PEER_BUSY: true,
   MESSAGE_NOT_FOUND: false,
+  NO_HANDLER: true,
+  HANDLER_FAILED: false,
+  HANDLER_GONE: true,
+  DEADLINE_EXCEEDED: true,
+  QUORUM_NOT_REACHED: true,
+  RESPONSE_LOST: true,
+  TICKET_NOT_FOUND: false,
+  NO_CREDIT: true,
   PEER_REJECTED: false,
   NOT_REGISTERED: false,
   REGISTRY_BLOCKED: false,
@@ -297,6 +350,16 @@ export interface Ack {
   messageIds?: string[];
 }
 
+/** Why an agent did not answer. */
+export interface AgentError {
+  /** `HANDLER_FAILED`, or the code with which a request to this agent alone would end. */
+  code: ErrorCode;
+  /** With `HANDLER_FAILED`: the code of the handler. */
+  handlerCode?: string;
+  /** Explanation for people; of `HANDLER_FAILED`, what the handler wrote. */
+  message: string;
+}
+
 /**
  * `allow`: the node marks the subject's messages as `allowed` and lifts its limits. Replaces
  * `block`.
@@ -312,15 +375,17 @@ export interface Answer {
   address?: string;
   /** `peers`: the allowed addresses and PeerIds, as many as fit in a line. */
   allowed?: string[];
+  /** `request`: number of agents that answered. Their answers came before, as `response`s. */
+  answers?: number;
   /** `peers`: the blocked addresses and PeerIds, as many as fit in a line. */
   blocked?: string[];
-  /** `cancel`: `true` if it ended a command or a message. */
+  /** `cancel`: `true` if it ended a command, a request or a message. */
   cancelled?: boolean;
   /** Type of the command. */
   command: string;
   /**
-   * `discover`: `true` if the agents found are all that match, as far as the network knows;
-   * `false` if some may be missing.
+   * `request` to a list: `true` if all agents answered. `discover`: `true` if the agents found
+   * are all that match, as far as the network knows; `false` if some may be missing.
    */
   complete?: boolean;
   /** `peers`: the connected peers, as many as fit in a line. */
@@ -330,6 +395,8 @@ export interface Answer {
    * that `connected` omits.
    */
   count?: number;
+  /** `respond`: number of parts that the handler may send in all. */
+  credit?: number;
   /**
    * `send` of mail: `accepted`. The mail is in the outbox, and a `delivery` will report its
    * final state.
@@ -339,6 +406,8 @@ export interface Answer {
   id: Id;
   /** `send`: id of the message, unique in the network. */
   messageId?: string;
+  /** `request` to a list: the agents without an answer, as many as fit in a line. */
+  missing?: string[];
   /**
    * `send` to a topic: number of connected subscribers that got the broadcast; 0 while the
    * broadcast is queued.
@@ -354,6 +423,43 @@ export interface Answer {
   status?: StatusReport;
   /** `ping`: the node's clock, in ms since 1970. */
   timeMs?: number;
+}
+
+/**
+ * `request`: a question to one agent, to each agent of a list, or to the subscribers of a
+ * topic: exactly one of `peer_id`, `peer_ids` and `topic`. It needs an `id`, which stays in use
+ * until the request ends.
+ */
+export interface Ask {
+  /**
+   * With `stream`: the number of parts that the handler may send at first, 1 to 256. The
+   * program permits more by the command `credit`. Absent: the node permits more as the program
+   * reads.
+   */
+  credit?: number;
+  /** The question, as in `send`. */
+  data: unknown;
+  /** Time for the whole answer, in milliseconds: 1 to 3,600,000 (1 hour). Absent: 30,000. */
+  deadlineMs?: number;
+  /** Encoding of `data`; absent: JSON. */
+  encoding?: Encoding;
+  /** Kind of the request, at most 64 bytes. It selects the handler. */
+  kind?: string;
+  /** The agent: a PeerId of a known agent, an `0x…` Ethereum address, or a name of ENS. */
+  peerId?: string;
+  /** The agents, 1 to 1,000, each as in `peerId` but for names of ENS. */
+  peerIds?: string[];
+  /**
+   * Number of answers with which a request to a list or a topic ends, 1 to 1,000. Absent: the
+   * answers of all agents of a list; for a topic, what comes until the deadline.
+   */
+  quorum?: number;
+  /** `true` if the answer may have several parts. Only with `peerId`. */
+  stream?: boolean;
+  /** The topic, at most 128 bytes. The request is a broadcast, so everybody can read it. */
+  topic?: string;
+  /** The trace of the request: a `traceparent` of W3C Trace Context, version 00. */
+  traceparent?: string;
 }
 
 /** Bytes in both directions. */
@@ -377,8 +483,8 @@ export interface Block {
 }
 
 /**
- * `cancel`: a pending `discover` fails with `CANCELLED`; undelivered mail of a `send` ends as
- * `failed`.
+ * `cancel`: a pending `discover` or `request` fails with `CANCELLED`; undelivered mail of a
+ * `send` ends as `failed`.
  */
 export interface Cancel {
   /** The `id` of the command. */
@@ -461,6 +567,14 @@ export interface ConnectedPeer {
   score?: number;
   /** How much of this node the peer may use. */
   tier?: Tier;
+}
+
+/** `credit`: the client permits more parts of an answer. */
+export interface Credit {
+  /** Number of parts that the handler may send in all: at most 256 more than the client has got. */
+  parts: number;
+  /** The `id` of the `request`. */
+  target: Id;
 }
 
 /** `delivery`: exactly one for each accepted message. */
@@ -577,6 +691,24 @@ export interface ErrorEvent {
   retryable: boolean;
 }
 
+/** `handle`: the client handles requests of these kinds. */
+export interface Handle {
+  /**
+   * The kinds, instead of those set before: at most 256, each of 1 to 64 bytes. `*` stands for
+   * all requests that no other handler takes, also those without a kind. Empty: the client
+   * handles none.
+   */
+  kinds: string[];
+}
+
+/** An error of a handler. */
+export interface HandlerError {
+  /** Code of the handler's choice: 1 to 48 bytes of upper-case letters, digits and underscores. */
+  code: string;
+  /** Explanation for people, at most 1,024 bytes without control characters. */
+  message?: string;
+}
+
 /** A cause of a lower health score. */
 export type HealthCause = "few_peers" | "high_latency" | "low_participation" | "message_drops" | (string & {});
 
@@ -594,6 +726,36 @@ export interface HealthPenalty {
 
 /** Id that a parent gives to a command. Exactly one terminal line returns it, unchanged. */
 export type Id = number | string;
+
+/** `request`: a request of another agent, for a client with a handler. */
+export interface IncomingRequest {
+  /** Number of parts that the handler may send at first. 1 if the asker accepts one answer only. */
+  credit: number;
+  /** The question, as the asker's agent wrote it. */
+  data: unknown;
+  /** Time left for the whole answer, in milliseconds. */
+  deadlineMs: number;
+  /** Present when `data` is a string of base64. */
+  encoding?: Encoding;
+  /** The asker's checksummed Ethereum address, proven by signatures. */
+  from: string;
+  /** Kind of the request. */
+  kind?: string;
+  /** Id of the message that carried the request, unique in the network. */
+  messageId: string;
+  /** PeerId of the asker's node. */
+  peerId: string;
+  /** `true` if the answer may have several parts. */
+  stream?: boolean;
+  /** Names the request in `respond`. */
+  ticket: string;
+  /** The topic of a request to a topic. */
+  topic?: string;
+  /** The trace of the request. A claim of the asker's node. */
+  traceparent?: string;
+  /** Trust in the asker. */
+  trust: Trust;
+}
 
 /** Reason for which the node keeps a connection when it has too many. */
 export type KeptFor = "bootstrap" | "anchor" | "relay" | "reservation" | "server" | "mail" | "topic" | "allowed" | "young" | (string & {});
@@ -627,6 +789,8 @@ export interface Limits {
   maxLineBytes: number;
   /** Longest time that the node does not read stdin while the parent reads stdout. */
   maxPauseMs: number;
+  /** Agents whose answers the requests of a client may wait for at the same time. */
+  maxRequests: number;
   /** Largest `data` of a broadcast. Larger ones fail with `MESSAGE_TOO_LARGE`. */
   maxTopicBytes: number;
   /**
@@ -1036,6 +1200,67 @@ export interface ReportNode {
   version?: string;
 }
 
+/** `request_cancelled`: a request needs no answer any more. Its `ticket` is void. */
+export interface RequestCancelled {
+  /** `cancelled` by the asker, or `deadline`. */
+  reason: string;
+  /** The `ticket` of the `request`. */
+  ticket: string;
+}
+
+/** `respond`: an answer to a request, or a part of one. */
+export interface Respond {
+  /**
+   * The answer, or a part of it, as in `send`. Absent: `null`; in an answer of several parts,
+   * the end without another part.
+   */
+  data?: unknown;
+  /** Encoding of `data`; absent: JSON. */
+  encoding?: Encoding;
+  /**
+   * The error with which the handler ends the request, instead of `data`: its `code` has at
+   * most 48 bytes, its `message` 1,024.
+   */
+  error?: HandlerError;
+  /** `false` if more parts follow. Absent: `true`. */
+  last?: boolean;
+  /** The `ticket` of the `request`. */
+  ticket: string;
+}
+
+/** `response`: an answer to a request of this client, or a part of one. */
+export interface Response {
+  /** The answer, as the handler wrote it. Absent with `error`. */
+  data?: unknown;
+  /** Present when `data` is a string of base64. */
+  encoding?: Encoding;
+  /** The error of this agent, in a request to a list or a topic. */
+  error?: AgentError;
+  /** Checksummed Ethereum address of the agent that answers, proven by signatures. */
+  from: string;
+  /**
+   * `true` if no part of this agent follows. The end of an answer may also come without a part:
+   * the `result` of the request tells it.
+   */
+  last: boolean;
+  /** Number of the part, from 0. */
+  part: number;
+  /** PeerId of its node. Absent if the request did not reach one. */
+  peerId?: string;
+  /** Id of the `request`. */
+  requestId: Id;
+  /** Trust in the agent. */
+  trust: Trust;
+}
+
+/** `credit`: the asker permits more parts of an answer. */
+export interface ResponseCredit {
+  /** Number of parts that the handler may send in all. */
+  parts: number;
+  /** The `ticket` of the `request`. */
+  ticket: string;
+}
+
 /** Role of a node. */
 export type Role = "full" | "bootstrap" | "light" | (string & {});
 
@@ -1216,6 +1441,10 @@ export interface Unsubscribe {
 export type Command =
   | ({ type: "connect"; id?: Id } & Connect)
   | ({ type: "send"; id?: Id } & Send)
+  | ({ type: "request"; id?: Id } & Ask)
+  | ({ type: "respond"; id?: Id } & Respond)
+  | ({ type: "handle"; id?: Id } & Handle)
+  | ({ type: "credit"; id?: Id } & Credit)
   | ({ type: "discover"; id?: Id } & Discover)
   | ({ type: "subscribe"; id?: Id } & Subscribe)
   | ({ type: "unsubscribe"; id?: Id } & Unsubscribe)
@@ -1234,8 +1463,8 @@ export type Command =
 
 /**
  * An event of the node: the `type` of the line and its fields. The node always writes `ready`,
- * `message`, `peer_discovered`, `error` and `log`; `result` when a command had an `id`; the
- * others only after `connect` with `"protocol":1`.
+ * `message`, `peer_discovered`, `error` and `log`, and what answers a command; the others only
+ * after `connect` with `"protocol":1`.
  */
 export type Event =
   | ({ type: "ready"; seq?: number } & Ready)
@@ -1245,6 +1474,10 @@ export type Event =
   | ({ type: "log"; seq?: number } & Log)
   | ({ type: "result"; seq?: number } & Answer)
   | ({ type: "delivery"; seq?: number } & Delivery)
+  | ({ type: "request"; seq?: number } & IncomingRequest)
+  | ({ type: "request_cancelled"; seq?: number } & RequestCancelled)
+  | ({ type: "credit"; seq?: number } & ResponseCredit)
+  | ({ type: "response"; seq?: number } & Response)
   | ({ type: "peer_connected"; seq?: number } & PeerConnected)
   | ({ type: "peer_disconnected"; seq?: number } & PeerDisconnected)
   | ({ type: "peer_banned"; seq?: number } & PeerBanned)

@@ -140,6 +140,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
         // Where the exchange goes on, it counts anew.
         hops: 0,
         trace: None,
+        call: None,
         route,
         command: ReplyTo::PARENT,
     };

@@ -46,6 +46,7 @@ pub(super) fn some_mail() -> PersistedMessage {
         conversation: String::new(),
         hops: 0,
         trace: None,
+        call: None,
         route: Route::Auto,
         command: ReplyTo::PARENT,
     };

@@ -80,6 +80,15 @@ const TYPES = {
     int("accepted_seq"),
     int("hops", 0n, 2n ** 32n - 1n),
     bytes("trace", 0, 25),
+    message("call", "Call"),
+  ],
+  Call: [
+    int("step", 0n, 6n),
+    bytes("id", 16, 16),
+    int("parts", 0n, 2n ** 24n),
+    int("more", 0n, 1n),
+    text("code", 0, 48),
+    text("reason", 0, 1024, plain),
   ],
   Sealed: [
     bytes("kem_id", 1, 32),

@@ -1,11 +1,12 @@
-// An agent that greets all others: `agent.mjs <entry>`. Prints its address, reads the other addresses, and prints each
-// received greeting.
+// An agent that greets and asks all others: `agent.mjs <entry>`. Prints its address, reads the other addresses, and prints each
+// received greeting and each answer.
 import { createInterface } from "node:readline/promises";
 
 import { P2PNode } from "../../../sdk/typescript/dist/index.js";
 
 const node = await P2PNode.open({ bootstrapPeers: [process.argv[2]], restart: false });
 const messages = node.messages();
+await node.handle("language", ({ data }) => ({ language: "typescript", question: data.text }));
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 console.log(node.address);
 const others = (await lines.next()).value.split(" ");
@@ -18,7 +19,13 @@ for (const _ of others) {
   await node.ack(message);
 }
 for (const message of sent) await message.delivered();
-// The other agents may still wait for messages.
+for (const other of others) {
+  const text = "who, é\u2028😀";
+  const { language, question } = await node.ask(other, { text }, { kind: "language" });
+  if (question !== text) throw new Error(`${other} understood ${question}`);
+  console.log("answer", other, language);
+}
+// The other agents may still wait for messages and answers.
 await lines.next();
 await node.close();
 

@@ -1,15 +1,18 @@
-"""An agent that greets all others: `agent.py <entry>`. Prints its address, reads the other addresses, and prints each
-received greeting."""
+"""An agent that greets and asks all others: `agent.py <entry>`. Prints its address, reads the other addresses, and prints each
+received greeting and each answer."""
 
 import asyncio
 import sys
 
 import p2p_node
 
+QUESTION = "who, é\u2028😀"
+
 
 async def main() -> None:
     async with p2p_node.open(bootstrap_peers=[sys.argv[1]], restart=None) as node:
         messages = node.messages()
+        await node.handle("language", lambda request: {"language": "python", "question": request.data["text"]})
         print(node.address, flush=True)
         others = (await asyncio.to_thread(sys.stdin.readline)).split()
         sent = [await node.send(other, {"text": "hello from python, é\u2028😀"}) for other in others]
@@ -20,7 +23,11 @@ async def main() -> None:
         more = asyncio.ensure_future(anext(messages))
         for message in sent:
             await message.delivered()
-        # The other agents may still wait for messages.
+        for other in others:
+            answer = await node.ask(other, {"text": QUESTION}, kind="language")
+            assert answer["question"] == QUESTION, answer
+            print("answer", other, answer["language"], flush=True)
+        # The other agents may still wait for messages and answers.
         await asyncio.to_thread(sys.stdin.readline)
         more.cancel()
 

@@ -1,16 +1,51 @@
 //! The `message` event: a received message as the parent reads it.
 
+use std::time::Duration;
+
+use alloy_primitives::Address;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use p2p_node_protocol::line::check_data;
-use p2p_node_protocol::{Encoding, ErrorCode, MAX_EXACT, Message, Route};
-use p2p_node_wire::envelope;
+use p2p_node_protocol::{Encoding, ErrorCode, MAX_DEADLINE_MS, MAX_EXACT, Message, Route};
+use p2p_node_wire::envelope::{self, Call};
 use p2p_node_wire::trace_context::TraceContext;
 use serde_json::value::RawValue;
 
 use crate::cx::Cx;
 use crate::gate::sender::Sender;
+use crate::gate::tier::Tier;
 use crate::replies::message_line_bound;
+
+/// A step of a request that passed all checks.
+#[derive(Debug)]
+pub(crate) struct ReceivedCall {
+    /// The agent that took the step.
+    pub(crate) sender: Address,
+    /// `true` if the node knows nothing of the agent but its keys.
+    pub(crate) is_stranger: bool,
+    /// The step.
+    pub(crate) call: Box<Call>,
+    /// The message as a client would read it.
+    pub(crate) message: Box<Message>,
+    /// Size of its payload.
+    pub(crate) bytes: usize,
+    /// Time left until the deadline when the frame was made.
+    pub(crate) time_left: Duration,
+}
+
+impl ReceivedCall {
+    /// Returns the step in a received message.
+    pub(crate) fn new(
+        sender: &Sender,
+        call: Box<Call>,
+        ttl_left_ms: u64,
+        (message, bytes): (Box<Message>, usize),
+    ) -> Box<Self> {
+        let time_left = Duration::from_millis(ttl_left_ms.min(MAX_DEADLINE_MS));
+        let is_stranger = sender.tier == Tier::Stranger;
+        Box::new(ReceivedCall { sender: sender.address, is_stranger, call, message, bytes, time_left })
+    }
+}
 
 /// Returns the `message` event of a received message, and the size of its payload.
 pub(crate) fn message_event(

@@ -11,7 +11,6 @@ use crate::gossip::Gossip;
 use crate::gossip::broadcast_queue::Broadcast;
 use crate::input::{PublishOutcome, Token};
 use crate::peers::Peers;
-use crate::replies::reply_to::ReplyTo;
 
 impl Gossip {
     /// Sends one frame of each topic that has broadcasts and subscribers.
@@ -86,10 +85,10 @@ pub(crate) fn report_broadcast_failed(
     code: ErrorCode,
     cx: &mut Cx,
 ) {
-    let ReplyTo { client, id, .. } = broadcast.draft.command.clone();
+    let command = broadcast.draft.command.clone();
     let mut delivery = Delivery {
         message_id: broadcast.message_id,
-        request_id: id,
+        request_id: command.id.clone(),
         state,
         code: Some(code),
         message: None,
@@ -100,5 +99,5 @@ pub(crate) fn report_broadcast_failed(
         traceparent: None,
     };
     cx.end_mail_span(&broadcast.draft, &mut delivery);
-    cx.emit_delivery(client, delivery);
+    cx.report_delivery(&command, delivery);
 }

@@ -12,7 +12,7 @@ use crate::effect::{NetworkCommand, Verdict};
 use crate::gate::Gate;
 use crate::gate::frame_checks::{CLOCK_OUT_OF_RANGE, LATER_FRAMES};
 use crate::gate::limits::{Author, Passage, TopicKind};
-use crate::gate::message_event::message_event;
+use crate::gate::message_event::{ReceivedCall, message_event};
 use crate::gate::pending_verification::{GossipMessage, OfferedRecord, Pending, RecordSource};
 use crate::gate::reputation::{Conduct, Party};
 use crate::gate::sender::Sender;
@@ -231,6 +231,7 @@ impl Gossip {
                 continue;
             }
             gate.limits.broadcasts.charge(sender.author(), message.data.len(), cx.now.mono);
+            let (call, ttl_left_ms) = (message.call.clone(), message.ttl_left_ms);
             let admitted = gate.guard_flow(&sender, message, cx);
             let event = admitted
                 .and_then(|()| message_event(&mut sender, message.clone(), Some(topic), Route::Gossip, cx));
@@ -238,6 +239,11 @@ impl Gossip {
                 Ok((message, bytes)) => {
                     cx.stats.received(Counter::BroadcastsReceived, message.priority, cx.now.mono);
                     self.traffic.received(topic, cx.now.mono);
+                    if let Some(call) = call {
+                        let event = (message, bytes);
+                        cx.signal(Signal::CallReceived(ReceivedCall::new(&sender, call, ttl_left_ms, event)));
+                        continue;
+                    }
                     gate.flow.remember(&message.message_id, message.hops.unwrap_or_default());
                     let priority = gate.effective_priority(sender.address, &message, cx);
                     cx.emit_broadcast(subscribers, priority, message, bytes);

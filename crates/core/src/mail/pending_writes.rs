@@ -126,7 +126,8 @@ impl Mail {
         if !self.pending_writes.durable {
             return;
         }
-        for Renamed { accepted_as, sent_as, draft } in renamed {
+        let in_store = renamed.into_iter().filter(|renamed| renamed.draft.call.is_none());
+        for Renamed { accepted_as, sent_as, draft } in in_store {
             let number = self.store_mail(recipient, accepted_as, Some(sent_as), draft, cx);
             self.pending_writes.waiting.push_back((number, Waiting::Renamed));
         }
@@ -190,6 +191,9 @@ impl Mail {
         cx.stats.count(Counter::MailAccepted);
         cx.stats.traffic.sent(accepted.priority, cx.now.mono);
         self.recipients_to_flush.insert(recipient);
+        if let Some(step) = command.step {
+            return cx.answer_step(command, step);
+        }
         cx.answer(command, "send", |answer| {
             answer.message_id = Some(accepted.message_id);
             answer.delivery = Some("accepted".to_owned());
@@ -267,7 +271,7 @@ impl Mail {
 
     /// Deletes a completed message from the store.
     pub(crate) fn forget_mail(&mut self, ended: &Completed, cx: &mut Cx) {
-        if self.pending_writes.durable {
+        if self.pending_writes.durable && ended.mail.draft.call.is_none() {
             cx.effects.push_back(Effect::DeleteMessage { stream: ended.stream, seq: ended.seq });
         }
     }

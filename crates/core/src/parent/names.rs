@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{Command, Counter, Discover, ErrorCode, Id, Send};
+use p2p_node_protocol::{Ask, Command, Counter, Discover, ErrorCode, Id, Send};
 use p2p_node_wire::time::Instant;
 
 use crate::budget::Budget;
@@ -282,6 +282,7 @@ impl Parent {
 fn name_in(command: &mut Command) -> Option<&mut String> {
     let field = match command {
         Command::Send(Send { peer_id: Some(peer), topic: None, .. }) => peer,
+        Command::Ask(Ask { peer_id: Some(peer), .. }) => peer,
         Command::Discover(Discover { address: Some(address), topic: None, capability: None, .. }) => address,
         Command::Registry(registry) => &mut registry.address,
         _ => return None,
@@ -298,10 +299,7 @@ fn set_address(to: &mut ReplyTo, command: &mut Command, address: Address) {
 }
 
 fn data_bytes(command: &Command) -> usize {
-    match command {
-        Command::Send(send) => send.data.get().len(),
-        _ => 0,
-    }
+    command.data().map_or(0, |data| data.get().len())
 }
 
 fn not_found(name: &EnsName) -> String {

@@ -102,9 +102,9 @@ pub(crate) fn refuse_command(
     message: impl Into<String>,
     cx: &mut Cx,
 ) {
-    match command {
-        Command::Send(_) => cx.refuse_send(to, code, message),
-        _ => cx.refuse(to, code, message),
+    match command.data() {
+        Some(_) => cx.refuse_send(to, code, message),
+        None => cx.refuse(to, code, message),
     }
 }
 

@@ -59,6 +59,7 @@ impl Parent {
             conversation: send.conversation_id.unwrap_or_default(),
             hops,
             trace: cx.begin_send_span(context),
+            call: None,
             route: send.route.unwrap_or_default(),
             command,
         };
@@ -138,7 +139,7 @@ fn too_many_hops(hops: u32) -> String {
     )
 }
 
-fn check_broadcast(topic: String, length: usize) -> Result<To, (ErrorCode, String)> {
+pub(super) fn check_broadcast(topic: String, length: usize) -> Result<To, (ErrorCode, String)> {
     check_topic(&topic).map_err(|message| (ErrorCode::InvalidArgument, message))?;
     if RESERVED_TOPICS.contains(&topic.as_str()) {
         let message = format!("`{topic}` is reserved for the nodes; choose another topic");
@@ -151,7 +152,10 @@ fn check_broadcast(topic: String, length: usize) -> Result<To, (ErrorCode, Strin
     Ok(To::Topic(topic))
 }
 
-fn payload(data: Box<RawValue>, encoding: Option<Encoding>) -> Result<(Bytes, envelope::Encoding), String> {
+pub(super) fn payload(
+    data: Box<RawValue>,
+    encoding: Option<Encoding>,
+) -> Result<(Bytes, envelope::Encoding), String> {
     match encoding {
         None => Ok((Box::<str>::from(data).into_boxed_bytes().into(), envelope::Encoding::Json)),
         Some(Encoding::Base64) => {
@@ -163,7 +167,7 @@ fn payload(data: Box<RawValue>, encoding: Option<Encoding>) -> Result<(Bytes, en
     }
 }
 
-fn parse_traceparent(text: Option<&str>) -> Result<Option<TraceContext>, String> {
+pub(super) fn parse_traceparent(text: Option<&str>) -> Result<Option<TraceContext>, String> {
     let parse = |text: &str| {
         TraceContext::parse(text).ok_or_else(|| {
             format!(
@@ -175,6 +179,17 @@ fn parse_traceparent(text: Option<&str>) -> Result<Option<TraceContext>, String>
     text.map(parse).transpose()
 }
 
+/// Checks a text field of a command.
+pub(super) fn check_text(name: &str, text: &str, limit: usize) -> Result<(), String> {
+    if text.len() > limit {
+        return Err(format!("`{name}` may have at most {limit} bytes"));
+    }
+    if text.contains(char::is_control) {
+        return Err(format!("`{name}` must not contain control characters"));
+    }
+    Ok(())
+}
+
 fn check_lengths(send: &Send) -> Result<(), String> {
     let fields = [
         ("kind", &send.kind, limits::MAX_KIND_BYTES),
@@ -183,12 +198,7 @@ fn check_lengths(send: &Send) -> Result<(), String> {
     ];
     for (name, value, limit) in fields {
         if let Some(text) = value {
-            if text.len() > limit {
-                return Err(format!("`{name}` may have at most {limit} bytes"));
-            }
-            if text.contains(char::is_control) {
-                return Err(format!("`{name}` must not contain control characters"));
-            }
+            check_text(name, text, limit)?;
         }
     }
     match send.ttl_ms {

@@ -16,6 +16,7 @@ use crate::client_id::ClientId;
 use crate::command_limits::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES, MAX_PAUSE};
 use crate::outgoing::OutgoingMessage;
 use crate::parent::client_load::ClientLoads;
+use crate::replies::reply_to::StepOf;
 
 /// Number of `send` commands of a client that one recipient or topic keeps when the client has had
 /// too many for [`MAX_PAUSE`]. Half of what the client may have, so that other recipients and
@@ -203,6 +204,19 @@ impl SendLane {
         }
         self.subtract_load(&waiting);
         Some(waiting)
+    }
+
+    /// Removes the messages of a request that has ended.
+    pub(crate) fn remove_request(&mut self, number: u64) {
+        let is_of = |waiting: &WaitingSend| matches!(waiting.draft.command.step, Some(StepOf::Request { number: of, .. }) if of == number);
+        let mut removed = Vec::new();
+        for line in self.lines.values_mut() {
+            let (gone, kept) = std::mem::take(&mut line.sends).into_iter().partition(is_of);
+            line.sends = kept;
+            removed.extend::<VecDeque<_>>(gone);
+        }
+        self.lines.retain(|_, line| !line.sends.is_empty());
+        removed.iter().for_each(|waiting| self.subtract_load(waiting));
     }
 
     /// Ends the pauses that have lasted [`MAX_PAUSE`]. In a pause the node does not read from a

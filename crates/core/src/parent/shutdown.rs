@@ -7,6 +7,7 @@ use p2p_node_protocol::{Closing, DeliveryState, ErrorCode, ErrorEvent, Event, Le
 use p2p_node_wire::time::Instant;
 
 use crate::Phase;
+use crate::client_id::ClientId;
 use crate::cx::Cx;
 use crate::effect::{Effect, ExitCode};
 use crate::gate::Gate;
@@ -17,6 +18,7 @@ use crate::parent::Parent;
 use crate::parent::leaving::answer_leaving;
 use crate::parent::require_delivery::awaits_deliveries;
 use crate::replies::reply_to::ReplyTo;
+use crate::requests::Requests;
 
 /// Longest time for the clients to read the last lines. Our choice: an SDK waits 7 s, which covers
 /// the drain time-out of 5 s and this.
@@ -75,7 +77,14 @@ impl Parent {
         self.close(EOF, None, cx);
     }
 
-    pub(crate) fn on_stdout_closed(&mut self, broken: bool, cx: &mut Cx) {
+    pub(crate) fn on_stdout_closed(
+        &mut self,
+        broken: bool,
+        mail: &mut Mail,
+        requests: &mut Requests,
+        cx: &mut Cx,
+    ) {
+        requests.on_client_gone(ClientId::PARENT, mail, cx);
         self.pipe_broken |= broken;
         cx.replies.clients.parent.is_gone = true;
         self.close("output", None, cx);
@@ -166,6 +175,7 @@ impl Parent {
         gate: &mut Gate,
         gossip: &mut Gossip,
         mail: &mut Mail,
+        requests: &mut Requests,
         cx: &mut Cx,
     ) {
         let now = cx.now;
@@ -178,13 +188,14 @@ impl Parent {
         if sent && *deadline == Instant::MAX {
             *deadline = now.mono + cx.identity.drain_timeout;
         }
-        let is_idle = self.discoveries.is_empty() && gate.registry.is_idle();
+        let is_idle = self.discoveries.is_empty() && gate.registry.is_idle() && requests.is_idle();
         let done = sent && is_idle && mail.pending_writes.access_rules() == 0 && answered;
         if !done && now.mono < *deadline {
             return;
         }
         let (reason, shutdown) = (*reason, shutdown.clone());
         let lost = self.has_undelivered(gossip, mail);
+        requests.abandon(mail, cx);
         self.fail_pending(gossip, mail, cx);
         gate.registry.abandon_commands(cx);
         answer_shutdown(shutdown, cx);

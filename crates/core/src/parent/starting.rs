@@ -56,12 +56,9 @@ pub(crate) struct DeferredCommands {
     end: Option<(End, Instant)>,
 }
 
-/// Returns the bytes of `data` of a `send`, and `None` for other commands.
+/// Returns the bytes of `data` of a command that sends it, and `None` for other commands.
 fn data_bytes(request: &Request) -> Option<usize> {
-    match &request.command {
-        Command::Send(send) => Some(send.data.get().len()),
-        _ => None,
-    }
+    request.command.data().map(|data| data.get().len())
 }
 
 impl DeferredCommands {
@@ -114,9 +111,8 @@ impl DeferredCommands {
         let mut index = self.requests.len();
         while index > 0 && self.sends.exceeds(client, HALF) {
             index -= 1;
-            let is_send = |(of, request): &(ClientId, Request)| {
-                *of == client && matches!(request.command, Command::Send(_))
-            };
+            let is_send =
+                |(of, request): &(ClientId, Request)| *of == client && request.command.data().is_some();
             if self.requests.get(index).is_some_and(is_send) {
                 removed.extend(self.remove(index));
             }
@@ -156,9 +152,9 @@ impl Parent {
             );
         }
         let command = ReplyTo::new(client, request.id.clone());
-        match request.command {
-            Command::Send(_) => cx.replies.clients.open_send(&command),
-            _ => cx.replies.clients.open_request(&command),
+        match request.command.data() {
+            Some(_) => cx.replies.clients.open_send(&command),
+            None => cx.replies.clients.open_request(&command),
         }
         cx.stats.count(Counter::CommandsDeferred);
         self.deferred.push(client, request);

@@ -6,11 +6,15 @@ use std::time::Duration;
 use p2p_node_protocol::{Id, Limits, MAX_LINE_BYTES};
 use p2p_node_wire::time::Instant;
 
-use crate::MAX_INFLIGHT;
 use crate::replies::message_line_bytes;
 use crate::replies::output_queue::{self, MailLine, OutputQueue};
 use crate::replies::reply_to::ReplyTo;
 use crate::usage::{MAX_REQUIRED, Usage};
+use crate::{MAX_INFLIGHT, MAX_REQUESTS, MAX_TICKETS};
+
+/// Limit of the lines of mail with those of requests: the last line of each request, and of each request of
+/// another agent, needs no room.
+const MAIL_AND_CALLS: usize = output_queue::MAIL_LINES + MAX_REQUESTS + MAX_TICKETS;
 
 /// How far a client is that leaves while the node runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +91,8 @@ pub(crate) struct Client {
     pub(crate) open_sends: BTreeSet<Id>,
     /// Ids of other unanswered commands.
     pub(crate) open_requests: BTreeSet<Id>,
+    /// Ids of requests that have not ended.
+    pub(crate) open_calls: BTreeSet<Id>,
     /// Lines that wait for the writer.
     pub(crate) output: OutputQueue,
     /// The client reads no more lines.
@@ -117,6 +123,7 @@ impl Client {
             max_unacked: Limits::STANDARD.max_unacked,
             open_sends: BTreeSet::new(),
             open_requests: BTreeSet::new(),
+            open_calls: BTreeSet::new(),
             output: OutputQueue::default(),
             is_gone: false,
             leaving: None,
@@ -127,7 +134,7 @@ impl Client {
 
     /// Returns `true` if a command with this id is unanswered.
     pub(crate) fn is_open(&self, id: &Id) -> bool {
-        self.open_requests.contains(id) || self.open_sends.contains(id)
+        self.open_requests.contains(id) || self.open_sends.contains(id) || self.open_calls.contains(id)
     }
 
     /// Returns `true` if no line waits for the client any more.
@@ -157,10 +164,11 @@ impl Client {
             ("commands unanswered", self.open_requests.len(), MAX_INFLIGHT + 1),
             // The lane may hold one send above its limit, and as many sends may wait for the disk.
             ("sends unanswered", self.open_sends.len(), 2 * MAX_INFLIGHT + 1),
+            ("requests of a client", self.open_calls.len(), MAX_REQUESTS),
             ("unread replies", self.output.unread_others(), 2 * MAX_INFLIGHT + 1),
             ("unread replies to sends", self.output.unread_sends(), 2 * MAX_INFLIGHT + 1),
             ("required lines", must, MAX_REQUIRED),
-            ("lines of mail", mail, output_queue::MAIL_LINES),
+            ("lines of mail", mail, MAIL_AND_CALLS),
             ("lines of broadcasts", topic, output_queue::TOPIC_LINES),
             ("lines of peer events", news, output_queue::PEER_EVENT_LINES),
             ("lines of logs", log, output_queue::LOG_LINES),

@@ -5,6 +5,7 @@ pub(crate) mod clients;
 pub mod output_queue;
 pub(crate) mod recipients;
 pub mod reply_to;
+mod requests;
 pub(crate) mod required;
 
 use std::collections::BTreeSet;
@@ -143,7 +144,7 @@ impl Cx {
     pub(crate) fn answer(&mut self, to: ReplyTo, command: &str, fill: impl FnOnce(&mut Answer)) {
         let Some(id) = to.id else { return };
         let Some(client) = self.replies.clients.get_mut(to.client) else { return };
-        let is_send = command == "send";
+        let is_send = matches!(command, "send" | "respond");
         if is_send {
             client.open_sends.remove(&id);
         } else {
@@ -172,6 +173,9 @@ impl Cx {
 
     /// Answers a `send` that failed.
     pub(crate) fn refuse_send(&mut self, to: ReplyTo, code: ErrorCode, message: impl Into<String>) {
+        if let Some(step) = to.step {
+            return self.end_step(step, Err((code, message.into())));
+        }
         self.replies.refused(to.client, code);
         let Some(client) = self.replies.clients.get_mut(to.client) else { return };
         if let Some(id) = &to.id {
@@ -298,7 +302,7 @@ fn overflow_log(dropped: DropCounts) -> Event {
 }
 
 /// Returns the standard text of a code: what happened to the message, and what to do.
-fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
+pub(crate) fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String {
     match code {
         ErrorCode::PeerNotFound => {
             "no verified record of this address was found in time; check that the agent runs, has joined this network and has the right time".into()

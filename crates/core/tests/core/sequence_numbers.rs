@@ -144,6 +144,7 @@ fn persisted(stream: u8, seq: u64, position: u64) -> PersistedMessage {
             conversation: String::new(),
             hops: 0,
             trace: None,
+            call: None,
             route: Route::Auto,
             command: ReplyTo::PARENT,
         },

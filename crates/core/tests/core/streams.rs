@@ -23,7 +23,6 @@ const RECIPIENT: Address = Address::repeat_byte(2);
 const NOW: Instant = Instant::ZERO;
 type Name = (StreamId, u64);
 
-/// Returns a message whose payload identifies it.
 fn outgoing(priority: Priority, payload: u64) -> OutgoingMessage {
     OutgoingMessage {
         data: Bytes::from(payload.to_string()),
@@ -37,6 +36,7 @@ fn outgoing(priority: Priority, payload: u64) -> OutgoingMessage {
         conversation: String::new(),
         hops: 0,
         trace: None,
+        call: None,
         route: Route::Auto,
         command: p2p_node_core::replies::reply_to::ReplyTo::PARENT,
     }

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use prost::{Enumeration, Message as ProtoMessage, Oneof};
 
+use super::call::Call;
+
 /// The signed part of a frame.
 #[derive(Clone, PartialEq, ProtoMessage)]
 pub struct FrameBody {
@@ -124,6 +126,10 @@ pub struct Message {
     // A vector is smaller than `Bytes`, and the reorder buffer holds many messages.
     #[prost(bytes = "vec", tag = 16)]
     pub trace: Vec<u8>,
+    /// The step of a request that the message is. Absent in other messages.
+    // In a box, because few messages have one, and the reorder buffer holds many messages.
+    #[prost(message, optional, boxed, tag = 17)]
+    pub call: Option<Box<Call>>,
 }
 
 /// Priority of a message. The default value comes first, because protobuf does not encode it.

@@ -1,5 +1,6 @@
 //! Size limits of all wire messages, and the checks of every field.
 
+use super::call::Call;
 use super::codec::{
     Ack, Batch, Encoding, FindAgents, FoundAgents, FrameBody, MailResponse, Message, Payload, Priority,
     Response, Scope, StreamAck,
@@ -133,9 +134,13 @@ impl Wire for FrameBody {
     }
 }
 
+impl Message {
+    const SHAPE: Shape = Shape { fields: 17, messages: &[(17, &Call::SHAPE)] };
+}
+
 impl Wire for Batch {
     const MAX_BYTES: usize = MAX_FRAME_BYTES - SIGNATURE_BYTES;
-    const SHAPE: Shape = Shape { fields: 2, messages: &[(1, &Shape::flat(16))] };
+    const SHAPE: Shape = Shape { fields: 2, messages: &[(1, &Message::SHAPE)] };
 
     fn prescan(bytes: &[u8]) -> Result<(), DecodeError> {
         let (mut messages, mut acks) = (0, 0);
@@ -180,7 +185,8 @@ fn check_message(message: &Message) -> Result<(), DecodeError> {
     ensure(message.accepted_seq == 0 || !message.accepted_stream.is_empty(), "accepted_seq")?;
     ensure(message.hops == 0 || !message.reply_to.is_empty(), "hops")?;
     ensure(message.trace.is_empty() || TraceContext::decode(&message.trace).is_some(), "trace")?;
-    listed(Encoding::is_valid(message.encoding))
+    listed(Encoding::is_valid(message.encoding))?;
+    message.call.as_ref().map_or(Ok(()), |call| call.check())
 }
 
 impl Wire for Ack {
@@ -280,7 +286,7 @@ pub(super) fn filled(len: usize, max: usize) -> bool {
 }
 
 /// Returns `true` if the code is UPPER_SNAKE. Codes reach the parent's terminal and logs.
-pub(super) fn is_code(code: &str) -> bool {
+pub fn is_code(code: &str) -> bool {
     filled(code.len(), MAX_CODE_BYTES)
         && code.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
 }

@@ -5,6 +5,7 @@
 //! replay, signature, binding.
 
 pub mod admission;
+pub mod call;
 pub mod claim;
 pub mod codec;
 pub mod frame;
@@ -14,6 +15,7 @@ pub mod replay;
 pub use admission::{
     Accepted, Admission, Challenge, Connect, Handshake, Rejected, Side, SignedResponse, Step,
 };
+pub use call::{Call, CallStep};
 pub use claim::FrameClaim;
 pub use codec::*;
 pub use frame::{Frame, FrameError, direct_frame, sign_frame};

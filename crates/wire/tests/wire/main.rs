@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod any;
+mod calls;
 mod extended;
 mod seal;
 
@@ -15,9 +16,9 @@ use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::frame::FRAME_DOMAIN;
 use p2p_node_wire::envelope::limits::MAX_FRAME_BYTES;
 use p2p_node_wire::envelope::{
-    Accepted, Ack, Admission, Batch, Challenge, Connect, Encoding, Frame, FrameBody, Handshake, MailResponse,
-    Message, Payload, Priority, Rejected, Rejection, Response, Scope, Side, SignedResponse, Step, StreamAck,
-    WIRE_VERSION, sign_frame, strict_decode,
+    Accepted, Ack, Admission, Batch, Call, CallStep, Challenge, Connect, Encoding, Frame, FrameBody,
+    Handshake, MailResponse, Message, Payload, Priority, Rejected, Rejection, Response, Scope, Side,
+    SignedResponse, Step, StreamAck, WIRE_VERSION, sign_frame, strict_decode,
 };
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding, verify_signed};
 use p2p_node_wire::message_id::{message_id, message_name};
@@ -108,12 +109,18 @@ fn ack() -> Ack {
     }
 }
 
+/// Returns the fourth part of an answer.
+fn call() -> Call {
+    Call { step: CallStep::Part.into(), id: vec![0x56; 16].into(), parts: 3, more: true, ..Call::default() }
+}
+
 fn frame_body() -> FrameBody {
     let message = Message {
         accepted_stream: vec![0x54; 16].into(),
         accepted_seq: 3,
         hops: 2,
         trace: vec![0x55; 25],
+        call: Some(Box::new(call())),
         stream: vec![0x53; 16].into(),
         seq: 9,
         base_seq: 7,

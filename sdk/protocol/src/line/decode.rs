@@ -156,6 +156,14 @@ fn decode_command(head: Head<'_>, text: &str) -> Result<Command, LineError> {
         None => Err(LineError::new(ErrorCode::UnknownCommand, format!("unknown command {kind:?}"))),
         Some(Err(error)) => Err(LineError::argument(format_args!("{kind}: {error}"))),
         Some(Ok(Command::Send(send))) => compacted(send).map(Command::Send),
+        Some(Ok(Command::Ask(mut ask))) => {
+            ask.data = compacted_data(ask.data)?;
+            Ok(Command::Ask(ask))
+        }
+        Some(Ok(Command::Respond(mut respond))) => {
+            respond.data = respond.data.map(compacted_data).transpose()?;
+            Ok(Command::Respond(respond))
+        }
         Some(Ok(command)) => Ok(command),
     }
 }
@@ -165,14 +173,18 @@ const NOT_PORTABLE: &str =
     "`data` contains a number outside the range of 64-bit floats, or an unpaired surrogate";
 
 /// Strips the white space in `data`, because the receiving node rejects it.
-fn compacted(mut send: Send) -> Result<Send, LineError> {
-    if !is_portable(send.data.get()) {
+fn compacted(send: Send) -> Result<Send, LineError> {
+    Ok(Send { data: compacted_data(send.data)?, ..send })
+}
+
+fn compacted_data(data: Box<RawValue>) -> Result<Box<RawValue>, LineError> {
+    if !is_portable(data.get()) {
         return Err(LineError::argument(NOT_PORTABLE));
     }
-    if let Cow::Owned(compacted) = compact(send.data.get()) {
-        send.data = RawValue::from_string(compacted).map_err(LineError::argument)?;
+    match compact(data.get()) {
+        Cow::Owned(compacted) => RawValue::from_string(compacted).map_err(LineError::argument),
+        Cow::Borrowed(_) => Ok(data),
     }
-    Ok(send)
 }
 
 /// Decodes an event, for a parent. Returns `None` for an unknown type, which the parent must skip.

@@ -63,6 +63,7 @@ fn ready() -> Event {
             max_topic_bytes: 4,
             max_inflight_bytes: 5,
             max_pause_ms: 6,
+            max_requests: 8,
             max_unacked: 7,
         },
         addrs: vec!["/ip4/127.0.0.1".to_owned()],

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod events;
+mod exchange;
 mod framing;
 mod json_cases;
 mod requests;

@@ -10,6 +10,8 @@ from .errors import (
     CommandRefused,
     Exit,
     Forked,
+    HandlerError,
+    HandlerFailed,
     IdentityChanged,
     InvalidArgument,
     LineTooLong,
@@ -17,6 +19,7 @@ from .errors import (
     NotJoined,
     NotReady,
     P2PError,
+    QuorumNotReached,
     SidecarError,
     SidecarExited,
     SidecarRestarted,
@@ -29,10 +32,12 @@ from .errors import (
 from .events import Closed, Lifecycle, Restarted, Restarting, Unhealthy
 from .options import Options
 from .registration import Registration, register
+from .requests import AgentAnswer, Answers
 from .streams import MessageStream, Stream
 from .supervisor import Restart
 from .types import (
     DEFAULT_PRIORITY,
+    AgentError,
     Answer,
     Bandwidth,
     Closing,
@@ -45,6 +50,7 @@ from .types import (
     ErrorEvent,
     Event,
     HealthPenalty,
+    IncomingRequest,
     Latencies,
     Log,
     Message,
@@ -65,6 +71,9 @@ from .types import (
     RegistryState,
     ReportMetrics,
     ReportNode,
+    RequestCancelled,
+    Response,
+    ResponseCredit,
     StatusReport,
     TopicReport,
     Topology,
@@ -72,7 +81,10 @@ from .types import (
 )
 
 __all__ = [
+    "AgentAnswer",
+    "AgentError",
     "Answer",
+    "Answers",
     "BinaryNotFound",
     "BinaryUnusable",
     "CallTimeout",
@@ -89,7 +101,10 @@ __all__ = [
     "FoundAgents",
     "Exit",
     "Forked",
+    "HandlerError",
+    "HandlerFailed",
     "IdentityChanged",
+    "IncomingRequest",
     "InvalidArgument",
     "Lifecycle",
     "LineTooLong",
@@ -111,7 +126,11 @@ __all__ = [
     "PeerLink",
     "PeerUnbanned",
     "Published",
+    "QuorumNotReached",
     "Ready",
+    "RequestCancelled",
+    "Response",
+    "ResponseCredit",
     "Restart",
     "Restarted",
     "Restarting",

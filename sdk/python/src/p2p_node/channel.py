@@ -17,6 +17,7 @@ from .types import (
     ErrorEvent,
     Event,
     PeerDiscovered,
+    Response,
 )
 
 
@@ -42,9 +43,14 @@ Waiter = Callable[[Reply | None, P2PError | None], None]
 DeliveryWaiter = Callable[[Delivery | None, P2PError | None], None]
 
 
+#: Gets each answer to a request, before its waiter gets the end.
+OnResponse = Callable[[Response], None]
+
+
 @dataclass
 class _Pending:
     waiter: Waiter
+    on_response: OnResponse | None = None
     found: list[PeerDiscovered] = field(default_factory=list)
 
 
@@ -54,15 +60,17 @@ class Channel:
     def __init__(self) -> None:
         self._last_id = 0
         self._pending: dict[int, _Pending] = {}
+        self._requests = 0
         self._tracked: dict[str, DeliveryWaiter] = {}
         self.closed: P2PError | None = None
 
     @property
     def outstanding(self) -> int:
-        """Returns the number of requests without an answer."""
-        return len(self._pending)
+        """Returns the number of commands without an answer. Requests to agents do not count, because the
+        node limits them by themselves."""
+        return len(self._pending) - self._requests
 
-    def request(self, command: bytes, waiter: Waiter) -> tuple[int, bytes]:
+    def request(self, command: bytes, waiter: Waiter, on_response: OnResponse | None = None) -> tuple[int, bytes]:
         """Assigns an id to a command that `encode` has made. Returns the id and the line; the
         answer goes to `waiter`.
 
@@ -74,7 +82,8 @@ class Channel:
         if len(line) - 1 > MAX_LINE_BYTES:
             raise LineTooLong(len(line) - 1, MAX_LINE_BYTES)
         self._last_id = number
-        self._pending[number] = _Pending(waiter)
+        self._pending[number] = _Pending(waiter, on_response)
+        self._requests += on_response is not None
         return number, line
 
     def track(self, message_id: str, waiter: DeliveryWaiter) -> bool:
@@ -103,6 +112,11 @@ class Channel:
             if pending is None or len(pending.found) >= MAX_FOUND_AGENTS:
                 return event
             pending.found.append(event)
+        elif isinstance(event, Response):
+            pending = self._pending.get(event.request_id) if isinstance(event.request_id, int) else None
+            if pending is None or pending.on_response is None:
+                return event
+            pending.on_response(event)
         elif isinstance(event, Delivery):
             waiter = self._tracked.pop(event.message_id, None)
             if waiter is None:
@@ -118,6 +132,7 @@ class Channel:
         if self.closed is None:
             self.closed = error
         pending, self._pending = self._pending, {}
+        self._requests = 0
         tracked, self._tracked = self._tracked, {}
         for request in pending.values():
             request.waiter(None, copy(error))
@@ -125,4 +140,6 @@ class Channel:
             waiter(None, copy(error))
 
     def _end(self, id: Any) -> _Pending | None:
-        return self._pending.pop(id, None) if isinstance(id, int) else None
+        pending = self._pending.pop(id, None) if isinstance(id, int) else None
+        self._requests -= pending is not None and pending.on_response is not None
+        return pending

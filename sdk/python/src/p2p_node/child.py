@@ -10,7 +10,7 @@ from typing import Any
 
 from .arguments import encode
 from .binary import unusable_after
-from .channel import Channel, Reply, Waiter
+from .channel import Channel, OnResponse, Reply, Waiter
 from .decode import Undecodable, decode_event
 from .errors import CommandRefused, Exit, NotReady, P2PError, SidecarError, StartFailed, VersionMismatch
 from .framer import Framer
@@ -50,11 +50,11 @@ class Child:
         """Returns `True` if the pipe accepts a line now, so that the SDK need not buffer it."""
         return self.channel.closed is None and self.process.stdin.open and not self.process.exit.done()
 
-    def ask(self, command: bytes, waiter: Waiter) -> int:
+    def ask(self, command: bytes, waiter: Waiter, on_response: OnResponse | None = None) -> int:
         """Writes a command; its answer goes to `waiter`. Returns the id of the command.
 
         Does not wait: check `has_room` first."""
-        number, line = self.channel.request(command, waiter)
+        number, line = self.channel.request(command, waiter, on_response)
         self.process.stdin.write(line)
         return number
 

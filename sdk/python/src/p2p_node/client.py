@@ -18,6 +18,7 @@ from .errors import CallTimeout, Exit, InvalidArgument, SidecarError, Undelivere
 from .events import Lifecycle
 from .joining import QUIET, caught_up, joined
 from .options import Options, options_signature
+from .requests import Requesting
 from .supervised_node import SupervisedNode
 from .streams import MessageStream, Stream
 from .tracing import current_traceparent
@@ -90,7 +91,7 @@ class Published:
     peers: int
 
 
-class Node:
+class Node(Requesting):
     """A supervised node; `p2p_node.open` creates it.
 
     Every call raises `CommandRefused` if the node rejects the command, `CallTimeout` without an

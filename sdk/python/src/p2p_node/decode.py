@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any
 
-from .types import EVENTS, TYPES, Event, Message
+from .types import EVENTS, TYPES, Event, IncomingRequest, Message, Response
 
 #: The Python types of the simple field kinds. For `int` and `id`, `_value` rejects a `bool`.
 _SIMPLE: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,), "id": (int, str)}
@@ -34,8 +34,8 @@ def decode_event(line: bytes) -> Event | None:
     return event
 
 
-def content(message: Message) -> Any:
-    """Returns the data of a message; `bytes` if the sender passed bytes."""
+def content(message: Message | IncomingRequest | Response) -> Any:
+    """Returns the data of a message, a request or an answer; `bytes` if the sender passed bytes."""
     if message.encoding == "base64":
         return base64.b64decode(message.data)
     return message.data

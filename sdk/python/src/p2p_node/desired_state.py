@@ -1,4 +1,4 @@
-"""Capabilities, subscriptions and access rules that the SDK restores in a new process."""
+"""Capabilities, handlers, subscriptions and access rules that the SDK restores in a new process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ class DesiredState:
 
     def __init__(self) -> None:
         self._capabilities: list[dict[str, Any]] = []
+        self._handlers: list[dict[str, Any]] = []
         self._topics: dict[str, None] = {}
         self._standings: dict[str, dict[str, Any]] = {}
 
@@ -19,6 +20,8 @@ class DesiredState:
         kind, topic, peer = command.get("type"), str(command.get("topic")), str(command.get("peerId"))
         if kind == "capabilities":
             self._capabilities = [{"type": kind, "capabilities": command.get("capabilities")}]
+        elif kind == "handle":
+            self._handlers = [{"type": kind, "kinds": command.get("kinds")}]
         elif kind == "subscribe":
             self._topics[topic] = None
         elif kind == "unsubscribe":
@@ -32,7 +35,7 @@ class DesiredState:
         """Returns the commands for a new process. Access rules come first, so that no broadcast of
         a blocked agent arrives on a topic."""
         topics = ({"type": "subscribe", "topic": topic} for topic in self._topics)
-        return [*self._standings.values(), *self._capabilities, *topics]
+        return [*self._standings.values(), *self._capabilities, *self._handlers, *topics]
 
 
 def _subject(peer: str) -> str:

@@ -55,6 +55,35 @@ class CommandRefused(P2PError):
         self.details = details
 
 
+class HandlerFailed(CommandRefused):
+    """The handler of the agent answered with an error. `handler_code` is its code, `sender` the address of the
+    agent."""
+
+    def __init__(self, error: CommandRefused) -> None:
+        super().__init__(error.code, error.message, retryable=error.retryable, details=error.details)
+        details = error.details if isinstance(error.details, dict) else {}
+        self.handler_code = str(details.get("code", ""))
+        self.sender = str(details.get("from", ""))
+
+
+class QuorumNotReached(CommandRefused):
+    """Fewer agents answered than the `quorum` of the call. `answers` are those that came."""
+
+    def __init__(self, error: CommandRefused, answers: Any) -> None:
+        super().__init__(error.code, error.message, retryable=error.retryable, details=error.details)
+        self.answers = answers
+
+
+class HandlerError(Exception):
+    """Raise it in a handler: the asker gets `code` (1 to 48 upper-case letters, digits and underscores) and
+    `message` (1,024 bytes of it)."""
+
+    def __init__(self, code: str, message: str = "") -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
 class Undelivered(P2PError):
     """The node accepted the message, but it did not arrive, or the node cannot know if it arrived.
     `code` is the code of `delivery`, or its state in upper case."""

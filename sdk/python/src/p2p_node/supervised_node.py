@@ -15,7 +15,7 @@ from typing import Any
 
 from .arguments import encode, seconds
 from .calls import Call, after_writing, cost
-from .channel import Reply, Waiter
+from .channel import OnResponse, Reply, Waiter
 from .child import Child, mark_retrieved, resolve
 from .errors import (
     CallTimeout,
@@ -35,12 +35,13 @@ from .errors import (
 )
 from .events import Closed, NodeEvents, Restarted, Restarting, Unhealthy
 from .flow import CommandQueue
+from .handlers import Handlers
 from .locate import find_binary
 from .mailbox import Mailbox
 from .options import Options
 from .process import Process
 from .supervisor import Supervisor
-from .types import MAX_TRACKED_MESSAGES, PROTOCOL_VERSION, Delivery, ErrorCode, ErrorEvent, Message, Ready
+from .types import MAX_TRACKED_MESSAGES, PROTOCOL_VERSION, Delivery, ErrorCode, ErrorEvent, Event, Message, Ready
 from .desired_state import DesiredState
 
 #: Seconds until the SDK repeats a retryable `ack`. The node retries its disk at the same interval.
@@ -62,6 +63,7 @@ class SupervisedNode:
         self.mailbox = Mailbox(options.mail_buffer)
         acks = options.ack == "auto"
         self.events = NodeEvents(self.mailbox, options.event_buffer, options.broadcast_buffer, acks, self._write_soon)
+        self.handlers = Handlers(lambda command: self.ask(command, None))
         self._loop = asyncio.get_running_loop()
         self._key = "0x" + secrets.token_hex(32)
         self._supervisor = Supervisor(options.restart)
@@ -88,16 +90,20 @@ class SupervisedNode:
     # --- Asking ---
 
     async def ask(
-        self, command: Mapping[str, Any], timeout: float | None, outcome: asyncio.Future[Delivery] | None = None
+        self,
+        command: Mapping[str, Any],
+        timeout: float | None,
+        outcome: asyncio.Future[Delivery] | None = None,
+        on_response: OnResponse | None = None,
     ) -> Reply:
         """Queues a command and waits for its answer, at most `timeout` seconds; `None` means
-        `call_timeout`. `outcome` gets the delivery of a message."""
+        `call_timeout`. `outcome` gets the delivery of a message, `on_response` each answer to a request."""
         patience = self.options.call_timeout if timeout is None else seconds("timeout", timeout)
         self.check_process()
         if self._closed is not None:
             raise copy(self._closed)
         body = encode(command)
-        call = Call(command, body, self._loop.create_future(), cost(command, body), outcome)
+        call = Call(command, body, self._loop.create_future(), cost(command, body), outcome, on_response)
         call.answer.add_done_callback(mark_retrieved)
         self._queue.put(call, call.send)
         self._write_what_waits()
@@ -111,6 +117,11 @@ class SupervisedNode:
         if call.child is None and self.child is None:
             raise SidecarUnavailable(patience)
         raise CallTimeout(f"`{command.get('type')}`", patience, retryable=call.may_be_repeated)
+
+    def write(self, command: Mapping[str, Any]) -> None:
+        """Writes a command at once, whose answer nobody waits for."""
+        if self.child is not None and self.child.has_room:
+            self.child.ask(encode(command), lambda reply, error: None)
 
     def _write_soon(self) -> None:
         """Schedules a write, so that all mail finished in one iteration of the event loop goes into
@@ -130,7 +141,7 @@ class SupervisedNode:
             self._acknowledge(child, self.mailbox.next_batch())
         while child.has_room and (call := self._queue.pop(child.channel.outstanding)) is not None:
             try:
-                call.number = child.ask(call.body, self._waiter(call, child))
+                call.number = child.ask(call.body, self._waiter(call, child), call.on_response)
             except P2PError as error:
                 self._release(call)
                 resolve(call.answer, None, error)
@@ -183,7 +194,7 @@ class SupervisedNode:
         call.abandoned = True
         if call.child is None:
             self._queue.remove(call, call.send)
-        elif call.command.get("type") == "discover" and call.child.channel.closed is None:
+        elif call.command.get("type") in ("discover", "request") and call.child.channel.closed is None:
             call.child.ask(encode({"type": "cancel", "target": call.number}), lambda reply, error: None)
 
     # --- The process ---
@@ -206,7 +217,7 @@ class SupervisedNode:
         )
         self._processes.add(process)
         process.exit.add_done_callback(lambda exit: self._processes.discard(process))
-        child = Child(process, self.events.tell, self._count_undecodable)
+        child = Child(process, self._on_event, self._count_undecodable)
         connect: dict[str, Any] = {"type": "connect", "protocol": PROTOCOL_VERSION, "maxUnacked": options.mail_buffer}
         connect["bootstrapPeers"] = list(options.bootstrap_peers)
         if not options.inbox:
@@ -224,6 +235,10 @@ class SupervisedNode:
         except BaseException:
             await child.kill()
             raise
+
+    def _on_event(self, event: Event) -> None:
+        if not self.handlers.on_event(event):
+            self.events.tell(event)
 
     def _on_ready(self, child: Child) -> None:
         self._supervisor.ready(time.monotonic())
@@ -265,6 +280,7 @@ class SupervisedNode:
                     return self._finish(error, old)
                 old.channel.fail_all(SidecarRestarted(reason, tail))
                 self.mailbox.process_ended()
+                self.handlers.process_ended()
                 self.events.tell(Restarting(reason, exit, again.delay, again.attempt))
                 if again.unhealthy and self.options.restart is not None:
                     self.events.tell(Unhealthy(self.options.restart.crashes))
@@ -308,6 +324,7 @@ class SupervisedNode:
         self._closed = error or NodeClosed()
         self.child = None
         self._fail_what_waits(self._closed)
+        self.handlers.process_ended()
         if child is not None:
             child.channel.fail_all(self._closed)
         if self._ack_pause is not None:

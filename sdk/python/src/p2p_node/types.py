@@ -11,6 +11,7 @@ MAX_INFLIGHT = 1024
 MAX_INFLIGHT_BYTES = 4194304
 MAX_LINE_BYTES = 1048576
 MAX_PAUSE_MS = 2000
+MAX_REQUESTS = 16384
 MAX_TOPIC_BYTES = 61440
 MAX_UNACKED = 16384
 #: Longest `id` that is a string: four UUIDs.
@@ -38,6 +39,20 @@ MAX_SUBSCRIPTIONS = 500
 MAX_CAPABILITIES = 16
 #: Total length of the capabilities of an agent.
 MAX_CAPABILITIES_BYTES = 256
+#: Longest `deadlineMs` of a request: 1 hour, because the node keeps the request in memory only.
+MAX_DEADLINE_MS = 3600000
+#: Agents in one request to a list, and answers to one request to a topic: our choice. Each costs
+#: the node about 100 bytes.
+MAX_TARGETS = 1000
+#: Parts of an answer that a handler may send before the asker has them: our choice. With parts of
+#: 16 KiB they fill a connection of 100 Mbit/s and 300 ms.
+MAX_CREDIT = 256
+#: Kinds of requests that a client handles: our choice.
+MAX_HANDLED_KINDS = 256
+#: Longest `code` of an error of a handler: as long as the codes of the node may be.
+MAX_HANDLER_CODE_BYTES = 48
+#: Longest `message` of an error of a handler: our choice, a few lines of text.
+MAX_HANDLER_MESSAGE_BYTES = 1024
 #: Messages in one `ack`: as many as commands may be unanswered. They fit into a line of 64 KiB.
 MAX_ACK_MESSAGES = 1024
 #: Messages whose delivery an SDK tracks at the same time. The node's outbox holds 8 MiB, so it
@@ -48,6 +63,9 @@ MAX_TRACKED_MESSAGES = 65536
 MAX_WAITING_SENDS = 65536
 #: Agents that the answer to one `discover` returns. Further agents arrive as events.
 MAX_FOUND_AGENTS = 4096
+#: Requests of other agents that wait in an SDK for a handler. The node hands over at most twice as
+#: many.
+MAX_WAITING_REQUESTS = 16384
 #: Unanswered commands that `send`s leave to other commands. The node answers other commands at
 #: once, so a few are enough.
 RESERVED_COMMANDS = 64
@@ -87,6 +105,14 @@ RETRYABLE: dict[str, bool] = {
     "WRONG_NETWORK": False,
     "PEER_BUSY": True,
     "MESSAGE_NOT_FOUND": False,
+    "NO_HANDLER": True,
+    "HANDLER_FAILED": False,
+    "HANDLER_GONE": True,
+    "DEADLINE_EXCEEDED": True,
+    "QUORUM_NOT_REACHED": True,
+    "RESPONSE_LOST": True,
+    "TICKET_NOT_FOUND": False,
+    "NO_CREDIT": True,
     "PEER_REJECTED": False,
     "NOT_REGISTERED": False,
     "REGISTRY_BLOCKED": False,
@@ -156,6 +182,23 @@ class ErrorCode:
     PEER_BUSY: Final = "PEER_BUSY"
     #: No mail of this `messageId` waits for an `ack`.
     MESSAGE_NOT_FOUND: Final = "MESSAGE_NOT_FOUND"
+    #: The agent runs, and none of its programs handles requests of this kind.
+    NO_HANDLER: Final = "NO_HANDLER"
+    #: The handler answered the request with an error; `details.code` is its code.
+    HANDLER_FAILED: Final = "HANDLER_FAILED"
+    #: The program that handled the request ended, or gave the kind up, before it answered.
+    HANDLER_GONE: Final = "HANDLER_GONE"
+    #: No answer, or not the whole answer, came within the `deadlineMs`.
+    DEADLINE_EXCEEDED: Final = "DEADLINE_EXCEEDED"
+    #: Fewer agents answered a request than its `quorum`; `details` has the numbers.
+    QUORUM_NOT_REACHED: Final = "QUORUM_NOT_REACHED"
+    #: A part of the answer did not arrive.
+    RESPONSE_LOST: Final = "RESPONSE_LOST"
+    #: No request with this `ticket` waits for an answer of this client: it was answered or
+    #: cancelled, its deadline passed, or the node is another process.
+    TICKET_NOT_FOUND: Final = "TICKET_NOT_FOUND"
+    #: The asker accepts no further part at the moment.
+    NO_CREDIT: Final = "NO_CREDIT"
     #: The recipient rejected the mail: it blocks this agent, or does not support this message
     #: format.
     PEER_REJECTED: Final = "PEER_REJECTED"
@@ -273,6 +316,23 @@ Route = Literal["auto", "direct", "gossip"]
 
 
 @dataclass(slots=True, kw_only=True)
+class AgentError:
+    """Why an agent did not answer."""
+
+    # `HANDLER_FAILED`, or the code with which a request to this agent alone would end.
+    code: str
+    # Explanation for people; of `HANDLER_FAILED`, what the handler wrote.
+    message: str
+    # With `HANDLER_FAILED`: the code of the handler.
+    handler_code: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("code", "code", "str", True),
+        Field("message", "message", "str", True),
+        Field("handlerCode", "handler_code", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
 class Answer:
     """`result`: `id`, `command`, and the fields of that command."""
 
@@ -284,23 +344,29 @@ class Answer:
     address: str | None = None
     # `peers`: the allowed addresses and PeerIds, as many as fit in a line.
     allowed: list[str] | None = None
+    # `request`: number of agents that answered. Their answers came before, as `response`s.
+    answers: int | None = None
     # `peers`: the blocked addresses and PeerIds, as many as fit in a line.
     blocked: list[str] | None = None
-    # `cancel`: `true` if it ended a command or a message.
+    # `cancel`: `true` if it ended a command, a request or a message.
     cancelled: bool | None = None
-    # `discover`: `true` if the agents found are all that match, as far as the network knows;
-    # `false` if some may be missing.
+    # `request` to a list: `true` if all agents answered. `discover`: `true` if the agents found
+    # are all that match, as far as the network knows; `false` if some may be missing.
     complete: bool | None = None
     # `peers`: the connected peers, as many as fit in a line.
     connected: list[ConnectedPeer] | None = None
     # `discover`: number of agents found. `peers`: number of connected peers, including those that
     # `connected` omits.
     count: int | None = None
+    # `respond`: number of parts that the handler may send in all.
+    credit: int | None = None
     # `send` of mail: `accepted`. The mail is in the outbox, and a `delivery` will report its final
     # state.
     delivery: str | None = None
     # `send`: id of the message, unique in the network.
     message_id: str | None = None
+    # `request` to a list: the agents without an answer, as many as fit in a line.
+    missing: list[str] | None = None
     # `send` to a topic: number of connected subscribers that got the broadcast; 0 while the
     # broadcast is queued.
     peers: int | None = None
@@ -319,13 +385,16 @@ class Answer:
         Field("id", "id", "id", True),
         Field("address", "address", "str", False),
         Field("allowed", "allowed", "[str]", False),
+        Field("answers", "answers", "int", False),
         Field("blocked", "blocked", "[str]", False),
         Field("cancelled", "cancelled", "bool", False),
         Field("complete", "complete", "bool", False),
         Field("connected", "connected", "[ConnectedPeer]", False),
         Field("count", "count", "int", False),
+        Field("credit", "credit", "int", False),
         Field("delivery", "delivery", "str", False),
         Field("messageId", "message_id", "str", False),
+        Field("missing", "missing", "[str]", False),
         Field("peers", "peers", "int", False),
         Field("registry", "registry", "RegistryEntry", False),
         Field("report", "report", "NetworkReport", False),
@@ -572,6 +641,53 @@ class HealthPenalty:
 
 
 @dataclass(slots=True, kw_only=True)
+class IncomingRequest:
+    """`request`: a request of another agent, for a client with a handler."""
+
+    # Number of parts that the handler may send at first. 1 if the asker accepts one answer only.
+    credit: int
+    # The question, as the asker's agent wrote it.
+    data: Any
+    # Time left for the whole answer, in milliseconds.
+    deadline_ms: int
+    # The asker's checksummed Ethereum address, proven by signatures.
+    sender: str
+    # Id of the message that carried the request, unique in the network.
+    message_id: str
+    # PeerId of the asker's node.
+    peer_id: str
+    # Names the request in `respond`.
+    ticket: str
+    # Trust in the asker.
+    trust: str
+    # Present when `data` is a string of base64.
+    encoding: str | None = None
+    # Kind of the request.
+    kind: str | None = None
+    # `true` if the answer may have several parts.
+    stream: bool | None = None
+    # The topic of a request to a topic.
+    topic: str | None = None
+    # The trace of the request. A claim of the asker's node.
+    traceparent: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("credit", "credit", "int", True),
+        Field("data", "data", "any", True),
+        Field("deadlineMs", "deadline_ms", "int", True),
+        Field("from", "sender", "str", True),
+        Field("messageId", "message_id", "str", True),
+        Field("peerId", "peer_id", "str", True),
+        Field("ticket", "ticket", "str", True),
+        Field("trust", "trust", "str", True),
+        Field("encoding", "encoding", "str", False),
+        Field("kind", "kind", "str", False),
+        Field("stream", "stream", "bool", False),
+        Field("topic", "topic", "str", False),
+        Field("traceparent", "traceparent", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
 class Latencies:
     """Latencies that the node measured."""
 
@@ -602,6 +718,8 @@ class Limits:
     max_line_bytes: int
     # Longest time that the node does not read stdin while the parent reads stdout.
     max_pause_ms: int
+    # Agents whose answers the requests of a client may wait for at the same time.
+    max_requests: int
     # Largest `data` of a broadcast. Larger ones fail with `MESSAGE_TOO_LARGE`.
     max_topic_bytes: int
     # With `--ack manual`: messages that the node delivers without an `ack`; `connect` may lower
@@ -613,6 +731,7 @@ class Limits:
         Field("maxInflightBytes", "max_inflight_bytes", "int", True),
         Field("maxLineBytes", "max_line_bytes", "int", True),
         Field("maxPauseMs", "max_pause_ms", "int", True),
+        Field("maxRequests", "max_requests", "int", True),
         Field("maxTopicBytes", "max_topic_bytes", "int", True),
         Field("maxUnacked", "max_unacked", "int", True),
     )
@@ -1177,6 +1296,70 @@ class ReportNode:
 
 
 @dataclass(slots=True, kw_only=True)
+class RequestCancelled:
+    """`request_cancelled`: a request needs no answer any more. Its `ticket` is void."""
+
+    # `cancelled` by the asker, or `deadline`.
+    reason: str
+    # The `ticket` of the `request`.
+    ticket: str
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("reason", "reason", "str", True),
+        Field("ticket", "ticket", "str", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Response:
+    """`response`: an answer to a request of this client, or a part of one."""
+
+    # Checksummed Ethereum address of the agent that answers, proven by signatures.
+    sender: str
+    # `true` if no part of this agent follows. The end of an answer may also come without a part:
+    # the `result` of the request tells it.
+    last: bool
+    # Number of the part, from 0.
+    part: int
+    # Id of the `request`.
+    request_id: Id
+    # Trust in the agent.
+    trust: str
+    # The answer, as the handler wrote it. Absent with `error`.
+    data: Any = None
+    # Present when `data` is a string of base64.
+    encoding: str | None = None
+    # The error of this agent, in a request to a list or a topic.
+    error: AgentError | None = None
+    # PeerId of its node. Absent if the request did not reach one.
+    peer_id: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("from", "sender", "str", True),
+        Field("last", "last", "bool", True),
+        Field("part", "part", "int", True),
+        Field("requestId", "request_id", "id", True),
+        Field("trust", "trust", "str", True),
+        Field("data", "data", "any", False),
+        Field("encoding", "encoding", "str", False),
+        Field("error", "error", "AgentError", False),
+        Field("peerId", "peer_id", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class ResponseCredit:
+    """`credit`: the asker permits more parts of an answer."""
+
+    # Number of parts that the handler may send in all.
+    parts: int
+    # The `ticket` of the `request`.
+    ticket: str
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("parts", "parts", "int", True),
+        Field("ticket", "ticket", "str", True),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
 class StatusReport:
     """The answer to `status`."""
 
@@ -1346,6 +1529,10 @@ Event = Union[
     Log,
     Answer,
     Delivery,
+    IncomingRequest,
+    RequestCancelled,
+    ResponseCredit,
+    Response,
     PeerConnected,
     PeerDisconnected,
     PeerBanned,
@@ -1363,6 +1550,10 @@ EVENTS: dict[str, Any] = {
     "log": Log,
     "result": Answer,
     "delivery": Delivery,
+    "request": IncomingRequest,
+    "request_cancelled": RequestCancelled,
+    "credit": ResponseCredit,
+    "response": Response,
     "peer_connected": PeerConnected,
     "peer_disconnected": PeerDisconnected,
     "peer_banned": PeerBanned,
@@ -1373,6 +1564,7 @@ EVENTS: dict[str, Any] = {
 
 #: Every type of a field by its name.
 TYPES: dict[str, Any] = {
+    "AgentError": AgentError,
     "Answer": Answer,
     "Bandwidth": Bandwidth,
     "Closing": Closing,
@@ -1384,6 +1576,7 @@ TYPES: dict[str, Any] = {
     "Edge": Edge,
     "ErrorEvent": ErrorEvent,
     "HealthPenalty": HealthPenalty,
+    "IncomingRequest": IncomingRequest,
     "Latencies": Latencies,
     "Limits": Limits,
     "Log": Log,
@@ -1405,6 +1598,9 @@ TYPES: dict[str, Any] = {
     "RegistryState": RegistryState,
     "ReportMetrics": ReportMetrics,
     "ReportNode": ReportNode,
+    "RequestCancelled": RequestCancelled,
+    "Response": Response,
+    "ResponseCredit": ResponseCredit,
     "StatusReport": StatusReport,
     "TopicReport": TopicReport,
     "Topology": Topology,

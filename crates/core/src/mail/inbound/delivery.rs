@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::{Counter, ErrorCode, Message};
+use p2p_node_protocol::{Counter, ErrorCode, Message, Route};
+use p2p_node_wire::envelope;
 use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
@@ -19,6 +20,8 @@ use crate::client_id::ClientId;
 use crate::cx::Cx;
 use crate::effect::Effect;
 use crate::gate::Gate;
+use crate::gate::message_event::message_event;
+use crate::gate::sender::Sender;
 use crate::mail::Mail;
 use crate::mail::inbound::inbox::{AckPolicy, Key};
 use crate::mail::inbound::pending_acks::MAX_ACKS_OWED;
@@ -158,6 +161,26 @@ impl Mail {
             true => self.hand_over_unacked(&key, seq, line, cx),
             false => cx.emit_mail(line),
         }
+    }
+
+    /// Delivers a message that is next in its stream, if it passes the last checks.
+    pub(super) fn deliver_message(
+        &mut self,
+        sender: &mut Sender,
+        key: Key,
+        message: envelope::Message,
+        route: Route,
+        gate: &mut Gate,
+        cx: &mut Cx,
+    ) -> Result<(), ErrorCode> {
+        let seq = message.seq;
+        gate.guard_flow(sender, &message, cx)?;
+        let (message, bytes) = message_event(sender, message, None, route, cx)?;
+        cx.stats.received(Counter::MailReceived, message.priority, cx.now.mono);
+        gate.tiers.on_mail_from(sender.address);
+        gate.flow.remember(&message.message_id, message.hops.unwrap_or_default());
+        self.deliver(key, seq, message, bytes, gate, cx);
+        Ok(())
     }
 
     /// Delivers a message to the clients, or keeps it until the store has committed the checkpoint.

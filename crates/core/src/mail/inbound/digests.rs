@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use p2p_node_wire::envelope::Message;
+use prost::Message as _;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Number of digests per stream. Our choice: more than a sender has in flight in repeated frames,
@@ -31,6 +32,7 @@ pub fn digest(message: &Message) -> ContentDigest {
     field(&[message.encoding as u8]);
     field(&message.data);
     message.parents.iter().for_each(|parent| field(parent.as_bytes()));
+    message.call.iter().for_each(|call| field(&call.encode_to_vec()));
     ContentDigest(hash)
 }
 

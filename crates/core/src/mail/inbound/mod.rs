@@ -1,5 +1,6 @@
 //! Incoming messages: put in order, delivered once, and acknowledged.
 
+mod calls;
 pub mod deferred_responses;
 pub(crate) mod delivery;
 pub mod digests;

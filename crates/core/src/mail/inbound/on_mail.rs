@@ -19,7 +19,6 @@ use crate::gate::Gate;
 use crate::gate::access_list::AccessRule;
 use crate::gate::binding_check::BindingFault;
 use crate::gate::frame_checks::{CLOCK_OUT_OF_RANGE, FrameRejection, LATER_FRAMES, UNSUPPORTED_VERSION};
-use crate::gate::message_event::message_event;
 use crate::gate::pending_verification::{MailRequest, Pending};
 use crate::gate::reputation::Conduct;
 use crate::gate::sender::Sender;
@@ -317,23 +316,14 @@ impl Mail {
         let (key, seq) = ((sender.address, stream), message.seq);
         let outcome = match sender.refusal() {
             Some(code) => Err(code),
-            None => gate
-                .guard_flow(sender, &message, cx)
-                .and_then(|()| message_event(sender, message, None, route, cx)),
+            None if message.call.is_some() => self.deliver_call(sender, key, message, route, gate, cx),
+            None => self.deliver_message(sender, key, message, route, gate, cx),
         };
-        match outcome {
-            Ok((message, bytes)) => {
-                cx.stats.received(Counter::MailReceived, message.priority, cx.now.mono);
-                gate.tiers.on_mail_from(sender.address);
-                gate.flow.remember(&message.message_id, message.hops.unwrap_or_default());
-                self.deliver(key, seq, message, bytes, gate, cx);
-            }
-            Err(code) => {
-                cx.stats.count(Counter::MailRefused);
-                self.reject_in_order(key, seq, cx);
-                let outcome = Rejection { seq, code: code.as_str().to_owned() };
-                self.inbox.refuse(&sender.address, &stream, outcome);
-            }
+        if let Err(code) = outcome {
+            cx.stats.count(Counter::MailRefused);
+            self.reject_in_order(key, seq, cx);
+            let outcome = Rejection { seq, code: code.as_str().to_owned() };
+            self.inbox.refuse(&sender.address, &stream, outcome);
         }
     }
 

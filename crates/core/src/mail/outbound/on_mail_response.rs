@@ -24,7 +24,6 @@ use crate::mail::outbound::destination::Hindrance;
 use crate::mail::outbound::outbox::Completed;
 use crate::peers::Peers;
 use crate::peers::admission::holding::NOT_ADMITTED;
-use crate::replies::reply_to::ReplyTo;
 use crate::signal::Signal;
 
 /// Longest pause that a `Busy` response can ask for, in ms. Our choice.
@@ -171,10 +170,10 @@ impl Mail {
             let after = mail.draft.asked_at.map(|asked_at| cx.now.mono.saturating_since(asked_at));
             cx.stats.traffic.delivered(mail.draft.priority, after);
         }
-        let ReplyTo { client, id, .. } = mail.draft.command.clone();
+        let command = mail.draft.command.clone();
         let mut delivery = Delivery {
             message_id,
-            request_id: id,
+            request_id: command.id.clone(),
             state,
             code,
             message: None,
@@ -185,7 +184,7 @@ impl Mail {
             traceparent: None,
         };
         cx.end_mail_span(&mail.draft, &mut delivery);
-        cx.emit_delivery(client, delivery);
+        cx.report_delivery(&command, delivery);
     }
 
     /// Returns the response if it is of the recipient's current node. The connection proves which node

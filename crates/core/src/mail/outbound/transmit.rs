@@ -29,7 +29,6 @@ use crate::mail::outbound::destination::Hindrance;
 use crate::mail::outbound::outbox::Completed;
 use crate::mail::outbound::route::{Reach, RouteDecision, dial_recipient};
 use crate::peers::Peers;
-use crate::replies::reply_to::ReplyTo;
 
 /// The text of a `delivery` whose message expired because the record of the recipient has no key.
 const NO_KEY: &str = "the recipient's record has no usable encryption key; send the message again later";
@@ -363,10 +362,10 @@ impl Mail {
     ) {
         self.forget_mail(&ended, cx);
         let Completed { message_id, delivered_as, mail, .. } = ended;
-        let ReplyTo { client, id, .. } = mail.draft.command.clone();
+        let command = mail.draft.command.clone();
         let mut delivery = Delivery {
             message_id,
-            request_id: id,
+            request_id: command.id.clone(),
             state,
             code: Some(code),
             message,
@@ -377,7 +376,7 @@ impl Mail {
             traceparent: None,
         };
         cx.end_mail_span(&mail.draft, &mut delivery);
-        cx.emit_delivery(client, delivery);
+        cx.report_delivery(&command, delivery);
     }
 }
 

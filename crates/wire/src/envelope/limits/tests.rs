@@ -4,6 +4,7 @@ use bytes::Bytes;
 use super::super::admission::{
     Accepted, Admission, Challenge, Connect, NONCE_BYTES, Rejected, SignedResponse, Step,
 };
+use super::super::call::{CALL_ID_BYTES, CallStep, MAX_CALL_PARTS, MAX_CALL_REASON_BYTES};
 use super::super::codec::{Busy, KemUnknown, Refused, Rejection, Sealed, Session};
 use super::*;
 use crate::record::encode_topic_hashes;
@@ -62,9 +63,29 @@ fn ack() -> Ack {
     }
 }
 
+/// Returns a valid call of this step.
+fn call(step: CallStep) -> Call {
+    let has_error = matches!(step, CallStep::Fail | CallStep::Refuse);
+    Call {
+        step: step.into(),
+        id: bytes(CALL_ID_BYTES),
+        parts: u32::from(step != CallStep::Cancel),
+        more: false,
+        code: if has_error { "CODE".to_owned() } else { String::new() },
+        reason: String::new(),
+    }
+}
+
+fn with_call(call: Call) -> Message {
+    Message { call: Some(Box::new(call)), ..message() }
+}
+
 #[test]
 fn message_fields_are_limited() {
     accept(&batch(message()));
+    for step in 0..7 {
+        accept(&batch(with_call(call(CallStep::try_from(step).unwrap()))));
+    }
     let longest = Message {
         seq: u64::MAX - 1,
         base_seq: u64::MAX - 1,
@@ -94,6 +115,17 @@ fn message_fields_are_limited() {
         ("trace", Message { trace: vec![1; TRACE_CONTEXT_BYTES - 1], ..message() }),
         ("trace", Message { trace: vec![1; TRACE_CONTEXT_BYTES + 1], ..message() }),
         ("trace", Message { trace: vec![0; TRACE_CONTEXT_BYTES], ..message() }),
+        ("id", with_call(Call { id: bytes(CALL_ID_BYTES - 1), ..call(CallStep::Request) })),
+        ("parts", with_call(Call { parts: 0, ..call(CallStep::Request) })),
+        ("parts", with_call(Call { parts: 0, ..call(CallStep::Credit) })),
+        ("parts", with_call(Call { parts: 1, ..call(CallStep::Cancel) })),
+        ("parts", with_call(Call { parts: MAX_CALL_PARTS + 1, ..call(CallStep::Part) })),
+        ("more", with_call(Call { more: true, ..call(CallStep::Credit) })),
+        ("code", with_call(Call { code: "no".to_owned(), ..call(CallStep::Fail) })),
+        ("code", with_call(Call { code: "CODE".to_owned(), ..call(CallStep::Part) })),
+        ("reason", with_call(Call { reason: text(MAX_CALL_REASON_BYTES + 1), ..call(CallStep::Refuse) })),
+        ("reason", with_call(Call { reason: "a\n".to_owned(), ..call(CallStep::Fail) })),
+        ("reason", with_call(Call { reason: text(1), ..call(CallStep::Request) })),
     ] {
         refuse(&batch(bad), field);
     }
@@ -101,6 +133,7 @@ fn message_fields_are_limited() {
         Message { priority: 3, ..message() },
         Message { priority: -1, ..message() },
         Message { encoding: 2, ..message() },
+        with_call(Call { step: 7, ..call(CallStep::Request) }),
     ] {
         assert_eq!(decoded(&batch(later)), Err(DecodeError::Unknown));
     }

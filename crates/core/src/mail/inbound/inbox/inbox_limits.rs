@@ -15,12 +15,12 @@ use crate::mail::inbound::unacked::MAX_UNACKED;
 pub const REORDER_MESSAGES: usize = MAX_BATCH_MESSAGES;
 /// Limit of the memory of all buffered messages, in bytes. Our choice: eight senders at their
 /// limit.
-pub const REORDER_BYTES: usize = 40 << 20;
+pub const REORDER_BYTES: usize = 48 << 20;
 /// Largest number of messages in [`REORDER_BYTES`].
 pub const MAX_HELD: usize = REORDER_BYTES / HELD_OVERHEAD;
 /// Limit of the memory of the buffered messages of one sender, in bytes: the 1 MiB that it may have
 /// in flight, in messages of 64 bytes with their overhead.
-pub const SENDER_REORDER_BYTES: usize = 5 << 20;
+pub const SENDER_REORDER_BYTES: usize = 6 << 20;
 /// Both limits of all buffered messages.
 pub(crate) const REORDER: Limit = Limit { count: MAX_HELD, bytes: REORDER_BYTES };
 /// Both limits of the buffered messages of one sender.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use p2p_node_wire::envelope::Message;
+use p2p_node_wire::envelope::{Call, Message};
+use prost::Message as _;
 
 use crate::budget::Budget;
 use crate::mail::inbound::digests::digest;
@@ -16,7 +17,9 @@ pub(crate) const HELD_OVERHEAD: usize = 2 * size_of::<Message>();
 pub(crate) fn buffered_size(message: &Message) -> usize {
     let texts = [&message.kind, &message.reply_to, &message.conversation];
     let texts = texts.into_iter().chain(&message.parents).map(|text| size_of::<String>() + text.len());
+    let call = message.call.as_ref().map_or(0, |call| size_of::<Call>() + call.encoded_len());
     HELD_OVERHEAD
+        + call
         + texts.sum::<usize>()
         + message.stream.len()
         + message.accepted_stream.len()

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use p2p_node_wire::envelope::Rejection;
+use p2p_node_wire::envelope::{Call, Rejection};
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
 use proptest::prelude::*;
@@ -80,9 +80,10 @@ fn pending_writes_are_bounded_by_count_and_bytes() {
 fn waiting_message_counts_all_its_memory() {
     let mut inbox = Inbox::default();
     let parents = vec!["p".repeat(128); 16];
-    let texts = Message { kind: "k".repeat(64), parents, ..message(1, 10, 9, 0) };
+    let call = Box::new(Call { reason: "r".repeat(1024), ..Call::default() });
+    let texts = Message { kind: "k".repeat(64), parents, call: Some(call), ..message(1, 10, 9, 0) };
     insert(&mut inbox, texts);
-    assert!(inbox.buffered_bytes() > 64 + 16 * 128, "{}", inbox.buffered_bytes());
+    assert!(inbox.buffered_bytes() > 64 + 16 * 128 + 1024, "{}", inbox.buffered_bytes());
     insert(&mut inbox, message(1, 9, 0, 0));
     assert_eq!(inbox.buffered_bytes(), 0);
 
