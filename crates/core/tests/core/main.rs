@@ -37,6 +37,7 @@ mod pipeline;
 mod priorities;
 mod registry;
 mod reports;
+mod request_clients;
 mod request_fields;
 mod request_forgeries;
 mod request_groups;
