@@ -51,7 +51,6 @@ use p2p_node_wire::time::Instant;
 
 use crate::gate::pending_verification::{GossipMessage, MailRequest};
 use crate::local::own_record::{own_highest_seen, superseded};
-use crate::parent::leaving::Held;
 use crate::parent::on_access::{list_peers, set_access_rule};
 use crate::parent::on_command::{on_bad_line, on_ping, refuse_unknown};
 use crate::replies::reply_to::ReplyTo;
@@ -165,9 +164,7 @@ impl Core {
         match input {
             Input::Command { client, request } => self.on_command(client, request),
             Input::BadLine { client, error } => on_bad_line(client, error, cx),
-            Input::Client { client, event } => {
-                parent.on_client(client, event, Held { gossip, local, mail, requests }, cx)
-            }
+            Input::Client { client, event } => parent.on_client(client, event, gossip, local, mail, cx),
             Input::StdinClosed => parent.on_stdin_closed(gossip, mail, cx),
             Input::InputFailed { reason } => parent.on_stdin_failed(&reason, cx),
             Input::StdoutClosed { broken } => parent.on_stdout_closed(broken, mail, requests, cx),
@@ -233,7 +230,7 @@ impl Core {
         turn::serve(self);
         routing::route_signals(self);
         let Core { parent, local, gate, gossip, mail, requests, cx, .. } = self;
-        parent.check_attached(Held { gossip, local, mail, requests }, cx);
+        parent.check_attached(gossip, local, mail, cx);
         parent.finish_closing(gate, gossip, mail, requests, cx);
         routing::route_signals(self);
         self.cx.flush_output();

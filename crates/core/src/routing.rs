@@ -70,9 +70,11 @@ fn route(core: &mut Core, signal: Signal) {
                 gossip.broadcasts.renew(origin);
             }
         }
-        signal @ (Signal::CallReceived(_) | Signal::RequestSent { .. } | Signal::RequestEnded(_)) => {
-            on_request_signal(core, signal);
-        }
+        signal @ (Signal::CallReceived(_)
+        | Signal::RequestSent { .. }
+        | Signal::RequestEnded(_)
+        | Signal::ClientLeaves(_)
+        | Signal::ClientGone(_)) => on_request_signal(core, signal),
         Signal::CommandReleased(client, request) => core.on_command(client, *request),
         Signal::NameResolved(to, command) => core.execute(to, *command),
         Signal::ShutdownReleased(to) => parent.close("shutdown", Some(to), cx),
@@ -88,6 +90,8 @@ fn on_request_signal(core: &mut Core, signal: Signal) {
         Signal::RequestSent { number, target, outcome } => {
             requests.on_request_sent(number, target, outcome, mail, cx);
         }
+        Signal::ClientLeaves(client) => requests.on_client_leaves(client, mail, cx),
+        Signal::ClientGone(client) => requests.on_client_gone(client, mail, cx),
         Signal::RequestEnded(number) => parent.send_lane.remove_request(number),
         other => debug_assert!(false, "{other:?} concerns no request"),
     }

@@ -91,6 +91,10 @@ pub(crate) enum Signal {
     RequestSent { number: u64, target: Option<Address>, outcome: Result<(), (ErrorCode, String)> },
     /// The request with this number has ended.
     RequestEnded(u64),
+    /// A client writes no more commands, so it answers no more requests.
+    ClientLeaves(ClientId),
+    /// A client is gone.
+    ClientGone(ClientId),
     /// A command of a client that waited for `ready`.
     CommandReleased(ClientId, Box<Request>),
     /// A command that waited for the address of a name, with the address in its place.

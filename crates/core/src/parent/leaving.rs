@@ -17,7 +17,7 @@ use crate::replies::client::{Client, Leaving};
 use crate::replies::clients::MAX_CLIENTS;
 use crate::replies::output_queue::MAX_REQUIRED_LINES;
 use crate::replies::reply_to::ReplyTo;
-use crate::requests::Requests;
+use crate::signal::Signal;
 
 /// Longest time for a client that leaves to read its last lines. As for the parent.
 const FLUSH_TIMEOUT: Duration = super::shutdown::FLUSH_TIMEOUT;
@@ -50,27 +50,21 @@ pub(crate) fn refuse_attached(
     }
 }
 
-/// The components that hold something of a client.
-pub(crate) struct Held<'a> {
-    pub(crate) gossip: &'a mut Gossip,
-    pub(crate) local: &'a mut Local,
-    pub(crate) mail: &'a mut Mail,
-    pub(crate) requests: &'a mut Requests,
-}
-
-impl Held<'_> {
-    fn reborrow(&mut self) -> Held<'_> {
-        Held { gossip: self.gossip, local: self.local, mail: self.mail, requests: self.requests }
-    }
-}
-
 impl Parent {
     /// Handles a client that attaches, ends its input, or goes.
-    pub(crate) fn on_client(&mut self, client: ClientId, event: ClientEvent, held: Held<'_>, cx: &mut Cx) {
+    pub(crate) fn on_client(
+        &mut self,
+        client: ClientId,
+        event: ClientEvent,
+        gossip: &mut Gossip,
+        local: &mut Local,
+        mail: &mut Mail,
+        cx: &mut Cx,
+    ) {
         match event {
             ClientEvent::Attached => attach(client, cx),
             ClientEvent::InputEnded => leave(client, "eof", None, cx),
-            ClientEvent::Detached => self.remove_client(client, held, cx),
+            ClientEvent::Detached => self.remove_client(client, gossip, local, mail, cx),
         }
     }
 
@@ -85,8 +79,14 @@ impl Parent {
 
     /// Hands the messages that wait to the clients, lets those go that have finished, and closes those
     /// that do not read.
-    pub(crate) fn check_attached(&mut self, mut held: Held<'_>, cx: &mut Cx) {
-        held.mail.hand_over_waiting(cx);
+    pub(crate) fn check_attached(
+        &mut self,
+        gossip: &mut Gossip,
+        local: &mut Local,
+        mail: &mut Mail,
+        cx: &mut Cx,
+    ) {
+        mail.hand_over_waiting(cx);
         let now = cx.now.mono;
         let ids: Vec<ClientId> = cx.replies.clients.attached_ids().collect();
         for id in ids {
@@ -96,7 +96,7 @@ impl Parent {
                 None => false,
                 Some(Leaving::Flushing { deadline }) => client.is_flushed() || now >= *deadline,
                 Some(Leaving::Finishing { deadline, .. }) => {
-                    if now >= *deadline || self.has_finished(id, client, &held) {
+                    if now >= *deadline || self.has_finished(id, client, gossip, mail) {
                         say_goodbye(id, cx);
                     }
                     continue;
@@ -109,22 +109,22 @@ impl Parent {
             }
             cx.flush_output();
             cx.effects.push_back(Effect::CloseClient { client: id });
-            self.remove_client(id, held.reborrow(), cx);
+            self.remove_client(id, gossip, local, mail, cx);
         }
     }
 
     /// Returns `true` if the node owes the client nothing but the answer to its `shutdown`.
-    fn has_finished(&self, id: ClientId, client: &Client, held: &Held<'_>) -> bool {
+    fn has_finished(&self, id: ClientId, client: &Client, gossip: &Gossip, mail: &Mail) -> bool {
         let is_shutdown =
             matches!(&client.leaving, Some(Leaving::Finishing { shutdown: Some(to), .. }) if to.id.is_some());
         client.open_sends.is_empty()
+            && client.open_calls.is_empty()
             && client.open_requests.len() == usize::from(is_shutdown)
             && self.deferred.len_of(id) == 0
             && self.send_lane.of(id).is_empty()
             && self.names.waiting_of(id).is_empty()
-            && !held.requests.has_of(id)
-            && !held.mail.outbox.has(|draft| draft.command.client == id)
-            && !held.gossip.broadcasts.has(|draft| draft.command.client == id)
+            && !mail.outbox.has(|draft| draft.command.client == id)
+            && !gossip.broadcasts.has(|draft| draft.command.client == id)
     }
 
     /// Returns when the wait for a client that leaves ends next.
@@ -138,16 +138,22 @@ impl Parent {
 
     /// Removes a client, and the commands that only it waits for. Messages that the node accepted from it
     /// go out all the same.
-    fn remove_client(&mut self, id: ClientId, held: Held<'_>, cx: &mut Cx) {
-        let Held { gossip, local, mail, requests } = held;
+    fn remove_client(
+        &mut self,
+        id: ClientId,
+        gossip: &mut Gossip,
+        local: &mut Local,
+        mail: &mut Mail,
+        cx: &mut Cx,
+    ) {
         let Some(client) = cx.replies.clients.detach(id) else { return };
-        requests.on_client_gone(id, mail, cx);
         self.deferred.remove_of(id);
         self.names.remove_of(id);
         self.send_lane.remove_of(id);
         self.discoveries.retain(|discovery| discovery.command.client != id);
         gossip.on_client_left(id, local, cx);
         mail.on_client_left(id, client, cx);
+        cx.signal(Signal::ClientGone(id));
     }
 }
 
@@ -170,6 +176,7 @@ fn leave(id: ClientId, reason: &'static str, shutdown: Option<ReplyTo>, cx: &mut
         && client.leaving.is_none()
     {
         client.leaving = Some(Leaving::Finishing { reason, shutdown, deadline });
+        cx.signal(Signal::ClientLeaves(id));
     }
 }
 

@@ -85,10 +85,15 @@ impl Requests {
         self.end_overdue_tickets(cx);
     }
 
-    /// Ends everything of a client that is gone: nobody reads its answers, and it answers no more.
-    pub(crate) fn on_client_gone(&mut self, client: ClientId, mail: &mut Mail, cx: &mut Cx) {
+    /// Ends the requests that a client can answer no more, because it writes no more commands.
+    pub(crate) fn on_client_leaves(&mut self, client: ClientId, mail: &mut Mail, cx: &mut Cx) {
         self.handlers.set(client, Vec::new());
         self.refuse_tickets(|of| of == client, mail, cx);
+    }
+
+    /// Ends everything of a client that is gone: nobody reads its answers, and it answers no more.
+    pub(crate) fn on_client_gone(&mut self, client: ClientId, mail: &mut Mail, cx: &mut Cx) {
+        self.on_client_leaves(client, mail, cx);
         for number in self.asked.of_client(client) {
             let message = "the client is gone";
             self.fail(number, ErrorCode::Cancelled, message, mail, cx);
@@ -101,11 +106,6 @@ impl Requests {
             let message = "the node closed before the request ended";
             self.fail(number, ErrorCode::ShuttingDown, message, mail, cx);
         }
-    }
-
-    /// Returns `true` if a request of this client waits.
-    pub(crate) fn has_of(&self, client: ClientId) -> bool {
-        !self.asked.of_client(client).is_empty()
     }
 
     /// Returns `true` if no request of a client waits.

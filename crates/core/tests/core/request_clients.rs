@@ -65,7 +65,7 @@ fn each_client_has_its_own_requests() {
     ask_as(&mut mesh, one, 1);
     ask_as(&mut mesh, two, 2);
     ask(&mut mesh, "q", json!({"data": 0}));
-    mesh.command(0, r#"{"type":"cancel","commandId":"q","id":"c"}"#);
+    mesh.command(0, r#"{"type":"cancel","target":"q","id":"c"}"#);
     assert_eq!(end(&mesh, "q")["code"], "CANCELLED");
     assert_eq!(respond(&mut mesh, 1, json!({"data": 0}))["code"], "TICKET_NOT_FOUND");
     let all = requests(&mesh, 1);
