@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -69,8 +69,7 @@ pub struct Logging(Queue);
 /// Fails if a logger is already installed, or if the thread cannot be started.
 pub fn start(level: LevelFilter, format: LogFormat) -> anyhow::Result<Logging> {
     let queue = writer(io::stderr(), format)?;
-    let ansi = format == LogFormat::Text && io::stderr().is_terminal();
-    subscriber(level, format, ansi, queue.clone()).try_init().map_err(|error| anyhow::anyhow!(error))?;
+    subscriber(level, format, queue.clone()).try_init().map_err(|error| anyhow::anyhow!(error))?;
     Ok(Logging(queue))
 }
 
@@ -82,10 +81,10 @@ pub fn take_dropped() -> u64 {
 fn subscriber(
     level: LevelFilter,
     format: LogFormat,
-    ansi: bool,
     queue: Queue,
 ) -> impl Subscriber + Send + Sync + 'static {
-    let lines = fmt::layer().with_ansi(ansi).with_writer(move || Lossy(queue.clone()));
+    // Log lines carry texts of strangers, and no colours, so that they are the same in a file.
+    let lines = fmt::layer().with_ansi(false).with_writer(move || Lossy(queue.clone()));
     // One filter, with a hint of the level from both parts: otherwise the libraries make each of their
     // spans, although nobody reads them.
     let written = filter(level).and(filter_fn(is_bare).with_max_level_hint(level));

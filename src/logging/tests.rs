@@ -9,7 +9,7 @@ use super::*;
 fn written(level: LevelFilter, format: LogFormat, log: impl FnOnce()) -> String {
     let (mut reader, pipe) = io::pipe().expect("a pipe");
     let queue = writer(pipe, format).expect("a thread");
-    tracing::subscriber::with_default(subscriber(level, format, false, queue), log);
+    tracing::subscriber::with_default(subscriber(level, format, queue), log);
     let mut read = String::new();
     reader.read_to_string(&mut read).expect("read");
     read

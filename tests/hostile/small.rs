@@ -122,13 +122,15 @@ fn of_size(forger: &Forger, seq: u64) -> Bytes {
     })
 }
 
-/// Each attacker is banned in the end, so each half has several, which are done before.
+/// Each attacker is banned a short time after its first excess, so each half has many, which are done before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn records_put_into_the_dht_reach_a_plateau() {
-    const PEERS: u64 = 8;
+    const PEERS: u64 = 40;
     /// Puts of each peer that the victim refuses.
-    const REFUSED: u64 = 200;
+    const REFUSED: u64 = 20;
     const BATCH: u64 = 20;
+    /// Puts of each peer, at most: those that the victim accepts, and twice those that it refuses.
+    const PUTS: u64 = 60 + 2 * REFUSED;
     const LIMIT: [&str; 1] = ["records_over_limit"];
     let mut fixture = limited("bootstrap");
     flood(&mut fixture, async |fixture, half| {
@@ -141,7 +143,7 @@ async fn records_put_into_the_dht_reach_a_plateau() {
             let (before, mut seq) = (counted(fixture, &LIMIT), 0);
             while counted(fixture, &LIMIT) < before + REFUSED {
                 let counters = fixture.victim.counters();
-                assert!(seq < 2 * REFUSED, "half {half}: puts of {number} do not arrive, {counters:?}");
+                assert!(seq < PUTS, "half {half}: puts of {number} do not arrive, {counters:?}");
                 let records: Vec<Bytes> = (seq..seq + BATCH).map(|seq| of_size(&forger, seq)).collect();
                 seq += BATCH;
                 bytes += records.iter().map(Bytes::len).sum::<usize>();

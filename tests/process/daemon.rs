@@ -236,7 +236,8 @@ impl Raw {
 
 #[test]
 fn stopped_killed_and_flooding_clients_cost_the_others_nothing() {
-    const MESSAGES: u64 = 2_000;
+    /// Fewer than a client that the machine holds up may have unread: 1,638, a tenth of the parent's.
+    const MESSAGES: u64 = 1_000;
     let daemon = Daemon::start(&[]);
     let mut clients: Vec<Child> = Vec::new();
     let mut ready = Value::Null;
