@@ -125,7 +125,7 @@ fn of_size(forger: &Forger, seq: u64) -> Bytes {
 /// Each attacker is banned a short time after its first excess, so each half has many, which are done before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn records_put_into_the_dht_reach_a_plateau() {
-    const PEERS: u64 = 40;
+    const PEERS: u64 = 28;
     /// Puts of each peer that the victim refuses.
     const REFUSED: u64 = 20;
     const BATCH: u64 = 20;

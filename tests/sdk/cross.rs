@@ -91,6 +91,15 @@ async fn answer(mut requests: Requests) {
     }
 }
 
+/// Asks an agent for its language, and checks the answer.
+async fn ask_for_language(node: &Node, agent: &Agent) {
+    let options = AskOptions::kind("language");
+    let answer = node.ask(&agent.address, &json!({ "text": QUESTION }), options).await.unwrap();
+    let data: Value = serde_json::from_str(answer.data.unwrap().get()).unwrap();
+    let expected = json!({ "language": agent.language, "question": QUESTION });
+    assert_eq!((answer.from, data), (agent.address.clone(), expected));
+}
+
 #[tokio::test]
 #[ignore = "slow; CI runs it"]
 #[allow(clippy::await_holding_lock, reason = "no other task of this runtime takes the lock")]
@@ -124,11 +133,7 @@ async fn agents_in_all_languages_exchange_messages_and_answers() {
         node.send(&agent.address, &greeting).await.unwrap().delivered().await.unwrap();
     }
     for agent in &agents {
-        let options = AskOptions::kind("language");
-        let answer = node.ask(&agent.address, &json!({ "text": QUESTION }), options).await.unwrap();
-        let data: Value = serde_json::from_str(answer.data.unwrap().get()).unwrap();
-        let expected = json!({ "language": agent.language, "question": QUESTION });
-        assert_eq!((answer.from, data), (agent.address.clone(), expected));
+        ask_for_language(&node, agent).await;
     }
     let mut received = BTreeSet::new();
     for _ in 0..agents.len() {

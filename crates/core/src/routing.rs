@@ -65,11 +65,7 @@ fn route(core: &mut Core, signal: Signal) {
             mail.on_key_refused(recipient, key, by_session, directory, cx);
         }
         Signal::AcksFor { account, streams } => mail.queue_acks_by_record(account, streams, directory, cx),
-        Signal::CountersReused => {
-            if let Some(origin) = mail.renew_streams(cx) {
-                gossip.broadcasts.renew(origin);
-            }
-        }
+        Signal::CountersReused => renew_streams(core),
         signal @ (Signal::CallReceived(_)
         | Signal::RequestSent { .. }
         | Signal::RequestEnded(_)
@@ -80,6 +76,14 @@ fn route(core: &mut Core, signal: Signal) {
         Signal::ShutdownReleased(to) => parent.close("shutdown", Some(to), cx),
         Signal::StdinClosed => parent.on_stdin_closed(gossip, mail, cx),
         Signal::Abort(code) => abort(core, code),
+    }
+}
+
+/// Gives mail and broadcasts new streams.
+fn renew_streams(core: &mut Core) {
+    let Core { mail, gossip, cx, .. } = core;
+    if let Some(origin) = mail.renew_streams(cx) {
+        gossip.broadcasts.renew(origin);
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Ask, Credit, Handle, Id, Respond};
+use crate::{Ask, Credit, Handle, Id, Respond, Route};
 
 /// A command, with an id if the parent needs an answer.
 #[derive(Clone, Debug)]
@@ -376,20 +376,6 @@ pub enum Priority {
     Medium,
     /// High: votes, proposals and critical messages.
     High,
-}
-
-/// Route of a message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Route {
-    /// Direct if the recipient is connected or can be dialed, otherwise by gossip.
-    #[default]
-    Auto,
-    /// Over a connection to the recipient only.
-    Direct,
-    /// Through the topic `agent-messages` only.
-    Gossip,
 }
 
 /// Encoding of `data`.

@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 
 use crate::forward_compat::known_or_default;
 use crate::{
-    Answer, Delivery, Encoding, ErrorCode, Id, IncomingRequest, Limits, Priority, RequestCancelled, Response,
-    ResponseCredit, Route, Trust, decode_base64,
+    Answer, Delivery, Encoding, ErrorCode, Id, IncomingRequest, Limits, Overflow, Priority, RequestCancelled,
+    Response, ResponseCredit, Route, Trust, decode_base64,
 };
 
 /// Declares the events: their names, their variants and how a line becomes one.
@@ -363,35 +363,6 @@ pub struct PeerUnbanned {
     /// `recovered` in time, `pardoned` by `allow` or `unblock`, or `evicted` because there were too many
     /// bans.
     pub reason: String,
-}
-
-/// `overflow`: the number of dropped lines since the last `overflow`, and in total.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Overflow {
-    /// Since the last `overflow`.
-    pub dropped: DropCounts,
-    /// Since the start.
-    pub total: DropCounts,
-}
-
-/// Numbers of dropped lines, by type.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", default)]
-pub struct DropCounts {
-    /// Broadcasts.
-    pub broadcasts: u64,
-    /// Messages of other agents for a client that reads slower than the others of its node. Only
-    /// several clients of one node lose them so.
-    pub mail: u64,
-    /// Broadcasts whose lines would have been longer than the `maxLineBytes` of `connect`.
-    pub oversized: u64,
-    /// Peer events (`peer_discovered`, `peer_connected`, `peer_disconnected`, `peer_banned`,
-    /// `peer_unbanned`) for which there was no room.
-    pub peer_events: u64,
-    /// Logs.
-    pub log: u64,
 }
 
 /// `closing`.

@@ -19,7 +19,9 @@ mod id;
 mod kind;
 mod limits;
 pub mod line;
+mod overflow;
 mod report;
+mod route;
 mod sdk_code;
 mod sdk_limit;
 mod status;
@@ -34,8 +36,8 @@ pub use command::*;
 pub use counter::Counter;
 pub use delivery::{Delivery, DeliveryState};
 pub use event::{
-    Closing, DropCounts, ErrorEvent, Event, Level, Log, Message, Overflow, PeerBanned, PeerConnected,
-    PeerDisconnected, PeerDiscovered, PeerUnbanned, Ready, Role,
+    Closing, ErrorEvent, Event, Level, Log, Message, PeerBanned, PeerConnected, PeerDisconnected,
+    PeerDiscovered, PeerUnbanned, Ready, Role,
 };
 pub use exchange::*;
 pub use exit_code::ExitCode;
@@ -43,11 +45,13 @@ pub use field_limit::*;
 pub use id::{Id, MAX_EXACT};
 pub use kind::MessageKind;
 pub use limits::{Limit, Limits};
+pub use overflow::{DropCounts, Overflow};
 pub use report::{
     Bandwidth, BindingState, Distribution, Edge, HealthCause, HealthPenalty, Latencies, MessageCounts,
     NetworkReport, Percentiles, Performance, PriorityCounts, RegistryState, ReportMetrics, ReportNode,
     TopicReport, Topology, TrafficCounts,
 };
+pub use route::Route;
 pub use sdk_code::SdkErrorCode;
 pub use sdk_limit::*;
 pub use status::{DhtState, StatusReport};
