@@ -18,7 +18,7 @@ def owner(path: Path) -> int:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         pid, _, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return pid
+    return int(pid)
 
 
 class Shared(TestCase):
