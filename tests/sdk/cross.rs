@@ -100,7 +100,8 @@ async fn ask_for_language(node: &Node, agent: &Agent) {
     assert_eq!((answer.from, data), (agent.address.clone(), expected));
 }
 
-#[tokio::test]
+// The test reads the lines of the agents in its own thread, and answers them in another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "slow; CI runs it"]
 #[allow(clippy::await_holding_lock, reason = "no other task of this runtime takes the lock")]
 async fn agents_in_all_languages_exchange_messages_and_answers() {
