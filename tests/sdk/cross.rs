@@ -91,8 +91,10 @@ async fn answer(mut requests: Requests) {
     }
 }
 
-/// Asks an agent for its language, and checks the answer.
-async fn ask_for_language(node: &Node, agent: &Agent) {
+/// Greets an agent, asks it for its language, and checks the answer.
+async fn greet_and_ask(node: &Node, agent: &Agent) {
+    let greeting = json!({ "text": format!("hello from rust{GREETING}") });
+    node.send(&agent.address, &greeting).await.unwrap().delivered().await.unwrap();
     let options = AskOptions::kind("language");
     let answer = node.ask(&agent.address, &json!({ "text": QUESTION }), options).await.unwrap();
     let data: Value = serde_json::from_str(answer.data.unwrap().get()).unwrap();
@@ -120,21 +122,16 @@ async fn agents_in_all_languages_exchange_messages_and_answers() {
         Agent::start("typescript", "node", "agent.mjs", &entry, &home),
         Agent::start("shell", "sh", "agent.sh", &entry, &home),
     ];
-    let own = node.address();
     let mut all: Vec<(String, &str)> =
         agents.iter().map(|agent| (agent.address.clone(), agent.language)).collect();
-    all.push((own.clone(), "rust"));
+    all.push((node.address(), "rust"));
     for agent in &mut agents {
         let others = all.iter().map(|(address, _)| address.as_str());
         let others: Vec<&str> = others.filter(|address| *address != agent.address).collect();
         writeln!(agent.stdin.as_ref().unwrap(), "{}", others.join(" ")).unwrap();
     }
     for agent in &agents {
-        let greeting = json!({ "text": format!("hello from rust{GREETING}") });
-        node.send(&agent.address, &greeting).await.unwrap().delivered().await.unwrap();
-    }
-    for agent in &agents {
-        ask_for_language(&node, agent).await;
+        greet_and_ask(&node, agent).await;
     }
     let mut received = BTreeSet::new();
     for _ in 0..agents.len() {
@@ -147,7 +144,7 @@ async fn agents_in_all_languages_exchange_messages_and_answers() {
             .map(|(address, language)| (address.clone(), format!("hello from {language}{ending}")))
             .collect()
     };
-    assert_eq!(received, expected(GREETING, &own));
+    assert_eq!(received, expected(GREETING, &node.address()));
     for agent in &mut agents {
         let (mut received, mut answers) = (BTreeSet::new(), BTreeSet::new());
         for _ in 0..2 * (all.len() - 1) {
