@@ -27,8 +27,8 @@ const FLUSH_TIMEOUT: Duration = super::shutdown::FLUSH_TIMEOUT;
 /// for the ends of the messages that it accepted before.
 pub(crate) const MAX_UNREAD: usize = 4 * MAX_REQUIRED_LINES;
 
-/// Returns why the node refuses a command of an attached client, whatever the phase of the node:
-/// the client leaves, or it has not connected.
+/// Returns why a node on the network refuses a command of an attached client: the client leaves, or
+/// it has not connected.
 pub(crate) fn refuse_attached(
     client: ClientId,
     command: &Command,
