@@ -140,6 +140,8 @@ counters! {
     "frames_not_decrypted" => FramesNotDecrypted,
     /// Frames of mail that were not encrypted.
     "frames_not_encrypted" => FramesNotEncrypted,
+    /// Gossip frames that the node did not forward, because it bans their author.
+    "frames_of_banned" => FramesOfBanned,
     /// Frames of a later version of the wire protocol.
     "frames_of_later_versions" => FramesOfLaterVersions,
     /// Frames of mail that a peer sent in the name of another node.

@@ -103,6 +103,10 @@ impl Gossip {
             tier: gate.tier(Some(&claim.account), &claim.peer_id),
             is_met: directory.records.is_met(&claim.account),
         };
+        // Each node bans for itself. Without this, one that has not yet done so would pass a flood on to all.
+        if author.tier < Tier::Allowed && gate.reputations.is_banned(author.agent, author.node) {
+            return Some(reject_frame(Counter::FramesOfBanned, Verdict::Ignore, cx));
+        }
         let passage = Passage { author, from, topic: topic_kind(&message.topic) };
         if gate.limits.authors.has_room(passage, size, now.mono) {
             return None;
@@ -118,8 +122,8 @@ impl Gossip {
     }
 
     /// Returns the verdict, or `None` if the frame waits for the crypto pool, or goes to the mail
-    /// component first. The node forwards every authentic frame. Its rules for content and senders
-    /// affect only local delivery.
+    /// component first. The node forwards every authentic frame of an author that it does not ban. Its rules
+    /// for content and senders affect only local delivery.
     fn validate_frame(
         &mut self,
         message: GossipMessage,

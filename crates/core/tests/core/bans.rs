@@ -149,15 +149,21 @@ fn relayer_is_not_blamed_for_what_it_could_not_check() {
 }
 
 #[test]
-fn banned_agent_is_refused_by_another_node_and_its_gossip_is_forwarded_without_delivery() {
+fn gossip_of_a_banned_agent_is_not_forwarded_until_the_ban_ends_and_blames_no_relay() {
     let mut mesh = mesh();
     forward_forged(&mut mesh, FAULTS);
     // Another node of agent 3, which this node does not know, has its gossip forwarded by others.
     let relay = mesh.nodes[0].peer;
     let before = mesh.received(NODE).len();
-    assert_eq!(gossip_from(&mut mesh, relay, frame(3, topic(), 1, |_| {})), Verdict::Accept);
-    assert_eq!(mesh.received(NODE).len(), before);
-    assert_eq!(count(&mesh, Counter::BroadcastsBlocked), 1);
+    for number in 1..20 {
+        assert_eq!(gossip_from(&mut mesh, relay, frame(3, topic(), number, |_| {})), Verdict::Ignore);
+    }
+    assert_eq!((mesh.received(NODE).len(), count(&mesh, Counter::FramesOfBanned)), (before, 19));
+    assert_eq!(banned(&mesh).len(), 2, "agent and node of the author alone");
+    let author = mesh.nodes[PEER].address.clone();
+    command(&mut mesh, "allow", &author);
+    assert_eq!(gossip_from(&mut mesh, relay, frame(3, topic(), 20, |_| {})), Verdict::Accept);
+    assert_eq!(mesh.received(NODE).len(), before + 1);
 }
 
 #[test]
