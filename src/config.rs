@@ -11,6 +11,7 @@ mod documents;
 mod env;
 mod registry;
 mod settings;
+mod shell;
 mod sources;
 mod traces;
 mod values;
@@ -34,6 +35,7 @@ pub use env::EnvFileError;
 use p2p_node_core::effect::ExitCode;
 pub use registry::rpc_urls;
 pub use settings::{Config, RunArgs, SETTINGS};
+pub use shell::{AskArgs, DiscoverArgs, Format, ListenArgs, NodeArgs, OneShot, SendArgs, WhoamiArgs};
 use sources::Sources;
 pub use values::{network_name, short_text};
 

@@ -32,4 +32,6 @@ pub mod panic_hook;
 pub mod pipe;
 pub mod register;
 pub mod schema;
+pub mod shell;
 pub mod socket;
+mod terminal;

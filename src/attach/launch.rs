@@ -100,9 +100,7 @@ fn daemon_flags(flags: &[OsString]) -> Vec<OsString> {
 
 fn poll_end(daemon: &mut Child) -> Option<ExitCode> {
     let status = daemon.try_wait().ok()??;
-    let number = status.code();
-    let known = ExitCode::ALL.iter().find(|code| Some(**code as i32) == number);
-    Some(known.copied().unwrap_or(ExitCode::Software))
+    Some(status.code().and_then(ExitCode::from_number).unwrap_or(ExitCode::Software))
 }
 
 fn last_lines(daemon: &mut Child) -> Vec<String> {

@@ -11,6 +11,7 @@ use p2p_node_core::chain::ens_name::{EnsName, InvalidName};
 use p2p_node_wire::identity::parse_address;
 
 use super::RunArgs;
+use super::shell::OneShot;
 
 const EXAMPLES: &str = "\
 The agent's Ethereum key is PRIVATE_KEY, in the environment or in an env file; there is no flag for it.
@@ -90,6 +91,9 @@ pub enum Task {
     Daemon(Box<RunArgs>),
     /// Connect stdin and stdout to a running node
     Attach(Box<AttachArgs>),
+    /// A command that does one thing and ends.
+    #[command(flatten)]
+    OneShot(Box<OneShot>),
     /// Create an Ethereum key file and print its address and PeerId
     Keygen(KeygenArgs),
     /// Bind a node to an account with a wallet's signature, so that the node does not need the

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::ExplorerError;
 use super::client::Piece;
+use crate::terminal::is_hidden;
 
 /// Maximum number of events that the view keeps. Our choice: some screens.
 const MAX_EVENTS: usize = 500;
@@ -37,10 +38,6 @@ pub(super) struct View {
 
 /// Returns a text of a stranger without characters that a terminal obeys or that turn the line around.
 fn clean(text: &str) -> String {
-    let is_hidden = |character: char| {
-        character.is_control()
-            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{61c}' | '\u{feff}')
-    };
     text.chars().map(|character| if is_hidden(character) { '\u{fffd}' } else { character }).collect()
 }
 

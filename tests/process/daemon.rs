@@ -13,13 +13,13 @@ use tempfile::TempDir;
 use crate::child::{Child, TIMEOUT, command, tcp_address, test_key};
 
 /// A daemon, and the directory of its socket.
-struct Daemon {
+pub struct Daemon {
     home: TempDir,
     process: Child,
 }
 
 impl Daemon {
-    fn start(args: &[&str]) -> Daemon {
+    pub fn start(args: &[&str]) -> Daemon {
         let home = TempDir::new().unwrap();
         let path = home.path().join("node.sock");
         let all = [&["daemon", "--socket", path.to_str().unwrap()], args].concat();
@@ -29,17 +29,17 @@ impl Daemon {
         daemon
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.home.path().join("node.sock")
     }
 
     /// Attaches a process and connects it. Returns its `ready` too.
-    fn attach(&self, fields: Value) -> (Child, Value) {
+    pub fn attach(&self, fields: Value) -> (Child, Value) {
         attach(&["attach", "--socket", self.path().to_str().unwrap()], fields)
     }
 
     /// Returns a peer that is connected to the daemon.
-    fn peer(&self, ready: &Value) -> Child {
+    pub fn peer(&self, ready: &Value) -> Child {
         let (mut peer, _) = Child::join(0xd2, 0, &[], &[tcp_address(ready)]);
         peer.until("connected", |status| status["peers"].as_u64() >= Some(1));
         peer

@@ -52,6 +52,8 @@ mod sdk_mail;
 mod sdk_requests;
 mod sdk_starts;
 mod shared_dir;
+mod shell;
+mod shell_command;
 mod stalled;
 mod stopped;
 mod successor;

@@ -337,7 +337,7 @@ export const RETRYABLE: Readonly<Record<string, boolean>> = {
 };
 
 /** Exit codes after which a restart would fail the same way. */
-export const FINAL_CODES: ReadonlySet<number> = new Set([0, 64, 65, 73, 77, 78]);
+export const FINAL_CODES: ReadonlySet<number> = new Set([0, 64, 65, 67, 68, 73, 77, 78]);
 
 /**
  * `ack`: the agent has processed mail, and the node acknowledges it to the sender. Exactly one

@@ -85,7 +85,7 @@ DEFAULT_PRIORITY: dict[str, Priority] = {
     "statistics": "low",
 }
 #: Exit codes after which a restart would fail the same way.
-FINAL_CODES = frozenset({0, 64, 65, 73, 77, 78})
+FINAL_CODES = frozenset({0, 64, 65, 67, 68, 73, 77, 78})
 #: `True` if a command that failed with this code may succeed later unchanged.
 RETRYABLE: dict[str, bool] = {
     "INVALID_JSON": False,
