@@ -328,7 +328,7 @@ impl Core {
         parent.timers(&mut timers, cx);
         if cx.is_serving() {
             local.timers(&mut timers, cx);
-            gate.registry.timers(&mut timers);
+            gate.timers(&mut timers);
             peers.timers(&mut timers, local, gate, directory, cx);
             mail.timers(&mut timers);
             requests.timers(&mut timers);
