@@ -54,6 +54,11 @@ fn path(socket: Option<&Path>, config: &Config) -> Result<PathBuf, StartError> {
     socket_path(config, &identity)?.ok_or(StartError::Socket(SocketError::NoName))
 }
 
+/// Returns the path of the socket of the daemon with these flags, whether or not it runs.
+pub(crate) fn socket_of(socket: Option<&Path>, flags: &[OsString]) -> Result<PathBuf, StartError> {
+    path(socket, &load(flags)?)
+}
+
 /// Returns the socket of the daemon with these flags. `None`: no daemon runs, or nobody could find one. A
 /// `socket` that the user names must be that of a node.
 pub(crate) fn find(socket: Option<&Path>, flags: &[OsString]) -> Result<Option<PathBuf>, StartError> {

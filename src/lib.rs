@@ -27,6 +27,7 @@ pub mod http;
 pub mod io;
 pub mod keygen;
 pub mod logging;
+pub mod mcp;
 pub mod node;
 pub mod panic_hook;
 pub mod pipe;

@@ -12,7 +12,7 @@ use p2p_node::explorer::{self, ExplorerError};
 use p2p_node::io::keystore::KeyFileError;
 use p2p_node::node::StartError;
 use p2p_node::register::{self, RegisterError};
-use p2p_node::{attach, bind, demo, keygen, logging, node, pipe, schema, shell};
+use p2p_node::{attach, bind, demo, keygen, logging, mcp, node, pipe, schema, shell};
 use p2p_node_core::effect::ExitCode;
 use tracing::level_filters::LevelFilter;
 
@@ -22,6 +22,7 @@ fn main() -> std::process::ExitCode {
         Ok(Cli { task: Some(Task::Daemon(run)), .. }) => run_node(&run, Config::daemon),
         Ok(Cli { task: Some(Task::Attach(args)), .. }) => attach_to(&args),
         Ok(Cli { task: Some(Task::OneShot(command)), .. }) => shell::run(*command),
+        Ok(Cli { task: Some(Task::Mcp(args)), .. }) => mcp::run(&args),
         Ok(Cli { task: Some(Task::Demo), .. }) => play(),
         Ok(Cli { task: Some(Task::Keygen(args)), .. }) => make_key(&args),
         Ok(Cli { task: Some(Task::Bind(args)), .. }) => make_binding(&args),

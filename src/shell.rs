@@ -59,6 +59,6 @@ async fn execute(command: OneShot, out: &mut Output) -> Result<(), ShellError> {
 }
 
 /// Writes a notice for the user.
-fn tell(what: &dyn std::fmt::Display) {
+pub(crate) fn tell(what: &dyn std::fmt::Display) {
     let _ = writeln!(stderr(), "p2p-node: {}", crate::terminal::escaped(&what.to_string()));
 }

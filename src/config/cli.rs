@@ -11,6 +11,7 @@ use p2p_node_core::chain::ens_name::{EnsName, InvalidName};
 use p2p_node_wire::identity::parse_address;
 
 use super::RunArgs;
+use super::mcp::McpArgs;
 use super::shell::OneShot;
 
 const EXAMPLES: &str = "\
@@ -91,6 +92,8 @@ pub enum Task {
     Daemon(Box<RunArgs>),
     /// Connect stdin and stdout to a running node
     Attach(Box<AttachArgs>),
+    /// Serve a host of the Model Context Protocol on stdin and stdout
+    Mcp(Box<McpArgs>),
     /// A command that does one thing and ends.
     #[command(flatten)]
     OneShot(Box<OneShot>),

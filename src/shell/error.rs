@@ -59,6 +59,9 @@ pub enum ShellError {
         /// The time.
         waited: Duration,
     },
+    /// The host of MCP broke the protocol.
+    #[error("the host: {0}")]
+    Host(String),
     /// Stdout failed.
     #[error("stdout: {0}")]
     Output(io::Error),
@@ -75,7 +78,7 @@ impl ShellError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             ShellError::Start(error) => error.exit_code(),
-            ShellError::Unreadable { .. } | ShellError::Output(_) => ExitCode::Io,
+            ShellError::Unreadable { .. } | ShellError::Output(_) | ShellError::Host(_) => ExitCode::Io,
             ShellError::TooLarge { .. } | ShellError::Invalid { .. } => ExitCode::BadInput,
             ShellError::Node(error) => exit_code_of(error, ExitCode::Undelivered),
             ShellError::Asked(error) => exit_code_of(error, ExitCode::NoAnswer),
@@ -93,7 +96,7 @@ impl ShellError {
             ShellError::Node(error) | ShellError::Asked(error) => error.code(),
             ShellError::Nobody => ErrorCode::PeerNotFound.as_str(),
             ShellError::TooFew { .. } => SdkErrorCode::Timeout.as_str(),
-            ShellError::Output(_) => ErrorCode::Internal.as_str(),
+            ShellError::Output(_) | ShellError::Host(_) => ErrorCode::Internal.as_str(),
         }
     }
 

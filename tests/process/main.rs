@@ -32,6 +32,7 @@ mod lab;
 mod lifecycle;
 mod listening;
 mod logs;
+mod mcp;
 mod nat;
 mod network;
 mod numbers;
