@@ -114,6 +114,9 @@ pub enum ConfigError {
     /// The settings of the HTTP server contradict each other.
     #[error("{0}")]
     Http(String),
+    /// The settings of the gRPC server contradict each other.
+    #[error("{0}")]
+    Grpc(String),
     /// The settings of the registry contradict each other.
     #[error("{0}")]
     Registry(String),

@@ -20,6 +20,7 @@ use p2p_node_protocol::{Command, ErrorEvent, Event, Request};
 
 use crate::chain::Chain;
 use crate::config::Config;
+use crate::grpc::Grpc;
 use crate::http::Http;
 use crate::io::crypto::Pool;
 use crate::io::keystore::IdentityLock;
@@ -142,6 +143,7 @@ struct Node {
     chain: Chain,
     http: Option<Http>,
     door: Option<Door>,
+    grpc: Option<Grpc>,
     traces: Option<Traces>,
     crypto: Pool,
     store: Option<Store>,
@@ -165,7 +167,7 @@ struct Node {
 impl Node {
     fn new(prepared: Prepared, pipe: Pipe, clock: Clock, written: u64) -> Self {
         let Prepared { started, signals, parent, commands, early } = prepared;
-        let Started { core_config, store, lock, net, sources, chain, http, door, traces } = started;
+        let Started { core_config, store, lock, net, sources, chain, http, door, grpc, traces } = started;
         let has_parent = core_config.has_parent;
         let configured = commands.into_iter().map(|command| Ok(Request { id: None, command }));
         Node {
@@ -175,6 +177,7 @@ impl Node {
             chain,
             http,
             door,
+            grpc,
             traces,
             crypto: Pool::new(1, POOL_QUEUE),
             store,
@@ -216,6 +219,11 @@ impl Node {
             };
             if let Some(code) = end {
                 self.pipe.output.finish(FINISH_TIMEOUT);
+                // Its clients at the door have got their last lines.
+                drop(self.door);
+                if let Some(grpc) = self.grpc {
+                    grpc.close(FINISH_TIMEOUT).await;
+                }
                 self.sources.close().await;
                 self.net.close().await;
                 if let Some(traces) = self.traces {
@@ -226,9 +234,12 @@ impl Node {
                 }
                 return code;
             }
+            if let Some(grpc) = &self.grpc {
+                grpc.set_ready(self.core.is_ready());
+            }
             if !self.has_more() {
                 self.wait(now).await;
-            } else if self.door.as_ref().is_some_and(|door| !door.is_empty()) {
+            } else if self.grpc.is_some() || self.door.as_ref().is_some_and(|door| !door.is_empty()) {
                 // The connections run as tasks of the same thread. A client that floods must not keep
                 // them, or the sockets, from their turn.
                 tokio::task::yield_now().await;
@@ -260,7 +271,9 @@ impl Node {
     /// Reports what was dropped outside the loop since the last turn.
     fn report_drops(&mut self, now: Now) {
         let spans = self.traces.as_ref().map_or(0, Traces::take_dropped);
-        for (what, number) in [(DropKind::LogLine, logging::take_dropped()), (DropKind::Span, spans)] {
+        let of_grpc = self.grpc.as_ref().map(Grpc::take_drops).into_iter().flatten();
+        let of_logs = [(DropKind::LogLine, logging::take_dropped()), (DropKind::Span, spans)];
+        for (what, number) in of_grpc.chain(of_logs) {
             if number > 0 {
                 self.core.handle(Input::Dropped { what, number }, now);
             }
@@ -351,6 +364,7 @@ impl Node {
                 self.accept_chunk(batch.unwrap_or(InputChunk::Ended), now);
                 None
             }
+            () = Grpc::stopped(&self.grpc) => Some(Input::Signal),
             event = next_door_event(&mut self.door, &self.core) => {
                 let now = self.clock.now();
                 if let Some(door) = &mut self.door {

@@ -242,6 +242,7 @@ fn any_ready(source: &mut Source<'_>) -> Event {
         addrs: source.list(3, Source::text),
         durable: source.flag(),
         http: source.optional(Source::text),
+        grpc: source.optional(Source::text),
     }))
 }
 

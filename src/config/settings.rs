@@ -60,6 +60,9 @@ settings! {
         http_token: "P2P_NODE_HTTP_TOKEN", shown "default none",
             notes "At least 16 printable characters. Required if the address of --http is not loopback. The explorer with \
                    --attach sends it.";
+        /// Token that clients of --grpc send, as `authorization: Bearer`
+        grpc_token: "P2P_NODE_GRPC_TOKEN", shown "default none",
+            notes "At least 16 printable characters. Required unless --grpc names a Unix socket.";
         /// Headers of the requests to the collector of traces: NAME=VALUE, separated by commas, values
         /// percent-encoded
         otlp_headers: "OTEL_EXPORTER_OTLP_HEADERS", shown "default none",
@@ -118,8 +121,7 @@ settings! {
     group "Observation" {
         /// Keep the statuses of all nodes for `report`, as --http does and a subscription to node-status
         observe: bool = "observe", "P2P_NODE_OBSERVE",
-            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
-                            default_missing_value = "true"], parse_bool, or false;
+            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"], parse_bool, or false;
         /// How long a report shows a node after the last sign of it: 10 to 3600 seconds
         forget_nodes_after: Duration = "forget-nodes-after", "P2P_NODE_FORGET_NODES_AFTER",
             Option<String> [value_name = "SECS"], forget_nodes_after, or MAX_KNOWN, shown "default 3600";
@@ -142,8 +144,7 @@ settings! {
             notes "For a forwarded port or a cloud's public IP address. Example: /ip4/192.0.2.1/tcp/8000";
         /// Relay connections to nodes that others cannot dial, and test the addresses of nodes
         relay: bool = "relay", "P2P_NODE_RELAY",
-            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
-                            default_missing_value = "true"], parse_bool, or role == Role::Bootstrap,
+            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"], parse_bool, or role == Role::Bootstrap,
             shown "default: true on a bootstrap node, else false";
         /// Maximum number of bytes that the node relays on one connection
         relay_bytes: u64 = "relay-bytes", "P2P_NODE_RELAY_BYTES", Option<String> [value_name = "BYTES"],
@@ -152,14 +153,12 @@ settings! {
                    more connect anew.";
         /// Ask the gateway of the local network to forward the port, by UPnP
         upnp: bool = "upnp", "P2P_NODE_UPNP",
-            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
-                            default_missing_value = "true"], parse_bool,
+            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"], parse_bool,
             or address_scope == AddressScope::Public,
             shown "default: true in the scope public, else false";
         /// Find nodes in the local network, by mDNS
         mdns: bool = "mdns", "P2P_NODE_MDNS",
-            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
-                            default_missing_value = "true"], parse_bool,
+            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"], parse_bool,
             or address_scope == AddressScope::Private,
             shown "default: true in the scope private, else false";
     }
@@ -345,8 +344,7 @@ settings! {
     group "Process" {
         /// Start without the command `connect`
         connect: bool = "connect", "P2P_NODE_CONNECT",
-            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
-                            default_missing_value = "true"], parse_bool, or false;
+            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"], parse_bool, or false;
         /// Who acknowledges messages: auto (the node) or manual (your program, with the command `ack`)
         ack: Ack = "ack", "P2P_NODE_ACK", Option<String> [value_name = "WHO"], ack, or Ack::default(),
             shown "default auto", notes "The sender reports `delivered` after the acknowledgement.";
@@ -356,8 +354,7 @@ settings! {
         /// At the end of stdin wait for every delivery; exit with 0 only if every command succeeded and
         /// every message was delivered
         require_delivery: bool = "require-delivery", "P2P_NODE_REQUIRE_DELIVERY",
-            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true,
-                            default_missing_value = "true"], parse_bool, or false,
+            Option<String> [value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"], parse_bool, or false,
             notes "Each delivery takes at most its `ttlMs`. Exit code 65: a command failed. 75: a message was \
                    not delivered.";
         /// Time to keep receiving after the end of stdin, in seconds
@@ -383,6 +380,9 @@ settings! {
         http: Option<SocketAddr> = "http", "P2P_NODE_HTTP", Option<String> [value_name = "ADDR"],
             some(parse), or None, shown "default: no server",
             notes "Example: 127.0.0.1:9464. Another address than loopback requires P2P_NODE_HTTP_TOKEN.";
+        /// Address of the gRPC server for programs of this agent, as <ip>:<port> or unix:<path>; port 0: any
+        grpc: Option<crate::grpc::GrpcAddr> = "grpc", "P2P_NODE_GRPC", Option<String> [value_name = "ADDR"], some(parse), or None, shown "default: no server",
+            notes "Example: 127.0.0.1:50051, which requires P2P_NODE_GRPC_TOKEN. docs/grpc.md describes the calls.";
         /// Level of the logs on stderr: off, error, warn, info, debug or trace
         log_level: LevelFilter = "log-level", "P2P_NODE_LOG_LEVEL", Option<String> [value_name = "LEVEL"],
             log_level, or LevelFilter::WARN, shown "default warn";

@@ -46,7 +46,7 @@ fn is_address(headers: &HeaderMap) -> bool {
 
 /// Compares the token of a request in constant time. The hashes have one length, so that the time does not
 /// depend on the length either.
-fn has_token(headers: &HeaderMap, token: &Secret) -> bool {
+pub(crate) fn has_token(headers: &HeaderMap, token: &Secret) -> bool {
     let Some(given) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()) else { return false };
     let Some((scheme, given)) = given.split_once(' ') else { return false };
     let digest = |text: &str| Sha256::digest(text.as_bytes());

@@ -17,6 +17,20 @@ pub struct HttpConfig {
     pub token: Option<Secret>,
 }
 
+/// Checks the token of a variable.
+///
+/// # Errors
+/// Fails if it is too short or not printable.
+pub(crate) fn check_token(variable: &str, token: &Secret) -> Result<(), String> {
+    let text = token.expose();
+    if text.len() < MIN_TOKEN_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "{variable} must have at least {MIN_TOKEN_BYTES} printable characters, without spaces"
+        ));
+    }
+    Ok(())
+}
+
 impl HttpConfig {
     /// Returns the server of a configuration, if it has one.
     ///
@@ -26,12 +40,7 @@ impl HttpConfig {
         let Some(addr) = config.http else { return Ok(None) };
         let token = config.http_token.clone();
         if let Some(token) = &token {
-            let text = token.expose();
-            if text.len() < MIN_TOKEN_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(ConfigError::Http(format!(
-                    "P2P_NODE_HTTP_TOKEN must have at least {MIN_TOKEN_BYTES} printable characters, without spaces"
-                )));
-            }
+            check_token("P2P_NODE_HTTP_TOKEN", token).map_err(ConfigError::Http)?;
         }
         if !addr.ip().is_loopback() && token.is_none() {
             return Err(ConfigError::Http(format!(

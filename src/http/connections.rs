@@ -1,4 +1,4 @@
-//! The connections of the server, and their limits.
+//! The connections of a server for local clients, and their limits.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ pub const MAX_CONNECTIONS: usize = 64;
 pub const MAX_STREAMS: usize = 8;
 
 /// All connections.
-pub(super) struct Connections {
+pub(crate) struct Connections {
     places: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     open: Mutex<BTreeMap<u64, Arc<Connection>>>,
@@ -25,7 +25,7 @@ pub(super) struct Connections {
 }
 
 /// One connection. It has its place until it is dropped.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     number: u64,
     asked: AtomicBool,
     follows: AtomicBool,
@@ -33,7 +33,7 @@ pub(super) struct Connection {
 }
 
 impl Connections {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Connections {
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
@@ -48,7 +48,7 @@ impl Connections {
     }
 
     /// Returns a place for a new connection, or `None` if all connections have sent a request.
-    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Some(place);
         }
@@ -61,7 +61,7 @@ impl Connections {
     }
 
     /// Enters a new connection.
-    pub(super) fn enter(&self) -> Arc<Connection> {
+    pub(crate) fn enter(&self) -> Arc<Connection> {
         let number = self.last.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection {
             number,
@@ -74,7 +74,7 @@ impl Connections {
     }
 
     /// Removes a connection that has ended.
-    pub(super) fn leave(&self, connection: &Connection) {
+    pub(crate) fn leave(&self, connection: &Connection) {
         self.open().remove(&connection.number);
     }
 
@@ -84,19 +84,19 @@ impl Connections {
     }
 
     /// Ends all connections.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.open().values().for_each(|connection| connection.end());
     }
 
     /// Returns the number of connections refused or ended for others since the last call.
-    pub(super) fn take_refused(&self) -> u64 {
+    pub(crate) fn take_refused(&self) -> u64 {
         self.refused.swap(0, Ordering::Relaxed)
     }
 }
 
 impl Connection {
     /// Notes that a request has arrived.
-    pub(super) fn asked(&self) {
+    pub(crate) fn asked(&self) {
         self.asked.store(true, Ordering::Relaxed);
     }
 
@@ -116,7 +116,7 @@ impl Connection {
     }
 
     /// Waits until the connection must end.
-    pub(super) async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         self.end.notified().await;
     }
 }

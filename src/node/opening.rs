@@ -16,6 +16,7 @@ use super::start::{self, Components, StartError};
 use super::{Clock, Node, Prepared, Signals, refuse_on};
 use crate::chain::Chain;
 use crate::config::{Config, OnEof};
+use crate::grpc::{Grpc, GrpcConfig};
 use crate::http::{Http, HttpConfig};
 use crate::io::keystore::IdentityLock;
 use crate::io::parent_watcher::ParentWatcher;
@@ -157,6 +158,7 @@ pub(super) struct Started {
     pub(super) chain: Chain,
     pub(super) http: Option<Http>,
     pub(super) door: Option<Door>,
+    pub(super) grpc: Option<Grpc>,
     pub(super) traces: Option<Traces>,
 }
 
@@ -210,11 +212,9 @@ impl Opening<'_> {
             _ => None,
         };
         core_config.http = http.as_ref().map(Http::url);
-        let door = match socket_path(config, &identity).map_err(StartError::from)? {
-            Some(path) => Some(Door::open(&path).map_err(StartError::from)?),
-            None => None,
-        };
-        Ok(Started { core_config, store, lock, net, sources, chain, traces, http, door })
+        let (door, grpc) = open_doors(config, &identity)?;
+        core_config.grpc = grpc.as_ref().map(Grpc::target);
+        Ok(Started { core_config, store, lock, net, sources, chain, traces, http, door, grpc })
     }
 
     /// Calls `attempt` until it succeeds, or fails for a permanent reason, at most
@@ -319,6 +319,16 @@ impl Opening<'_> {
         self.pipe.output.finish(super::FINISH_TIMEOUT);
         code
     }
+}
+
+/// Opens the socket for clients, and the gRPC server whose clients come to the same door.
+fn open_doors(config: &Config, identity: &Identity) -> Result<(Option<Door>, Option<Grpc>), StartError> {
+    let door = socket_path(config, identity)?.map(|path| Door::open(&path)).transpose()?;
+    let Some(config) = GrpcConfig::of(config)? else { return Ok((door, None)) };
+    let addr = || config.addr.clone();
+    let (grpc, clients) = Grpc::bind(&config).map_err(|why| StartError::Grpc { addr: addr(), why })?;
+    let door = door.unwrap_or_else(Door::without_listener).attaching(clients);
+    Ok((Some(door), Some(grpc)))
 }
 
 /// Returns the path of the socket: the configured one, or for a daemon that of its identity.

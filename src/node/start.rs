@@ -13,6 +13,7 @@ use super::identity::Identity;
 use super::sources::{self, OpenSources};
 use crate::chain::{Chain, ChainConfig};
 use crate::config::{Ack, Config, ConfigError, OnEof};
+use crate::grpc::{GrpcAddr, ListenError};
 use crate::io::descriptors;
 use crate::io::keystore::{self, InUse, KeyFileError};
 use crate::io::sources::Sources;
@@ -82,8 +83,16 @@ pub enum StartError {
         /// The error of the system.
         why: std::io::Error,
     },
+    /// The gRPC server cannot listen.
+    #[error("--grpc {addr}: the gRPC server cannot listen: {why}")]
+    Grpc {
+        /// The address of the setting.
+        addr: GrpcAddr,
+        /// The reason.
+        why: ListenError,
+    },
     /// The socket for clients cannot listen.
-    #[error(transparent)]
+    #[error("--socket {0}")]
     Socket(#[from] SocketError),
     /// No node listens at the socket.
     #[error("no node listens at {path}: {why}; start `p2p-node daemon`, or use `attach --start`")]
@@ -116,7 +125,7 @@ impl StartError {
             | StartError::LightServes
             | StartError::CommandLine(_)
             | StartError::Config(_) => ErrorCode::InvalidArgument,
-            StartError::Http { .. } => ErrorCode::ListenFailed,
+            StartError::Http { .. } | StartError::Grpc { .. } => ErrorCode::ListenFailed,
             StartError::Socket(error) => error.code(),
             StartError::Attach { .. } => ErrorCode::NotConnected,
             StartError::System(_) => ErrorCode::Internal,
@@ -140,7 +149,7 @@ impl StartError {
             StartError::DataDir(error) => error.exit_code(),
             StartError::CommandLine(_) => ExitCode::Usage,
             StartError::Config(error) => error.exit_code(),
-            StartError::Http { .. } => ExitCode::Unavailable,
+            StartError::Http { .. } | StartError::Grpc { .. } => ExitCode::Unavailable,
             StartError::Socket(error) => error.exit_code(),
             StartError::Attach { .. } => ExitCode::Unavailable,
             StartError::System(_) => ExitCode::Software,
@@ -296,6 +305,7 @@ pub fn start(config: &Config, me: Identity, now: Now, notice: Notice<'_>) -> Res
         version: VERSION.to_owned(),
         port: config.port,
         http: None,
+        grpc: None,
         bootstraps,
         rendezvous: sources.rendezvous.is_some(),
         peer_book,

@@ -12,7 +12,7 @@ use p2p_node_core::Core;
 use p2p_node_core::client_id::ClientId;
 use p2p_node_core::input::{ClientEvent, Input, Now};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::MAX_CONNECTIONS;
 use super::connection::Connection;
@@ -26,7 +26,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// The socket of a node.
 #[derive(Debug)]
 pub struct Door {
-    listener: UnixListener,
+    /// The listener and its place; none if only the node itself makes clients.
+    listener: Option<(UnixListener, Place)>,
+    /// Clients that the node itself makes: those of the gRPC server.
+    attaching: Option<mpsc::Receiver<UnixStream>>,
     connections: BTreeMap<ClientId, Connection>,
     /// The last id that was used.
     last: ClientId,
@@ -34,7 +37,17 @@ pub struct Door {
     first: ClientId,
     /// Wakes the loop when a writer has made progress.
     changed: Arc<Notify>,
-    _place: Place,
+}
+
+/// Returns `true` if the process at the other end belongs to the user of this one.
+pub(crate) fn is_of_this_user(stream: &UnixStream) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == ours => return true,
+        Ok(peer) => tracing::warn!("refused a client of user {}: it is not this user", peer.uid()),
+        Err(error) => tracing::warn!("refused a client whose user is unknown: {error}"),
+    }
+    false
 }
 
 /// Something that happened at the socket.
@@ -57,19 +70,30 @@ impl Door {
         let (place, listener) = Place::listen(path)?;
         let listener = UnixListener::from_std(listener)
             .map_err(|source| SocketError::Io { path: path.to_owned(), source })?;
-        Ok(Door {
-            listener,
+        Ok(Door { listener: Some((listener, place)), ..Door::without_listener() })
+    }
+
+    /// Returns a door at which only the node itself makes clients.
+    pub fn without_listener() -> Self {
+        Door {
+            listener: None,
+            attaching: None,
             connections: BTreeMap::new(),
             last: ClientId::PARENT,
             first: ClientId::PARENT,
             changed: Arc::new(Notify::new()),
-            _place: place,
-        })
+        }
+    }
+
+    /// Attaches the clients that come through a channel.
+    #[must_use]
+    pub fn attaching(self, clients: mpsc::Receiver<UnixStream>) -> Self {
+        Door { attaching: Some(clients), ..self }
     }
 
     /// Waits for the next event. Reads only from clients whose commands the core accepts. Cancel-safe.
     pub async fn next(&mut self, core: &Core) -> DoorEvent {
-        let Door { listener, connections, changed, .. } = self;
+        let Door { listener, attaching, connections, changed, .. } = self;
         let mut progress = pin!(changed.notified());
         let mut pause = pin!(tokio::time::sleep(ACCEPT_PAUSE));
         let mut is_refused = false;
@@ -84,7 +108,13 @@ impl Door {
                     return Poll::Ready(DoorEvent::Read(*client, chunk));
                 }
             }
-            if connections.len() < MAX_CONNECTIONS && !is_refused {
+            let has_room = connections.len() < MAX_CONNECTIONS;
+            if let Some(clients) = attaching.as_mut().filter(|_| has_room)
+                && let Poll::Ready(Some(stream)) = clients.poll_recv(cx)
+            {
+                return Poll::Ready(DoorEvent::Connected(stream));
+            }
+            if let Some((listener, _)) = listener.as_ref().filter(|_| has_room && !is_refused) {
                 match listener.poll_accept(cx) {
                     Poll::Ready(Ok((stream, _))) => return Poll::Ready(DoorEvent::Connected(stream)),
                     Poll::Ready(Err(error)) => {
@@ -116,13 +146,8 @@ impl Door {
     }
 
     fn connect(&mut self, stream: UnixStream, core: &mut Core, now: Now) {
-        let ours = rustix::process::geteuid().as_raw();
-        match stream.peer_cred() {
-            Ok(peer) if peer.uid() == ours => {}
-            Ok(peer) => {
-                return tracing::warn!("refused a client of user {}: it is not this user", peer.uid());
-            }
-            Err(error) => return tracing::warn!("refused a client whose user is unknown: {error}"),
+        if !is_of_this_user(&stream) {
+            return;
         }
         let connection = stream.into_std().and_then(|stream| Connection::new(stream, &self.changed));
         match connection {

@@ -8,7 +8,9 @@ mod place;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use door::is_of_this_user;
 pub use door::{Door, DoorEvent};
+pub(crate) use place::Place;
 pub use place::{SocketError, default_path};
 
 /// Largest number of connections to the socket. Our choice: a few more than the clients that the core

@@ -18,18 +18,18 @@ use crate::io::{disk, rendezvous};
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another process listens there.
-    #[error("--socket {0}: another process listens there; stop it, or use another path")]
+    #[error("{0}: another process listens there; stop it, or use another path")]
     InUse(PathBuf),
     /// The path names something else than a socket.
-    #[error("--socket {0}: the file is not a socket; remove it, or use another path")]
+    #[error("{0}: the file is not a socket; remove it, or use another path")]
     NotASocket(PathBuf),
     /// The path has no name to find it by.
     #[error(
-        "the agent has a key for this run only, so nobody can find its socket: set --socket, or PRIVATE_KEY"
+        "needs a path, because the agent has a key for this run only and nobody can find its socket; or set PRIVATE_KEY"
     )]
     NoName,
     /// The operating system refused the socket.
-    #[error("--socket {path}: {source}")]
+    #[error("{path}: {source}")]
     Io {
         /// The path.
         path: PathBuf,
@@ -73,7 +73,7 @@ pub fn default_path(network: &str, peer_id: &str, lock_scope: &str) -> Result<Pa
 
 /// A socket that listens. `Drop` removes it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     path: PathBuf,
     /// Held as long as the process listens.
     _lock: File,
@@ -81,7 +81,7 @@ pub(super) struct Place {
 
 impl Place {
     /// Listens at a path. Replaces the socket of a process that has ended.
-    pub(super) fn listen(path: &Path) -> Result<(Place, UnixListener), SocketError> {
+    pub(crate) fn listen(path: &Path) -> Result<(Place, UnixListener), SocketError> {
         let failed = |source| SocketError::Io { path: path.to_owned(), source };
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             disk::make_directory(directory).map_err(failed)?;
@@ -94,6 +94,11 @@ impl Place {
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         Ok((place, listener))
+    }
+
+    /// Returns the path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 }
 

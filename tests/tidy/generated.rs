@@ -68,6 +68,11 @@ fn help_names_every_variable() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+#[test]
+fn grpc_table_matches_the_codes() {
+    check_tables("docs/grpc.md", &[p2p_node::grpc::table_of_codes()]);
+}
+
 fn tables_of_limits_and_kinds() -> [String; 3] {
     let mut limits = String::from("| limit | value | unit | meaning |\n|---|---|---|---|\n");
     for limit in Limits::ALL {

@@ -83,6 +83,8 @@ pub struct CoreConfig {
     pub port: u16,
     /// URL of the node's HTTP server, if it has one.
     pub http: Option<String>,
+    /// Target of the node's gRPC server, if it has one.
+    pub grpc: Option<String>,
     /// Bootstrap peers, in addition to those of `connect`.
     pub bootstraps: Vec<(PeerId, Multiaddr)>,
     /// `true` if there is a rendezvous directory, in which nodes of this user on this machine find
@@ -205,6 +207,7 @@ pub(super) struct LocalIdentity {
     pub(super) version: String,
     pub(super) port: u16,
     pub(super) http: Option<String>,
+    pub(super) grpc: Option<String>,
     pub(super) rendezvous: bool,
     pub(super) dns_seeds: bool,
     pub(super) stay_on_eof: bool,
@@ -258,6 +261,7 @@ impl LocalIdentity {
             version: setup.version,
             port: setup.port,
             http: setup.http,
+            grpc: setup.grpc,
             rendezvous: setup.rendezvous,
             dns_seeds: setup.dns_seeds,
             stay_on_eof: setup.stay_on_eof,

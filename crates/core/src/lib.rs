@@ -15,6 +15,7 @@ mod config;
 pub mod crypto_task;
 mod cx;
 pub mod directory;
+mod drop_kind;
 pub mod effect;
 pub mod gate;
 pub mod gossip;

@@ -38,6 +38,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         version: "test".to_owned(),
         port: 0,
         http: None,
+        grpc: None,
         bootstraps: Vec::new(),
         rendezvous: false,
         peer_book: None,

@@ -28,6 +28,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         version: "test".to_owned(),
         port: 0,
         http: None,
+        grpc: None,
         bootstraps: Vec::new(),
         rendezvous: false,
         peer_book: None,

@@ -168,6 +168,10 @@ counters! {
     "gossip_renewed" => GossipRenewed,
     /// Publications that are too large for gossip.
     "gossip_too_large" => GossipTooLarge,
+    /// Calls of the gRPC server that the node refused, because they had not the token.
+    "grpc_calls_refused" => GrpcCallsRefused,
+    /// Connections to the gRPC server that the node refused, or ended without a call, because there were too many.
+    "grpc_connections_refused" => GrpcConnectionsRefused,
     /// Handshakes of incoming connections that the node ended, because too many took place at the same time.
     "handshakes_evicted" => HandshakesEvicted,
     /// Writes of the highest record seen of an agent that the store dropped, because its queue was full.

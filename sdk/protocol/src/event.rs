@@ -110,6 +110,9 @@ pub struct Ready {
     /// URL of the node's HTTP server, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// Target of the node's gRPC server, if it has one: `<ip>:<port>` or `unix:<path>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<String>,
 }
 
 /// Role of a node.

@@ -1071,6 +1071,8 @@ export interface Ready {
   durable: boolean;
   /** Features of this node beyond the base contract. An absent feature is not supported. */
   features: string[];
+  /** Target of the node's gRPC server, if it has one: `<ip>:<port>` or `unix:<path>`. */
+  grpc?: string;
   /** URL of the node's HTTP server, if it has one. */
   http?: string;
   /** The limits in force. */

@@ -300,6 +300,7 @@ pub(crate) fn emit_ready(client: ClientId, local: &Local, mail: &Mail, cx: &mut 
         addrs: local.listening(cx).iter().map(ToString::to_string).collect(),
         durable: mail.pending_writes.is_durable(),
         http: cx.identity.http.clone(),
+        grpc: cx.identity.grpc.clone(),
     };
     if let Some(client) = cx.replies.clients.get_mut(client) {
         client.output.push_required(Event::Ready(Box::new(ready)));

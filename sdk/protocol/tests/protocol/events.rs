@@ -69,6 +69,7 @@ fn ready() -> Event {
         addrs: vec!["/ip4/127.0.0.1".to_owned()],
         durable: true,
         http: Some("http://127.0.0.1:9090".to_owned()),
+        grpc: Some("127.0.0.1:50051".to_owned()),
     }))
 }
 

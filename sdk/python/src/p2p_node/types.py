@@ -1131,6 +1131,8 @@ class Ready:
     role: str
     # Version of the binary.
     version: str
+    # Target of the node's gRPC server, if it has one: `<ip>:<port>` or `unix:<path>`.
+    grpc: str | None = None
     # URL of the node's HTTP server, if it has one.
     http: str | None = None
     FIELDS: ClassVar[tuple[Field, ...]] = (
@@ -1145,6 +1147,7 @@ class Ready:
         Field("protocol", "protocol", "int", True),
         Field("role", "role", "str", True),
         Field("version", "version", "str", True),
+        Field("grpc", "grpc", "str", False),
         Field("http", "http", "str", False),
     )
 
