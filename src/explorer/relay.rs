@@ -29,7 +29,7 @@ pub(super) async fn serve(
         // The token is that of the node. The explorer sends it for everybody who opens its page here.
         own.token = None;
     }
-    let listens = Http::bind(&own, Registry::default()).await;
+    let listens = Http::bind(&own, Registry::default(), None).await;
     let http = listens.map_err(|why| ExplorerError::Listen { addr: own.addr, why })?;
     writeln!(out, "{}/", http.url())?;
     out.flush()?;

@@ -20,8 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use p2p_node_core::input::DropKind;
-use tokio::net::UnixStream;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 pub use codes::table_of_codes;
@@ -30,7 +29,7 @@ pub use listener::ListenError;
 use listener::Listener;
 use server::Server;
 
-use crate::inner::{Link, MAX_ATTACHING};
+use crate::inner::Link;
 
 /// The loop's end of a running server. Dropping it ends the server and all its connections.
 pub struct Grpc {
@@ -42,19 +41,18 @@ pub struct Grpc {
 }
 
 impl Grpc {
-    /// Opens the listener and starts the server. Also returns the clients that it attaches.
+    /// Opens the listener and starts the server, whose clients go through `link`.
     ///
     /// # Errors
     /// Fails if the address or the path is in use, or not of this machine.
-    pub fn bind(config: &GrpcConfig) -> Result<(Grpc, mpsc::Receiver<UnixStream>), ListenError> {
+    pub(crate) fn bind(config: &GrpcConfig, link: Link) -> Result<Grpc, ListenError> {
         let listener = Listener::open(&config.addr)?;
-        let (streams, attaching) = mpsc::channel(MAX_ATTACHING);
         let (is_ready, ready) = watch::channel(false);
         let (closing, closed) = watch::channel(false);
         let target = listener.target().map_err(ListenError::Io)?;
-        let server = Arc::new(Server::new(config.token.clone(), Link::new(streams), Arc::new(Notify::new())));
+        let server = Arc::new(Server::new(config.token.clone(), link, Arc::new(Notify::new())));
         let task = tokio::spawn(Arc::clone(&server).run(listener, ready, closed));
-        Ok((Grpc { target, server, is_ready, closing, task }, attaching))
+        Ok(Grpc { target, server, is_ready, closing, task })
     }
 
     /// Returns the target of the server, as gRPC clients want it: `127.0.0.1:50051` or `unix:/path`.

@@ -66,14 +66,14 @@ impl Node for NodeService {
         &self,
         request: Request<v1::ConnectRequest>,
     ) -> Result<Response<Outgoing<v1::Event>>, Status> {
-        streams::connect(&self.link, request.into_inner()).map(Response::new)
+        streams::connect(&self.link, request.into_inner()).await.map(Response::new)
     }
 
     async fn session(
         &self,
         request: Request<Streaming<v1::Line>>,
     ) -> Result<Response<Outgoing<v1::Line>>, Status> {
-        streams::session(&self.link, request.into_inner()).map(Response::new)
+        streams::session(&self.link, request.into_inner()).await.map(Response::new)
     }
 
     async fn send_message(

@@ -54,7 +54,7 @@ async fn forward<T>(
 }
 
 /// Opens the stream of events of `Connect`.
-pub(super) fn connect(link: &Link, request: v1::ConnectRequest) -> Result<Outgoing<v1::Event>, Status> {
+pub(super) async fn connect(link: &Link, request: v1::ConnectRequest) -> Result<Outgoing<v1::Event>, Status> {
     let v1::ConnectRequest { topics, inbox, group } = request;
     let connect = Connect { protocol: Some(PROTOCOL_VERSION), inbox, group, ..Connect::default() };
     let subscribes = topics.into_iter().map(|topic| Command::Subscribe(Subscribe { topic }));
@@ -62,7 +62,7 @@ pub(super) fn connect(link: &Link, request: v1::ConnectRequest) -> Result<Outgoi
     for (number, command) in (1..).zip(std::iter::once(Command::Connect(connect)).chain(subscribes)) {
         encode_request(&Request { id: Some(Id::Number(number)), command }, &mut commands);
     }
-    let (lines, mut write) = link.attach()?.into_split();
+    let (lines, mut write) = link.attach().await?.into_split();
     let (to, receiver) = mpsc::channel(MAX_LINES);
     tokio::spawn(async move {
         let writing = async {
@@ -91,8 +91,11 @@ fn event(line: String) -> Option<Result<v1::Event, Status>> {
 }
 
 /// Opens the two streams of `Session`.
-pub(super) fn session(link: &Link, commands: Streaming<v1::Line>) -> Result<Outgoing<v1::Line>, Status> {
-    let (lines, write) = link.attach()?.into_split();
+pub(super) async fn session(
+    link: &Link,
+    commands: Streaming<v1::Line>,
+) -> Result<Outgoing<v1::Line>, Status> {
+    let (lines, write) = link.attach().await?.into_split();
     let (to, receiver) = mpsc::channel(MAX_LINES);
     tokio::spawn(async move {
         let mut lines = BufReader::new(lines).lines();

@@ -9,7 +9,6 @@ use p2p_node_protocol::{Command, ErrorCode, ErrorEvent, Status as StatusCommand}
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
 use tonic::Code;
 
 use super::access::refusal;
@@ -18,7 +17,7 @@ use super::config::{GrpcAddr, GrpcConfig};
 use super::requests::request;
 use super::streams;
 use crate::config::{Config, RunArgs, Secret};
-use crate::inner::{Calls, Link, MAX_EVENTS, MAX_WAITING_BYTES, Taker};
+use crate::inner::{Calls, Link, MAX_ATTACHING, MAX_EVENTS, MAX_WAITING_BYTES, Taker};
 
 /// The node's end of the lines of a client.
 struct Node {
@@ -44,14 +43,8 @@ impl Node {
     }
 }
 
-/// Returns a link, and where its clients come out.
-fn link() -> (Link, mpsc::Receiver<UnixStream>) {
-    let (sender, clients) = mpsc::channel(1);
-    (Link::new(sender), clients)
-}
-
 async fn open() -> (Calls, Node) {
-    let (link, mut clients) = link();
+    let (link, mut clients) = Link::pair();
     let node = async {
         let mut node = Node { lines: BufReader::new(clients.recv().await.unwrap()) };
         let connect = node.answer().await;
@@ -261,8 +254,8 @@ async fn calls_fail_when_the_node_closes_the_client_with_its_reason() {
 
 #[tokio::test]
 async fn stream_that_nobody_reads_leaves_lines_at_the_node() {
-    let (link, mut clients) = link();
-    let mut stream = streams::connect(&link, v1::ConnectRequest::default()).unwrap();
+    let (link, mut clients) = Link::pair();
+    let mut stream = streams::connect(&link, v1::ConnectRequest::default()).await.unwrap();
     let mut node = Node { lines: BufReader::new(clients.recv().await.unwrap()) };
     node.answer().await;
     let log = json!({"type":"log","level":"info","namespace":"x","message":"y".repeat(1000)});
@@ -283,8 +276,18 @@ async fn stream_that_nobody_reads_leaves_lines_at_the_node() {
 }
 
 #[tokio::test]
-async fn too_many_clients_that_attach_at_once_are_told_to_try_again() {
-    let (link, _clients) = link();
-    let _first = link.attach().unwrap();
-    assert_eq!(link.attach().unwrap_err().0.code, ErrorCode::Busy);
+async fn clients_that_attach_at_once_wait_for_the_door() {
+    let (link, mut clients) = Link::pair();
+    let mut attaching = Vec::new();
+    for _ in 0..MAX_ATTACHING {
+        attaching.push(link.attach().await.unwrap());
+    }
+    let mut next = std::pin::pin!(link.attach());
+    tokio::select! {
+        biased;
+        _ = &mut next => panic!("the door has room for {MAX_ATTACHING} only"),
+        () = tokio::task::yield_now() => {}
+    }
+    clients.recv().await.unwrap();
+    next.await.unwrap();
 }

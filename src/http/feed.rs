@@ -1,7 +1,7 @@
 //! The stream of events (`/api/stream`): a report each second, and what happens in between.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2p_node_protocol::{Event, Level};
 use serde_json::{Value, json};
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::connections::Connection;
@@ -33,10 +33,9 @@ const MAX_TEXT: usize = 300;
 #[derive(Default)]
 pub(super) struct Feed {
     followers: Mutex<Vec<Sender>>,
-    number: AtomicUsize,
+    number: watch::Sender<usize>,
     pending: Mutex<(String, usize)>,
     dropped: AtomicU64,
-    arrived: Notify,
 }
 
 struct Sender {
@@ -69,7 +68,7 @@ fn report_piece(report: &Bytes) -> Bytes {
 impl Feed {
     /// Returns `true` if somebody follows.
     pub(super) fn has_followers(&self) -> bool {
-        self.number.load(Ordering::Relaxed) > 0
+        *self.number.borrow() > 0
     }
 
     /// Adds a follower, who first gets a report.
@@ -84,8 +83,7 @@ impl Feed {
         let _ = sender.try_send(report_piece(report));
         let mut followers = locked(&self.followers);
         followers.push(Sender { pieces: sender, connection: Arc::clone(connection) });
-        self.number.store(followers.len(), Ordering::Relaxed);
-        self.arrived.notify_one();
+        self.number.send_replace(followers.len());
         Follower { pieces, _place: place }
     }
 
@@ -118,12 +116,16 @@ impl Feed {
         text.push_str("\n\n");
     }
 
+    /// Waits until somebody follows, or until nobody does.
+    pub(super) async fn until(&self, is_followed: bool) {
+        // The sender is alive as long as the feed.
+        let _ = self.number.subscribe().wait_for(|number| (*number > 0) == is_followed).await.map(drop);
+    }
+
     /// Sends pieces while somebody follows. `report` asks the loop.
     pub(super) async fn run<F: Future<Output = Option<Bytes>>>(&self, report: impl Fn() -> F) {
         loop {
-            while !self.has_followers() {
-                self.arrived.notified().await;
-            }
+            self.until(true).await;
             let mut ticks = tokio::time::interval(TICK);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks.tick().await;
@@ -157,7 +159,7 @@ impl Feed {
                 false
             }
         });
-        self.number.store(followers.len(), Ordering::Relaxed);
+        self.number.send_replace(followers.len());
     }
 
     /// Returns the number of events and followers that were dropped since the last call.

@@ -38,6 +38,8 @@ pub use connections::{MAX_CONNECTIONS, MAX_STREAMS};
 use metrics::Sample;
 use server::Server;
 
+use crate::inner::Link;
+
 /// Maximum number of questions of the server that wait for the loop: as many as it has connections.
 const MAX_ASKS: usize = MAX_CONNECTIONS;
 
@@ -85,15 +87,16 @@ pub struct Http {
 }
 
 impl Http {
-    /// Opens the listener and starts the server. `network` holds the metrics of libp2p.
+    /// Opens the listener and starts the server. `network` holds the metrics of libp2p. With a `link` the
+    /// server attaches a client while somebody follows the events: for a node without a parent.
     ///
     /// # Errors
     /// Fails if the address is in use or not of this machine.
-    pub async fn bind(config: &HttpConfig, network: Registry) -> io::Result<Http> {
+    pub(crate) async fn bind(config: &HttpConfig, network: Registry, link: Option<Link>) -> io::Result<Http> {
         let listener = TcpListener::bind(config.addr).await?;
         let addr = listener.local_addr()?;
         let (sender, asks) = mpsc::channel(MAX_ASKS);
-        let server = Arc::new(Server::new(config.token.clone(), network, sender));
+        let server = Arc::new(Server::new(config.token.clone(), network, sender, link));
         let task = tokio::spawn(Arc::clone(&server).run(listener));
         Ok(Http { addr, asks, server, report: None, sample: None, task })
     }

@@ -17,6 +17,8 @@ use super::Ask;
 use super::connections::{Connection, Connections};
 use super::feed::Feed;
 use crate::config::Secret;
+use crate::inner::{Link, observe};
+use crate::node::unix_ms;
 
 /// Maximum time from the connection to the end of the request's head. Our choice: a request is one packet.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +38,9 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after a failed `accept`, usually because there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Pause after the node closed the client that looks on.
+const OBSERVE_PAUSE: Duration = Duration::from_secs(1);
+
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 5\r\n\r\n";
 
@@ -46,17 +51,25 @@ pub(super) struct Server {
     pub(super) connections: Connections,
     pub(super) feed: Feed,
     asks: mpsc::Sender<Ask>,
+    /// The way to the door of a node without a parent.
+    link: Option<Link>,
     refused: AtomicU64,
 }
 
 impl Server {
-    pub(super) fn new(token: Option<Secret>, network: Registry, asks: mpsc::Sender<Ask>) -> Self {
+    pub(super) fn new(
+        token: Option<Secret>,
+        network: Registry,
+        asks: mpsc::Sender<Ask>,
+        link: Option<Link>,
+    ) -> Self {
         Server {
             token,
             network,
             connections: Connections::new(),
             feed: Feed::default(),
             asks,
+            link,
             refused: AtomicU64::new(0),
         }
     }
@@ -84,7 +97,23 @@ impl Server {
                 }
             }
         };
-        tokio::join!(accepting, self.feed.run(|| self.ask(Ask::Report)));
+        tokio::join!(accepting, self.feed.run(|| self.ask(Ask::Report)), self.observe());
+    }
+
+    /// Looks on as a client while somebody follows the events, because a node without a parent tells them
+    /// to its clients alone.
+    async fn observe(&self) {
+        let Some(link) = &self.link else { return };
+        loop {
+            self.feed.until(true).await;
+            tokio::select! {
+                () = observe(link, |event| self.feed.publish(event, unix_ms())) => {
+                    // The node has no room for a client, or is about to exit.
+                    tokio::time::sleep(OBSERVE_PAUSE).await;
+                }
+                () = self.feed.until(false) => {}
+            }
+        }
     }
 
     /// Serves one request.

@@ -158,7 +158,7 @@ impl Source for Counting {
 #[tokio::test]
 async fn report_and_sample_are_made_at_most_once_a_second_however_often_somebody_asks() {
     let config = HttpConfig { addr: "127.0.0.1:0".parse().unwrap(), token: None };
-    let mut http = Http::bind(&config, Registry::default()).await.unwrap();
+    let mut http = Http::bind(&config, Registry::default(), None).await.unwrap();
     let source = Counting::default();
     // Each 100 ms for 2.9 s: at 0 s, 1 s and 2 s both are made.
     for number in 0..30 {

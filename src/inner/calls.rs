@@ -33,7 +33,7 @@ pub(crate) struct Calls {
 impl Calls {
     /// Attaches a client and connects it.
     pub(crate) async fn open(link: &Link) -> Result<Calls, CallError> {
-        let (lines, write) = link.attach()?.into_split();
+        let (lines, write) = link.attach().await?.into_split();
         let (commands, queued) = mpsc::channel(MAX_COMMANDS);
         let table = Arc::new(Table::new());
         let reader = Arc::clone(&table);

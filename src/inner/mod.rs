@@ -4,13 +4,17 @@
 mod answers;
 mod calls;
 mod link;
+mod observer;
 mod table;
 
 use p2p_node_protocol::{ErrorCode, ErrorEvent};
 
 pub(crate) use answers::Answers;
 pub(crate) use calls::{Call, Calls, MAX_CALLS};
-pub(crate) use link::{Link, MAX_ATTACHING};
+pub(crate) use link::Link;
+#[cfg(test)]
+pub(crate) use link::MAX_ATTACHING;
+pub(crate) use observer::observe;
 pub(crate) use table::Taker;
 #[cfg(test)]
 pub(crate) use table::{MAX_EVENTS, MAX_WAITING_BYTES};

@@ -88,10 +88,10 @@ impl Node {
     /// Writes the lines of a turn.
     pub(super) fn write(&self, lines: Lines, now: Now) {
         let Lines { of_parent, of_clients } = lines;
+        self.publish(&of_parent, &of_clients, now);
         if let Some(door) = &self.door {
             of_clients.into_iter().for_each(|(client, lines)| door.send(client, lines));
         }
-        self.publish(&of_parent, now);
         if let Err(error) = self.pipe.output.send(of_parent) {
             tracing::debug!("events were not written to stdout: {error}");
         }

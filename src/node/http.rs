@@ -1,8 +1,12 @@
 //! What the loop tells its HTTP server.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use p2p_node_core::Core;
+use p2p_node_core::client_id::ClientId;
 use p2p_node_core::input::{Input, Now};
+use p2p_node_protocol::Event;
 
 use super::Node;
 use super::start::VERSION;
@@ -31,6 +35,11 @@ impl Source for Core {
     }
 }
 
+/// Returns `true` for events that not every client gets.
+fn is_of_one_client(event: &Event) -> bool {
+    matches!(event, Event::Message(_) | Event::Delivery(_))
+}
+
 impl Node {
     /// Answers the questions of the HTTP server that have arrived.
     pub(super) fn poll_http(&mut self, now: Now) {
@@ -50,10 +59,21 @@ impl Node {
         http.answer(ask, &self.core, now);
     }
 
-    /// Passes events to those who follow the HTTP server.
-    pub(super) fn publish(&self, lines: &[Line], now: Now) {
-        if let Some(http) = self.http.as_ref().filter(|http| http.has_followers()) {
-            lines.iter().for_each(|(event, _)| http.publish(event, now.unix_ms));
+    /// Passes events to those who follow the HTTP server: all of the parent, and messages and deliveries of
+    /// the other clients. What else these get is told to the parent too, or to the client that looks on.
+    pub(super) fn publish(&self, of_parent: &[Line], of_clients: &BTreeMap<ClientId, Vec<Line>>, now: Now) {
+        let Some(http) = self.http.as_ref().filter(|http| http.has_followers()) else { return };
+        let mut told = BTreeSet::new();
+        let of_clients = of_clients.values().flatten().filter(|(event, _)| is_of_one_client(event));
+        for (event, _) in of_parent.iter().chain(of_clients) {
+            // Several clients get one message, most often in the same turn.
+            let is_new = match event {
+                Event::Message(message) => told.insert(message.message_id.as_str()),
+                _ => true,
+            };
+            if is_new {
+                http.publish(event, now.unix_ms);
+            }
         }
     }
 }

@@ -10,6 +10,8 @@ use p2p_node_protocol::{
     Answer, Closing, Command, Connect, ErrorCode, ErrorEvent, Event, Level, Log, PROTOCOL_VERSION, Request,
 };
 use prometheus_client::registry::Registry;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 
 use super::identity::Identity;
 use super::start::{self, Components, StartError};
@@ -18,6 +20,7 @@ use crate::chain::Chain;
 use crate::config::{Config, OnEof};
 use crate::grpc::{Grpc, GrpcConfig};
 use crate::http::{Http, HttpConfig};
+use crate::inner::Link;
 use crate::io::keystore::IdentityLock;
 use crate::io::parent_watcher::ParentWatcher;
 use crate::io::sources::Sources;
@@ -204,15 +207,17 @@ impl Opening<'_> {
         let mut metrics = http.is_some().then(Registry::default);
         let net = SwarmDriver::measured(swarm, metrics.as_mut())
             .map_err(|error| StartError::system("setting up libp2p failed", &error))?;
+        let (link, clients) = Link::pair();
         let http = match (http, metrics) {
             (Some(config), Some(metrics)) => {
-                let listens = Http::bind(&config, metrics).await;
+                let observer = (!self.config.has_parent).then(|| link.clone());
+                let listens = Http::bind(&config, metrics, observer).await;
                 Some(listens.map_err(|why| StartError::Http { addr: config.addr, why })?)
             }
             _ => None,
         };
         core_config.http = http.as_ref().map(Http::url);
-        let (door, grpc) = open_doors(config, &identity)?;
+        let (door, grpc) = open_doors(config, &identity, link, clients)?;
         core_config.grpc = grpc.as_ref().map(Grpc::target);
         Ok(Started { core_config, store, lock, net, sources, chain, traces, http, door, grpc })
     }
@@ -321,12 +326,20 @@ impl Opening<'_> {
     }
 }
 
-/// Opens the socket for clients, and the gRPC server whose clients come to the same door.
-fn open_doors(config: &Config, identity: &Identity) -> Result<(Option<Door>, Option<Grpc>), StartError> {
+/// Opens the socket for clients, and the gRPC server. Clients that the node itself attaches by `link` come to
+/// the same door.
+fn open_doors(
+    config: &Config,
+    identity: &Identity,
+    link: Link,
+    clients: mpsc::Receiver<UnixStream>,
+) -> Result<(Option<Door>, Option<Grpc>), StartError> {
     let door = socket_path(config, identity)?.map(|path| Door::open(&path)).transpose()?;
-    let Some(config) = GrpcConfig::of(config)? else { return Ok((door, None)) };
+    let Some(config) = GrpcConfig::of(config)? else {
+        return Ok((door.map(|door| door.attaching(clients)), None));
+    };
     let addr = || config.addr.clone();
-    let (grpc, clients) = Grpc::bind(&config).map_err(|why| StartError::Grpc { addr: addr(), why })?;
+    let grpc = Grpc::bind(&config, link).map_err(|why| StartError::Grpc { addr: addr(), why })?;
     let door = door.unwrap_or_else(Door::without_listener).attaching(clients);
     Ok((Some(door), Some(grpc)))
 }

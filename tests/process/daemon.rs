@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::child::{Child, TIMEOUT, command, tcp_address, test_key};
+use crate::http::Stream;
 
 /// A daemon, and the directory of its socket.
 pub struct Daemon {
@@ -312,4 +313,19 @@ fn half_a_line_of_a_killed_client_does_nothing() {
     assert_eq!(other.finish().0, 0);
     let status = one.until("there", |_| true);
     assert_eq!(status["topics"], json!([]));
+}
+
+#[test]
+fn followers_of_a_daemon_see_peers_and_messages_of_its_clients() {
+    let daemon = Daemon::start(&["--http", "127.0.0.1:0"]);
+    let (one, ready) = daemon.attach(json!({}));
+    let (_two, _) = daemon.attach(json!({}));
+    let addr = ready["http"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
+    let mut stream = Stream::open(addr);
+    stream.expect("report", |_| true);
+    let mut peer = daemon.peer(&ready);
+    stream.expect("event", |event| event["kind"] == "peer_connected");
+    send(&mut peer, ready["address"].as_str().unwrap(), json!("to all"), "1");
+    message(&one, &json!("to all"));
+    stream.expect("event", |event| event["kind"] == "message");
 }
