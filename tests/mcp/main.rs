@@ -21,7 +21,7 @@ use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use child::{Child, command, tcp_address};
+use child::{Child, TIMEOUT, command, tcp_address};
 
 /// A language of hosts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -117,8 +117,26 @@ impl Home {
     }
 }
 
+impl Home {
+    /// Returns `true` while a server of MCP, or its connection to the daemon, has not ended. It would start
+    /// another daemon.
+    fn is_served(&self) -> bool {
+        let socket = self.socket().to_string_lossy().into_owned();
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let mut lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+        lines.any(|line| {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            line.contains(&socket) && !line.contains("\0daemon\0")
+        })
+    }
+}
+
 impl Drop for Home {
     fn drop(&mut self) {
+        let deadline = std::time::Instant::now() + TIMEOUT;
+        while self.is_served() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
         if let Ok(stream) = UnixStream::connect(self.socket())
             && let Ok(daemon) = rustix::net::sockopt::socket_peercred(&stream)
         {
