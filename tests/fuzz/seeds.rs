@@ -40,6 +40,7 @@ fn message(priority: Priority, encoding: Encoding, route: Route, data: &[u8]) ->
         hops: 0,
         trace: None,
         call: None,
+        file: None,
         route,
         command: ReplyTo::PARENT,
     };
