@@ -212,18 +212,22 @@ mod tests {
         #[test]
         fn message_row_round_trips_and_altered_bytes_are_rejected(
             stream: [u8; 16], seq: u64, position: u64, sent_as: Option<([u8; 16], u64)>, recipient: [u8; 20], sent_at_ms: u64, expires_at_ms: u64,
-            kinds in (0..3_u8, 0..2_u8, 0..3_u8), texts: [bool; 3], data in prop::collection::vec(any::<u8>(), 0..100),
+            kinds in (0..3_u8, 0..2_u8, 0..3_u8), texts: [bool; 4], data in prop::collection::vec(any::<u8>(), 0..100),
             cut in 0..300_usize, flip in any::<prop::sample::Index>(),
         ) {
             let (stream, sent_as) = (StreamId(stream), sent_as.map(|(stream, seq)| (StreamId(stream), seq)));
             let text = |there: bool| if there { "t\u{e9}xt".repeat(20) } else { String::new() };
             let name = sent_as.map_or(vec![0], |(stream, seq)| [&[1][..], &super::key(&stream, seq)].concat());
             let head = [&position.to_be_bytes()[..], &name, &recipient, &[kinds.0, kinds.1, kinds.2], &sent_at_ms.to_be_bytes(), &expires_at_ms.to_be_bytes()].concat();
-            let texts: Vec<u8> = texts.iter().flat_map(|there| {
+            let file = match texts[3] {
+                false => vec![0],
+                true => [&[1][..], &[7; 32], &position.to_be_bytes(), b"\x01n\x00\x02/p"].concat(),
+            };
+            let texts: Vec<u8> = texts[..3].iter().flat_map(|there| {
                 let text = text(*there);
                 [vec![text.len() as u8], text.into_bytes()].concat()
             }).collect();
-            let rest = [head, texts, data].concat();
+            let rest = [head, texts, file, data].concat();
             let key = key(&stream, seq);
             let mut value = [&[VERSION][..], &checksum(&key, &rest), &rest].concat();
             let mail = decode(&key, &value).unwrap();
