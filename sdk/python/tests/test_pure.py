@@ -182,7 +182,7 @@ class Supervision(unittest.TestCase):
         for code in range(256):
             verdict = Supervisor().ended(Exit(code=code), 0.0, 0.5)
             self.assertEqual(verdict is None, code in FINAL_CODES, code)
-        self.assertEqual(FINAL_CODES, {0, 64, 65, 73, 77, 78})
+        self.assertEqual(FINAL_CODES, {0, 64, 65, 67, 68, 73, 77, 78})
         self.assertIsNotNone(Supervisor().ended(Exit(signal=9), 0.0, 0.5))
         self.assertIsNone(Supervisor(None).ended(Exit(signal=9), 0.0, 0.5))
 

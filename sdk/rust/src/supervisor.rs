@@ -109,7 +109,7 @@ mod tests {
     fn final_exit_codes_are_not_restarted() {
         for code in 0..256 {
             let verdict = supervisor().ended(Some(code), secs(0.0), 0.5);
-            assert_eq!(verdict.is_none(), [0, 64, 65, 73, 77, 78].contains(&code), "{code}");
+            assert_eq!(verdict.is_none(), [0, 64, 65, 67, 68, 73, 77, 78].contains(&code), "{code}");
         }
         assert!(supervisor().ended(None, secs(0.0), 0.5).is_some());
         assert!(Supervisor::new(None).ended(None, secs(0.0), 0.5).is_none());

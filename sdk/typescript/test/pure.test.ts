@@ -204,7 +204,7 @@ describe("supervision", () => {
     for (let code = 0; code < 256; code++) {
       assert.equal(new Supervisor().ended({ code, signal: null }, 0, 0.5) === undefined, FINAL_CODES.has(code));
     }
-    assert.deepEqual([...FINAL_CODES], [0, 64, 65, 73, 77, 78]);
+    assert.deepEqual([...FINAL_CODES], [0, 64, 65, 67, 68, 73, 77, 78]);
     assert.equal(new Supervisor(false).ended(killed, 0, 0.5), undefined);
   });
 
