@@ -16,7 +16,6 @@ mod dht;
 mod exchange;
 #[path = "../../crates/wire/tests/wire/extended.rs"]
 mod extended;
-mod files;
 mod fixture;
 mod flood;
 mod forge;

@@ -47,7 +47,6 @@ pub(super) fn some_mail() -> PersistedMessage {
         hops: 0,
         trace: None,
         call: None,
-        file: None,
         route: Route::Auto,
         command: ReplyTo::PARENT,
     };

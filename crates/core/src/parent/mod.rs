@@ -4,7 +4,6 @@ pub(crate) mod admission;
 pub(crate) mod client_load;
 pub(crate) mod connecting;
 pub(crate) mod discovery;
-pub(crate) mod file_sends;
 pub(crate) mod leaving;
 pub(crate) mod names;
 pub(crate) mod on_access;
@@ -30,7 +29,6 @@ use crate::timers::TimerTable;
 use crate::usage::Usage;
 use crate::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES};
 use discovery::Discovery;
-use file_sends::FileSends;
 use names::Names;
 use on_command::Recipient;
 use send_lane::SendLane;
@@ -55,8 +53,6 @@ pub(crate) struct Parent {
     pub(crate) names: Names,
     /// `send` commands that wait for room.
     pub(crate) send_lane: SendLane,
-    /// `send` commands whose files are being hashed.
-    pub(crate) file_sends: FileSends,
     /// `true` if the node refused waiting `send` commands because it closes.
     pub(crate) sends_abandoned: bool,
 }
@@ -73,7 +69,6 @@ impl Parent {
             deferred: DeferredCommands::default(),
             names: Names::new(resolves_names),
             send_lane: SendLane::default(),
-            file_sends: FileSends::default(),
             sends_abandoned: false,
         }
     }
@@ -109,7 +104,7 @@ impl Parent {
     /// Returns the size of each collection of each client, with its limit.
     pub(crate) fn usage(&self, cx: &Cx) -> Vec<Usage> {
         let of_clients = cx.replies.clients.iter().flat_map(|(client, _)| self.usage_of(client));
-        of_clients.chain(self.names.usage()).chain([self.file_sends.usage()]).collect()
+        of_clients.chain(self.names.usage()).collect()
     }
 
     fn usage_of(&self, client: ClientId) -> impl Iterator<Item = Usage> {

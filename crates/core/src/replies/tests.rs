@@ -83,7 +83,6 @@ fn message(data: &str) -> Box<Message> {
         traceparent: None,
         hops: None,
         encoding: None,
-        file: None,
         trust: Trust::Unverified,
         redelivered: false,
     })

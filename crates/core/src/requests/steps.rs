@@ -53,7 +53,6 @@ pub(super) fn message(
         hops: 0,
         trace,
         call: Some(Box::new(call)),
-        file: None,
         route: Route::Auto,
         command,
     }

@@ -18,8 +18,6 @@ mod discover;
 mod durable;
 mod eclipse;
 mod encryption;
-mod file_limits;
-mod files;
 mod finder;
 mod first_broadcasts;
 mod flood;

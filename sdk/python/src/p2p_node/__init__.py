@@ -67,7 +67,6 @@ from .types import (
     Performance,
     PriorityCounts,
     Ready,
-    ReceivedFile,
     RegistryEntry,
     RegistryState,
     ReportMetrics,
@@ -79,7 +78,6 @@ from .types import (
     TopicReport,
     Topology,
     TrafficCounts,
-    Transfer,
 )
 
 __all__ = [
@@ -130,7 +128,6 @@ __all__ = [
     "Published",
     "QuorumNotReached",
     "Ready",
-    "ReceivedFile",
     "RequestCancelled",
     "Response",
     "ResponseCredit",
@@ -170,5 +167,4 @@ __all__ = [
     "TopicReport",
     "Topology",
     "TrafficCounts",
-    "Transfer",
 ]

@@ -1,5 +1,3 @@
-mod files;
-
 use crate::trace_context::TRACE_CONTEXT_BYTES;
 use bytes::Bytes;
 
