@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_late_halves_its_limits_at_each_probe_and_doubles_them_each_calm_second() {
+    fn a_node_that_is_late_halves_its_limits_at_each_check_and_doubles_them_each_calm_second() {
         let mut overload = Overload::default();
         assert_eq!(levels(&mut overload, &[1; 50]), [0; 50]);
         assert_eq!(levels(&mut overload, &[30; 8]), [0, 1, 2, 3, 3, 3, 3, 3]);
@@ -104,7 +104,7 @@ mod tests {
         let rises = calm.windows(2).filter(|two| two[0] > two[1]).count();
         assert_eq!((rises, calm.last()), (3, Some(&0)));
         let (first, last) = (calm.iter().position(|it| *it == 2), calm.iter().position(|it| *it == 0));
-        assert_eq!((first, last), (Some(17), Some(37)), "a second for each step");
+        assert_eq!((first, last), (Some(16), Some(36)), "a second for each step");
     }
 
     #[test]
