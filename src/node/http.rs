@@ -59,8 +59,9 @@ impl Node {
         http.answer(ask, &self.core, now);
     }
 
-    /// Passes events to those who follow the HTTP server: all of the parent, and messages and deliveries of
-    /// the other clients. What else these get is told to the parent too, or to the client that looks on.
+    /// Passes events to those who follow the HTTP server: all events of the parent, and the messages and
+    /// deliveries of the other clients. All other events come from the parent alone, so that none comes twice;
+    /// a daemon attaches a client of its own for them.
     pub(super) fn publish(&self, of_parent: &[Line], of_clients: &BTreeMap<ClientId, Vec<Line>>, now: Now) {
         let Some(http) = self.http.as_ref().filter(|http| http.has_followers()) else { return };
         let mut told = BTreeSet::new();

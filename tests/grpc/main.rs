@@ -11,6 +11,8 @@
 mod child;
 #[path = "../interop/npm.rs"]
 mod npm;
+#[path = "../interop/python.rs"]
+mod python;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -35,29 +37,10 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/grpc")
 }
 
-fn python() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/grpc")
-}
-
-/// Creates the virtual environment, once for each list of packages.
-fn install_python() -> Result<(), String> {
-    let requirements = std::fs::read(directory().join("requirements.txt")).unwrap();
-    let stamp = python().join(".installed");
-    if std::fs::read(&stamp).is_ok_and(|installed| installed == requirements) {
-        return Ok(());
-    }
-    npm::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(python()))?;
-    let quiet =
-        ["install", "--quiet", "--disable-pip-version-check", "--retries=1", "--only-binary=:all:", "-r"];
-    let mut pip = Command::new(python().join("bin/pip"));
-    npm::run(pip.args(quiet).arg(directory().join("requirements.txt")))?;
-    std::fs::write(stamp, requirements).map_err(|error| error.to_string())
-}
-
 impl Language {
     /// Returns `true` if clients can run. Otherwise prints why, and fails in CI.
     fn is_installed(self) -> bool {
-        static PYTHON: LazyLock<Result<(), String>> = LazyLock::new(install_python);
+        static PYTHON: LazyLock<Result<(), String>> = LazyLock::new(|| python::install("grpc"));
         static NODE: LazyLock<Result<(), String>> = LazyLock::new(|| npm::install(&directory()));
         match self {
             Language::Python => npm::is_installed(&PYTHON, "with a gRPC client in Python"),
@@ -68,7 +51,7 @@ impl Language {
     /// Starts a client.
     fn client(self, args: &[&str]) -> Child {
         let (program, file) = match self {
-            Language::Python => (python().join("bin/python"), "client.py"),
+            Language::Python => (python::interpreter("grpc"), "client.py"),
             Language::Node => ("node".into(), "client.mjs"),
         };
         let mut command = Command::new(program);
