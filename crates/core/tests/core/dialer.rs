@@ -70,6 +70,26 @@ fn new_message_to_peer_that_disconnects_keeps_the_backoff() {
 }
 
 #[test]
+fn message_that_may_go_directly_is_dialled_for_beside_one_that_waits_for_an_ack_by_gossip() {
+    let mut mesh = Mesh::new(0);
+    for number in [2, 3] {
+        mesh.add_with(number, Role::Full, CONNECT, |config| config.connections.min = 0);
+    }
+    mesh.connect(0, 1);
+    mesh.advance(Duration::from_secs(20));
+    mesh.disconnect(0, 1);
+    // Nobody takes gossip, so this message stays.
+    mesh.send(0, 1, 1, r#","route":"gossip","ttlMs":600000"#);
+    mesh.advance(Duration::from_secs(120));
+    assert_eq!(mesh.received(1), [0_u64; 0]);
+    let before = mesh.nodes[0].core.stats().get(Counter::Dials);
+    mesh.send(0, 1, 2, r#","priority":"high","ttlMs":600000"#);
+    mesh.advance(Duration::from_secs(120));
+    assert_eq!(mesh.nodes[0].core.stats().get(Counter::Dials), before + 1);
+    assert!(mesh.received(1).contains(&2), "{:?}", mesh.received(1));
+}
+
+#[test]
 fn bootstrap_peer_that_disconnects_is_dialled_with_backoff() {
     let mut mesh = Mesh::new(0);
     let addr = "/ip4/127.0.0.1/tcp/1001".parse().unwrap();

@@ -51,6 +51,11 @@ impl Reach {
         })
     }
 
+    /// Returns `true` if a message would go over a connection that a dial may open now.
+    pub(super) fn needs_dial(self, heads: &[(Route, usize)]) -> bool {
+        !self.unreachable && heads.iter().any(|head| matches!(self.route_of(*head), RouteDecision::Dial(_)))
+    }
+
     fn route_of(self, (wanted, size): (Route, usize)) -> RouteDecision {
         match wanted {
             _ if self.connected && wanted != Route::Gossip => RouteDecision::Direct,

@@ -29,6 +29,7 @@ use crate::mail::outbound::destination::Hindrance;
 use crate::mail::outbound::outbox::Completed;
 use crate::mail::outbound::route::{Reach, RouteDecision, dial_recipient};
 use crate::peers::Peers;
+use crate::peers::candidate::Candidate;
 
 /// The text of a `delivery` whose message expired because the record of the recipient has no key.
 const NO_KEY: &str = "the recipient's record has no usable encryption key; send the message again later";
@@ -267,6 +268,10 @@ impl Mail {
         if let RouteDecision::Dial(wait) = way {
             dial_recipient(destination, record, wait, peers, cx);
             return false;
+        }
+        // A message that goes by gossip does not keep another from a connection.
+        if reach.needs_dial(&heads) {
+            peers.dial_for_mail(Candidate::from(record), cx);
         }
         // The messages have waited for the dial before, so they keep `dialing_until` while gossip
         // is paced.
