@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use libp2p_identity::PeerId;
 use p2p_node_protocol::Route;
 use p2p_node_wire::record::SignedRecord;
+use p2p_node_wire::time::Instant;
 
 use crate::MAX_TOPIC_BYTES;
 use crate::cx::Cx;
@@ -29,14 +31,22 @@ pub(super) enum RouteDecision {
 #[derive(Clone, Copy)]
 pub(super) struct Reach {
     /// The recipient's node is connected.
-    pub(super) connected: bool,
+    connected: bool,
     /// The messages have already waited for a dial.
-    pub(super) waited: bool,
+    waited: bool,
     /// The last dial failed, and its backoff has not ended.
-    pub(super) unreachable: bool,
+    unreachable: bool,
 }
 
 impl Reach {
+    pub(super) fn of(destination: &Destination, peer: &PeerId, peers: &Peers, now: Instant) -> Reach {
+        Reach {
+            connected: peers.is_admitted(peer),
+            waited: destination.dialing_until.is_some() || destination.unreachable,
+            unreachable: peers.is_unreachable(peer, now),
+        }
+    }
+
     /// Returns the route of the next frame. `heads` are the next messages by priority, each with
     /// its route and its size in bytes. A message of lower priority that can be sent does not wait
     /// for one of higher priority that cannot.

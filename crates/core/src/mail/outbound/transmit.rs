@@ -259,11 +259,7 @@ impl Mail {
             return false;
         };
         let (peer, node_key) = (record.peer_id(), record.record.binding.binding.node_key);
-        let reach = Reach {
-            connected: peers.is_admitted(&peer),
-            waited: destination.dialing_until.is_some() || destination.unreachable,
-            unreachable: peers.is_unreachable(&peer, now.mono),
-        };
+        let reach = Reach::of(destination, &peer, peers, now.mono);
         let Some(way) = reach.route(&heads) else { return false };
         if let RouteDecision::Dial(wait) = way {
             dial_recipient(destination, record, wait, peers, cx);
