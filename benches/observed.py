@@ -6,14 +6,16 @@
 Everything: `--http` with a reader of /metrics each second and one of /api/stream, `--observe`, logs as JSON, and
 traces by OTLP to a collector that takes them and does nothing. The readers and the collector run in the
 scheduling class `SCHED_IDLE`: in an installation they have a machine of their own. The tests are those of
-`pipe.py`, in turns in both orders. `--parts` adds a column for each part alone,
-to tell which costs what.
+`pipe.py`, in turns, each turn in another random order. "off again" is a second column of nodes as they come:
+what it differs from the first one is the noise of the machine. `--parts` adds a column for each part alone, to tell
+which costs what.
 """
 
 import argparse
 import http.client
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -140,13 +142,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.look_on:
         return look_on(sys.stdin, sys.stdout)
-    columns = {"off": (), "on": PARTS}
+    columns = {"off": (), "on": PARTS, "off again": ()}
     if options.parts:
         columns |= {part: (part,) for part in PARTS}
     results: dict[str, dict[str, list[float]]] = {name: {} for name in columns}
+    order = random.Random(1)
     with closing(Observer()) as observer:
-        for number in range(options.runs):
-            for name in list(columns)[:: -1 if number % 2 else 1]:
+        for _ in range(options.runs):
+            for name in order.sample(list(columns), len(columns)):
                 for test in options.tests.split(","):
                     with pair_of(options.node, columns[name], observer) as pair:
                         for row, value in TESTS[test](pair).items():

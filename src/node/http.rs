@@ -65,11 +65,12 @@ impl Node {
     pub(super) fn publish(&self, of_parent: &[Line], of_clients: &BTreeMap<ClientId, Vec<Line>>, now: Now) {
         let Some(http) = self.http.as_ref().filter(|http| http.has_followers()) else { return };
         let mut told = BTreeSet::new();
+        let has_clients = !of_clients.is_empty();
         let of_clients = of_clients.values().flatten().filter(|(event, _)| is_of_one_client(event));
         for (event, _) in of_parent.iter().chain(of_clients) {
             // Several clients get one message, most often in the same turn.
             let is_new = match event {
-                Event::Message(message) => told.insert(message.message_id.as_str()),
+                Event::Message(message) if has_clients => told.insert(message.message_id.as_str()),
                 _ => true,
             };
             if is_new {
