@@ -53,6 +53,7 @@ fn lines(c: &mut Criterion) {
         hops: None,
         traceparent: None,
         encoding: None,
+        file: None,
         trust: Trust::Unverified,
         redelivered: false,
     }));

@@ -9,6 +9,7 @@ mod declare;
 mod derived;
 mod documents;
 mod env;
+mod imports;
 mod mcp;
 mod registry;
 mod settings;
@@ -44,6 +45,8 @@ pub use values::{network_name, short_text};
 /// Default network. Its address scope is loopback, so that a node without configuration reaches
 /// this machine only.
 pub const DEFAULT_NETWORK: &str = "dev";
+/// Default of `--files-quota`, in bytes. Our choice: four files of the largest size.
+pub const DEFAULT_FILES_QUOTA: u64 = 4 << 30;
 
 /// Default time to finish accepted work before the process exits. 5 s: supervisors usually wait
 /// 10 s between SIGTERM and SIGKILL, and the node needs part of that to write its last lines.

@@ -6,6 +6,7 @@
 
 mod clients;
 mod clock;
+mod files;
 mod http;
 mod identity;
 mod opening;
@@ -23,6 +24,7 @@ use crate::config::Config;
 use crate::grpc::Grpc;
 use crate::http::Http;
 use crate::io::crypto::Pool;
+use crate::io::files::Files;
 use crate::io::keystore::IdentityLock;
 use crate::io::parent_watcher::ParentWatcher;
 use crate::io::sources::Sources;
@@ -141,6 +143,7 @@ struct Node {
     net: SwarmDriver,
     sources: Sources,
     chain: Chain,
+    files: Files,
     http: Option<Http>,
     door: Option<Door>,
     grpc: Option<Grpc>,
@@ -167,7 +170,8 @@ struct Node {
 impl Node {
     fn new(prepared: Prepared, pipe: Pipe, clock: Clock, written: u64) -> Self {
         let Prepared { started, signals, parent, commands, early } = prepared;
-        let Started { core_config, store, lock, net, sources, chain, http, door, grpc, traces } = started;
+        let Started { core_config, store, lock, net, sources, chain, files, http, door, grpc, traces } =
+            started;
         let has_parent = core_config.has_parent;
         let configured = commands.into_iter().map(|command| Ok(Request { id: None, command }));
         Node {
@@ -175,6 +179,7 @@ impl Node {
             net,
             sources,
             chain,
+            files,
             http,
             door,
             grpc,
@@ -329,6 +334,7 @@ impl Node {
                 Effect::Network(effect) => self.net.apply(effect),
                 Effect::Source(command) => self.sources.execute(command),
                 Effect::Chain(command) => self.chain.execute(command),
+                Effect::File(command) => self.files.execute(command),
                 Effect::Crypto(task) => self.crypto.submit(task),
                 Effect::Exit(code) => end = Some(code),
             }
@@ -359,6 +365,7 @@ impl Node {
             input = self.net.next() => Some(input),
             input = self.sources.next() => Some(input),
             input = self.chain.next() => Some(input),
+            input = self.files.next() => Some(input),
             batch = self.pipe.input.recv(), if reads => {
                 let now = self.clock.now();
                 self.accept_chunk(batch.unwrap_or(InputChunk::Ended), now);

@@ -6,7 +6,7 @@ use p2p_node_protocol::line::{
 use p2p_node_protocol::{
     Answer, Closing, Command, Delivery, DeliveryState, DropCounts, Encoding, ErrorCode, ErrorEvent, Event,
     Id, Level, Limits, Log, MAX_LINE_BYTES, Message, Overflow, PeerConnected, PeerDisconnected,
-    PeerDiscovered, Priority, Ready, Role, Route, StatusReport, Trust,
+    PeerDiscovered, Priority, Ready, ReceivedFile, Role, Route, StatusReport, Trust,
 };
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -160,6 +160,12 @@ fn message(source: &mut Source<'_>) -> Message {
         hops: source.optional(|source| source.u64() as u32),
         traceparent: source.optional(Source::text),
         encoding: source.optional(|_| Encoding::Base64),
+        file: source.optional(|source| ReceivedFile {
+            path: source.text(),
+            size: source.u64(),
+            hash: source.text(),
+            name: source.optional(Source::text),
+        }),
         trust: Trust::Unverified,
         redelivered: source.byte() == 255,
     }

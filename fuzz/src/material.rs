@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use p2p_node_protocol::Role;
 use p2p_node_wire::envelope::{
-    Ack, Batch, Call, FrameBody, Message, Payload, Rejection, Scope, Sealed, StreamAck, WIRE_VERSION,
-    sign_frame,
+    Ack, Batch, Call, FileOffer, FrameBody, Message, Payload, Rejection, Scope, Sealed, StreamAck,
+    WIRE_VERSION, sign_frame,
 };
 use p2p_node_wire::identity::binding::BINDING_LIFE_SECS;
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};
@@ -154,6 +154,8 @@ fn message(source: &mut Source<'_>) -> Message {
     };
     let reply_to = printable(source);
     let hops = if reply_to.is_empty() { 0 } else { source.below(400) as u32 };
+    let call = source.optional(call).map(Box::new);
+    let file = if call.is_none() { source.optional(file).map(Box::new) } else { None };
     Message {
         stream: vec![source.below(3) as u8; 16].into(),
         seq,
@@ -175,8 +177,15 @@ fn message(source: &mut Source<'_>) -> Message {
         accepted_seq: 0,
         hops,
         trace: if source.below(4) == 0 { vec![source.below(3) as u8; 25] } else { Vec::new() },
-        call: source.optional(call).map(Box::new),
+        call,
+        file,
     }
+}
+
+/// Returns the offer of a file, small, large or too large.
+fn file(source: &mut Source<'_>) -> FileOffer {
+    let size = [0, 1 << 20, 1 << 30, 1 << 40][source.below(4)];
+    FileOffer { hash: vec![source.below(3) as u8; 32].into(), size, name: "a".to_owned() }
 }
 
 /// Returns a step of a request, of one that the core made or another.

@@ -46,7 +46,7 @@ ready() {
     case $mode in
     split) printf '\303'; sleep 0.05; printf '\251' ;;
     esac
-    say '","role":"full","network":"dev","protocol":'$protocol',"version":"'$version'","features":["ack"],"limits":{"maxLineBytes":1048576,"maxInflight":'"${MAX_INFLIGHT:-1024}"',"maxDirectBytes":1040384,"maxTopicBytes":61440,"maxInflightBytes":'"${MAX_INFLIGHT_BYTES:-4194304}"',"maxPauseMs":'"${MAX_PAUSE_MS:-2000}"',"maxRequests":16384,"maxUnacked":16384},"addrs":["/ip4/127.0.0.1/tcp/4001/p2p/12D3"],"durable":false,"seq":1}'
+    say '","role":"full","network":"dev","protocol":'$protocol',"version":"'$version'","features":["ack"],"limits":{"maxLineBytes":1048576,"maxInflight":'"${MAX_INFLIGHT:-1024}"',"maxDirectBytes":1040384,"maxTopicBytes":61440,"maxFileBytes":1073741824,"maxInflightBytes":'"${MAX_INFLIGHT_BYTES:-4194304}"',"maxPauseMs":'"${MAX_PAUSE_MS:-2000}"',"maxRequests":16384,"maxUnacked":16384},"addrs":["/ip4/127.0.0.1/tcp/4001/p2p/12D3"],"durable":false,"seq":1}'
 }
 
 # Delivers a message: mail ID, broadcast ID.

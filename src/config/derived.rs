@@ -2,12 +2,22 @@
 
 use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::gate::flow_guards::FlowLimits;
+use p2p_node_core::mail::inbound::files::FileLimits;
 use p2p_node_core::peers::limits::ConnectionLimits;
 use p2p_node_protocol::{Capabilities, Command, Connect, PROTOCOL_VERSION};
 
 use super::{Config, OnEof};
 
 impl Config {
+    /// Returns what the node accepts of files.
+    pub fn files(&self) -> FileLimits {
+        FileLimits {
+            has_directory: self.files_dir.is_some(),
+            max_bytes: self.max_file,
+            quota_bytes: self.files_quota,
+        }
+    }
+
     /// Returns the configuration of a daemon: it starts at once, and neither reads stdin nor ends with it.
     pub fn daemon(self) -> Config {
         Config { has_parent: false, connect: true, on_eof: OnEof::Stay, require_delivery: false, ..self }

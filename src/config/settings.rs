@@ -4,45 +4,9 @@
 //!
 //! To add a setting, add an entry and run `UPDATE_FILES=1 cargo test --test tidy`.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use alloy::primitives::{Address, U256};
-use hickory_resolver::proto::rr::Name;
-use ipnet::IpNet;
-use libp2p::Multiaddr;
-use p2p_node_core::gate::address_scope::AddressScope;
-use p2p_node_core::gate::admission_policy::AdmissionMode;
-use p2p_node_core::gate::flow_guards::{DEFAULT_MAX_HOPS, MAX_PER_MINUTE};
-use p2p_node_core::gate::registry::RegistryPolicy;
-use p2p_node_core::local::addresses::Reachability;
-use p2p_node_core::local::dht_mode::DhtMode;
-use p2p_node_core::peers::limits::{
-    CONNECTIONS_PER_ADDRESS, ConnectionLimits, DEFAULT_GRACE, MAX_CONCURRENT_DIALS, MAX_CONNECTIONS,
-    MAX_DIALS_PER_SECOND, MIN_CONNECTIONS,
-};
-use p2p_node_core::report::nodes::MAX_KNOWN;
-use p2p_node_protocol::Role;
-use reqwest::Url;
-use tracing::level_filters::LevelFilter;
-
 use super::declare::{Setting, settings};
+use super::imports::*;
 use super::sources::{Given, Sources};
-use super::traces::otlp_endpoint;
-use super::values::{
-    ack, address, bootstrap_peers, capabilities, connection_timeout, dns_seeds, external_addrs,
-    forget_nodes_after, join_stagger, log_format, log_level, multiaddrs, network_name, networks, on_eof,
-    on_off, parse, parse_bool, place, process_id, regions, registry_refresh, relay_bytes, reviewers, role,
-    seconds, short_text, some, within,
-};
-use super::{Ack, ConfigError, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NETWORK, OnEof, Secret};
-use crate::chain::contracts::ENS_REGISTRY;
-use crate::chain::registry::RegistryKind;
-use crate::chain::{BlockDepth, DEFAULT_REFRESH, MAX_RPC_SERVERS};
-use crate::io::rendezvous::Place;
-use crate::io::swarm::{DEFAULT_CONNECTION_TIMEOUT, DEFAULT_RELAY_BYTES};
-use crate::logging::LogFormat;
 
 settings! {
     secrets {
@@ -340,6 +304,20 @@ settings! {
         /// Generation of the node key, in seconds since 1970 and not in the future; a higher one revokes lower ones
         generation: u64 = "generation", "P2P_NODE_GENERATION", Option<String> [value_name = "SECS"], parse,
             or 0, shown "default 0", notes "With P2P_NODE_BINDING, the binding contains the generation.";
+    }
+    group "Files" {
+        /// Directory for the files that other agents send
+        files_dir: Option<PathBuf> = "files-dir", "P2P_NODE_FILES_DIR",
+            Option<String> [value_name = "PATH"], some(parse), or data_dir.as_ref().map(|dir| dir.join("files")),
+            shown "default: files in the data directory; without one the node accepts no files",
+            notes "For this node alone. The node deletes old files in it to make room for new ones.";
+        /// Largest file to send or to receive, in bytes
+        max_file: u64 = "max-file", "P2P_NODE_MAX_FILE", Option<String> [value_name = "BYTES"], max_file,
+            or Limits::STANDARD.max_file_bytes, shown "default 1073741824", notes "At most 1 TiB.";
+        /// Largest sum of the received files in the directory, in bytes
+        files_quota: u64 = "files-quota", "P2P_NODE_FILES_QUOTA", Option<String> [value_name = "BYTES"], parse,
+            or DEFAULT_FILES_QUOTA, shown "default 4294967296",
+            notes "Strangers may use an eighth of it.";
     }
     group "Process" {
         /// Start without the command `connect`

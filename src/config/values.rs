@@ -15,6 +15,7 @@ use p2p_node_core::local::publishing::check_capabilities;
 use p2p_node_core::peers::limits::MAX_JOIN_STAGGER;
 use p2p_node_core::report::nodes::{MAX_KNOWN, MIN_KNOWN};
 use p2p_node_protocol::Role;
+use p2p_node_wire::envelope::file_offer::MAX_FILE_BYTES;
 use p2p_node_wire::identity::parse_address;
 use tracing::level_filters::LevelFilter;
 
@@ -152,6 +153,14 @@ pub(super) fn relay_bytes(text: &str) -> Result<u64, String> {
     match bytes >= MIN_RELAY_BYTES {
         true => Ok(bytes),
         false => Err(format!("the value must be at least {MIN_RELAY_BYTES}")),
+    }
+}
+
+pub(super) fn max_file(text: &str) -> Result<u64, String> {
+    let bytes = parse(text)?;
+    match bytes <= MAX_FILE_BYTES {
+        true => Ok(bytes),
+        false => Err(format!("the value must be at most {MAX_FILE_BYTES}")),
     }
 }
 

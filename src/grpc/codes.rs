@@ -59,6 +59,7 @@ fn code_of(code: ErrorCode) -> Code {
         | ErrorCode::DuplicateId
         | ErrorCode::UnsupportedProtocol
         | ErrorCode::MessageTooLarge
+        | ErrorCode::FileTooLarge
         | ErrorCode::ReservedTopic => Code::InvalidArgument,
         ErrorCode::UnknownCommand | ErrorCode::NoHandler => Code::Unimplemented,
         ErrorCode::NotConnected | ErrorCode::AlreadyConnected | ErrorCode::NoRegistry => {
@@ -72,13 +73,15 @@ fn code_of(code: ErrorCode) -> Code {
         ErrorCode::Cancelled => Code::Cancelled,
         ErrorCode::PeerNotFound
         | ErrorCode::NameNotFound
+        | ErrorCode::FileUnavailable
         | ErrorCode::MessageNotFound
         | ErrorCode::TicketNotFound => Code::NotFound,
         ErrorCode::Expired | ErrorCode::DeadlineExceeded => Code::DeadlineExceeded,
-        ErrorCode::PeerRejected | ErrorCode::NotRegistered | ErrorCode::RegistryBlocked => {
-            Code::PermissionDenied
-        }
-        ErrorCode::TooManyHops | ErrorCode::QuorumNotReached => Code::Aborted,
+        ErrorCode::PeerRejected
+        | ErrorCode::FilesRefused
+        | ErrorCode::NotRegistered
+        | ErrorCode::RegistryBlocked => Code::PermissionDenied,
+        ErrorCode::TooManyHops | ErrorCode::FileChanged | ErrorCode::QuorumNotReached => Code::Aborted,
         ErrorCode::ResponseLost => Code::DataLoss,
         ErrorCode::PeerUnreachable
         | ErrorCode::NoSubscribers

@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
+use super::files::open_files;
 use super::identity::Identity;
 use super::start::{self, Components, StartError};
 use super::{Clock, Node, Prepared, Signals, refuse_on};
@@ -21,6 +22,7 @@ use crate::config::{Config, OnEof};
 use crate::grpc::{Grpc, GrpcConfig};
 use crate::http::{Http, HttpConfig};
 use crate::inner::Link;
+use crate::io::files::Files;
 use crate::io::keystore::IdentityLock;
 use crate::io::parent_watcher::ParentWatcher;
 use crate::io::sources::Sources;
@@ -159,6 +161,7 @@ pub(super) struct Started {
     pub(super) net: SwarmDriver,
     pub(super) sources: Sources,
     pub(super) chain: Chain,
+    pub(super) files: Files,
     pub(super) http: Option<Http>,
     pub(super) door: Option<Door>,
     pub(super) grpc: Option<Grpc>,
@@ -205,8 +208,9 @@ impl Opening<'_> {
             self.with_retries(start).await?;
         let http = HttpConfig::of(config).map_err(StartError::from)?;
         let mut metrics = http.is_some().then(Registry::default);
-        let net = SwarmDriver::measured(swarm, metrics.as_mut())
+        let mut net = SwarmDriver::measured(swarm, metrics.as_mut())
             .map_err(|error| StartError::system("setting up libp2p failed", &error))?;
+        let files = open_files(config, &mut net)?;
         let (link, clients) = Link::pair();
         let http = match (http, metrics) {
             (Some(config), Some(metrics)) => {
@@ -219,7 +223,7 @@ impl Opening<'_> {
         core_config.http = http.as_ref().map(Http::url);
         let (door, grpc) = open_doors(config, &identity, link, clients)?;
         core_config.grpc = grpc.as_ref().map(Grpc::target);
-        Ok(Started { core_config, store, lock, net, sources, chain, traces, http, door, grpc })
+        Ok(Started { core_config, store, lock, net, sources, chain, files, traces, http, door, grpc })
     }
 
     /// Calls `attempt` until it succeeds, or fails for a permanent reason, at most

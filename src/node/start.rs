@@ -15,6 +15,7 @@ use crate::chain::{Chain, ChainConfig};
 use crate::config::{Ack, Config, ConfigError, OnEof};
 use crate::grpc::{GrpcAddr, ListenError};
 use crate::io::descriptors;
+use crate::io::disk::Cause;
 use crate::io::keystore::{self, InUse, KeyFileError};
 use crate::io::sources::Sources;
 use crate::io::store::{self, Snapshot, Store};
@@ -75,6 +76,14 @@ pub enum StartError {
     /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The directory for received files cannot be used.
+    #[error("--files-dir {path}: {why}; use another directory, or correct its permissions", path = path.display())]
+    FilesDir {
+        /// The directory.
+        path: PathBuf,
+        /// The reason.
+        why: std::io::Error,
+    },
     /// The HTTP server cannot listen.
     #[error("--http {addr}: the HTTP server cannot listen: {why}; free the port, or use another one")]
     Http {
@@ -125,6 +134,7 @@ impl StartError {
             | StartError::LightServes
             | StartError::CommandLine(_)
             | StartError::Config(_) => ErrorCode::InvalidArgument,
+            StartError::FilesDir { .. } => ErrorCode::InvalidArgument,
             StartError::Http { .. } | StartError::Grpc { .. } => ErrorCode::ListenFailed,
             StartError::Socket(error) => error.code(),
             StartError::Attach { .. } => ErrorCode::NotConnected,
@@ -145,6 +155,7 @@ impl StartError {
             | StartError::Listen(_)
             | StartError::LightServes => ExitCode::Config,
             StartError::KeyFile(error) => error.exit_code(),
+            StartError::FilesDir { why, .. } => Cause::of(why.kind()).exit_code(),
             StartError::Lock(error) => error.exit_code(),
             StartError::DataDir(error) => error.exit_code(),
             StartError::CommandLine(_) => ExitCode::Usage,
@@ -340,6 +351,7 @@ pub fn start(config: &Config, me: Identity, now: Now, notice: Notice<'_>) -> Res
         durable: store.is_some(),
         manual_ack: config.ack == Ack::Manual,
         one_of_several: !config.instance.is_empty(),
+        files: config.files(),
         outbox: snapshot.messages,
         inbox: snapshot.checkpoints,
         highest_seen: snapshot.highest_seen,

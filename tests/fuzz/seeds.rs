@@ -11,10 +11,10 @@ use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::mail::inbound::digests::{ContentDigest, Digests};
 use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
-use p2p_node_core::outgoing::OutgoingMessage;
+use p2p_node_core::outgoing::{OutgoingFile, OutgoingMessage};
 use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_protocol::{Priority, Route};
-use p2p_node_wire::envelope::Encoding;
+use p2p_node_wire::envelope::{Encoding, FileOffer};
 use p2p_node_wire::identity::presigned::read_binding_file;
 use p2p_node_wire::identity::typed_data::read_typed_data;
 use p2p_node_wire::message_id::StreamId;
@@ -40,6 +40,7 @@ fn message(priority: Priority, encoding: Encoding, route: Route, data: &[u8]) ->
         hops: 0,
         trace: None,
         call: None,
+        file: None,
         route,
         command: ReplyTo::PARENT,
     };
@@ -66,8 +67,11 @@ fn message_rows() -> Vec<(&'static str, Vec<u8>)> {
     texts.draft.reply_to = format!("{}-1", "0".repeat(32));
     texts.draft.conversation = "a conversation".to_owned();
     let renamed = PersistedMessage { sent_as: Some((StreamId([6; 16]), 8)), ..plain.clone() };
+    let mut file = plain.clone();
+    let offer = FileOffer { hash: vec![4; 32].into(), size: 1 << 20, name: "a.bin".to_owned() };
+    file.draft.file = Some(Box::new(OutgoingFile { path: "/tmp/a.bin".to_owned(), offer }));
     let empty = message(Priority::Low, Encoding::Bytes, Route::Direct, b"");
-    [("empty", empty), ("plain", plain), ("renamed", renamed), ("texts", texts)]
+    [("empty", empty), ("file", file), ("plain", plain), ("renamed", renamed), ("texts", texts)]
         .map(|(name, message)| (name, message_row(&message)))
         .into()
 }

@@ -16,6 +16,7 @@ mod dht;
 mod exchange;
 #[path = "../../crates/wire/tests/wire/extended.rs"]
 mod extended;
+mod files;
 mod fixture;
 mod flood;
 mod forge;

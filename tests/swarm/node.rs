@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
+use p2p_node::io::byte_streams::Streams;
 use p2p_node::io::swarm::{AddressScope, DEFAULT_CONNECTION_TIMEOUT, SwarmConfig, SwarmDriver};
 use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::input::{DropKind, Input, PublishOutcome, Token};
@@ -24,6 +25,9 @@ pub struct Node {
     /// Inputs that were received and not matched yet.
     earlier: VecDeque<Input>,
     pub addrs: Vec<Multiaddr>,
+    /// The streams of files, until a test takes them.
+    #[allow(dead_code, reason = "other tests use them")]
+    pub streams: Option<Streams>,
 }
 
 pub fn config(number: u8, role: Role) -> SwarmConfig {
@@ -52,6 +56,7 @@ impl Node {
     pub fn start(config: SwarmConfig) -> Self {
         let mut driver = SwarmDriver::new(config).unwrap();
         let peer = driver.peer_id();
+        let streams = driver.take_file_streams();
         let (commands, mut command_receiver) = mpsc::channel::<Vec<NetworkCommand>>(16);
         let (sender, inputs) = mpsc::channel(1 << 16);
         tokio::spawn(async move {
@@ -65,7 +70,7 @@ impl Node {
                 }
             }
         });
-        Self { peer, commands, inputs, earlier: VecDeque::new(), addrs: Vec::new() }
+        Self { peer, commands, inputs, earlier: VecDeque::new(), addrs: Vec::new(), streams }
     }
 
     pub async fn listening(config: SwarmConfig) -> Self {

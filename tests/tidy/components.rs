@@ -3,8 +3,8 @@
 use crate::{read, rust_files};
 
 /// The components, lowest first. A component may name those before it.
-const LAYERS: [&str; 9] =
-    ["replies", "local", "gate", "directory", "peers", "gossip", "mail", "requests", "parent"];
+const LAYERS: [&str; 10] =
+    ["replies", "local", "gate", "directory", "peers", "gossip", "mail", "requests", "files", "parent"];
 /// Largest number of fields of `Core`.
 const MAX_FIELDS: usize = 10;
 

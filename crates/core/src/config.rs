@@ -23,6 +23,7 @@ use crate::highest_seen::HighestSeen;
 use crate::input::Now;
 use crate::local::addresses::{Addresses, Reachability};
 use crate::local::dht_mode::DhtMode;
+use crate::mail::inbound::files::FileLimits;
 use crate::mail::inbound::receive_window::StreamCheckpoint;
 use crate::mail::outbound::outbox::PersistedMessage;
 use crate::peers::limits::ConnectionLimits;
@@ -159,6 +160,8 @@ pub struct CoreConfig {
     /// `true` if the agent runs several nodes on purpose, so that they do not count as an identity
     /// conflict.
     pub one_of_several: bool,
+    /// What the node accepts of files.
+    pub files: FileLimits,
     /// Accepted messages that earlier processes left in the store.
     pub outbox: Vec<PersistedMessage>,
     /// Checkpoints of inbound streams from the store: up to which message earlier processes

@@ -13,6 +13,7 @@ use p2p_node_wire::message_id::StreamId;
 use crate::chain::ChainCommand;
 use crate::client_id::ClientId;
 use crate::crypto_task::CryptoTask;
+use crate::file_io::FileCommand;
 use crate::gate::access_list::{AccessRule, Subject};
 use crate::gate::host::Host;
 use crate::gate::reputation::{Party, PersistedBan};
@@ -101,6 +102,8 @@ pub enum Effect {
     Source(SourceCommand),
     /// Asks the chain of the registry.
     Chain(ChainCommand),
+    /// Reads, writes or transfers a file.
+    File(FileCommand),
     /// Flushes the output and ends the process.
     Exit(ExitCode),
 }

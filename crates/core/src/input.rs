@@ -14,6 +14,7 @@ pub use crate::client_id::ClientEvent;
 use crate::client_id::ClientId;
 use crate::crypto_task::{Opened, TaskOutcome};
 pub use crate::drop_kind::DropKind;
+use crate::file_io::FileEvent;
 pub use crate::peers::links::PeerReport;
 pub use crate::peers::relays::AddressEvent;
 use crate::source::SourceEvent;
@@ -138,6 +139,8 @@ pub enum Input {
     Source(SourceEvent),
     /// The chain of the registry reports something.
     Chain(ChainEvent),
+    /// The driver of files reports something.
+    File(FileEvent),
     /// The swarm found out something about the addresses of this node or about relays.
     Addresses(AddressEvent),
 

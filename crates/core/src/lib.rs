@@ -17,6 +17,8 @@ mod cx;
 pub mod directory;
 mod drop_kind;
 pub mod effect;
+pub mod file_io;
+mod files;
 pub mod gate;
 pub mod gossip;
 pub mod highest_seen;
@@ -62,9 +64,10 @@ pub use config::{CoreConfig, KeySource};
 use cx::Cx;
 use directory::Directory;
 use effect::Effect;
+use files::Files;
 use gate::Gate;
 use gossip::Gossip;
-use input::{Input, Now};
+use input::{Input, Now, Token};
 use lifecycle::Phase;
 use local::{Local, local_record::LocalRecord};
 use mail::{Mail, demand::Uses};
@@ -96,6 +99,8 @@ pub struct Core {
     mail: Mail,
     /// Requests and answers.
     requests: Requests,
+    /// Files of messages.
+    files: Files,
     /// Broadcasts on topics.
     gossip: Gossip,
     /// Effects, counters and jitter.
@@ -113,6 +118,7 @@ impl Core {
         let (mut highest_seen, limits_apply, scope) =
             (setup.highest_seen.clone(), setup.limits_apply, setup.scope);
         let (gate, mail) = (Gate::new(&setup, now), Mail::restore(&setup, now));
+        let files = Files::new(setup.files);
         let replies =
             Replies::new(Required::new(setup.require_delivery, mail.outbox.len()), setup.has_parent);
         let keyring = Keyring::new(*setup.kem_seed, setup.suite, now);
@@ -128,6 +134,7 @@ impl Core {
             peers: Peers::new(limits, admissions),
             mail,
             requests: Requests::new(boot),
+            files,
             gossip: Gossip::new(origin, limits_apply, scope),
             cx: Cx::new(me, replies, boot, seed, now).with_tracer(trace_seed),
         };
@@ -161,7 +168,7 @@ impl Core {
     }
 
     fn dispatch(&mut self, input: Input) {
-        let Core { parent, local, gate, directory, peers, mail, requests, gossip, cx } = self;
+        let Core { parent, local, gate, directory, peers, mail, requests, gossip, cx, .. } = self;
         match input {
             Input::Command { client, request } => self.on_command(client, request),
             Input::BadLine { client, error } => on_bad_line(client, error, cx),
@@ -182,6 +189,7 @@ impl Core {
             Input::DhtMode { peer, serves, addrs } => peers.on_dht_mode(peer, serves, addrs, cx),
             Input::Source(event) => peers.on_source(event, cx),
             Input::Chain(event) => parent.on_chain_event(event, gate, cx),
+            Input::File(event) => self.on_file(event),
             Input::Addresses(event) => peers.on_address_event(event, local, cx),
             Input::AdmissionRequestReceived { token, peer, body } => {
                 peers.on_admission_request(token, peer, &body, local, gate, cx);
@@ -195,9 +203,7 @@ impl Core {
             Input::PeerUnsubscribed { peer, topic } => peers.on_unsubscribed(&peer, &topic),
             Input::Meshes(meshes) => gossip.traffic.set_meshes(meshes),
             Input::PeerReport { peer, report } => peers.on_peer_report(peer, report, cx),
-            Input::MailRequestReceived { token, peer, frame } => {
-                mail.on_mail_request(MailRequest { token, peer, frame }, local, gate, directory, peers, cx);
-            }
+            Input::MailRequestReceived { token, peer, frame } => self.on_mail(token, peer, frame),
             Input::MailResponseReceived { token, outcome } => {
                 mail.on_mail_response(token, outcome, local, directory, peers, cx);
             }
@@ -250,6 +256,21 @@ impl Core {
         true
     }
 
+    fn on_mail(&mut self, token: Token, peer: libp2p_identity::PeerId, frame: bytes::Bytes) {
+        let Core { local, gate, directory, peers, mail, cx, .. } = self;
+        mail.on_mail_request(MailRequest { token, peer, frame }, local, gate, directory, peers, cx);
+    }
+
+    fn on_file(&mut self, event: file_io::FileEvent) {
+        let Core { parent, peers, mail, files, gossip, cx, .. } = self;
+        match event {
+            file_io::FileEvent::Hashed { number, outcome } => {
+                parent.on_hashed(number, outcome, peers, gossip, mail, cx)
+            }
+            event => files.on_event(event, peers, mail, cx),
+        }
+    }
+
     fn on_gossip(&mut self, message: GossipMessage) {
         let Core { local, gate, directory, peers, gossip, cx, .. } = self;
         gossip.on_gossip(message, local, gate, directory, peers, cx);
@@ -265,16 +286,20 @@ impl Core {
 
     /// Executes a command without a name.
     fn execute(&mut self, to: ReplyTo, command: Command) {
-        let Core { parent, local, gate, directory, peers, mail, requests, gossip, cx } = self;
+        let Core { parent, local, gate, directory, peers, mail, requests, gossip, cx, .. } = self;
         match command {
             Command::Connect(connect) => parent.connect(to, connect, local, peers, mail, cx),
-            Command::Send(send) => {
+            Command::Send(mut send) => {
+                let file = send.file.take();
                 if let Some((target, send)) =
-                    parent.check_send(to, send, mail.default_ttl(), gate, directory, cx)
+                    parent.check_send(to, (send, file.as_deref()), mail.default_ttl(), gate, directory, cx)
                 {
                     target.node().into_iter().for_each(|node| gate.admission.meet(node));
                     gossip.pace_topic(target.topic(), gate, directory, peers, cx);
-                    parent.admit_or_queue(target, send, peers, gossip, mail, cx);
+                    match file {
+                        Some(path) => parent.send_file(target, send, path, mail.file_limits.max_bytes, cx),
+                        None => parent.admit_or_queue(target, send, peers, gossip, mail, cx),
+                    }
                 }
             }
             Command::Ask(ask) => routing::begin_request(self, to, ask),
@@ -324,7 +349,7 @@ impl Core {
 
     /// Returns the timer that is due first: its time and its name.
     pub fn next_timer(&self) -> Option<(Instant, &'static str)> {
-        let Core { parent, local, gate, directory, peers, mail, requests, gossip, cx } = self;
+        let Core { parent, local, gate, directory, peers, mail, requests, files, gossip, cx } = self;
         let mut timers = TimerTable::default();
         parent.timers(&mut timers, cx);
         if cx.is_serving() {
@@ -333,6 +358,7 @@ impl Core {
             peers.timers(&mut timers, local, gate, directory, cx);
             mail.timers(&mut timers);
             requests.timers(&mut timers);
+            files.timers(&mut timers);
             gossip.timers(&mut timers, peers);
         }
         timers.first()
@@ -345,10 +371,10 @@ impl Core {
 
     /// Returns the current sizes of all collections, with their limits.
     pub fn usage(&self) -> Vec<Usage> {
-        let Core { parent, local, gate, directory, peers, mail, requests, gossip, cx } = self;
+        let Core { parent, local, gate, directory, peers, mail, requests, files, gossip, cx } = self;
         let of_parent = [cx.usage(), parent.usage(cx), local.usage(), gate.usage()].concat();
         let of_network = [directory.usage(), peers.usage(), mail.usage(), gossip.usage()].concat();
-        [of_parent, of_network, requests.usage()].concat()
+        [of_parent, of_network, requests.usage(), files.usage()].concat()
     }
 
     /// Returns the state of the node at this time.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use p2p_node_protocol::{Priority, Route};
-use p2p_node_wire::envelope::{self, Call, Encoding};
+use p2p_node_wire::envelope::{self, Call, Encoding, FileOffer};
 use p2p_node_wire::time::Instant;
 use p2p_node_wire::trace_context::TRACE_CONTEXT_BYTES;
 use prost::Message as _;
@@ -18,6 +18,23 @@ const MESSAGE_OVERHEAD: usize = 96;
 const TRACE_FIELD_BYTES: usize = 2 + 1 + TRACE_CONTEXT_BYTES;
 /// Bytes of the tag and the length of an encoded call.
 const CALL_FIELD_BYTES: usize = 2 + 2;
+/// Bytes of the tag and the length of an encoded offer of a file.
+const FILE_FIELD_BYTES: usize = 2 + 2;
+
+/// The file of a message to an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutgoingFile {
+    /// Absolute path on this machine. It never leaves the machine.
+    pub path: String,
+    /// What the recipient learns.
+    pub offer: FileOffer,
+}
+
+impl OutgoingFile {
+    fn size(&self) -> usize {
+        self.path.len() + self.offer.encoded_len() + FILE_FIELD_BYTES
+    }
+}
 
 /// A message or broadcast of a client, before it has a number in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +63,8 @@ pub struct OutgoingMessage {
     pub trace: Option<SendTrace>,
     /// The step of a request that the message is. It ends with the process, as the trace does.
     pub call: Option<Box<Call>>,
+    /// The file of the message.
+    pub file: Option<Box<OutgoingFile>>,
     /// The route that the client chose.
     pub route: Route,
     /// The `send`, to which the node answers and reports the delivery.
@@ -58,7 +77,8 @@ impl OutgoingMessage {
         let texts = self.kind.len() + self.reply_to.len() + self.conversation.len();
         let trace = self.trace.map_or(0, |_| TRACE_FIELD_BYTES);
         let call = self.call.as_ref().map_or(0, |call| call.encoded_len() + CALL_FIELD_BYTES);
-        self.data.len() + texts + trace + call + MESSAGE_OVERHEAD
+        let file = self.file.as_ref().map_or(0, |file| file.size());
+        self.data.len() + texts + trace + call + file + MESSAGE_OVERHEAD
     }
 
     /// Returns the message in the form of the wire. `accepted_as` is its first stream and number,
@@ -91,6 +111,7 @@ impl OutgoingMessage {
             hops: self.hops,
             trace: self.trace.map_or_else(Vec::new, |trace| trace.context.encode().to_vec()),
             call: self.call.clone(),
+            file: self.file.as_ref().map(|file| Box::new(file.offer.clone())),
         }
     }
 }
@@ -127,6 +148,7 @@ pub(crate) mod testing {
             hops: 0,
             trace: None,
             call: None,
+            file: None,
             route: Route::Auto,
             command: ReplyTo::PARENT,
         }

@@ -66,6 +66,7 @@ fn route(core: &mut Core, signal: Signal) {
         }
         Signal::AcksFor { account, streams } => mail.queue_acks_by_record(account, streams, directory, cx),
         Signal::CountersReused => renew_streams(core),
+        Signal::FileWanted(wanted) => core.files.on_wanted(*wanted, cx),
         signal @ (Signal::CallReceived(_)
         | Signal::RequestSent { .. }
         | Signal::RequestEnded(_)

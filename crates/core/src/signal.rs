@@ -20,6 +20,7 @@ use crate::gate::pending_verification::{GossipMessage, MailRequest, OfferedRecor
 use crate::gate::registry::Registration;
 use crate::gate::reputation::conduct::Report;
 use crate::input::{Input, Token};
+use crate::mail::inbound::files::WantedFile;
 use crate::peers::finder::Answer;
 use crate::replies::reply_to::ReplyTo;
 
@@ -85,6 +86,8 @@ pub(crate) enum Signal {
     AcksFor { account: Address, streams: Vec<StreamId> },
     /// A copy of this process used our frame counters.
     CountersReused,
+    /// A message arrived whose file the node does not have.
+    FileWanted(Box<WantedFile>),
     /// A step of a request arrived.
     CallReceived(Box<ReceivedCall>),
     /// The message of a request to this agent, or to a topic without one, was delivered or failed.

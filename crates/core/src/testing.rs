@@ -19,6 +19,7 @@ use crate::gate::flow_guards::FlowLimits;
 use crate::input::Now;
 use crate::local::addresses::Reachability;
 use crate::local::dht_mode::DhtMode;
+use crate::mail::inbound::files::FileLimits;
 use crate::peers::limits::ConnectionLimits;
 use crate::report::nodes::MAX_KNOWN;
 use crate::signal::Signal;
@@ -74,6 +75,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         durable: false,
         manual_ack: false,
         one_of_several: false,
+        files: FileLimits { has_directory: true, max_bytes: 1 << 30, quota_bytes: 4 << 30 },
         outbox: Vec::new(),
         inbox: Vec::new(),
         highest_seen: Vec::new(),

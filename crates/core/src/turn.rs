@@ -28,7 +28,7 @@ pub(super) fn serve(core: &mut Core) {
     if !core.cx.is_serving() {
         return;
     }
-    let Core { parent, local, gate, directory, peers, mail, requests, gossip, cx } = core;
+    let Core { parent, local, gate, directory, peers, mail, requests, files, gossip, cx } = core;
     let turn = gossip.take_status_turn(directory, peers, cx);
     if turn.is_any() {
         let summary = Sources { local, gate, directory, peers, gossip, mail, cx }.summary();
@@ -40,6 +40,7 @@ pub(super) fn serve(core: &mut Core) {
     gossip.update_pace(gate, directory, peers, cx);
     parent.admit_waiting(peers, gossip, mail, directory, cx);
     requests.serve(mail, cx);
+    files.serve(mail, cx);
     mail.send_mail_due(local, directory, peers, gossip, cx);
     routing::route_signals(core);
     let Core { directory, peers, mail, gossip, cx, .. } = core;

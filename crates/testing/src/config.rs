@@ -9,6 +9,7 @@ use p2p_node_core::gate::admission_policy::AdmissionMode;
 use p2p_node_core::gate::flow_guards::FlowLimits;
 use p2p_node_core::local::addresses::Reachability;
 use p2p_node_core::local::dht_mode::DhtMode;
+use p2p_node_core::mail::inbound::files::FileLimits;
 use p2p_node_core::peers::limits::ConnectionLimits;
 use p2p_node_core::report::nodes::MAX_KNOWN;
 use p2p_node_core::{CoreConfig, KeySource};
@@ -64,6 +65,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         durable: false,
         manual_ack: false,
         one_of_several: false,
+        files: FileLimits { has_directory: true, max_bytes: 1 << 30, quota_bytes: 4 << 30 },
         outbox: Vec::new(),
         inbox: Vec::new(),
         highest_seen: Vec::new(),

@@ -9,6 +9,7 @@ use p2p_node_core::chain::ChainCommand;
 use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{Effect, ExitCode, NetworkCommand, Verdict};
+use p2p_node_core::file_io::FileCommand;
 use p2p_node_core::input::Token;
 use p2p_node_protocol::Event;
 
@@ -37,6 +38,7 @@ pub trait Interpreter {
             Effect::Exit(code) => self.exit(node, code),
             Effect::Network(command) => self.execute_command(node, command),
             Effect::Chain(command) => self.chain(node, command),
+            Effect::File(command) => self.file(node, command),
             // A test's network has no sources outside of libp2p.
             Effect::Source(_) => {}
             // Nobody collects the spans of a core in memory.
@@ -93,6 +95,8 @@ pub trait Interpreter {
     fn crypto(&mut self, node: usize, task: CryptoTask);
     /// `Effect::Chain`.
     fn chain(&mut self, _node: usize, _command: ChainCommand) {}
+    /// `Effect::File`.
+    fn file(&mut self, _node: usize, _command: FileCommand) {}
     /// `Effect::Exit`.
     fn exit(&mut self, node: usize, code: ExitCode);
     /// Every effect on the store.

@@ -126,6 +126,15 @@ codes! {
     TooManyHops = "TOO_MANY_HOPS", false, "End the exchange, or begin a new one without `replyTo`.";
     /// The payload is larger than `ready.limits` allows, or than the recipient can read.
     MessageTooLarge = "MESSAGE_TOO_LARGE", false, "Send less data.";
+    /// The file of a `send` is larger than this node, or the recipient's node, accepts.
+    FileTooLarge = "FILE_TOO_LARGE", false, "Send a smaller file, or parts of it.";
+    /// The file of a `send` cannot be read, or is no regular file.
+    FileUnavailable = "FILE_UNAVAILABLE", false, "Correct the path or the permissions.";
+    /// The file of a message is not what it was when it was sent. To the recipient's parent: the message
+    /// will not come.
+    FileChanged = "FILE_CHANGED", false, "Send the file again, and keep it until the `delivery`.";
+    /// The recipient's node accepts no files, or none of this agent.
+    FilesRefused = "FILES_REFUSED", false, "Ask the recipient to start its node with `--files-dir`.";
     /// The node reached no subscriber of the topic in time.
     NoSubscribers = "NO_SUBSCRIBERS", true, "Try again when there are subscribers.";
     /// Only the node publishes on this topic.

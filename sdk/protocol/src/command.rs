@@ -190,6 +190,10 @@ pub struct Send {
     /// Encoding of `data`; absent: JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
+    /// Absolute path of a file that goes with a message to an agent, at most 4,096 bytes. The file must
+    /// stay as it is until the `delivery`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 impl Send {
@@ -216,6 +220,7 @@ impl Send {
             conversation_id: None,
             traceparent: None,
             encoding: None,
+            file: None,
         }
     }
 }

@@ -1,35 +1,8 @@
 //! The counters of `status`.
 
-/// Declares the counters of `status`: their descriptions, names and variants.
-macro_rules! counters {
-    ($(#[doc = $doc:literal] $name:literal => $variant:ident,)*) => {
-        /// A counter of a node. Each drop and each refusal has a counter.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[non_exhaustive]
-        pub enum Counter {
-            $(#[doc = $doc] $variant,)*
-        }
+mod declare;
 
-        impl Counter {
-            /// Every counter, in the order of their names.
-            pub const ALL: &[Counter] = &[$(Counter::$variant),*];
-
-            /// Returns the name of the counter in `status`.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Counter::$variant => $name,)*
-                }
-            }
-
-            /// Returns the description of the counter, in one line.
-            pub fn doc(self) -> &'static str {
-                match self {
-                    $(Counter::$variant => $doc.trim_ascii(),)*
-                }
-            }
-        }
-    };
-}
+use declare::counters;
 
 counters! {
     /// Writes of `block`, `allow` and `unblock` that failed. The rule holds until the process ends.
@@ -114,6 +87,20 @@ counters! {
     "dials_failed" => DialsFailed,
     /// Dials that waited, because of the limits of dials.
     "dials_queued" => DialsQueued,
+    /// Bytes of files that this node received and verified.
+    "file_bytes_received" => FileBytesReceived,
+    /// Bytes of files that this node sent.
+    "file_bytes_sent" => FileBytesSent,
+    /// Requests for files that this node did not offer to the peer, or too many at once.
+    "file_requests_refused" => FileRequestsRefused,
+    /// Transfers of files that ended early: the connection, a disk, or wrong bytes.
+    "file_transfers_failed" => FileTransfersFailed,
+    /// Files of other agents that wait, because too many come at once or the room for files is used up.
+    "files_deferred" => FilesDeferred,
+    /// Received files, and parts of files, that the node deleted for new ones.
+    "files_evicted" => FilesEvicted,
+    /// Files of other agents that arrived whole and verified.
+    "files_received" => FilesReceived,
     /// Questions of peers for agents that the node answered.
     "finds_answered" => FindsAnswered,
     /// Questions of peers for an address that the node forwarded to its own peers.

@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 
 use crate::forward_compat::known_or_default;
 use crate::{
-    Answer, Delivery, Encoding, ErrorCode, Id, IncomingRequest, Limits, Overflow, Priority, RequestCancelled,
-    Response, ResponseCredit, Route, Trust, decode_base64,
+    Answer, Delivery, Encoding, ErrorCode, Id, IncomingRequest, Limits, Overflow, Priority, ReceivedFile,
+    RequestCancelled, Response, ResponseCredit, Route, Transfer, Trust, decode_base64,
 };
 
 /// Declares the events: their names, their variants and how a line becomes one.
@@ -58,6 +58,8 @@ events! {
     "result" => Result(Box<Answer>),
     /// An accepted message ended.
     "delivery" => Delivery(Box<Delivery>),
+    /// The file of a message is on its way.
+    "transfer" => Transfer(Box<Transfer>),
     /// Another agent asks this one.
     "request" => Request(Box<IncomingRequest>),
     /// A request needs no answer any more.
@@ -181,6 +183,9 @@ pub struct Message {
     /// Present when `data` is a string of base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
+    /// The file of the message, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<ReceivedFile>,
     /// Trust in the sender.
     pub trust: Trust,
     /// `true` if an earlier process of the node may have delivered the message, under the same

@@ -55,6 +55,8 @@ field_limits! {
     MAX_TTL_MS: u64 = "maxTtlMs", 604_800_000, "ms", ["send.ttlMs"];
     /// Longest `timeoutMs` of a search.
     MAX_DISCOVER_MS: u64 = "maxDiscoverMs", 60_000, "ms", ["discover.timeoutMs"];
+    /// Longest path of a file: the limit of Linux.
+    MAX_PATH_BYTES: usize = "maxPathBytes", 4096, "bytes", ["send.file"];
     /// Topics to which a parent may subscribe. A peer accepts 512, some of which the nodes use
     /// themselves.
     MAX_SUBSCRIPTIONS: usize = "maxSubscriptions", 500, "topics", ["subscribe.topic"];

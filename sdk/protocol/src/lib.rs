@@ -14,6 +14,7 @@ mod event;
 mod exchange;
 mod exit_code;
 mod field_limit;
+mod file;
 mod forward_compat;
 mod id;
 mod kind;
@@ -42,6 +43,7 @@ pub use event::{
 pub use exchange::*;
 pub use exit_code::ExitCode;
 pub use field_limit::*;
+pub use file::{ReceivedFile, Transfer, TransferDirection};
 pub use id::{Id, MAX_EXACT};
 pub use kind::MessageKind;
 pub use limits::{Limit, Limits};

@@ -62,6 +62,8 @@ limits! {
     max_direct_bytes: usize = "maxDirectBytes", "bytes", (1 << 20) - (8 << 10);
     /// Largest `data` of a broadcast. Larger ones fail with `MESSAGE_TOO_LARGE`.
     max_topic_bytes: usize = "maxTopicBytes", "bytes", 60 << 10;
+    /// Largest file of a message. A larger one fails with `FILE_TOO_LARGE`.
+    max_file_bytes: u64 = "maxFileBytes", "bytes", 1 << 30;
     /// Bytes of `data` of unanswered `send`s. The node never pauses stdin while the parent respects
     /// this limit and `maxInflight`.
     max_inflight_bytes: usize = "maxInflightBytes", "bytes", 4 << 20;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use p2p_node_protocol::{
     Answer, Closing, Delivery, ErrorEvent, Event as NodeEvent, Log, Message, Overflow, PeerBanned,
-    PeerConnected, PeerDisconnected, PeerDiscovered, PeerUnbanned, Ready,
+    PeerConnected, PeerDisconnected, PeerDiscovered, PeerUnbanned, Ready, Transfer,
 };
 
 use crate::inbox::Sink;
@@ -34,6 +34,8 @@ pub enum Event {
     Result(Box<Answer>),
     /// The final state of a message whose delivery no [`SentMessage`](crate::SentMessage) tracks.
     Delivery(Box<Delivery>),
+    /// The file of a message is on its way.
+    Transfer(Box<Transfer>),
     /// The node connected to a peer.
     PeerConnected(PeerConnected),
     /// The last connection to a peer closed.
@@ -91,6 +93,7 @@ impl Event {
             NodeEvent::Log(log) => Event::Log(log),
             NodeEvent::Result(answer) => Event::Result(answer),
             NodeEvent::Delivery(delivery) => Event::Delivery(delivery),
+            NodeEvent::Transfer(transfer) => Event::Transfer(transfer),
             NodeEvent::PeerConnected(peer) => Event::PeerConnected(peer),
             NodeEvent::PeerDisconnected(peer) => Event::PeerDisconnected(peer),
             NodeEvent::PeerBanned(ban) => Event::PeerBanned(ban),

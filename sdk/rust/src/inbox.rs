@@ -121,6 +121,7 @@ impl Inbox {
             Event::PeerDiscovered(_)
             | Event::PeerConnected(_)
             | Event::PeerDisconnected(_)
+            | Event::Transfer(_)
             | Event::PeerBanned(_)
             | Event::PeerUnbanned(_)
             | Event::Log(_) => {

@@ -47,8 +47,9 @@ pub use p2p_node_protocol::{
     HealthPenalty, Id, IncomingRequest, KeptFor, Latencies, Level, Limits, LinkDirection, LinkTransport, Log,
     Message, MessageCounts, NetworkReport, Overflow, PeerBanned, PeerConnected, PeerDisconnected,
     PeerDiscovered, PeerLink, PeerUnbanned, Percentiles, Performance, Priority, PriorityCounts, Ready,
-    RegistryEntry, RegistryState, ReportMetrics, ReportNode, Respond, Response, Role, Route, SdkErrorCode,
-    Send, StatusReport, TopicReport, Topology, TrafficCounts, Trust,
+    ReceivedFile, RegistryEntry, RegistryState, ReportMetrics, ReportNode, Respond, Response, Role, Route,
+    SdkErrorCode, Send, StatusReport, TopicReport, Topology, TrafficCounts, Transfer, TransferDirection,
+    Trust,
 };
 pub use registration::{RegisterOptions, Registration, RegistrationState};
 pub use requests::{HandledRequest, Requests};

@@ -1,5 +1,6 @@
 //! Messages to send, and their delivery.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,18 +63,23 @@ pub struct SendOptions {
     pub conversation_id: Option<String>,
     /// The trace of the message: a `traceparent` of W3C Trace Context. Default: none.
     pub traceparent: Option<String>,
+    /// A file that goes with a message to an agent, of up to 1 GiB. The call returns when the node has read the
+    /// file; keep it as it is until the delivery. [`Event::Transfer`](crate::Event::Transfer) tells the progress. The
+    /// recipient finds its copy in [`Message::file`](crate::Message::file). Default: none.
+    pub file: Option<PathBuf>,
 }
 
 impl SendOptions {
     /// Builds a `send` without a recipient.
     pub(crate) fn send(self, data: &(impl Payload + ?Sized)) -> Result<Send, Error> {
-        let SendOptions { kind, priority, ttl, route, reply_to, conversation_id, traceparent } = self;
+        let SendOptions { kind, priority, ttl, route, reply_to, conversation_id, traceparent, file } = self;
         if let Some(ttl) = ttl.filter(|ttl| !(Duration::from_millis(1)..=MAX_TTL).contains(ttl)) {
             return Err(Error::argument("ttl", format!("must be 1 ms to 7 days, not {ttl:?}")));
         }
         let ttl_ms = ttl.and_then(|ttl| u64::try_from(ttl.as_millis()).ok());
         let (data, encoding) = data.to_data()?;
         let topic = None;
+        let file = file.map(|file| absolute(&file)).transpose()?;
         Ok(Send {
             peer_id: None,
             topic,
@@ -86,8 +92,15 @@ impl SendOptions {
             conversation_id,
             traceparent,
             encoding,
+            file,
         })
     }
+}
+
+/// Returns the absolute path of a file: the node may have another working directory.
+fn absolute(file: &Path) -> Result<String, Error> {
+    let path = std::path::absolute(file).map_err(|error| Error::argument("file", error.to_string()))?;
+    path.into_os_string().into_string().map_err(|_| Error::argument("file", "is not UTF-8".to_owned()))
 }
 
 /// A message that the node has accepted. Only this value reports the delivery; if the program drops

@@ -79,6 +79,7 @@ export const SEND: Record<string, Rule> = {
   route: oneOf("auto", "direct", "gossip"),
   replyTo: text,
   conversationId: text,
+  file: name,
 };
 export const DISCOVER: Record<string, Rule> = { ...CALL, topic: name, address: name, capability: name, lookForMs: integer(0, FIELD_LIMITS.maxDiscoverMs) };
 

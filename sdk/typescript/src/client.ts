@@ -1,6 +1,7 @@
 /** The public interface of a node: calls, streams of messages and events, and lifecycle events. */
 
 import { EventEmitter } from "node:events";
+import { resolve } from "node:path";
 import { inspect } from "node:util";
 
 import { CALL, check, checkData, checkMessage, checkOptions, checkPeer, DISCOVER, flag, functions, integer, milliseconds, name, object, PUBLISH, SEND, type Rule } from "./arguments.js";
@@ -189,9 +190,11 @@ export class P2PNode extends EventEmitter<NodeEvents> implements AsyncDisposable
   async send(to: string, data: unknown, options: SendOptions = {}): Promise<SentMessage> {
     checkPeer("to", to);
     checkOptions(options, SEND);
-    const { signal: _signal, timeoutMs: _timeoutMs, ...fields } = options;
+    const { signal: _signal, timeoutMs: _timeoutMs, file, ...fields } = options;
+    // The node may have another working directory.
+    const attached = file === undefined ? {} : { file: resolve(file) };
     const outcome = deferred<Delivery>();
-    const { answer } = await this.#supervised.ask({ type: "send", peerId: to, ...payload(data), ...fields }, options, outcome);
+    const { answer } = await this.#supervised.ask({ type: "send", peerId: to, ...payload(data), ...fields, ...attached }, options, outcome);
     return {
       messageId: messageIdOf(answer),
       delivered: async (wait: CallOptions = {}) => {

@@ -17,6 +17,7 @@ const NEEDED: { [kind in Event["type"]]: Record<string, "string" | "number" | "b
   response: { requestId: "id", from: "string", part: "number", last: "boolean" },
   peer_connected: { peerId: "string" },
   peer_disconnected: { peerId: "string" },
+  transfer: { messageId: "string", direction: "string", address: "string", bytes: "number", total: "number" },
   peer_banned: { reason: "string", score: "number", untilMs: "number" },
   peer_unbanned: { reason: "string" },
   overflow: { dropped: "object", total: "object" },

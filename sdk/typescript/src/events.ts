@@ -12,6 +12,7 @@ const NEWS: ReadonlySet<Event["type"]> = new Set([
   "peer_disconnected",
   "peer_banned",
   "peer_unbanned",
+  "transfer",
   "log",
   "overflow",
 ]);

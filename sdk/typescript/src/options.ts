@@ -190,8 +190,13 @@ export interface PublishOptions extends CallOptions {
 /** The options of `send` and `reply`. */
 export interface SendOptions extends PublishOptions {
   /**
+   * The path of a file that goes with the message, of up to 1 GiB. The call resolves when the node has read the file; keep it as
+   * it is until the delivery. Events of the type `transfer` tell the progress. The recipient finds its copy in `message.file`.
+   */
+  file?: string;
+  /**
    * How long the node tries to deliver the message, in ms: 1 to 604,800,000 (7 days). Default:
-   * 120,000 (2 minutes), and 86,400,000 (1 day) with a data directory.
+   * 120,000 (2 minutes), and 86,400,000 (1 day) with a data directory or a file.
    */
   ttlMs?: number;
   /** The route of the message. Default: `auto`. */

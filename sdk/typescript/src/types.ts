@@ -4,7 +4,7 @@
 export const PROTOCOL_VERSION = 1;
 
 /** The limits of a node with the default settings. */
-export const LIMITS: Limits = {"maxDirectBytes":1040384,"maxInflight":1024,"maxInflightBytes":4194304,"maxLineBytes":1048576,"maxPauseMs":2000,"maxRequests":16384,"maxTopicBytes":61440,"maxUnacked":16384};
+export const LIMITS: Limits = {"maxDirectBytes":1040384,"maxFileBytes":1073741824,"maxInflight":1024,"maxInflightBytes":4194304,"maxLineBytes":1048576,"maxPauseMs":2000,"maxRequests":16384,"maxTopicBytes":61440,"maxUnacked":16384};
 
 /** The limits of the fields of commands, which are the same for every node. */
 export const FIELD_LIMITS = {
@@ -26,6 +26,8 @@ export const FIELD_LIMITS = {
   maxTtlMs: 604800000,
   /** Longest `timeoutMs` of a search. */
   maxDiscoverMs: 60000,
+  /** Longest path of a file: the limit of Linux. */
+  maxPathBytes: 4096,
   /**
    * Topics to which a parent may subscribe. A peer accepts 512, some of which the nodes use
    * themselves.
@@ -207,6 +209,17 @@ export const ErrorCode = {
   TOO_MANY_HOPS: "TOO_MANY_HOPS",
   /** The payload is larger than `ready.limits` allows, or than the recipient can read. */
   MESSAGE_TOO_LARGE: "MESSAGE_TOO_LARGE",
+  /** The file of a `send` is larger than this node, or the recipient's node, accepts. */
+  FILE_TOO_LARGE: "FILE_TOO_LARGE",
+  /** The file of a `send` cannot be read, or is no regular file. */
+  FILE_UNAVAILABLE: "FILE_UNAVAILABLE",
+  /**
+   * The file of a message is not what it was when it was sent. To the recipient's parent: the
+   * message will not come.
+   */
+  FILE_CHANGED: "FILE_CHANGED",
+  /** The recipient's node accepts no files, or none of this agent. */
+  FILES_REFUSED: "FILES_REFUSED",
   /** The node reached no subscriber of the topic in time. */
   NO_SUBSCRIBERS: "NO_SUBSCRIBERS",
   /** Only the node publishes on this topic. */
@@ -320,6 +333,10 @@ export const RETRYABLE: Readonly<Record<string, boolean>> = {
   FLOW_LIMIT: true,
   TOO_MANY_HOPS: false,
   MESSAGE_TOO_LARGE: false,
+  FILE_TOO_LARGE: false,
+  FILE_UNAVAILABLE: false,
+  FILE_CHANGED: false,
+  FILES_REFUSED: false,
   NO_SUBSCRIBERS: true,
   RESERVED_TOPIC: false,
   EXPIRED: true,
@@ -778,6 +795,8 @@ export type Level = "debug" | "info" | "warn" | "error" | (string & {});
 export interface Limits {
   /** Largest `data` of mail. Larger mail fails with `MESSAGE_TOO_LARGE`. */
   maxDirectBytes: number;
+  /** Largest file of a message. A larger one fails with `FILE_TOO_LARGE`. */
+  maxFileBytes: number;
   /** Commands whose terminal line the parent has not read. */
   maxInflight: number;
   /**
@@ -826,6 +845,8 @@ export interface Message {
   data: unknown;
   /** Present when `data` is a string of base64. */
   encoding?: Encoding;
+  /** The file of the message, if it has one. */
+  file?: ReceivedFile;
   /** The sender's checksummed Ethereum address, proven by signatures. */
   from: string;
   /**
@@ -1091,6 +1112,21 @@ export interface Ready {
   version: string;
 }
 
+/** The file of a received message. Its content is complete and verified. */
+export interface ReceivedFile {
+  /** BLAKE3 hash of the content, in lower-case hexadecimal. */
+  hash: string;
+  /**
+   * The name that the sender gave the file, at most 255 bytes: text of a stranger, and no part
+   * of `path`.
+   */
+  name?: string;
+  /** Absolute path of the file on this machine. The client may read, move or delete it. */
+  path: string;
+  /** Size, in bytes. */
+  size: number;
+}
+
 /**
  * `registry`: the node reads the entry of an agent in the registry, at a block that the chain
  * will not take back. It needs `REGISTRY_ADDRESS` and `RPC_URL`.
@@ -1281,6 +1317,11 @@ export interface Send {
   /** Encoding of `data`; absent: JSON. */
   encoding?: Encoding;
   /**
+   * Absolute path of a file that goes with a message to an agent, at most 4,096 bytes. The file
+   * must stay as it is until the `delivery`.
+   */
+  file?: string;
+  /**
    * Kind of the message, for the receiving agent, at most 64 bytes. Some kinds have a default
    * priority.
    */
@@ -1424,6 +1465,30 @@ export interface TrafficCounts {
   sent: number;
 }
 
+/** `transfer`: the progress of the file of a message, at most once a second for each file. */
+export interface Transfer {
+  /** Checksummed Ethereum address of the other agent. */
+  address: string;
+  /**
+   * Bytes that the recipient's node has, or for `send` bytes that left, with those of earlier
+   * connections.
+   */
+  bytes: number;
+  /** Why the transfer stopped. Without a `delivery` of the message, it goes on later. */
+  code?: ErrorCode;
+  /** `send` or `receive`. */
+  direction: TransferDirection;
+  /** Id of the message. */
+  messageId: string;
+  /** The `id` of the `send`. */
+  requestId?: Id;
+  /** Size of the file, in bytes. */
+  total: number;
+}
+
+/** The direction of a transfer. */
+export type TransferDirection = "send" | "receive" | (string & {});
+
 /** Trust in a sender, whose address is always proven. */
 export type Trust = "unverified" | "registered" | "stale" | "unregistered" | "blocked" | "allowed" | (string & {});
 
@@ -1476,6 +1541,7 @@ export type Event =
   | ({ type: "log"; seq?: number } & Log)
   | ({ type: "result"; seq?: number } & Answer)
   | ({ type: "delivery"; seq?: number } & Delivery)
+  | ({ type: "transfer"; seq?: number } & Transfer)
   | ({ type: "request"; seq?: number } & IncomingRequest)
   | ({ type: "request_cancelled"; seq?: number } & RequestCancelled)
   | ({ type: "credit"; seq?: number } & ResponseCredit)

@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 use super::codec::RowError;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::mail::outbound::stream::Name;
-use p2p_node_core::outgoing::OutgoingMessage;
+use p2p_node_core::outgoing::{OutgoingFile, OutgoingMessage};
 use p2p_node_core::replies::reply_to::ReplyTo;
-use p2p_node_wire::envelope::Encoding;
+use p2p_node_wire::envelope::{Encoding, FileOffer};
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Instant;
 
@@ -19,7 +19,7 @@ use p2p_node_wire::time::Instant;
 pub const KEY_BYTES: usize = 16 + 8;
 
 /// Version of the encoding.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// Length of the checksum of a row, in bytes.
 const CHECKSUM_BYTES: usize = 8;
 
@@ -41,6 +41,8 @@ pub fn key(stream: &StreamId, seq: u64) -> [u8; KEY_BYTES] {
 /// - recipient (20 bytes), priority, encoding and route (1 byte each);
 /// - times of sending and expiry (ms since 1970);
 /// - three texts, each after its length (1 byte);
+/// - a byte that is set if the message has a file, then its hash and size (32 and 8 bytes), its name
+///   after its length (1 byte), and its path after its length (2 bytes);
 /// - the payload.
 ///
 /// The command id is not stored, because it has a meaning only within one process.
@@ -64,6 +66,16 @@ pub fn encode(mail: &PersistedMessage) -> Vec<u8> {
         // The pipe takes none that is longer than 128 bytes.
         bytes.push(text.len() as u8);
         bytes.extend_from_slice(text.as_bytes());
+    }
+    bytes.push(u8::from(draft.file.is_some()));
+    if let Some(file) = &draft.file {
+        bytes.extend_from_slice(&file.offer.hash);
+        bytes.extend_from_slice(&file.offer.size.to_be_bytes());
+        // The pipe takes no longer path than 4,096 bytes, and a part of it has at most 255.
+        bytes.push(file.offer.name.len() as u8);
+        bytes.extend_from_slice(file.offer.name.as_bytes());
+        bytes.extend_from_slice(&(file.path.len() as u16).to_be_bytes());
+        bytes.extend_from_slice(file.path.as_bytes());
     }
     bytes.extend_from_slice(&draft.data);
     let checksum = checksum(&key(&mail.stream, mail.seq), &bytes[1 + CHECKSUM_BYTES..]);
@@ -120,13 +132,13 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
     let route = one_of(&ROUTES, &mut rest)?;
     let sent_at_ms = u64::from_be_bytes(take(&mut rest)?);
     let expires_at_ms = u64::from_be_bytes(take(&mut rest)?);
-    let mut text = || {
-        let [length] = take(&mut rest)?;
-        let (text, after) = rest.split_at_checked(length.into()).ok_or(RowError::Message)?;
-        rest = after;
-        String::from_utf8(text.to_vec()).map_err(|_| RowError::Message)
-    };
+    let mut text = || short_text(&mut rest);
     let (kind, reply_to, conversation) = (text()?, text()?, text()?);
+    let file = match take(&mut rest)? {
+        [0] => None,
+        [1] => Some(Box::new(decode_file(&mut rest)?)),
+        [_] => return Err(RowError::Message),
+    };
     let draft = OutgoingMessage {
         data: Bytes::copy_from_slice(rest),
         encoding,
@@ -141,6 +153,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
         hops: 0,
         trace: None,
         call: None,
+        file,
         route,
         command: ReplyTo::PARENT,
     };
@@ -153,6 +166,28 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<PersistedMessage, RowError> {
         expires_at_ms,
         draft,
     })
+}
+
+/// Decodes the file of a message.
+fn decode_file(rest: &mut &[u8]) -> Result<OutgoingFile, RowError> {
+    let hash = Bytes::copy_from_slice(&take::<32>(rest)?);
+    let size = u64::from_be_bytes(take(rest)?);
+    let name = short_text(rest)?;
+    let length = u16::from_be_bytes(take(rest)?);
+    let path = text(rest, length.into())?;
+    Ok(OutgoingFile { path, offer: FileOffer { hash, size, name } })
+}
+
+/// Decodes a text after its length in one byte.
+fn short_text(rest: &mut &[u8]) -> Result<String, RowError> {
+    let [length] = take(rest)?;
+    text(rest, length.into())
+}
+
+fn text(rest: &mut &[u8], length: usize) -> Result<String, RowError> {
+    let (text, after) = rest.split_at_checked(length).ok_or(RowError::Message)?;
+    *rest = after;
+    String::from_utf8(text.to_vec()).map_err(|_| RowError::Message)
 }
 
 /// Decodes the index of a value in a table.
@@ -177,18 +212,22 @@ mod tests {
         #[test]
         fn message_row_round_trips_and_altered_bytes_are_rejected(
             stream: [u8; 16], seq: u64, position: u64, sent_as: Option<([u8; 16], u64)>, recipient: [u8; 20], sent_at_ms: u64, expires_at_ms: u64,
-            kinds in (0..3_u8, 0..2_u8, 0..3_u8), texts: [bool; 3], data in prop::collection::vec(any::<u8>(), 0..100),
+            kinds in (0..3_u8, 0..2_u8, 0..3_u8), texts: [bool; 4], data in prop::collection::vec(any::<u8>(), 0..100),
             cut in 0..300_usize, flip in any::<prop::sample::Index>(),
         ) {
             let (stream, sent_as) = (StreamId(stream), sent_as.map(|(stream, seq)| (StreamId(stream), seq)));
             let text = |there: bool| if there { "t\u{e9}xt".repeat(20) } else { String::new() };
             let name = sent_as.map_or(vec![0], |(stream, seq)| [&[1][..], &super::key(&stream, seq)].concat());
             let head = [&position.to_be_bytes()[..], &name, &recipient, &[kinds.0, kinds.1, kinds.2], &sent_at_ms.to_be_bytes(), &expires_at_ms.to_be_bytes()].concat();
-            let texts: Vec<u8> = texts.iter().flat_map(|there| {
+            let file = match texts[3] {
+                false => vec![0],
+                true => [&[1][..], &[7; 32], &position.to_be_bytes(), b"\x01n\x00\x02/p"].concat(),
+            };
+            let texts: Vec<u8> = texts[..3].iter().flat_map(|there| {
                 let text = text(*there);
                 [vec![text.len() as u8], text.into_bytes()].concat()
             }).collect();
-            let rest = [head, texts, data].concat();
+            let rest = [head, texts, file, data].concat();
             let key = key(&stream, seq);
             let mut value = [&[VERSION][..], &checksum(&key, &rest), &rest].concat();
             let mail = decode(&key, &value).unwrap();

@@ -47,6 +47,7 @@ pub(super) fn some_mail() -> PersistedMessage {
         hops: 0,
         trace: None,
         call: None,
+        file: None,
         route: Route::Auto,
         command: ReplyTo::PARENT,
     };

@@ -15,6 +15,7 @@ use libp2p::{
 
 use super::address_limits::{AddressLimits, Places};
 use super::dht_store::DhtStore;
+use super::file_streams::FileStreams;
 use super::gossip;
 use super::gossip_watch::Watched;
 use super::handshakes::MAX_HANDSHAKES;
@@ -91,6 +92,7 @@ pub(super) struct Behaviour {
     pub admission: request_response::Behaviour<Codec>,
     pub find: request_response::Behaviour<Codec>,
     pub mail: Mail,
+    pub files: FileStreams,
     pub gossip: Watched,
 }
 
@@ -107,6 +109,8 @@ pub(super) struct ProtocolNames {
     pub find: StreamProtocol,
     /// Protocol name of direct messages.
     pub mail: StreamProtocol,
+    /// Protocol name of files.
+    pub files: StreamProtocol,
     /// Prefix of topic names on the network.
     pub topic_prefix: String,
 }
@@ -121,6 +125,7 @@ impl ProtocolNames {
             admission: protocol("admission")?,
             find: protocol("find")?,
             mail: protocol("mail")?,
+            files: protocol("files")?,
             topic_prefix: format!("/p2p-node/{network}/topic/1/"),
         })
     }
@@ -142,6 +147,7 @@ impl Behaviour {
         relay_client: relay::client::Behaviour,
         refused: RefusedHosts,
         failed_admission_reads: FailedReads,
+        files: FileStreams,
     ) -> Result<Self, SetupError> {
         let peer = keypair.public().to_peer_id();
         let serves_relay = config.relay_bytes.is_some();
@@ -172,6 +178,7 @@ impl Behaviour {
             admission: admission(&names.admission, Codec::admission(failed_admission_reads)),
             find: find(&names.find),
             mail: Mail::new(names.mail.clone()),
+            files,
             gossip: Watched::new(gossip::build(&names.topic_prefix, config.scope)?),
         })
     }

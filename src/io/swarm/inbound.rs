@@ -144,7 +144,8 @@ impl SwarmDriver {
             BehaviourEvent::Limits(never)
             | BehaviourEvent::Addresses(never)
             | BehaviourEvent::Blocked(never)
-            | BehaviourEvent::Mail(never) => match never {},
+            | BehaviourEvent::Mail(never)
+            | BehaviourEvent::Files(never) => match never {},
             BehaviourEvent::Identify(
                 identify::Event::Received { connection_id, peer_id: peer, info }
                 | identify::Event::Pushed { connection_id, peer_id: peer, info },

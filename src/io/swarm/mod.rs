@@ -7,6 +7,7 @@
 mod address_limits;
 mod behaviour;
 mod dht_store;
+mod file_streams;
 mod gossip;
 mod gossip_watch;
 mod handle_table;
@@ -42,6 +43,7 @@ use libp2p::{Multiaddr, PeerId, Swarm, swarm};
 use prometheus_client::registry::Registry;
 
 use self::behaviour::{Behaviour, ProtocolNames};
+use self::file_streams::FileStreams;
 use self::gossip_watch::GossipHealth;
 use self::handle_table::HandleTable;
 use self::handshakes::EvictedHandshakes;
@@ -53,6 +55,7 @@ use self::refused_hosts::RefusedHosts;
 use self::reports::LinkReports;
 use self::request::FailedReads;
 use self::transport::{Built, Dialable};
+use crate::io::byte_streams::Streams;
 use p2p_node_core::gate::address_rules::AddressRules;
 use p2p_node_core::input::{DropKind, Input, Token};
 use p2p_node_core::local::addresses::Reachability;
@@ -193,6 +196,8 @@ pub struct SwarmDriver {
     gossip_health: GossipHealth,
     queries: HashMap<QueryId, Token>,
     failed_admission_reads: FailedReads,
+    /// The streams of files, until the driver of files takes them.
+    file_streams: Option<Streams>,
     evicted_handshakes: EvictedHandshakes,
     nat: NatState,
     reports: LinkReports,
@@ -222,8 +227,10 @@ impl SwarmDriver {
             metrics.as_deref_mut(),
         )?;
         let failed_admission_reads = FailedReads::default();
+        let (file_streams, streams) = FileStreams::new(names.files.clone());
+        let failed_reads = failed_admission_reads.clone();
         let behaviour =
-            Behaviour::new(&keypair, &config, &names, relay_client, refused, failed_admission_reads.clone())?;
+            Behaviour::new(&keypair, &config, &names, relay_client, refused, failed_reads, file_streams)?;
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_smart_dial()
@@ -249,12 +256,18 @@ impl SwarmDriver {
             gossip_health: GossipHealth::default(),
             queries: HashMap::new(),
             failed_admission_reads,
+            file_streams: Some(streams),
             evicted_handshakes,
             nat: NatState::default(),
             reports: LinkReports::default(),
             metrics: metrics.map(NetworkMetrics::new),
             meshes_at: None,
         })
+    }
+
+    /// Returns the streams of files, the first time.
+    pub fn take_file_streams(&mut self) -> Option<Streams> {
+        self.file_streams.take()
     }
 
     /// Returns the PeerId of this node.

@@ -81,6 +81,12 @@ const TYPES = {
     int("hops", 0n, 2n ** 32n - 1n),
     bytes("trace", 0, 25),
     message("call", "Call"),
+    message("file", "FileOffer"),
+  ],
+  FileOffer: [
+    bytes("hash", 32, 32),
+    int("size", 0n, 2n ** 40n),
+    text("name", 0, 255, plain),
   ],
   Call: [
     int("step", 0n, 6n),

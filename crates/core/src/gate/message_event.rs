@@ -57,7 +57,8 @@ pub(crate) fn message_event(
 ) -> Result<(Box<Message>, usize), ErrorCode> {
     let now = cx.now;
     let stream = message.stream.as_ref().try_into().map_err(|_| ErrorCode::InvalidArgument)?;
-    if !is_deliverable(&message) {
+    // Nobody asks for the files of broadcasts.
+    if !is_deliverable(&message) || topic.is_some() && message.file.is_some() {
         return Err(ErrorCode::InvalidArgument);
     }
     let priority = message.priority().into();
@@ -92,6 +93,7 @@ pub(crate) fn message_event(
         hops: (message.hops > 0).then_some(message.hops),
         traceparent: TraceContext::decode(&message.trace).map(|context| context.to_string()),
         encoding,
+        file: None,
         trust: sender.trust,
         redelivered: false,
     });

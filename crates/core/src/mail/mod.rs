@@ -25,6 +25,7 @@ use decryption::PendingDecryptions;
 use encryption::PendingEncryption;
 use inbound::deferred_responses::DeferredResponses;
 use inbound::delivery::InboundDelivery;
+use inbound::files::{FileDecisions, FileLimits, MAX_DECISIONS};
 use inbound::inbox::{AckPolicy, Inbox};
 use inbound::pending_acks::PendingAcks;
 use inbound::{deferred_responses, inbox, pending_acks};
@@ -43,6 +44,10 @@ pub(crate) struct Mail {
     pub(crate) pending_encryptions: BTreeMap<Token, PendingEncryption>,
     /// Messages that arrive, by sender and stream.
     pub(crate) inbox: Inbox,
+    /// Decisions about messages with files.
+    pub(crate) files: FileDecisions,
+    /// What the node accepts of files.
+    pub(crate) file_limits: FileLimits,
     /// Messages on their way to the parent.
     pub(crate) delivery: InboundDelivery,
     /// Frames that the crypto pool decrypts.
@@ -77,6 +82,8 @@ impl Mail {
             recipients_to_flush: BTreeSet::new(),
             pending_encryptions: BTreeMap::new(),
             inbox,
+            files: FileDecisions::default(),
+            file_limits: config.files,
             delivery: InboundDelivery::default(),
             pending_decryptions: PendingDecryptions::default(),
             sessions: InboundSessions::default(),
@@ -120,6 +127,7 @@ impl Mail {
             ("message digests", self.inbox.digests(), inbox::inbox_limits::MAX_STREAMS * digests::REMEMBERED),
             ("messages acked out of order", self.inbox.out_of_order(), inbox::inbox_limits::ALL_OUT_OF_ORDER),
             ("bytes in the reorder buffers", self.inbox.buffered_bytes(), inbox::inbox_limits::REORDER_BYTES),
+            ("decisions about files", self.files.len(), MAX_DECISIONS),
             ("deferred responses", self.deferred_responses.len(), deferred_responses::MAX_DEFERRED_RESPONSES),
             ("pending acks", self.pending_acks.len(), pending_acks::MAX_ACKS_OWED),
             ("acks in flight", self.pending_acks.in_flight(), pending_acks::MAX_ACKS_ON_WIRE),

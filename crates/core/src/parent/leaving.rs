@@ -122,6 +122,7 @@ impl Parent {
             && client.open_requests.len() == usize::from(is_shutdown)
             && self.deferred.len_of(id) == 0
             && self.send_lane.of(id).is_empty()
+            && !self.file_sends.has_client(id)
             && self.names.waiting_of(id).is_empty()
             && !mail.outbox.has(|draft| draft.command.client == id)
             && !gossip.broadcasts.has(|draft| draft.command.client == id)
@@ -150,6 +151,7 @@ impl Parent {
         self.deferred.remove_of(id);
         self.names.remove_of(id);
         self.send_lane.remove_of(id);
+        self.file_sends.remove_of(id);
         self.discoveries.retain(|discovery| discovery.command.client != id);
         gossip.on_client_left(id, local, cx);
         mail.on_client_left(id, client, cx);

@@ -4,6 +4,7 @@ pub(crate) mod admission;
 pub(crate) mod client_load;
 pub(crate) mod connecting;
 pub(crate) mod discovery;
+pub(crate) mod file_sends;
 pub(crate) mod leaving;
 pub(crate) mod names;
 pub(crate) mod on_access;
@@ -29,6 +30,7 @@ use crate::timers::TimerTable;
 use crate::usage::Usage;
 use crate::{MAX_INFLIGHT, MAX_INFLIGHT_BYTES};
 use discovery::Discovery;
+use file_sends::FileSends;
 use names::Names;
 use on_command::Recipient;
 use send_lane::SendLane;
@@ -53,6 +55,8 @@ pub(crate) struct Parent {
     pub(crate) names: Names,
     /// `send` commands that wait for room.
     pub(crate) send_lane: SendLane,
+    /// `send` commands whose files are being hashed.
+    pub(crate) file_sends: FileSends,
     /// `true` if the node refused waiting `send` commands because it closes.
     pub(crate) sends_abandoned: bool,
 }
@@ -69,6 +73,7 @@ impl Parent {
             deferred: DeferredCommands::default(),
             names: Names::new(resolves_names),
             send_lane: SendLane::default(),
+            file_sends: FileSends::default(),
             sends_abandoned: false,
         }
     }
@@ -104,7 +109,7 @@ impl Parent {
     /// Returns the size of each collection of each client, with its limit.
     pub(crate) fn usage(&self, cx: &Cx) -> Vec<Usage> {
         let of_clients = cx.replies.clients.iter().flat_map(|(client, _)| self.usage_of(client));
-        of_clients.chain(self.names.usage()).collect()
+        of_clients.chain(self.names.usage()).chain([self.file_sends.usage()]).collect()
     }
 
     fn usage_of(&self, client: ClientId) -> impl Iterator<Item = Usage> {

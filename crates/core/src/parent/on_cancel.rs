@@ -24,6 +24,7 @@ impl Parent {
         let client = to.client;
         let waited = self.cancel_discovery(client, target, cx)
             || self.cancel_waiting(client, target, cx)
+            || self.cancel_file_send(client, target, cx)
             || self.cancel_name_wait(client, target, cx)
             || requests.cancel(client, target, mail, cx);
         let messages = mail.outbox.remove_where(|mail| mail.draft.command.is(client, target));

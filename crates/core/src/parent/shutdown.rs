@@ -96,6 +96,7 @@ impl Parent {
         self.sends_abandoned
             || !self.send_lane.is_empty()
             || self.names.has_sends()
+            || !self.file_sends.is_empty()
             || !mail.pending_writes.is_durable() && !mail.outbox.is_empty()
             || !gossip.broadcasts.is_empty()
     }
@@ -188,7 +189,10 @@ impl Parent {
         if sent && *deadline == Instant::MAX {
             *deadline = now.mono + cx.identity.drain_timeout;
         }
-        let is_idle = self.discoveries.is_empty() && gate.registry.is_idle() && requests.is_idle();
+        let is_idle = self.discoveries.is_empty()
+            && gate.registry.is_idle()
+            && requests.is_idle()
+            && self.file_sends.is_empty();
         let done = sent && is_idle && mail.pending_writes.access_rules() == 0 && answered;
         if !done && now.mono < *deadline {
             return;
@@ -215,6 +219,7 @@ impl Parent {
     fn fail_pending(&mut self, gossip: &mut Gossip, mail: &mut Mail, cx: &mut Cx) {
         self.abandon_discoveries(cx);
         self.abandon_waiting(cx);
+        self.abandon_file_sends(cx);
         self.abandon_name_waits(cx);
         mail.fail_unpersisted(cx);
         if !mail.pending_writes.is_durable() {

@@ -27,7 +27,7 @@ use crate::signal::Signal;
 
 /// Features of this node beyond the commands of the first sidecar. A parent must not rely on a
 /// feature that is missing here.
-const FEATURES: [&str; 5] = ["base64", "block", "cancel", "gossip", "peers"];
+const FEATURES: [&str; 6] = ["base64", "block", "cancel", "files", "gossip", "peers"];
 
 /// Longest wait for the sockets to report their addresses. Then the node is ready with the
 /// addresses that it has. Our choice: with a network interface sockets report within milliseconds,
@@ -286,6 +286,7 @@ impl Parent {
 pub(crate) fn emit_ready(client: ClientId, local: &Local, mail: &Mail, cx: &mut Cx) {
     let Some(of_client) = cx.replies.clients.get(client) else { return };
     let (max_line_bytes, max_unacked) = (of_client.max_line, of_client.max_unacked);
+    let max_file_bytes = mail.file_limits.max_bytes;
     let ack = mail.manual_ack().then_some("ack");
     let ready = Ready {
         peer_id: cx.identity.peer_text.clone(),
@@ -296,7 +297,7 @@ pub(crate) fn emit_ready(client: ClientId, local: &Local, mail: &Mail, cx: &mut 
         protocol: PROTOCOL_VERSION,
         version: cx.identity.version.clone(),
         features: ack.into_iter().chain(FEATURES).map(str::to_owned).collect(),
-        limits: Limits { max_line_bytes, max_unacked, ..Limits::STANDARD },
+        limits: Limits { max_line_bytes, max_unacked, max_file_bytes, ..Limits::STANDARD },
         addrs: local.listening(cx).iter().map(ToString::to_string).collect(),
         durable: mail.pending_writes.is_durable(),
         http: cx.identity.http.clone(),

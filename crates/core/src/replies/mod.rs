@@ -57,6 +57,10 @@ pub(crate) fn raw_line_bytes(json: &str) -> usize {
 /// for more of them.
 const MESSAGE_LINE_BYTES: usize = 1024;
 
+/// Bytes of the field `file` of a `message` line besides its texts, at most: names of fields, a hash and a
+/// number.
+const FILE_LINE_BYTES: usize = 160;
+
 /// Returns an upper bound of the bytes of a `message` line with these texts and this `data`.
 pub(crate) fn message_line_bound(texts: [&str; 4], data: &str) -> usize {
     MESSAGE_LINE_BYTES + texts.into_iter().map(line_bytes).sum::<usize>() + raw_line_bytes(data)
@@ -65,7 +69,10 @@ pub(crate) fn message_line_bound(texts: [&str; 4], data: &str) -> usize {
 /// Returns an upper bound of the bytes of the line of a message.
 pub(crate) fn message_line_bytes(message: &Message) -> usize {
     let texts = [&message.kind, &message.reply_to, &message.conversation_id, &message.topic];
-    message_line_bound(texts.map(|text| text.as_deref().unwrap_or_default()), message.data.get())
+    let file = message.file.as_ref().map_or(0, |file| {
+        FILE_LINE_BYTES + line_bytes(&file.path) + file.name.as_deref().map_or(0, line_bytes)
+    });
+    file + message_line_bound(texts.map(|text| text.as_deref().unwrap_or_default()), message.data.get())
 }
 
 /// Bytes of a line that its lists may still use. The node leaves out entries that do not fit,
@@ -320,6 +327,9 @@ pub(crate) fn delivery_failure(code: ErrorCode, route: Option<Route>) -> String 
         ErrorCode::FlowLimit => "rejected by the recipient: this agent sends it more messages a minute than it permits".into(),
         ErrorCode::TooManyHops => "rejected by the recipient: the exchange has more replies than it permits".into(),
         ErrorCode::MessageTooLarge => "the message is too long for the recipient's agent to read, or for the network to carry".into(),
+        ErrorCode::FileChanged => "the file is not what it was when the message was sent, or it cannot be read any more; send it again, and keep it until the `delivery`".into(),
+        ErrorCode::FileTooLarge => "rejected by the recipient: the file is larger than it accepts from this agent".into(),
+        ErrorCode::FilesRefused => "rejected by the recipient: its node accepts no files".into(),
         _ if route == Some(Route::Gossip) => "no acknowledgement came back by gossip in time; the message may have arrived".into(),
         _ => "no acknowledgement came in time; the message may have arrived".into(),
     }

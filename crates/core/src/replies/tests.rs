@@ -83,6 +83,7 @@ fn message(data: &str) -> Box<Message> {
         traceparent: None,
         hops: None,
         encoding: None,
+        file: None,
         trust: Trust::Unverified,
         redelivered: false,
     })

@@ -53,6 +53,7 @@ pub(super) fn message(
         hops: 0,
         trace,
         call: Some(Box::new(call)),
+        file: None,
         route: Route::Auto,
         command,
     }

@@ -18,6 +18,8 @@ mod discover;
 mod durable;
 mod eclipse;
 mod encryption;
+mod file_limits;
+mod files;
 mod finder;
 mod first_broadcasts;
 mod flood;

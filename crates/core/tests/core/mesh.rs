@@ -11,6 +11,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 use p2p_node_core::client_id::ClientId;
 use p2p_node_core::effect::{ExitCode, Verdict};
+use p2p_node_core::file_io::FileCommand;
 use p2p_node_core::input::{Input, Now, Token};
 use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::{Core, CoreConfig};
@@ -323,6 +324,11 @@ impl Mesh {
 
     fn server(&self) -> usize {
         self.network.endpoints.iter().rposition(|endpoint| endpoint.serves).expect("a server")
+    }
+
+    /// Takes the commands to the drivers of files, whose answers the test gives.
+    pub fn take_file_commands(&mut self) -> Vec<(usize, FileCommand)> {
+        std::mem::take(&mut self.network.file_commands)
     }
 
     /// Returns the registry on the chain.

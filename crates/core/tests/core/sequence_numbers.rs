@@ -145,6 +145,7 @@ fn persisted(stream: u8, seq: u64, position: u64) -> PersistedMessage {
             hops: 0,
             trace: None,
             call: None,
+            file: None,
             route: Route::Auto,
             command: ReplyTo::PARENT,
         },

@@ -1,5 +1,4 @@
-//! Outbox and inbox over a link that loses, repeats and reorders frames, with several processes at
-//! both ends and copies of the sender's store, compared with a simple model.
+//! Outbox and inbox over a faulty link, with restarts and copies of the store, compared with a model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -37,6 +36,7 @@ fn outgoing(priority: Priority, payload: u64) -> OutgoingMessage {
         hops: 0,
         trace: None,
         call: None,
+        file: None,
         route: Route::Auto,
         command: p2p_node_core::replies::reply_to::ReplyTo::PARENT,
     }

@@ -9,6 +9,7 @@ use p2p_node_core::chain::ChainCommand;
 use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{ExitCode, Verdict};
+use p2p_node_core::file_io::FileCommand;
 use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Event;
 
@@ -58,6 +59,10 @@ impl<W: World> Interpreter for W {
         }
         let event = self.network_mut().registry.answer(command);
         later(self, node, CHAIN, Input::Chain(event));
+    }
+
+    fn file(&mut self, node: usize, command: FileCommand) {
+        self.network_mut().file_commands.push((node, command));
     }
 
     fn exit(&mut self, node: usize, code: ExitCode) {

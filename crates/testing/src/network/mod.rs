@@ -15,6 +15,7 @@ use multiaddr::Multiaddr;
 use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::CryptoTask;
 use p2p_node_core::effect::{ExitCode, Verdict};
+use p2p_node_core::file_io::FileCommand;
 use p2p_node_core::input::{Input, Token};
 use p2p_node_protocol::Event;
 use p2p_node_wire::time::Instant;
@@ -87,6 +88,8 @@ pub struct Network {
     ended: BTreeMap<Pair, [Instant; 2]>,
     /// The registry on the chain.
     pub registry: Registry,
+    /// Commands of the nodes to their drivers of files. A test answers them.
+    pub file_commands: Vec<(usize, FileCommand)>,
     requests: BTreeMap<Token, Request>,
     by_peer: HashMap<PeerId, usize>,
     tokens: Token,

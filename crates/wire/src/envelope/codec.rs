@@ -4,6 +4,7 @@ use bytes::Bytes;
 use prost::{Enumeration, Message as ProtoMessage, Oneof};
 
 use super::call::Call;
+use super::file_offer::FileOffer;
 
 /// The signed part of a frame.
 #[derive(Clone, PartialEq, ProtoMessage)]
@@ -130,6 +131,10 @@ pub struct Message {
     // In a box, because few messages have one, and the reorder buffer holds many messages.
     #[prost(message, optional, boxed, tag = 17)]
     pub call: Option<Box<Call>>,
+    /// The file of the message. Absent in a message without one.
+    // In a box for the same reason.
+    #[prost(message, optional, boxed, tag = 18)]
+    pub file: Option<Box<FileOffer>>,
 }
 
 /// Priority of a message. The default value comes first, because protobuf does not encode it.

@@ -5,6 +5,7 @@ use super::codec::{
     Ack, Batch, Encoding, FindAgents, FoundAgents, FrameBody, MailResponse, Message, Payload, Priority,
     Response, Scope, StreamAck,
 };
+use super::file_offer::FileOffer;
 use crate::identity::binding::{MAX_BINDING_BYTES, is_network_name};
 use crate::identity::keys::SIGNATURE_BYTES;
 use crate::record::{MAX_RECORD_BYTES, MAX_RECORD_TAG_BYTES, TOPIC_HASH_BYTES, decode_topic_hashes};
@@ -135,7 +136,7 @@ impl Wire for FrameBody {
 }
 
 impl Message {
-    const SHAPE: Shape = Shape { fields: 17, messages: &[(17, &Call::SHAPE)] };
+    const SHAPE: Shape = Shape { fields: 18, messages: &[(17, &Call::SHAPE), (18, &FileOffer::SHAPE)] };
 }
 
 impl Wire for Batch {
@@ -186,6 +187,9 @@ fn check_message(message: &Message) -> Result<(), DecodeError> {
     ensure(message.hops == 0 || !message.reply_to.is_empty(), "hops")?;
     ensure(message.trace.is_empty() || TraceContext::decode(&message.trace).is_some(), "trace")?;
     listed(Encoding::is_valid(message.encoding))?;
+    // A step of a request has no file, so no request waits for a transfer.
+    ensure(message.call.is_none() || message.file.is_none(), "file")?;
+    message.file.as_ref().map_or(Ok(()), |file| file.check())?;
     message.call.as_ref().map_or(Ok(()), |call| call.check())
 }
 

@@ -8,6 +8,7 @@ pub mod admission;
 pub mod call;
 pub mod claim;
 pub mod codec;
+pub mod file_offer;
 pub mod frame;
 pub mod limits;
 pub mod replay;
@@ -18,6 +19,7 @@ pub use admission::{
 pub use call::{Call, CallStep};
 pub use claim::FrameClaim;
 pub use codec::*;
+pub use file_offer::FileOffer;
 pub use frame::{Frame, FrameError, direct_frame, sign_frame};
 pub use replay::{FrameId, Replay, ReplayWindows};
 

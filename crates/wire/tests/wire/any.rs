@@ -20,7 +20,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
 
-use super::calls::any_call;
+use super::calls::any_call_or_file;
 use super::extended::{BINDING, Extension, RECORD, extended};
 use super::{NOW_MS, admission_steps, agent, binding, frame_body, mail_response, node, signed_examples};
 
@@ -131,13 +131,13 @@ prop_compose! {
         ],
         hops in any::<u32>(),
         trace in prop_oneof![Just(Vec::new()), vec(1..=u8::MAX, 25)],
-        call in prop::option::of(any_call()),
+        (call, file) in any_call_or_file(),
     ) -> Message {
         let hops = if reply_to.is_empty() { 0 } else { hops };
         let (priority, encoding) = (priority.into(), encoding.into());
         Message {
             stream, seq, base_seq, kind, priority, sent_at_ms, ttl_left_ms, reply_to, conversation, parents,
-            encoding, data, accepted_stream, accepted_seq, hops, trace, call,
+            encoding, data, accepted_stream, accepted_seq, hops, trace, call, file,
         }
     }
 }

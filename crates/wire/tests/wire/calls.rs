@@ -1,11 +1,12 @@
-//! Any step of a request.
+//! Any step of a request, and any file.
 
 use bytes::Bytes;
-use p2p_node_wire::envelope::{Call, CallStep};
+use p2p_node_wire::envelope::file_offer::{FILE_HASH_BYTES, MAX_FILE_BYTES};
+use p2p_node_wire::envelope::{Call, CallStep, FileOffer};
 use proptest::prelude::*;
 
 prop_compose! {
-    pub fn any_call()(
+    fn any_call()(
         step in prop::sample::select(vec![CallStep::Request, CallStep::Part, CallStep::Fail, CallStep::Cancel]),
         id in prop::collection::vec(any::<u8>(), 16).prop_map(Bytes::from),
         (parts, more) in (1..=1_u32 << 24, any::<bool>()),
@@ -21,4 +22,23 @@ prop_compose! {
             reason: if step == CallStep::Fail { reason } else { String::new() },
         })
     }
+}
+
+prop_compose! {
+    fn any_file()(
+        hash in prop::collection::vec(any::<u8>(), FILE_HASH_BYTES).prop_map(Bytes::from),
+        size in 0..=MAX_FILE_BYTES,
+        name in "[a-z .]{0,8}[a-z]",
+    ) -> Box<FileOffer> {
+        Box::new(FileOffer { hash, size, name })
+    }
+}
+
+/// A message has a step of a request, a file, or neither.
+pub fn any_call_or_file() -> impl Strategy<Value = (Option<Box<Call>>, Option<Box<FileOffer>>)> {
+    prop_oneof![
+        Just((None, None)),
+        any_call().prop_map(|call| (Some(call), None)),
+        any_file().prop_map(|file| (None, Some(file))),
+    ]
 }

@@ -121,6 +121,7 @@ fn frame_body() -> FrameBody {
         hops: 2,
         trace: vec![0x55; 25],
         call: Some(Box::new(call())),
+        file: None,
         stream: vec![0x53; 16].into(),
         seq: 9,
         base_seq: 7,

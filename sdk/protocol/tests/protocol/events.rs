@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use p2p_node_protocol::line::{decode_event, encode_event};
 use p2p_node_protocol::{
     Answer, Closing, Delivery, DeliveryState, DropCounts, Encoding, ErrorCode, ErrorEvent, Event, Level,
-    Limits, Log, Message, Overflow, PeerBanned, PeerConnected, PeerDisconnected, PeerDiscovered,
-    PeerUnbanned, Priority, Ready, RegistryEntry, Role, Route, StatusReport, Trust,
+    Limits, Log, MAX_EXACT, Message, Overflow, PeerBanned, PeerConnected, PeerDisconnected, PeerDiscovered,
+    PeerUnbanned, Priority, Ready, ReceivedFile, RegistryEntry, Role, Route, StatusReport, Transfer,
+    TransferDirection, Trust,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -41,6 +42,12 @@ fn message(data: &str) -> Event {
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         hops: None,
         encoding: Some(Encoding::Base64),
+        file: Some(ReceivedFile {
+            path: "/files/a".to_owned(),
+            size: MAX_EXACT,
+            hash: "0a".repeat(32),
+            name: Some("../a".to_owned()),
+        }),
         trust: Trust::Unverified,
         redelivered: false,
     }))
@@ -61,6 +68,7 @@ fn ready() -> Event {
             max_inflight: 2,
             max_direct_bytes: 3,
             max_topic_bytes: 4,
+            max_file_bytes: 9,
             max_inflight_bytes: 5,
             max_pause_ms: 6,
             max_requests: 8,
@@ -158,6 +166,7 @@ fn one_of_each() -> Vec<(&'static str, Event)> {
         ),
         ("result", result()),
         ("delivery", delivery()),
+        ("transfer", transfer()),
         ("peer_connected", Event::PeerConnected(PeerConnected { peer_id: "p".to_owned(), address: some() })),
         (
             "peer_disconnected",
@@ -176,6 +185,18 @@ fn one_of_each() -> Vec<(&'static str, Event)> {
         ),
         ("closing", Event::Closing(Closing { reason: "eof".to_owned() })),
     ]
+}
+
+fn transfer() -> Event {
+    Event::Transfer(Box::new(Transfer {
+        message_id: "m".to_owned(),
+        direction: TransferDirection::Send,
+        address: "0x".to_owned(),
+        bytes: 1,
+        total: 2,
+        request_id: Some(1.into()),
+        code: Some(ErrorCode::FileChanged),
+    }))
 }
 
 fn bans() -> [(&'static str, Event); 2] {

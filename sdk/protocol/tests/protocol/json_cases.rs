@@ -56,6 +56,7 @@ fn assert_received(data: &RawValue) {
         traceparent: None,
         hops: None,
         encoding: None,
+        file: None,
         trust: Trust::Unverified,
         redelivered: false,
     }));

@@ -67,6 +67,7 @@ from .types import (
     Performance,
     PriorityCounts,
     Ready,
+    ReceivedFile,
     RegistryEntry,
     RegistryState,
     ReportMetrics,
@@ -78,6 +79,7 @@ from .types import (
     TopicReport,
     Topology,
     TrafficCounts,
+    Transfer,
 )
 
 __all__ = [
@@ -128,6 +130,7 @@ __all__ = [
     "Published",
     "QuorumNotReached",
     "Ready",
+    "ReceivedFile",
     "RequestCancelled",
     "Response",
     "ResponseCredit",
@@ -167,4 +170,5 @@ __all__ = [
     "TopicReport",
     "Topology",
     "TrafficCounts",
+    "Transfer",
 ]

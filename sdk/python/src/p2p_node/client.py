@@ -154,8 +154,9 @@ class Node(Requesting):
     async def send(
         self,
         to: str,
-        data: Any,
+        data: Any = None,
         *,
+        file: str | os.PathLike[str] | None = None,
         kind: str | None = None,
         priority: Priority | None = None,
         ttl: float | None = None,
@@ -170,10 +171,13 @@ class Node(Requesting):
 
         - `to`: the `0x…` address of an agent, its name of ENS (with `RPC_URL`), or a PeerId.
         - `data`: bytes, or any value that JSON can represent.
+        - `file`: the path of a file that goes with the message, of up to 1 GiB. The call returns when
+          the node has read the file; keep it as it is until the delivery. `Transfer` events tell
+          the progress. The recipient finds its copy in `Message.file`.
         - `kind`: the kind of the message, for the receiving agent, at most 64 bytes.
         - `priority`: the default depends on `kind`; for most kinds it is `medium`.
         - `ttl`: how long the node tries to deliver, in seconds, at most 604,800 (7 days). The
-          default is 120, and 86,400 (24 hours) with a data directory.
+          default is 120, and 86,400 (24 hours) with a data directory or a file.
         - `route`: the default is `auto`.
         - `reply_to`: the id of the message that this one answers, at most 128 bytes.
         - `conversation_id`: the conversation, at most 128 bytes.
@@ -184,7 +188,7 @@ class Node(Requesting):
         outcome.add_done_callback(mark_retrieved)
         fields = {"kind": kind, "priority": priority, "ttlMs": arguments.milliseconds("ttl", ttl), "route": route}
         fields |= {"replyTo": reply_to, "conversationId": conversation_id}
-        fields |= {"traceparent": traceparent or current_traceparent()}
+        fields |= {"traceparent": traceparent or current_traceparent(), "file": _path(file)}
         command = {"type": "send", "peerId": _recipient(to), **arguments.payload(data), **_given(fields)}
         reply = await self._supervised.ask(command, timeout, outcome)
         return SentMessage(_message_id(reply.answer), outcome, self)
@@ -489,6 +493,12 @@ def _given(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 _SNAKE = {"replyTo": "reply_to", "conversationId": "conversation_id"}
+
+
+def _path(file: str | os.PathLike[str] | None) -> str | None:
+    """Returns the absolute path: the node may have another working directory."""
+    path = os.fspath(file) if isinstance(file, os.PathLike) else file
+    return None if path is None else os.path.abspath(arguments.text("file", path))
 
 
 def _recipient(to: Any) -> str:

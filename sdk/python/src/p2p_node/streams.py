@@ -23,6 +23,7 @@ from .types import (
     PeerDisconnected,
     PeerDiscovered,
     PeerUnbanned,
+    Transfer,
 )
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ def room_of(event: object) -> Room:
     """Returns the kind of an event."""
     if isinstance(event, Message):
         return Room.MAIL if event.topic is None else Room.BROADCAST
-    peer = isinstance(event, (PeerDiscovered, PeerConnected, PeerDisconnected, PeerBanned, PeerUnbanned))
+    peer = isinstance(event, (PeerDiscovered, PeerConnected, PeerDisconnected, PeerBanned, PeerUnbanned, Transfer))
     news = peer or isinstance(event, (Log, Overflow))
     return Room.NEWS if news else Room.OTHER
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, Literal, Union
 
 PROTOCOL_VERSION = 1
 MAX_DIRECT_BYTES = 1040384
+MAX_FILE_BYTES = 1073741824
 MAX_INFLIGHT = 1024
 MAX_INFLIGHT_BYTES = 4194304
 MAX_LINE_BYTES = 1048576
@@ -32,6 +33,8 @@ MAX_REFERENCE_BYTES = 128
 MAX_TTL_MS = 604800000
 #: Longest `timeoutMs` of a search.
 MAX_DISCOVER_MS = 60000
+#: Longest path of a file: the limit of Linux.
+MAX_PATH_BYTES = 4096
 #: Topics to which a parent may subscribe. A peer accepts 512, some of which the nodes use
 #: themselves.
 MAX_SUBSCRIPTIONS = 500
@@ -124,6 +127,10 @@ RETRYABLE: dict[str, bool] = {
     "FLOW_LIMIT": True,
     "TOO_MANY_HOPS": False,
     "MESSAGE_TOO_LARGE": False,
+    "FILE_TOO_LARGE": False,
+    "FILE_UNAVAILABLE": False,
+    "FILE_CHANGED": False,
+    "FILES_REFUSED": False,
     "NO_SUBSCRIBERS": True,
     "RESERVED_TOPIC": False,
     "EXPIRED": True,
@@ -227,6 +234,15 @@ class ErrorCode:
     TOO_MANY_HOPS: Final = "TOO_MANY_HOPS"
     #: The payload is larger than `ready.limits` allows, or than the recipient can read.
     MESSAGE_TOO_LARGE: Final = "MESSAGE_TOO_LARGE"
+    #: The file of a `send` is larger than this node, or the recipient's node, accepts.
+    FILE_TOO_LARGE: Final = "FILE_TOO_LARGE"
+    #: The file of a `send` cannot be read, or is no regular file.
+    FILE_UNAVAILABLE: Final = "FILE_UNAVAILABLE"
+    #: The file of a message is not what it was when it was sent. To the recipient's parent: the
+    #: message will not come.
+    FILE_CHANGED: Final = "FILE_CHANGED"
+    #: The recipient's node accepts no files, or none of this agent.
+    FILES_REFUSED: Final = "FILES_REFUSED"
     #: The node reached no subscriber of the topic in time.
     NO_SUBSCRIBERS: Final = "NO_SUBSCRIBERS"
     #: Only the node publishes on this topic.
@@ -709,6 +725,8 @@ class Limits:
 
     # Largest `data` of mail. Larger mail fails with `MESSAGE_TOO_LARGE`.
     max_direct_bytes: int
+    # Largest file of a message. A larger one fails with `FILE_TOO_LARGE`.
+    max_file_bytes: int
     # Commands whose terminal line the parent has not read.
     max_inflight: int
     # Bytes of `data` of unanswered `send`s. The node never pauses stdin while the parent respects
@@ -727,6 +745,7 @@ class Limits:
     max_unacked: int
     FIELDS: ClassVar[tuple[Field, ...]] = (
         Field("maxDirectBytes", "max_direct_bytes", "int", True),
+        Field("maxFileBytes", "max_file_bytes", "int", True),
         Field("maxInflight", "max_inflight", "int", True),
         Field("maxInflightBytes", "max_inflight_bytes", "int", True),
         Field("maxLineBytes", "max_line_bytes", "int", True),
@@ -783,6 +802,8 @@ class Message:
     conversation_id: str | None = None
     # Present when `data` is a string of base64.
     encoding: str | None = None
+    # The file of the message, if it has one.
+    file: ReceivedFile | None = None
     # Number of replies that lead to this message, itself included; absent if it answers none. A
     # claim of the sender's node.
     hops: int | None = None
@@ -810,6 +831,7 @@ class Message:
         Field("trust", "trust", "str", True),
         Field("conversationId", "conversation_id", "str", False),
         Field("encoding", "encoding", "str", False),
+        Field("file", "file", "ReceivedFile", False),
         Field("hops", "hops", "int", False),
         Field("kind", "kind", "str", False),
         Field("redelivered", "redelivered", "bool", False),
@@ -1149,6 +1171,27 @@ class Ready:
         Field("version", "version", "str", True),
         Field("grpc", "grpc", "str", False),
         Field("http", "http", "str", False),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class ReceivedFile:
+    """The file of a received message. Its content is complete and verified."""
+
+    # BLAKE3 hash of the content, in lower-case hexadecimal.
+    hash: str
+    # Absolute path of the file on this machine. The client may read, move or delete it.
+    path: str
+    # Size, in bytes.
+    size: int
+    # The name that the sender gave the file, at most 255 bytes: text of a stranger, and no part of
+    # `path`.
+    name: str | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("hash", "hash", "str", True),
+        Field("path", "path", "str", True),
+        Field("size", "size", "int", True),
+        Field("name", "name", "str", False),
     )
 
 
@@ -1523,6 +1566,36 @@ class TrafficCounts:
     )
 
 
+@dataclass(slots=True, kw_only=True)
+class Transfer:
+    """`transfer`: the progress of the file of a message, at most once a second for each file."""
+
+    # Checksummed Ethereum address of the other agent.
+    address: str
+    # Bytes that the recipient's node has, or for `send` bytes that left, with those of earlier
+    # connections.
+    bytes: int
+    # `send` or `receive`.
+    direction: str
+    # Id of the message.
+    message_id: str
+    # Size of the file, in bytes.
+    total: int
+    # Why the transfer stopped. Without a `delivery` of the message, it goes on later.
+    code: str | None = None
+    # The `id` of the `send`.
+    request_id: Id | None = None
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("address", "address", "str", True),
+        Field("bytes", "bytes", "int", True),
+        Field("direction", "direction", "str", True),
+        Field("messageId", "message_id", "str", True),
+        Field("total", "total", "int", True),
+        Field("code", "code", "str", False),
+        Field("requestId", "request_id", "id", False),
+    )
+
+
 #: An event of a node.
 Event = Union[
     Ready,
@@ -1532,6 +1605,7 @@ Event = Union[
     Log,
     Answer,
     Delivery,
+    Transfer,
     IncomingRequest,
     RequestCancelled,
     ResponseCredit,
@@ -1553,6 +1627,7 @@ EVENTS: dict[str, Any] = {
     "log": Log,
     "result": Answer,
     "delivery": Delivery,
+    "transfer": Transfer,
     "request": IncomingRequest,
     "request_cancelled": RequestCancelled,
     "credit": ResponseCredit,
@@ -1597,6 +1672,7 @@ TYPES: dict[str, Any] = {
     "Performance": Performance,
     "PriorityCounts": PriorityCounts,
     "Ready": Ready,
+    "ReceivedFile": ReceivedFile,
     "RegistryEntry": RegistryEntry,
     "RegistryState": RegistryState,
     "ReportMetrics": ReportMetrics,
@@ -1608,4 +1684,5 @@ TYPES: dict[str, Any] = {
     "TopicReport": TopicReport,
     "Topology": Topology,
     "TrafficCounts": TrafficCounts,
+    "Transfer": Transfer,
 }

@@ -27,6 +27,7 @@ use crate::mail::inbound::inbox::{AckPolicy, Key};
 use crate::mail::inbound::pending_acks::MAX_ACKS_OWED;
 use crate::mail::inbound::receive_window::{DeliverDecision, StreamCheckpoint};
 use crate::mail::inbound::unacked::{MAX_UNACKED, Unacked};
+use crate::replies::message_line_bytes;
 use crate::replies::output_queue::{MailLine, WriteToken};
 use crate::replies::reply_to::ReplyTo;
 
@@ -175,7 +176,12 @@ impl Mail {
     ) -> Result<(), ErrorCode> {
         let seq = message.seq;
         gate.guard_flow(sender, &message, cx)?;
-        let (message, bytes) = message_event(sender, message, None, route, cx)?;
+        let file = self.take_file(key, &message)?;
+        let (mut message, bytes) = message_event(sender, message, None, route, cx)?;
+        message.file = file;
+        if message_line_bytes(&message) > cx.replies.clients.longest_line() {
+            return Err(ErrorCode::MessageTooLarge);
+        }
         cx.stats.received(Counter::MailReceived, message.priority, cx.now.mono);
         gate.tiers.on_mail_from(sender.address);
         gate.flow.remember(&message.message_id, message.hops.unwrap_or_default());

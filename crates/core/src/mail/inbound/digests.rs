@@ -33,6 +33,7 @@ pub fn digest(message: &Message) -> ContentDigest {
     field(&message.data);
     message.parents.iter().for_each(|parent| field(parent.as_bytes()));
     message.call.iter().for_each(|call| field(&call.encode_to_vec()));
+    message.file.iter().for_each(|file| field(&file.encode_to_vec()));
     ContentDigest(hash)
 }
 

@@ -4,6 +4,7 @@ mod calls;
 pub mod deferred_responses;
 pub(crate) mod delivery;
 pub mod digests;
+pub mod files;
 pub(crate) mod handover;
 pub mod inbox;
 pub(crate) mod mail_limits;

@@ -249,6 +249,9 @@ impl Mail {
                 continue;
             }
             outcome.streams.insert(stream);
+            if self.must_wait_for_file(sender, stream, message, cx) {
+                continue;
+            }
             if self.manual_ack() && message.seq >= self.inbox.next_seq(&sender.address, &stream) {
                 outcome.is_full |= !self.may_hold_one_more(&sender.address, message.data.len());
                 if outcome.is_full {
@@ -293,7 +296,12 @@ impl Mail {
             else {
                 continue;
             };
-            outcome.has_gap |= message.seq >= self.inbox.next_seq(sender, &stream);
+            let is_missing = message.seq >= self.inbox.next_seq(sender, &stream);
+            if is_missing && message.file.is_some() {
+                // The file takes long, and the response tells the sender at once that the message waits.
+                continue;
+            }
+            outcome.has_gap |= is_missing;
             if message.seq >= self.inbox.received_up_to(sender, &stream) {
                 match outcome.gaps.iter_mut().find(|(gap, _)| *gap == stream) {
                     Some((_, last)) => *last = message.seq.max(*last),

@@ -295,6 +295,11 @@ impl Unacked {
         });
     }
 
+    /// Returns `true` if this message waits for an `ack`.
+    pub(crate) fn contains(&self, name: &MessageName) -> bool {
+        self.messages.contains_key(name)
+    }
+
     /// Returns the number of acks that other clients may still write.
     pub(crate) fn settled(&self) -> usize {
         self.settled.len()

@@ -3,12 +3,14 @@
 //! Group commit: a frame leaves when nothing is in flight to the recipient, when enough bytes are
 //! queued, or a moment after the previous frame. So the messages of a burst share signatures.
 
+mod frames;
+
 use std::time::Duration;
 
 use alloy_primitives::Address;
 use p2p_node_protocol::{Counter, Priority, Route};
+use p2p_node_wire::envelope::Batch;
 use p2p_node_wire::envelope::limits::MAX_BATCH_MESSAGES;
-use p2p_node_wire::envelope::{Ack, Batch};
 use p2p_node_wire::identity::NodePublicKey;
 use p2p_node_wire::message_id::StreamNamespace;
 use p2p_node_wire::seal::session::OutboundSession;
@@ -20,12 +22,11 @@ use crate::capacity::{Wait, capacity_for};
 use crate::command_limits::MAX_PAUSE;
 use crate::cx::Cx;
 use crate::input::Token;
+use crate::mail::outbound::lane::{LANES, Lane};
 use crate::mail::outbound::outbox::DESTINATION_BYTES;
 use crate::mail::outbound::stream::{Position, QueuedMessage, Stream};
 use crate::priority_scheduler::PriorityScheduler;
 
-/// The priorities in the order of [`Destination::streams`].
-const ORDER: [Priority; 3] = [Priority::High, Priority::Medium, Priority::Low];
 /// Queued bytes at which a frame leaves without waiting for the answer to the previous one. Our
 /// choice: most of a gossip frame.
 const FRAME_READY_BYTES: usize = 48 << 10;
@@ -47,8 +48,8 @@ const GOSSIP_ACK_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct InFlightFrame {
     pub(crate) token: Token,
-    /// First and last message of each priority in it; `None` if none, or if it was queued again.
-    pub(crate) seqs: [Option<(Position, Position)>; 3],
+    /// First and last message of each lane in it; `None` if none, or if it was queued again.
+    pub(crate) seqs: [Option<(Position, Position)>; LANES],
     bytes: usize,
     /// When the node considers a gossip frame lost. Gossip reports no failure.
     pub(crate) deadline: Option<Instant>,
@@ -70,7 +71,8 @@ pub struct PendingSession {
 /// The messages to one recipient, and what the node knows of the way there.
 #[derive(Debug)]
 pub struct Destination {
-    pub(crate) streams: [Stream; 3],
+    /// In the order of [`Lane::ALL`].
+    pub(crate) streams: [Stream; LANES],
     pub(crate) flights: Vec<InFlightFrame>,
     /// Number and size of the messages, in flight or not.
     pub(crate) queued: Budget,
@@ -125,13 +127,12 @@ pub enum Hindrance {
 
 impl Destination {
     pub(crate) fn new(origin: &StreamNamespace, incarnation: u64, recipient: &Address) -> Self {
-        let stream = |priority| {
-            let id = origin.stream(b"mail", incarnation, recipient.as_slice(), priority);
-            Stream::new(&origin.account, id)
+        let stream = |lane: Lane| {
+            let id = lane.stream_id(origin, incarnation, recipient.as_slice());
+            Stream::new(&origin.account, id, lane)
         };
         Destination {
-            // In the order in which the node sends them.
-            streams: ORDER.map(stream),
+            streams: Lane::ALL.map(stream),
             flights: Vec::new(),
             queued: Budget::default(),
             in_flight_bytes: 0,
@@ -161,7 +162,7 @@ impl Destination {
         self.next_per_priority().next()
     }
 
-    /// Returns the same for each priority that has a message, highest priority first.
+    /// Returns the same for each lane that has a message, highest priority first.
     pub fn next_per_priority(&self) -> impl Iterator<Item = (Route, usize)> + use<'_> {
         self.streams.iter().filter_map(Stream::unsent).map(|mail| (mail.draft.route, mail.draft.size()))
     }
@@ -195,7 +196,7 @@ impl Destination {
         };
         let mut flight = InFlightFrame {
             token,
-            seqs: [None; 3],
+            seqs: [None; LANES],
             bytes: 0,
             deadline: (route == Route::Gossip).then_some(now + GOSSIP_ACK_TIMEOUT),
             frame: None,
@@ -211,7 +212,9 @@ impl Destination {
             let Some((position, message)) = self.streams[index].send(route, now) else { break };
             flight.seqs[index].get_or_insert((position, position)).1 = position;
             flight.bytes += size;
-            self.scheduler.served(ORDER[index], size);
+            if let Lane::Of(priority) = Lane::ALL[index] {
+                self.scheduler.served(priority, size);
+            }
             batch.messages.push(message);
         }
         self.waiting -= flight.bytes;
@@ -233,9 +236,15 @@ impl Destination {
             let fits = fits && (route != Route::Gossip || draft.size() <= GOSSIP_BATCH_BYTES);
             fits.then(|| draft.size())
         };
-        let sizes = [size(0), size(1), size(2)];
-        let picked = self.scheduler.pick(sizes[0], sizes[1], sizes[2])?;
-        let index = ORDER.iter().position(|priority| *priority == picked)?;
+        let sizes: [Option<usize>; LANES] = std::array::from_fn(size);
+        let files = Lane::Files.index();
+        // Messages with files are rare, because the next one waits for the file before it. Behind those of high
+        // priority they come first, or a busy lane would keep them for ever.
+        let index = if sizes[0].is_none() && sizes[files].is_some() {
+            files
+        } else {
+            Lane::Of(self.scheduler.pick(sizes[0], sizes[1], sizes[2])?).index()
+        };
         Some((index, sizes[index]?))
     }
 
@@ -333,21 +342,6 @@ impl Destination {
         for (stream, seqs) in self.streams.iter_mut().zip(flight.seqs) {
             seqs.into_iter().for_each(|(first, last)| stream.record_response(first, last));
         }
-    }
-
-    /// Records the boot id and the counter of a gossip frame.
-    pub(crate) fn record_frame(&mut self, token: Token, frame: (u64, u64)) {
-        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.token == token) {
-            flight.frame = Some(frame);
-        }
-    }
-
-    /// Returns the frames in flight by gossip that an ack answers.
-    pub(crate) fn answered_by(&self, ack: &Ack) -> Vec<Token> {
-        let is_named =
-            |(boot, counter): (u64, u64)| boot == ack.boot && ack.counters.binary_search(&counter).is_ok();
-        let named = self.flights.iter().filter(|flight| flight.frame.is_some_and(is_named));
-        named.map(|flight| flight.token).collect()
     }
 
     /// Undoes the attempt to send this frame, because no peer received it.

@@ -3,6 +3,8 @@
 
 pub(crate) mod admission;
 pub mod destination;
+pub(crate) mod files;
+pub mod lane;
 pub(crate) mod on_mail_response;
 pub(crate) mod on_rejected;
 pub mod outbox;

@@ -33,7 +33,10 @@ const MAX_BUSY_MS: u64 = 60_000;
 /// duplicates frames rarely duplicates three in a row.
 const REPLAYED_IN_A_ROW: u32 = 3;
 /// The codes of a recipient that the sender's parent learns; every other one is `PEER_REJECTED`.
-const TOLD: [ErrorCode; 5] = [
+const TOLD: [ErrorCode; 8] = [
+    ErrorCode::FileChanged,
+    ErrorCode::FileTooLarge,
+    ErrorCode::FilesRefused,
     ErrorCode::FlowLimit,
     ErrorCode::MessageTooLarge,
     ErrorCode::NotRegistered,

@@ -19,6 +19,7 @@ use crate::budget::{Budget, Limit};
 use crate::capacity::{NoRoom, Wait, limit_for};
 use crate::input::Token;
 use crate::mail::outbound::destination::Destination;
+use crate::mail::outbound::lane::Lane;
 use crate::mail::outbound::stream::{QueuedMessage, Stream};
 use crate::outgoing::OutgoingMessage;
 pub use persistence::PersistedMessage;
@@ -36,6 +37,10 @@ const OUTBOX: Limit = Limit { count: OUTBOX_MAILS, bytes: OUTBOX_BYTES };
 /// Number of recipients without queued messages that the node remembers. Our choice: each costs
 /// about 1 KiB.
 pub const MAX_IDLE_DESTINATIONS: usize = 1024;
+
+/// Pause after which the node offers a file again to a recipient that does not have it, if it heard nothing of
+/// the transfer. Our choice: an offer is a message without effect on a transfer that goes on.
+const OFFER_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The id and the number of an accepted message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +132,7 @@ impl Outbox {
         if let Some(wait) = destination.wait(draft.priority) {
             return Err(Box::new(NoRoom { draft, wait }));
         }
-        let index = Priority::High as usize - draft.priority as usize;
+        let index = Lane::of(&draft).index();
         let (expires, priority) = (draft.expires, draft.priority);
         let stream = &mut destination.streams[index];
         let seq = stream.push(draft, persisted);
@@ -183,6 +188,10 @@ impl Outbox {
     /// Returns the destination of this recipient.
     pub fn destination(&mut self, recipient: &Address) -> Option<&mut Destination> {
         self.destinations.get_mut(recipient)
+    }
+
+    pub(crate) fn known(&self, recipient: &Address) -> Option<&Destination> {
+        self.destinations.get(recipient)
     }
 
     /// Returns `true` if a message to this recipient is in the outbox.
@@ -285,9 +294,9 @@ impl Outbox {
     /// after a pause.
     pub fn answered(&mut self, token: Token, now: Instant, jitter: &mut Jitter) {
         let Some(recipient) = self.flights.remove(&token) else { return };
-        if let Some(destination) = self.destinations.get_mut(&recipient)
-            && destination.complete(token)
-        {
+        let Some(destination) = self.destinations.get_mut(&recipient) else { return };
+        destination.await_file(token, now + OFFER_INTERVAL);
+        if destination.complete(token) {
             // The recipient is online and had no room for some messages.
             destination.backoff.defer(now, Duration::ZERO, jitter);
         }

@@ -1,7 +1,8 @@
-//! The ordered messages to one recipient in one priority.
+//! The ordered messages to one recipient in one lane.
 
 mod epochs;
 mod mail;
+mod pauses;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use p2p_node_wire::envelope;
 use p2p_node_wire::message_id::{StreamId, message_id, message_name};
 use p2p_node_wire::time::Instant;
 
+use crate::mail::outbound::lane::Lane;
 use crate::outgoing::OutgoingMessage;
 use epochs::Epochs;
 pub use epochs::Position;
@@ -26,13 +28,14 @@ const MAX_DOUBLINGS: u32 = 4;
 /// frame, on another stream of the connection. Our choice: two round trips of half a second.
 const OVERTAKEN_PROBE: Duration = Duration::from_secs(1);
 
-/// The messages to one recipient in one priority.
+/// The messages to one recipient in one lane.
 ///
 /// The first `sent` messages of the queue are in flight, or received by the recipient's node, which
 /// waits for its agent. When an attempt fails, the node sends all messages from the first of its
 /// frame on again; the recipient drops those that it has.
 #[derive(Debug)]
 pub struct Stream {
+    lane: Lane,
     epochs: Epochs,
     queue: VecDeque<QueuedMessage>,
     sent: usize,
@@ -46,12 +49,15 @@ pub struct Stream {
     /// `true` if an ack came of restored messages to which the recipient had not responded yet, so that
     /// it did not count.
     is_overtaken: bool,
+    /// `true` while the next message waits until its recipient has its file, or until `probe_at`.
+    is_paused: bool,
 }
 
 impl Stream {
     /// Creates an empty queue whose messages have numbers in stream `id` of `sender`.
-    pub fn new(sender: &Address, id: StreamId) -> Self {
+    pub fn new(sender: &Address, id: StreamId, lane: Lane) -> Self {
         Stream {
+            lane,
             epochs: Epochs::new(sender, &id),
             queue: VecDeque::new(),
             sent: 0,
@@ -60,6 +66,7 @@ impl Stream {
             probe_at: None,
             reminders: 0,
             is_overtaken: false,
+            is_paused: false,
         }
     }
 
@@ -147,8 +154,13 @@ impl Stream {
 
     /// Returns the first message that is not in flight and may be sent.
     pub fn unsent(&self) -> Option<&QueuedMessage> {
+        if self.is_paused {
+            return None;
+        }
+        // A message with a file goes when the recipient has the one before it.
+        let window = if self.lane == Lane::Files { Some(1) } else { self.window };
         // If the recipient has no room, the node sends one message to ask for room.
-        if let Some(window) = self.window
+        if let Some(window) = window
             && self.sent - self.queue.partition_point(|mail| mail.position() < self.received).min(self.sent)
                 >= window.max(1)
         {
@@ -227,6 +239,7 @@ impl Stream {
         }
         if !taken.is_empty() {
             (self.probe_at, self.reminders, self.is_overtaken) = (None, 0, false);
+            self.is_paused = false;
         }
         // Only restored messages cannot be acked, and they come first.
         let last = Position { epoch, seq: next.saturating_add(out_of_order.last().copied().unwrap_or(0)) };
@@ -293,7 +306,7 @@ impl Stream {
         let is_news = received > self.received || self.probe_at.is_none();
         self.received = self.received.max(received);
         if self.queue.front().is_none_or(|mail| mail.position() >= self.received) {
-            self.probe_at = None;
+            self.resume();
             return;
         }
         if is_news {
@@ -316,6 +329,7 @@ impl Stream {
     /// have lost them. Returns the size of the queued messages.
     pub fn probe(&mut self) -> Option<usize> {
         self.probe_at.take()?;
+        self.is_paused = false;
         self.reminders += 1;
         // The recipient's node may be another process, which does not wait for its agent.
         self.window = None;
@@ -341,6 +355,8 @@ impl Stream {
             }
         }
         (self.queue, self.sent) = (persisted, sent);
+        // The next message with a file need not wait for that of a message that is gone.
+        self.is_paused = false;
         removed
     }
 
@@ -353,11 +369,6 @@ impl Stream {
         let waiting =
             self.queue.range(self.sent..).filter(|mail| mail.persisted).map(|mail| mail.draft.size()).sum();
         (self.queue.len(), bytes(self.queue.iter()), waiting)
-    }
-
-    /// Returns `true` if the queue has a message for which `is_meant` returns `true`.
-    pub(crate) fn has(&self, is_meant: impl Fn(&OutgoingMessage) -> bool) -> bool {
-        self.queue.iter().any(|mail| is_meant(&mail.draft))
     }
 
     /// Returns `true` if a message between these positions is in flight.

@@ -61,6 +61,11 @@ impl Peers {
         self.table.connection(peer).is_some_and(|connection| connection.agent.is_some())
     }
 
+    /// Returns the agent of a peer that the node admitted.
+    pub(crate) fn admitted_agent(&self, peer: &PeerId) -> Option<Address> {
+        self.table.connection(peer)?.agent
+    }
+
     /// Records that the peer admits this node.
     pub(super) fn accepted(&mut self, peer: &PeerId) {
         self.admissions.update(peer, |state| state.is_accepted = true);

@@ -1,3 +1,5 @@
+mod files;
+
 use crate::trace_context::TRACE_CONTEXT_BYTES;
 use bytes::Bytes;
 

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use p2p_node_protocol::Priority;
 use p2p_node_wire::message_id::StreamId;
 use p2p_node_wire::time::Now;
 
+use crate::mail::outbound::lane::Lane;
 use crate::mail::outbound::outbox::Outbox;
 use crate::mail::outbound::stream::{Name, QueuedMessage};
 use crate::outgoing::OutgoingMessage;
@@ -73,12 +73,13 @@ impl Outbox {
                 None => ((stream, seq), None),
                 Some(name) => (name, Some((stream, seq))),
             };
-            let slot = Priority::High as usize - draft.priority as usize;
+            let lane = Lane::of(&draft);
+            let slot = lane.index();
             let own = self.open(recipient).streams[slot].stream_id();
             // If the stream of this process already has messages, this process is a copy of the one
             // that accepted them.
             let is_copy = own == name.0;
-            let unused = is_copy.then(|| self.unused_stream(&recipient, draft.priority, now.unix_ms));
+            let unused = is_copy.then(|| self.unused_stream(&recipient, lane, now.unix_ms));
             let destination = self.open(recipient);
             unused.iter().for_each(|unused| destination.streams[slot].begin(unused));
             destination.streams[slot].restore(name, accepted_as, draft);

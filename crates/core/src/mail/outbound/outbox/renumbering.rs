@@ -2,12 +2,12 @@
 //! a copy of its memory, such as a virtual machine that was set back to a snapshot.
 
 use alloy_primitives::Address;
-use p2p_node_protocol::Priority;
 use p2p_node_wire::envelope::{Ack, SEQUENCE_REUSED, StreamAck};
 use p2p_node_wire::message_id::{StreamId, StreamNamespace};
 
 use crate::backoff::Jitter;
 use crate::input::{Now, Token};
+use crate::mail::outbound::lane::Lane;
 use crate::mail::outbound::outbox::Outbox;
 use crate::mail::outbound::stream::Renamed;
 
@@ -27,11 +27,10 @@ impl Outbox {
             return Vec::new();
         }
         seqs.sort_unstable();
-        let [high, medium, low] = [Priority::High, Priority::Medium, Priority::Low]
-            .map(|priority| self.unused_stream(recipient, priority, now.unix_ms));
+        let unused = Lane::ALL.map(|lane| self.unused_stream(recipient, lane, now.unix_ms));
         let Some(destination) = self.destinations.get_mut(recipient) else { return Vec::new() };
         let mut all = Vec::new();
-        for (queue, unused) in destination.streams.iter_mut().zip([high, medium, low]) {
+        for (queue, unused) in destination.streams.iter_mut().zip(unused) {
             let Some(epoch) = queue.epoch_of(&ack.stream) else { continue };
             let (renamed, bytes, again) = queue.renumber(epoch, &seqs, &unused);
             destination.waiting += bytes;
@@ -74,9 +73,8 @@ impl Outbox {
         self.origin = self.origin.renewed(now_ms);
         for (recipient, destination) in &mut self.destinations {
             self.incarnation += 1;
-            let priorities = [Priority::High, Priority::Medium, Priority::Low];
-            for (queue, priority) in destination.streams.iter_mut().zip(priorities) {
-                queue.begin(&self.origin.stream(b"mail", self.incarnation, recipient.as_slice(), priority));
+            for (queue, lane) in destination.streams.iter_mut().zip(Lane::ALL) {
+                queue.begin(&lane.stream_id(&self.origin, self.incarnation, recipient.as_slice()));
             }
             // A copy of this process may have used the counters of the session too.
             destination.session = None;
@@ -85,9 +83,9 @@ impl Outbox {
     }
 
     /// Returns a new stream that neither this process nor a copy of it has used.
-    pub(crate) fn unused_stream(&mut self, recipient: &Address, priority: Priority, now_ms: u64) -> StreamId {
+    pub(crate) fn unused_stream(&mut self, recipient: &Address, lane: Lane, now_ms: u64) -> StreamId {
         self.incarnation += 1;
         let origin = self.origin.renewed(now_ms);
-        origin.stream(b"mail", self.incarnation, recipient.as_slice(), priority)
+        lane.stream_id(&origin, self.incarnation, recipient.as_slice())
     }
 }
