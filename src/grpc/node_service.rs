@@ -5,7 +5,7 @@ use std::sync::Arc;
 use p2p_node_grpc::v1;
 use p2p_node_grpc::v1::node_server::Node;
 use p2p_node_protocol::{
-    Command, Delivery, DeliveryState, ErrorCode, ErrorEvent, Event, Status as StatusCommand,
+    Command, Delivery, DeliveryState, ErrorCode, ErrorEvent, Event, MAX_DEADLINE_MS, Status as StatusCommand,
 };
 use tokio::sync::{Mutex, Notify};
 use tonic::{Request, Response, Status, Streaming};
@@ -102,7 +102,10 @@ impl Node for NodeService {
         request: Request<v1::RequestRequest>,
     ) -> Result<Response<Outgoing<v1::RequestResponse>>, Status> {
         let calls = self.calls().await?;
-        requests::request(&calls, request.into_inner()).await.map(Response::new)
+        let waits_ms = requests::timeout_ms(request.metadata()).map(|ms| ms.clamp(1, MAX_DEADLINE_MS));
+        let mut request = request.into_inner();
+        request.deadline_ms = request.deadline_ms.into_iter().chain(waits_ms).min();
+        requests::request(&calls, request).await.map(Response::new)
     }
 
     async fn list_agents(

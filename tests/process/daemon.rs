@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -328,4 +329,27 @@ fn followers_of_a_daemon_see_peers_and_messages_of_its_clients() {
     send(&mut peer, ready["address"].as_str().unwrap(), json!("to all"), "1");
     message(&one, &json!("to all"));
     stream.expect("event", |event| event["kind"] == "message");
+}
+
+#[test]
+#[ignore = "needs root, to start a process of another user"]
+fn process_of_another_user_is_refused_even_if_the_socket_lets_it_in() {
+    /// The user `nobody`.
+    const OTHER: u32 = 65_534;
+    const CONNECT: &str = "import socket, sys
+door = socket.socket(socket.AF_UNIX)
+door.settimeout(60)
+door.connect(sys.argv[1])
+sys.exit(0 if door.recv(1) == b'' else 1)";
+    assert!(rustix::process::geteuid().is_root(), "this test needs root");
+    let daemon = Daemon::start(&[]);
+    let path = daemon.path();
+    for (path, mode) in [(path.as_path(), 0o666), (path.parent().unwrap(), 0o755)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let mut other = std::process::Command::new("python3");
+    other.args(["-c", CONNECT]).arg(&path).uid(OTHER).gid(OTHER).current_dir("/");
+    assert!(other.status().unwrap().success(), "the daemon closes the connection without a line");
+    let (one, _) = daemon.attach(json!({}));
+    assert_eq!(one.finish().0, 0, "this user is let in");
 }
