@@ -102,10 +102,13 @@ impl ShellError {
 
     /// Returns the error as an event `error`.
     pub(super) fn to_json(&self) -> Value {
+        let text = self.to_string();
+        // For people the code comes first. Here it has a field of its own.
+        let message = text.strip_prefix(self.code()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text);
         let mut event = json!({
             "type": "error",
             "code": self.code(),
-            "message": self.to_string(),
+            "message": message,
             "retryable": self.exit_code().restart(),
         });
         if let ShellError::Node(error) | ShellError::Asked(error) = self
@@ -195,6 +198,7 @@ mod tests {
     fn errors_are_events_with_stable_codes() {
         let event = ShellError::from(refused(ErrorCode::Busy)).to_json();
         assert_eq!((&event["code"], &event["retryable"]), (&json!("BUSY"), &json!(true)));
+        assert_eq!(event["message"], "m", "the code is not in it again");
         let event = ShellError::TooFew { got: 1, wanted: 2, waited: Duration::from_secs(3) }.to_json();
         assert_eq!((&event["code"], &event["type"]), (&json!("TIMEOUT"), &json!("error")));
         assert_eq!(event["message"], "1 of 2 messages came within 3s");
