@@ -104,7 +104,8 @@ impl ShellError {
     pub(super) fn to_json(&self) -> Value {
         let text = self.to_string();
         // For people the code comes first. Here it has a field of its own.
-        let message = text.strip_prefix(self.code()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text);
+        let message =
+            text.strip_prefix(self.code()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text);
         let mut event = json!({
             "type": "error",
             "code": self.code(),
