@@ -120,6 +120,9 @@ pub enum ConfigError {
     /// The settings of the gRPC server contradict each other.
     #[error("{0}")]
     Grpc(String),
+    /// The settings of the A2A gateway contradict each other.
+    #[error("{0}")]
+    A2a(String),
     /// The settings of the registry contradict each other.
     #[error("{0}")]
     Registry(String),

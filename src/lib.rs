@@ -17,6 +17,7 @@ compile_error!(
      On Windows build it in WSL 2."
 );
 
+pub mod a2a;
 pub mod attach;
 pub mod bind;
 pub mod chain;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use p2p_node_protocol::line::LineError;
 use p2p_node_protocol::{Command, ErrorEvent, Event, Request};
 
+use crate::a2a::A2a;
 use crate::chain::Chain;
 use crate::config::Config;
 use crate::grpc::Grpc;
@@ -147,6 +148,7 @@ struct Node {
     http: Option<Http>,
     door: Option<Door>,
     grpc: Option<Grpc>,
+    a2a: Option<A2a>,
     traces: Option<Traces>,
     crypto: Pool,
     store: Option<Store>,
@@ -170,7 +172,7 @@ struct Node {
 impl Node {
     fn new(prepared: Prepared, pipe: Pipe, clock: Clock, written: u64) -> Self {
         let Prepared { started, signals, parent, commands, early } = prepared;
-        let Started { core_config, store, lock, net, sources, chain, files, http, door, grpc, traces } =
+        let Started { core_config, store, lock, net, sources, chain, files, http, door, grpc, a2a, traces } =
             started;
         let has_parent = core_config.has_parent;
         let configured = commands.into_iter().map(|command| Ok(Request { id: None, command }));
@@ -183,6 +185,7 @@ impl Node {
             http,
             door,
             grpc,
+            a2a,
             traces,
             crypto: Pool::new(1, POOL_QUEUE),
             store,
@@ -239,12 +242,12 @@ impl Node {
                 }
                 return code;
             }
-            if let Some(grpc) = &self.grpc {
-                grpc.set_ready(self.core.is_ready());
-            }
+            let is_ready = self.core.is_ready();
+            self.grpc.iter().for_each(|grpc| grpc.set_ready(is_ready));
+            self.a2a.iter().for_each(|a2a| a2a.set_ready(is_ready));
             if !self.has_more() {
                 self.wait(now).await;
-            } else if self.grpc.is_some() || self.door.as_ref().is_some_and(|door| !door.is_empty()) {
+            } else if self.door.is_some() {
                 // The connections run as tasks of the same thread. A client that floods must not keep
                 // them, or the sockets, from their turn.
                 tokio::task::yield_now().await;
@@ -277,8 +280,9 @@ impl Node {
     fn report_drops(&mut self, now: Now) {
         let spans = self.traces.as_ref().map_or(0, Traces::take_dropped);
         let of_grpc = self.grpc.as_ref().map(Grpc::take_drops).into_iter().flatten();
+        let of_a2a = self.a2a.as_ref().map(A2a::take_drops).into_iter().flatten();
         let of_logs = [(DropKind::LogLine, logging::take_dropped()), (DropKind::Span, spans)];
-        for (what, number) in of_grpc.chain(of_logs) {
+        for (what, number) in of_grpc.chain(of_a2a).chain(of_logs) {
             if number > 0 {
                 self.core.handle(Input::Dropped { what, number }, now);
             }

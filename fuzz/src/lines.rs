@@ -249,6 +249,7 @@ fn any_ready(source: &mut Source<'_>) -> Event {
         durable: source.flag(),
         http: source.optional(Source::text),
         grpc: source.optional(Source::text),
+        a2a: source.optional(Source::text),
     }))
 }
 

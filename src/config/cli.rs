@@ -18,7 +18,8 @@ const EXAMPLES: &str = "\
 The agent's Ethereum key is PRIVATE_KEY, in the environment or in an env file; there is no flag for it.
 With --binding the node needs no key: see `p2p-node bind --help`. Without both, the node uses
 P2P_NODE_EPHEMERAL_KEY, or else generates a key for this run.
-Readers of --http send P2P_NODE_HTTP_TOKEN, if it is set, and clients of --grpc P2P_NODE_GRPC_TOKEN;
+Readers of --http send P2P_NODE_HTTP_TOKEN, if it is set, clients of --grpc P2P_NODE_GRPC_TOKEN, and
+clients of --a2a P2P_NODE_A2A_TOKEN;
 there are no flags for them either, and none for OTEL_EXPORTER_OTLP_HEADERS, which may hold a key of the collector.
 Order: flag, file named by -e, environment, .env in the working directory, default.
 

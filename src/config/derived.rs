@@ -58,7 +58,9 @@ impl Config {
         // Only a parent that knows protocol 1 starts a node with `--connect`.
         let protocol = Some(PROTOCOL_VERSION);
         let connect = self.connect.then(|| Command::Connect(Connect { protocol, ..Connect::default() }));
-        let names = self.capabilities.clone();
+        let mut names = self.capabilities.clone();
+        let is_new = !names.iter().any(|name| name == crate::a2a::CAPABILITY);
+        names.extend((is_new && self.a2a_server.is_some()).then(|| crate::a2a::CAPABILITY.to_owned()));
         let capabilities =
             (!names.is_empty()).then_some(Command::Capabilities(Capabilities { capabilities: names }));
         capabilities.into_iter().chain(connect).collect()

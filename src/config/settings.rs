@@ -27,6 +27,9 @@ settings! {
         /// Token that clients of --grpc send, as `authorization: Bearer`
         grpc_token: "P2P_NODE_GRPC_TOKEN", shown "default none",
             notes "At least 16 printable characters. Required unless --grpc names a Unix socket.";
+        /// Token that clients of --a2a send, as `Authorization: Bearer`
+        a2a_token: "P2P_NODE_A2A_TOKEN", shown "default none",
+            notes "At least 16 printable characters. Required if the address of --a2a is not loopback.";
         /// Headers of the requests to the collector of traces: NAME=VALUE, separated by commas, values
         /// percent-encoded
         otlp_headers: "OTEL_EXPORTER_OTLP_HEADERS", shown "default none",
@@ -336,43 +339,40 @@ settings! {
             notes "Each delivery takes at most its `ttlMs`. Exit code 65: a command failed. 75: a message was \
                    not delivered.";
         /// Time to keep receiving after the end of stdin, in seconds
-        receive_after_eof: Duration = "receive-after-eof", "P2P_NODE_RECEIVE_AFTER_EOF",
-            Option<String> [value_name = "SECS"], seconds, or Duration::ZERO, shown "default 0",
-            notes "At most 3600.";
+        receive_after_eof: Duration = "receive-after-eof", "P2P_NODE_RECEIVE_AFTER_EOF", Option<String> [value_name = "SECS"], seconds, or Duration::ZERO, shown "default 0", notes "At most 3600.";
         /// Scope of the identity lock: processes with different scopes may use one key; for tests that
         /// simulate several machines on one, which do not meet by rendezvous
-        lock_scope: String = "lock-scope", "P2P_NODE_LOCK_SCOPE", Option<String> [value_name = "TEXT"],
-            parse, or String::new(), shown "default none";
+        lock_scope: String = "lock-scope", "P2P_NODE_LOCK_SCOPE", Option<String> [value_name = "TEXT"], parse, or String::new(), shown "default none";
         /// Exit when this process exits, even if another process keeps stdin open
         parent_pid: Option<i32> = "parent-pid", "P2P_NODE_PARENT_PID",
             Option<String> [value_name = "PID"], some(process_id), or None,
             notes "Set it on the command line rather than in a file.";
         /// Maximum time to finish accepted work before exit, in seconds
-        drain_timeout: Duration = "drain-timeout", "P2P_NODE_DRAIN_TIMEOUT",
-            Option<String> [value_name = "SECS"], seconds, or DEFAULT_DRAIN_TIMEOUT, shown "default 5",
-            notes "At most 3600.";
+        drain_timeout: Duration = "drain-timeout", "P2P_NODE_DRAIN_TIMEOUT", Option<String> [value_name = "SECS"], seconds, or DEFAULT_DRAIN_TIMEOUT, shown "default 5", notes "At most 3600.";
         /// Unix socket on which other programs of this user attach to the node
         socket: Option<PathBuf> = "socket", "P2P_NODE_SOCKET", Option<String> [value_name = "PATH"], some(parse), or None,
             shown "default: none; of a daemon: in the runtime directory", notes "For `p2p-node attach`.";
         /// Address of the HTTP server with health checks, metrics and the explorer page, as <ip>:<port>; port 0: any
-        http: Option<SocketAddr> = "http", "P2P_NODE_HTTP", Option<String> [value_name = "ADDR"],
-            some(parse), or None, shown "default: no server",
+        http: Option<SocketAddr> = "http", "P2P_NODE_HTTP", Option<String> [value_name = "ADDR"], some(parse), or None, shown "default: no server",
             notes "Example: 127.0.0.1:9464. Another address than loopback requires P2P_NODE_HTTP_TOKEN.";
         /// Address of the gRPC server for programs of this agent, as <ip>:<port> or unix:<path>; port 0: any
         grpc: Option<crate::grpc::GrpcAddr> = "grpc", "P2P_NODE_GRPC", Option<String> [value_name = "ADDR"], some(parse), or None, shown "default: no server",
             notes "Example: 127.0.0.1:50051, which requires P2P_NODE_GRPC_TOKEN. docs/grpc.md describes the calls.";
+        /// Address of the A2A gateway, through which A2A clients call agents, as <ip>:<port>; port 0: any
+        a2a: Option<SocketAddr> = "a2a", "P2P_NODE_A2A", Option<String> [value_name = "ADDR"], some(parse), or None, shown "default: no gateway",
+            notes "Example: 127.0.0.1:8420. Another address than loopback requires P2P_NODE_A2A_TOKEN. See docs/a2a.md.";
+        /// URL of the A2A server of this agent, which other agents may call through the network
+        a2a_server: Option<Url> = "a2a-server", "P2P_NODE_A2A_SERVER", Option<String> [value_name = "URL"], some(crate::a2a::server_url), or None, shown "default none",
+            notes "Requires --a2a. Example: http://127.0.0.1:9999. The agent then has the capability a2a.";
         /// Level of the logs on stderr: off, error, warn, info, debug or trace
-        log_level: LevelFilter = "log-level", "P2P_NODE_LOG_LEVEL", Option<String> [value_name = "LEVEL"],
-            log_level, or LevelFilter::WARN, shown "default warn";
+        log_level: LevelFilter = "log-level", "P2P_NODE_LOG_LEVEL", Option<String> [value_name = "LEVEL"], log_level, or LevelFilter::WARN, shown "default warn";
         /// Format of the logs on stderr: text or json (one object per line)
-        log_format: LogFormat = "log-format", "P2P_NODE_LOG_FORMAT", Option<String> [value_name = "FORMAT"],
-            log_format, or LogFormat::default(), shown "default text";
+        log_format: LogFormat = "log-format", "P2P_NODE_LOG_FORMAT", Option<String> [value_name = "FORMAT"], log_format, or LogFormat::default(), shown "default text";
         /// URL of a collector of OpenTelemetry, to which the node sends its spans by OTLP over HTTP
         otlp_endpoint: Option<Url> = "otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT",
             Option<String> [value_name = "URL"], some(otlp_endpoint), or None, shown "default none",
             notes "The base URL: the node appends /v1/traces. Protobuf, not gRPC: port 4318 of most collectors.";
         /// Name of the node in its spans (`service.name`)
-        service_name: String = "service-name", "OTEL_SERVICE_NAME", Option<String> [value_name = "NAME"],
-            short_text, or "p2p-node".to_owned(), shown "default p2p-node";
+        service_name: String = "service-name", "OTEL_SERVICE_NAME", Option<String> [value_name = "NAME"], short_text, or "p2p-node".to_owned(), shown "default p2p-node";
     }
 }

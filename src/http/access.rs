@@ -30,7 +30,7 @@ pub(super) fn refusal(
 
 /// Returns `true` if the request names the server by an IP address or as localhost. A page of a stranger
 /// whose name suddenly leads to this machine (DNS rebinding) names it by that name.
-fn is_address(headers: &HeaderMap) -> bool {
+pub(crate) fn is_address(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
     let Ok(host) = host.to_str() else { return false };

@@ -30,7 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-pub(crate) use access::has_token;
+pub(crate) use access::{has_token, is_address};
 pub(crate) use config::check_token;
 pub use config::{HttpConfig, MIN_TOKEN_BYTES};
 pub(crate) use connections::{Connection, Connections};

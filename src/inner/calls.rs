@@ -30,14 +30,30 @@ pub(crate) struct Calls {
     table: Arc<Table>,
 }
 
+/// What a client does with the events that belong to none of its calls. The command that it returns is
+/// written at once, or dropped if too many wait.
+pub(crate) type Others = Box<dyn FnMut(Event) -> Option<Command> + Send>;
+
 impl Calls {
     /// Attaches a client and connects it.
     pub(crate) async fn open(link: &Link) -> Result<Calls, CallError> {
+        Calls::open_with(link, Box::new(|_| None)).await
+    }
+
+    /// As `open`, with what the client does with other events.
+    pub(crate) async fn open_with(link: &Link, mut others: Others) -> Result<Calls, CallError> {
         let (lines, write) = link.attach().await?.into_split();
         let (commands, queued) = mpsc::channel(MAX_COMMANDS);
         let table = Arc::new(Table::new());
         let reader = Arc::clone(&table);
-        tokio::spawn(async move { reader.read(lines).await });
+        let to_write = commands.downgrade();
+        let others = move |event| {
+            let Some(command) = others(event) else { return };
+            // Gone with the last user of the client, and then nobody wants to write.
+            let Some(commands) = to_write.upgrade() else { return };
+            let _ = commands.try_send(line(None, command));
+        };
+        tokio::spawn(async move { reader.read(lines, others).await });
         tokio::spawn(write_commands(write, queued));
         let calls = Calls { commands, table };
         let connect = Connect { protocol: Some(PROTOCOL_VERSION), inbox: Some(false), ..Connect::default() };

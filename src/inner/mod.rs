@@ -3,14 +3,18 @@
 
 mod answers;
 mod calls;
+mod handler;
 mod link;
 mod observer;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use p2p_node_protocol::{ErrorCode, ErrorEvent};
 
 pub(crate) use answers::Answers;
 pub(crate) use calls::{Call, Calls, MAX_CALLS};
+pub(crate) use handler::{Requests, Responder};
 pub(crate) use link::Link;
 #[cfg(test)]
 pub(crate) use link::MAX_ATTACHING;

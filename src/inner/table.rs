@@ -98,8 +98,9 @@ impl Table {
         self.state().calls.len()
     }
 
-    /// Reads the lines of the node until it closes the client, and hands each to its call.
-    pub(crate) async fn read(&self, lines: OwnedReadHalf) {
+    /// Reads the lines of the node until it closes the client, and hands each to its call, or to `others` if
+    /// it belongs to none.
+    pub(crate) async fn read(&self, lines: OwnedReadHalf, mut others: impl FnMut(Event)) {
         let mut lines = BufReader::new(lines).lines();
         let mut refused = None;
         while let Ok(Some(line)) = lines.next_line().await {
@@ -107,7 +108,10 @@ impl Table {
                 Ok(Some(Event::Error(error))) if error.id.is_none() && error.request_id.is_none() => {
                     refused = Some(CallError(error));
                 }
-                Ok(Some(event)) => self.hand_over(event, line.len()).await,
+                Ok(Some(event)) => match call_of(&event) {
+                    Some(number) => self.hand_over(number, event, line.len()).await,
+                    None => others(event),
+                },
                 Ok(None) => {}
                 Err(error) => tracing::error!(%error, "a line of the node cannot be read"),
             }
@@ -119,8 +123,7 @@ impl Table {
 
     /// Hands an event to its call. A call whose client does not read ends, because the others must not wait
     /// for it.
-    async fn hand_over(&self, event: Event, bytes: usize) {
-        let Some(number) = call_of(&event) else { return };
+    async fn hand_over(&self, number: i64, event: Event, bytes: usize) {
         let sender = {
             let state = self.state();
             let Some(Entry { events, taker }) = state.calls.get(&number) else { return };

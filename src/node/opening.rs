@@ -17,6 +17,7 @@ use super::files::open_files;
 use super::identity::Identity;
 use super::start::{self, Components, StartError};
 use super::{Clock, Node, Prepared, Signals, refuse_on};
+use crate::a2a::{A2a, A2aConfig};
 use crate::chain::Chain;
 use crate::config::{Config, OnEof};
 use crate::grpc::{Grpc, GrpcConfig};
@@ -165,6 +166,7 @@ pub(super) struct Started {
     pub(super) http: Option<Http>,
     pub(super) door: Option<Door>,
     pub(super) grpc: Option<Grpc>,
+    pub(super) a2a: Option<A2a>,
     pub(super) traces: Option<Traces>,
 }
 
@@ -221,9 +223,10 @@ impl Opening<'_> {
             _ => None,
         };
         core_config.http = http.as_ref().map(Http::url);
-        let (door, grpc) = open_doors(config, &identity, link, clients)?;
+        let Doors { door, grpc, a2a } = open_doors(config, &identity, link, clients)?;
         core_config.grpc = grpc.as_ref().map(Grpc::target);
-        Ok(Started { core_config, store, lock, net, sources, chain, files, traces, http, door, grpc })
+        core_config.a2a = a2a.as_ref().map(A2a::url);
+        Ok(Started { core_config, store, lock, net, sources, chain, files, traces, http, door, grpc, a2a })
     }
 
     /// Calls `attempt` until it succeeds, or fails for a permanent reason, at most
@@ -330,22 +333,35 @@ impl Opening<'_> {
     }
 }
 
-/// Opens the socket for clients, and the gRPC server. Clients that the node itself attaches by `link` come to
-/// the same door.
+/// The ways of programs into the node, beside the pipe.
+struct Doors {
+    door: Option<Door>,
+    grpc: Option<Grpc>,
+    a2a: Option<A2a>,
+}
+
+/// Opens the socket for clients, the gRPC server and the A2A gateway. Clients that the node itself attaches
+/// by `link` come to the same door.
 fn open_doors(
     config: &Config,
     identity: &Identity,
     link: Link,
     clients: mpsc::Receiver<UnixStream>,
-) -> Result<(Option<Door>, Option<Grpc>), StartError> {
+) -> Result<Doors, StartError> {
     let door = socket_path(config, identity)?.map(|path| Door::open(&path)).transpose()?;
-    let Some(config) = GrpcConfig::of(config)? else {
-        return Ok((door.map(|door| door.attaching(clients)), None));
-    };
-    let addr = || config.addr.clone();
-    let grpc = Grpc::bind(&config, link).map_err(|why| StartError::Grpc { addr: addr(), why })?;
-    let door = door.unwrap_or_else(Door::without_listener).attaching(clients);
-    Ok((Some(door), Some(grpc)))
+    let grpc = GrpcConfig::of(config)?.map(|grpc| {
+        Grpc::bind(&grpc, link.clone()).map_err(|why| StartError::Grpc { addr: grpc.addr.clone(), why })
+    });
+    let grpc = grpc.transpose()?;
+    let a2a = A2aConfig::of(config)?.map(|a2a| {
+        let addr = a2a.addr;
+        A2a::bind(a2a, &identity.node_key, identity.binding.binding.account, link)
+            .map_err(|why| StartError::A2a { addr, why })
+    });
+    let a2a = a2a.transpose()?;
+    let attaches = grpc.is_some() || a2a.is_some();
+    let door = door.or_else(|| attaches.then(Door::without_listener));
+    Ok(Doors { door: door.map(|door| door.attaching(clients)), grpc, a2a })
 }
 
 /// Returns the path of the socket: the configured one, or for a daemon that of its identity.

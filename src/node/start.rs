@@ -100,6 +100,14 @@ pub enum StartError {
         /// The reason.
         why: ListenError,
     },
+    /// The A2A gateway cannot listen.
+    #[error("--a2a {addr}: the A2A gateway cannot listen: {why}; free the port, or use another one")]
+    A2a {
+        /// The address of the setting.
+        addr: SocketAddr,
+        /// The error of the system.
+        why: std::io::Error,
+    },
     /// The socket for clients cannot listen.
     #[error("--socket {0}")]
     Socket(#[from] SocketError),
@@ -135,7 +143,9 @@ impl StartError {
             | StartError::CommandLine(_)
             | StartError::Config(_) => ErrorCode::InvalidArgument,
             StartError::FilesDir { .. } => ErrorCode::InvalidArgument,
-            StartError::Http { .. } | StartError::Grpc { .. } => ErrorCode::ListenFailed,
+            StartError::Http { .. } | StartError::Grpc { .. } | StartError::A2a { .. } => {
+                ErrorCode::ListenFailed
+            }
             StartError::Socket(error) => error.code(),
             StartError::Attach { .. } => ErrorCode::NotConnected,
             StartError::System(_) => ErrorCode::Internal,
@@ -160,7 +170,9 @@ impl StartError {
             StartError::DataDir(error) => error.exit_code(),
             StartError::CommandLine(_) => ExitCode::Usage,
             StartError::Config(error) => error.exit_code(),
-            StartError::Http { .. } | StartError::Grpc { .. } => ExitCode::Unavailable,
+            StartError::Http { .. } | StartError::Grpc { .. } | StartError::A2a { .. } => {
+                ExitCode::Unavailable
+            }
             StartError::Socket(error) => error.exit_code(),
             StartError::Attach { .. } => ExitCode::Unavailable,
             StartError::System(_) => ExitCode::Software,
@@ -301,22 +313,22 @@ pub type Notice<'a> = &'a mut dyn FnMut(String);
 
 /// Builds the components of a node. Calls `notice` with warnings for the user.
 pub fn start(config: &Config, me: Identity, now: Now, notice: Notice<'_>) -> Result<Components, StartError> {
-    let Identity { node_key, agent, binding, key_source } = me;
     let OpenSources { sources, bootstraps, peer_book, regions } = sources::open(config, notice)?;
-    let (swarm, traces) = (swarm_config(config, &node_key, notice)?, start_traces(config, &node_key)?);
-    let (random, chain) = (Random::new()?, open_chain(config, agent.as_ref())?);
-    let (store, snapshot) = open_store(config, binding.binding.account, &random.database, now)?;
+    let (swarm, traces) = (swarm_config(config, &me.node_key, notice)?, start_traces(config, &me.node_key)?);
+    let (random, chain) = (Random::new()?, open_chain(config, me.agent.as_ref())?);
+    let (store, snapshot) = open_store(config, me.binding.binding.account, &random.database, now)?;
     let core_config = CoreConfig {
-        node_key,
-        key_source,
-        agent,
-        binding,
+        node_key: me.node_key,
+        key_source: me.key_source,
+        agent: me.agent,
+        binding: me.binding,
         name: config.name.clone(),
         role: config.role,
         version: VERSION.to_owned(),
         port: config.port,
         http: None,
         grpc: None,
+        a2a: None,
         bootstraps,
         rendezvous: sources.rendezvous.is_some(),
         peer_book,

@@ -86,6 +86,8 @@ pub struct CoreConfig {
     pub http: Option<String>,
     /// Target of the node's gRPC server, if it has one.
     pub grpc: Option<String>,
+    /// URL of the node's A2A gateway, if it has one.
+    pub a2a: Option<String>,
     /// Bootstrap peers, in addition to those of `connect`.
     pub bootstraps: Vec<(PeerId, Multiaddr)>,
     /// `true` if there is a rendezvous directory, in which nodes of this user on this machine find
@@ -211,6 +213,7 @@ pub(super) struct LocalIdentity {
     pub(super) port: u16,
     pub(super) http: Option<String>,
     pub(super) grpc: Option<String>,
+    pub(super) a2a: Option<String>,
     pub(super) rendezvous: bool,
     pub(super) dns_seeds: bool,
     pub(super) stay_on_eof: bool,
@@ -265,6 +268,7 @@ impl LocalIdentity {
             port: setup.port,
             http: setup.http,
             grpc: setup.grpc,
+            a2a: setup.a2a,
             rendezvous: setup.rendezvous,
             dns_seeds: setup.dns_seeds,
             stay_on_eof: setup.stay_on_eof,

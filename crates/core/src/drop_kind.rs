@@ -34,6 +34,10 @@ pub enum DropKind {
     GrpcCall,
     /// A connection to the gRPC server. There were too many.
     GrpcConnection,
+    /// A connection to the A2A gateway. There were too many.
+    A2aConnection,
+    /// A request to the A2A gateway: of a program, or of another agent for the A2A server.
+    A2aRequest,
     /// A connection to the HTTP server. There were too many.
     HttpConnection,
     /// An event for a follower of the HTTP server, who was too slow.
@@ -62,6 +66,8 @@ impl DropKind {
             DropKind::LogLine => Counter::LogLinesDropped,
             DropKind::GrpcCall => Counter::GrpcCallsRefused,
             DropKind::GrpcConnection => Counter::GrpcConnectionsRefused,
+            DropKind::A2aConnection => Counter::A2aConnectionsRefused,
+            DropKind::A2aRequest => Counter::A2aRequestsRefused,
             DropKind::HttpConnection => Counter::HttpConnectionsRefused,
             DropKind::HttpEvent => Counter::HttpEventsDropped,
             DropKind::HttpRequest => Counter::HttpRequestsRefused,

@@ -40,6 +40,7 @@ pub(crate) fn core_with(configure: impl FnOnce(&mut CoreConfig)) -> Core {
         port: 0,
         http: None,
         grpc: None,
+        a2a: None,
         bootstraps: Vec::new(),
         rendezvous: false,
         peer_book: None,

@@ -30,6 +30,7 @@ pub fn config(node_key: NodeKey, binding: SignedBinding) -> CoreConfig {
         port: 0,
         http: None,
         grpc: None,
+        a2a: None,
         bootstraps: Vec::new(),
         rendezvous: false,
         peer_book: None,

@@ -5,6 +5,10 @@ mod declare;
 use declare::counters;
 
 counters! {
+    /// Connections to the A2A gateway that the node refused, or ended without a request, because there were too many.
+    "a2a_connections_refused" => A2aConnectionsRefused,
+    /// Requests that the A2A gateway refused: of programs without the token or from a page in a browser, and of agents when too many ran.
+    "a2a_requests_refused" => A2aRequestsRefused,
     /// Writes of `block`, `allow` and `unblock` that failed. The rule holds until the process ends.
     "access_rule_writes_dropped" => AccessRuleWritesDropped,
     /// Acks that the node did not send, because there was no room or the sender's node is unknown or gone.

@@ -115,6 +115,9 @@ pub struct Ready {
     /// Target of the node's gRPC server, if it has one: `<ip>:<port>` or `unix:<path>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grpc: Option<String>,
+    /// URL of the node's A2A gateway, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub a2a: Option<String>,
 }
 
 /// Role of a node.

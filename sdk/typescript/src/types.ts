@@ -1084,6 +1084,8 @@ export interface PriorityCounts {
 
 /** `ready`. */
 export interface Ready {
+  /** URL of the node's A2A gateway, if it has one. */
+  a2a?: string;
   /** The agent's checksummed Ethereum address. */
   address: string;
   /** Multiaddrs on which the node listens, each ending in `/p2p/<peer id>`. */

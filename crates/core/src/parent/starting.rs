@@ -302,6 +302,7 @@ pub(crate) fn emit_ready(client: ClientId, local: &Local, mail: &Mail, cx: &mut 
         durable: mail.pending_writes.is_durable(),
         http: cx.identity.http.clone(),
         grpc: cx.identity.grpc.clone(),
+        a2a: cx.identity.a2a.clone(),
     };
     if let Some(client) = cx.replies.clients.get_mut(client) {
         client.output.push_required(Event::Ready(Box::new(ready)));

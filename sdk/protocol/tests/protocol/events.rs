@@ -78,6 +78,7 @@ fn ready() -> Event {
         durable: true,
         http: Some("http://127.0.0.1:9090".to_owned()),
         grpc: Some("127.0.0.1:50051".to_owned()),
+        a2a: Some("http://127.0.0.1:8420".to_owned()),
     }))
 }
 

@@ -1153,6 +1153,8 @@ class Ready:
     role: str
     # Version of the binary.
     version: str
+    # URL of the node's A2A gateway, if it has one.
+    a2a: str | None = None
     # Target of the node's gRPC server, if it has one: `<ip>:<port>` or `unix:<path>`.
     grpc: str | None = None
     # URL of the node's HTTP server, if it has one.
@@ -1169,6 +1171,7 @@ class Ready:
         Field("protocol", "protocol", "int", True),
         Field("role", "role", "str", True),
         Field("version", "version", "str", True),
+        Field("a2a", "a2a", "str", False),
         Field("grpc", "grpc", "str", False),
         Field("http", "http", "str", False),
     )
