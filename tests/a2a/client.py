@@ -7,12 +7,14 @@ import asyncio
 import json
 import sys
 import traceback
+from base64 import urlsafe_b64encode
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from threading import Lock, Thread
 
 import httpx
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
 from a2a.client.client import ClientCallContext
+from a2a.client.client_factory import minimal_agent_card
 from a2a.client.errors import AgentCardResolutionError
 from a2a.helpers import get_artifact_text, new_text_message
 from a2a.types import (
@@ -37,8 +39,13 @@ SECONDS = 30
 ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
+WRITING = Lock()
+
+
 def say(what, **fields):
-    print(json.dumps({"type": what, **fields}), flush=True)
+    # The web hook runs in a thread of its own.
+    with WRITING:
+        print(json.dumps({"type": what, **fields}), flush=True)
 
 
 def check(condition, what):
@@ -51,9 +58,7 @@ def key_of(peer_id, _jku):
     number = 0
     for letter in peer_id:
         number = number * 58 + ALPHABET.index(letter)
-    key = (number % (1 << 256)).to_bytes(32)
-    from base64 import urlsafe_b64encode
-
+    key = (number % (1 << 256)).to_bytes(32, "big")
     x = urlsafe_b64encode(key).rstrip(b"=").decode()
     return PyJWK.from_dict({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "x": x})
 
@@ -188,8 +193,6 @@ async def failing(http):
         raise AssertionError("there is a card")
     except AgentCardResolutionError as error:
         status, text = error.status_code, str(error)
-    from a2a.client.client_factory import minimal_agent_card
-
     client = ClientFactory(ClientConfig(httpx_client=http, streaming=True)).create(
         minimal_agent_card(URL, ["JSONRPC"])
     )
