@@ -137,8 +137,8 @@ class Mail(unittest.TestCase):
 
 
 LIMITS = Limits(
-    max_direct_bytes=1, max_inflight=RESERVED_COMMANDS + 20, max_inflight_bytes=1000, max_line_bytes=1, max_pause_ms=1,
-    max_requests=1, max_topic_bytes=1, max_unacked=1,
+    max_direct_bytes=1, max_file_bytes=1, max_inflight=RESERVED_COMMANDS + 20, max_inflight_bytes=1000, max_line_bytes=1,
+    max_pause_ms=1, max_requests=1, max_topic_bytes=1, max_unacked=1,
 )  # fmt: skip
 
 
