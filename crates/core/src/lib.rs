@@ -354,7 +354,7 @@ impl Core {
         parent.timers(&mut timers, cx);
         if cx.is_serving() {
             local.timers(&mut timers, cx);
-            gate.timers(&mut timers);
+            gate.registry.timers(&mut timers);
             peers.timers(&mut timers, local, gate, directory, cx);
             mail.timers(&mut timers);
             requests.timers(&mut timers);

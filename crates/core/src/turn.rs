@@ -14,7 +14,6 @@ pub(super) fn serve(core: &mut Core) {
     core.peers.on_new_dht_servers(&mut core.local, &mut core.directory, &mut core.cx);
     routing::route_signals(core);
     let Core { local, gate, directory, peers, gossip, mail, cx, .. } = core;
-    gate.check_load(cx);
     peers.trim_connections(&Uses { gossip, mail }, gate, directory, cx);
     peers.handle_timeout(local, gate, directory, cx);
     let now_ms = cx.now.unix_ms;

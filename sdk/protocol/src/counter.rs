@@ -249,8 +249,6 @@ counters! {
     "names_refused" => NamesRefused,
     /// Commands for which the node used the last address of a name, because no RPC server answered.
     "names_stale" => NamesStale,
-    /// Times that the node halved what it forwards of strangers, because its machine was too busy.
-    "overloads" => Overloads,
     /// Times that the node raised the seq of its record above that of an earlier process of this node.
     "own_seq_raised" => OwnSeqRaised,
     /// Lookups of an agent at connected peers, beside the DHT.

@@ -1,7 +1,6 @@
 //! The rate limits of what peers and authors may use, by tier. An allowed agent has none of them.
 
 mod authors;
-mod overload;
 
 use std::time::Duration;
 

@@ -22,16 +22,13 @@ pub(crate) mod sender;
 pub mod tier;
 pub(crate) mod wallets;
 
-use p2p_node_protocol::Counter;
 use p2p_node_wire::envelope;
 use p2p_node_wire::envelope::ReplayWindows;
 
 use crate::config::CoreConfig;
-use crate::cx::Cx;
 use crate::gate::binding_cache::BindingCache;
 use crate::gate::pending_verification::PendingVerifications;
 use crate::input::Now;
-use crate::timers::TimerTable;
 use crate::usage::Usage;
 use access_list::AccessList;
 use admission_policy::AdmissionPolicy;
@@ -92,19 +89,6 @@ impl Gate {
             high_priority_limiter: HighPriorityLimiter::default(),
             last_names: None,
         }
-    }
-
-    /// Looks how busy the machine is, if it is time to.
-    pub(crate) fn check_load(&mut self, cx: &mut Cx) {
-        if self.limits.authors.overload.check(cx.now.mono) {
-            cx.stats.count(Counter::Overloads);
-        }
-    }
-
-    /// Enters the timers of the gate.
-    pub(crate) fn timers(&self, timers: &mut TimerTable) {
-        timers.enter("load of the machine", self.limits.authors.overload.next_check());
-        self.registry.timers(timers);
     }
 
     /// Returns the size of each collection, with its limit.

@@ -10,7 +10,6 @@ use p2p_node_wire::envelope::FrameClaim;
 use p2p_node_wire::identity::binding::MAX_SKEW_SECS;
 use p2p_node_wire::time::Instant;
 
-use super::overload::Overload;
 use super::{Author, MAX_AUTHORS, MAX_PEERS, Meter, STRANGER_MESSAGES, STRANGERS, quota, units};
 use crate::budget::share_of_free;
 use crate::gate::rate_limiter::Quota;
@@ -53,8 +52,7 @@ const NEIGHBOUR_TIMES_FREE: usize = 4;
 /// Part of these limits (one 64th) up to which a stranger is quiet: our choice, four frames and 4 KiB.
 const QUIET_PART: usize = 64;
 /// Part of these limits (a quarter) that is for quiet strangers alone, on top: our choice. Those that flood
-/// fill what they share again and again, and quiet ones come in bursts, too. Of what an overloaded node takes
-/// from the others, the same part comes on top: those that flood have so little then that they are quiet.
+/// fill what they share again and again, and quiet ones come in bursts, too.
 const RESERVE_PART: usize = 4;
 
 /// Frames that nodes forward in five seconds of a stranger that is alone.
@@ -93,14 +91,13 @@ impl Pool {
         Pool { limit, by_author: RecentUse::new(secs), by_neighbour: RecentUse::new(secs) }
     }
 
-    /// Returns `true` if neither the author nor the neighbour takes more than its share of what is free of
-    /// this limit.
-    fn has_room(&mut self, (node, from): (&PeerId, &PeerId), more: usize, limit: usize) -> bool {
+    /// Returns `true` if neither the author nor the neighbour takes more than its share of what is free.
+    fn has_room(&mut self, node: &PeerId, from: &PeerId, more: usize) -> bool {
         let used = self.by_author.used() + more;
         [(&self.by_author, node, AUTHOR_TIMES_FREE), (&self.by_neighbour, from, NEIGHBOUR_TIMES_FREE)]
             .into_iter()
             .all(|(by, key, times)| {
-                by.used_by(key).unwrap_or_default() + more <= share_of_free(limit, used, times)
+                by.used_by(key).unwrap_or_default() + more <= share_of_free(self.limit, used, times)
             })
     }
 
@@ -131,18 +128,16 @@ impl Pools {
         Pools { shared: Pool::new(limit, secs), reserve: Pool::new(limit / RESERVE_PART, secs) }
     }
 
-    /// Returns the pool that has room for so much more, if one has. What all share is halved `level` times.
-    fn pool(&mut self, way: (&PeerId, &PeerId), more: usize, level: u32, now: Instant) -> Option<&mut Pool> {
+    /// Returns the pool that has room for so much more, if one has.
+    fn pool(&mut self, node: &PeerId, from: &PeerId, more: usize, now: Instant) -> Option<&mut Pool> {
         self.shared.expire(now);
         self.reserve.expire(now);
-        let limit = self.shared.limit >> level;
-        if self.shared.has_room(way, more, limit) {
+        if self.shared.has_room(node, from, more) {
             return Some(&mut self.shared);
         }
-        let held = self.shared.used_by(way.0) + self.reserve.used_by(way.0) + more;
+        let held = self.shared.used_by(node) + self.reserve.used_by(node) + more;
         let is_quiet = held <= self.shared.limit / QUIET_PART;
-        let reserve = self.reserve.limit + (self.shared.limit - limit) / RESERVE_PART;
-        (is_quiet && self.reserve.has_room(way, more, reserve)).then_some(&mut self.reserve)
+        (is_quiet && self.reserve.has_room(node, from, more)).then_some(&mut self.reserve)
     }
 
     fn used(&self) -> usize {
@@ -165,15 +160,15 @@ impl StrangerFrames {
         }
     }
 
-    fn has_room(&mut self, way: (&PeerId, &PeerId), bytes: usize, level: u32, now: Instant) -> bool {
-        self.frames.pool(way, 1, level, now).is_some() && self.bytes.pool(way, bytes, level, now).is_some()
+    fn has_room(&mut self, node: &PeerId, from: &PeerId, bytes: usize, now: Instant) -> bool {
+        self.frames.pool(node, from, 1, now).is_some() && self.bytes.pool(node, from, bytes, now).is_some()
     }
 
     /// Counts a frame that has room.
-    fn record(&mut self, (node, from): (&PeerId, &PeerId), bytes: usize, level: u32, now: Instant) {
+    fn record(&mut self, node: PeerId, from: PeerId, bytes: usize, now: Instant) {
         for (pools, used) in [(&mut self.frames, 1), (&mut self.bytes, bytes)] {
-            if let Some(pool) = pools.pool((node, from), used, level, now) {
-                pool.record(*node, *from, used, now);
+            if let Some(pool) = pools.pool(&node, &from, used, now) {
+                pool.record(node, from, used, now);
             }
         }
     }
@@ -194,8 +189,6 @@ pub(crate) struct AuthorLimits {
     of_strangers: [[StrangerFrames; 2]; 2],
     own_by_arrival: Meter<PeerId>,
     own_by_claim: Meter<PeerId>,
-    /// The load of the machine, by which the limits of all strangers together fall.
-    pub(crate) overload: Overload,
 }
 
 impl Default for AuthorLimits {
@@ -207,7 +200,6 @@ impl Default for AuthorLimits {
             of_strangers: [(); 2].map(|()| [(); 2].map(|()| StrangerFrames::new())),
             own_by_arrival: own(),
             own_by_claim: own(),
-            overload: Overload::default(),
         }
     }
 }
@@ -221,11 +213,7 @@ impl AuthorLimits {
             Tier::Allowed => true,
             _ if !self.forwarded.wait(author.agent, 1, units(bytes), now).is_zero() => false,
             Tier::Known => true,
-            Tier::Stranger => {
-                self.overload.note_use(now);
-                let level = self.overload.level();
-                self.strangers(frame).has_room((author.node, &frame.from), bytes, level, now)
-            }
+            Tier::Stranger => self.strangers(frame).has_room(author.node, &frame.from, bytes, now),
         }
     }
 
@@ -245,8 +233,7 @@ impl AuthorLimits {
         }
         self.forwarded.charge(*author.agent, 1, units(bytes), now);
         if author.tier == Tier::Stranger {
-            let level = self.overload.level();
-            self.strangers(frame).record((author.node, &frame.from), bytes, level, now);
+            self.strangers(frame).record(*author.node, frame.from, bytes, now);
         }
     }
 
@@ -304,9 +291,9 @@ impl AuthorLimits {
     }
 }
 
-/// Returns a limit with what is for quiet strangers alone, at most.
+/// Returns a limit with what is for quiet strangers alone.
 const fn with_reserve(limit: usize) -> usize {
-    limit + 2 * limit / RESERVE_PART
+    limit + limit / RESERVE_PART
 }
 
 #[cfg(test)]
