@@ -80,19 +80,22 @@ pub(super) fn name_of(agent: Address) -> String {
 }
 
 /// Returns what a signature covers (RFC 7515).
-fn signed(protected: &str, card: &Map<String, Value>) -> String {
-    format!("{protected}.{}", URL_SAFE_NO_PAD.encode(canonical(&Value::Object(card.clone()))))
+fn signed(protected: &str, card: &Map<String, Value>) -> serde_json::Result<String> {
+    Ok(format!("{protected}.{}", URL_SAFE_NO_PAD.encode(canonical(card)?)))
 }
 
 /// Signs a card as the node: JWS with Ed25519, over the canonical JSON of the card. The key is in the PeerId.
-pub(super) fn sign(mut card: Map<String, Value>, key: &NodeKey) -> Map<String, Value> {
+///
+/// # Errors
+/// Fails if the card has no canonical form: a number that a double cannot hold.
+pub(super) fn sign(mut card: Map<String, Value>, key: &NodeKey) -> serde_json::Result<Map<String, Value>> {
     let header = json!({"alg": "EdDSA", "kid": key.peer_id().to_string(), "typ": "JOSE"});
     let protected = URL_SAFE_NO_PAD.encode(header.to_string());
     // What the node signs elsewhere begins with a length, and this with a letter.
-    let signature = SigningKey::from_bytes(&key.seed()).sign(signed(&protected, &card).as_bytes());
+    let signature = SigningKey::from_bytes(&key.seed()).sign(signed(&protected, &card)?.as_bytes());
     let signature = URL_SAFE_NO_PAD.encode(signature.to_bytes());
     card.insert("signatures".to_owned(), json!([{"protected": protected, "signature": signature}]));
-    card
+    Ok(card)
 }
 
 /// Checks that a card is for this agent, and signed by the node that sent it, which speaks for the agent.
@@ -121,7 +124,7 @@ fn is_signature_of(node: &str, card: &Map<String, Value>, signature: &Value) -> 
     let key = VerifyingKey::from_bytes(&node_key_of(&node.parse::<PeerId>().ok()?)?.0).ok()?;
     let bytes = URL_SAFE_NO_PAD.decode(signature["signature"].as_str()?).ok()?;
     let signature = Signature::from_slice(&bytes).ok()?;
-    Some(key.verify_strict(signed(protected, card).as_bytes(), &signature).is_ok())
+    Some(key.verify_strict(signed(protected, card).ok()?.as_bytes(), &signature).is_ok())
 }
 
 #[cfg(test)]
@@ -134,7 +137,7 @@ mod tests {
 
     fn signed_for(agent: Address, key: &NodeKey) -> Value {
         let card = json!({"name": "é", "skills": [{"id": "", "tags": []}], "url": "http://older.example/"});
-        Value::Object(sign(at(&card, &name_of(agent)).unwrap(), key))
+        Value::Object(sign(at(&card, &name_of(agent)).unwrap(), key).unwrap())
     }
 
     #[test]
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn interface_is_at_the_origin_of_the_server_whatever_the_card_says() {
+    fn interface_is_at_the_origin_of_the_server_also_if_the_card_names_another() {
         let server = Url::parse("http://127.0.0.1:9999/base/").unwrap();
         let card = |url: &str, version: &str| {
             let old = json!({"url": "http://a.example/old", "protocolBinding": "JSONRPC", "protocolVersion": "0.3.0"});

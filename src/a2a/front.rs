@@ -18,12 +18,11 @@ use p2p_node_wire::identity::parse_address;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::body::Body;
 use super::call::{self, Refusal};
 use super::gateway::{Gateway, LocalCall, NoAnswer};
 use super::{push, sse};
 use crate::config::Secret;
-use crate::http::{Connections, has_token, is_address};
+use crate::http::{Body, Connections, has_token, is_address};
 use crate::inner::{Answers, CallError};
 
 /// Maximum time from the connection, or from the end of a response, to the end of the next request's head.
@@ -248,7 +247,11 @@ async fn events(gateway: Arc<Gateway>, of: Address, id: Value, mut answers: Answ
         }
     });
     let parts = stream::iter(first).chain(rest).map(|part| sse::event(&part));
-    response(StatusCode::OK, "text/event-stream", Body::events(parts.boxed()))
+    response(
+        StatusCode::OK,
+        "text/event-stream",
+        Body::events(sse::with_pings(parts.boxed(), sse::PING_INTERVAL)),
+    )
 }
 
 /// Returns the next part of an answer, and `true` if it is the last one; `None` after the end.

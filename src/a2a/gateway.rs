@@ -304,7 +304,8 @@ impl Gateway {
     /// Returns a card of the server of this agent as other agents get it.
     pub(super) fn signed(&self, card: &Value) -> Result<Value, Failure> {
         let card = card::at(card, &card::name_of(self.account))?;
-        Ok(Value::Object(card::sign(card, &self.places.key)))
+        let signed = card::sign(card, &self.places.key);
+        signed.map(Value::Object).map_err(|error| Failure::new("AGENT_UNAVAILABLE", error))
     }
 
     /// Returns the card of this agent, for other agents.

@@ -6,7 +6,6 @@
 //! request. See docs/adr/0070-a2a.md.
 
 mod agent;
-mod body;
 mod call;
 mod canonical;
 mod card;
@@ -35,7 +34,7 @@ use gateway::Gateway;
 
 use crate::inner::Link;
 
-/// The capability that the record of an agent with an A2A server names: whoever finds it asks for the card.
+/// The capability that the record of an agent with an A2A server names. Those that find it ask for the card.
 pub(crate) const CAPABILITY: &str = "a2a";
 
 /// The loop's end of a running gateway. Dropping it ends the gateway and all its connections.

@@ -1,7 +1,16 @@
 //! Server-sent events: what an A2A server streams, and what an A2A client reads.
 
+use std::task::Poll;
+use std::time::Duration;
+
 use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt};
 use serde_json::Value;
+use tokio::time::interval;
+
+/// Silence after which a client gets a comment, so that it does not take the stream for dead. Our choice:
+/// what the A2A SDK for Python does.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Longest event, in bytes: a part of an answer that a request can carry.
 pub(super) const MAX_EVENT_BYTES: usize = p2p_node_protocol::MAX_LINE_BYTES;
@@ -50,9 +59,58 @@ pub(super) fn event(answer: &Value) -> Bytes {
     format!("{kind}data: {answer}\n\n").into()
 }
 
+/// Returns the events, and a comment after each silence of this length. Must be called within a tokio runtime.
+pub(super) fn with_pings(
+    mut events: impl Stream<Item = Bytes> + Send + Unpin + 'static,
+    silence: Duration,
+) -> impl Stream<Item = Bytes> + Send + 'static {
+    let mut pings = interval(silence);
+    pings.reset();
+    stream::poll_fn(move |cx| match events.poll_next_unpin(cx) {
+        Poll::Ready(event) => {
+            pings.reset();
+            Poll::Ready(event)
+        }
+        Poll::Pending => pings.poll_tick(cx).map(|_| Some(Bytes::from_static(b": ping\n\n"))),
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Bytes in which the pieces of events are frequent.
+        #[test]
+        fn any_bytes_give_the_same_events_wherever_they_are_cut(
+            pieces in prop::collection::vec(prop_oneof![
+                Just(b"data:".to_vec()), Just(b"\n".to_vec()), Just(b"\r\n".to_vec()),
+                prop::collection::vec(any::<u8>(), 0..20),
+            ], 0..40),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let bytes = pieces.concat();
+            let whole = Events::default().push(&bytes).unwrap();
+            let (first, second) = bytes.split_at(cut.index(bytes.len() + 1));
+            let mut events = Events::default();
+            let mut parts = events.push(first).unwrap();
+            parts.extend(events.push(second).unwrap());
+            prop_assert_eq!(parts, whole);
+        }
+    }
+
+    #[tokio::test]
+    async fn silent_stream_gets_comments_and_its_events_as_they_come() {
+        let (sender, events) = futures::channel::mpsc::unbounded();
+        let mut stream = Box::pin(with_pings(events, Duration::from_millis(1)));
+        assert_eq!(stream.next().await.unwrap(), ": ping\n\n");
+        sender.unbounded_send(Bytes::from_static(b"data: 1\n\n")).unwrap();
+        drop(sender);
+        assert_eq!(stream.next().await.unwrap(), "data: 1\n\n");
+        assert_eq!(stream.next().await, None);
+    }
 
     #[test]
     fn events_are_found_wherever_the_stream_is_cut() {

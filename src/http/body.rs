@@ -5,22 +5,26 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures::stream::{BoxStream, Stream, StreamExt};
 use hyper::body::{Frame, SizeHint};
 
-use super::feed::Follower;
-
 /// The body of a response.
-pub(super) enum Body {
+pub(crate) enum Body {
     /// One piece; `None` after it was sent.
     Full(Option<Bytes>),
-    /// Events as they happen.
-    Events(Follower),
+    /// Events as they come.
+    Events(BoxStream<'static, Bytes>),
 }
 
 impl Body {
     /// Returns the body with one piece.
-    pub(super) fn of(bytes: impl Into<Bytes>) -> Body {
+    pub(crate) fn of(bytes: impl Into<Bytes>) -> Body {
         Body::Full(Some(bytes.into()))
+    }
+
+    /// Returns the body that ends with these events.
+    pub(crate) fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+        Body::Events(events.boxed())
     }
 }
 
@@ -34,7 +38,7 @@ impl hyper::body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let bytes = match self.get_mut() {
             Body::Full(bytes) => Poll::Ready(bytes.take()),
-            Body::Events(follower) => follower.poll_next(cx),
+            Body::Events(events) => events.poll_next_unpin(cx),
         };
         bytes.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }

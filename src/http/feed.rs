@@ -1,12 +1,14 @@
 //! The stream of events (`/api/stream`): a report each second, and what happens in between.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::Stream;
 use p2p_node_protocol::{Event, Level};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -49,10 +51,12 @@ pub(super) struct Follower {
     _place: OwnedSemaphorePermit,
 }
 
-impl Follower {
-    /// Returns the next piece; `None` if the follower was too slow.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.pieces.poll_recv(cx)
+/// The pieces. They end if the follower was too slow.
+impl Stream for Follower {
+    type Item = Bytes;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.get_mut().pieces.poll_recv(cx)
     }
 }
 

@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub(crate) use access::{has_token, is_address};
+pub(crate) use body::Body;
 pub(crate) use config::check_token;
 pub use config::{HttpConfig, MIN_TOKEN_BYTES};
 pub(crate) use connections::{Connection, Connections};

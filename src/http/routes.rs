@@ -96,7 +96,7 @@ impl Server {
         }
         connection.follows();
         let mut response = response(StatusCode::OK, "text/event-stream", Bytes::new());
-        *response.body_mut() = Body::Events(self.feed.follow(connection, place, &report));
+        *response.body_mut() = Body::events(self.feed.follow(connection, place, &report));
         response
     }
 }

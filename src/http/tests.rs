@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use p2p_node_protocol::{Event, Level, Log};
@@ -190,7 +190,7 @@ async fn follower_that_does_not_read_is_cut_and_the_others_go_on() {
         assert!(pieces < 100, "the slow follower is never cut");
         pieces += 1;
         feed.send(&Bytes::from_static(b"piece"));
-        assert!(std::future::poll_fn(|cx| read.poll_next(cx)).await.is_some());
+        assert!(read.next().await.is_some());
     }
     assert_eq!(feed.take_dropped(), 1);
     assert!(feed.has_followers() && !is_ready(quick.ended()));
@@ -204,7 +204,7 @@ async fn events_beyond_the_limit_of_a_piece_are_dropped_and_counted() {
     assert_eq!(feed.take_dropped(), 800);
     let running = Arc::clone(&feed);
     let sending = tokio::spawn(async move { running.run(|| async { None }).await });
-    let mut next = async || std::future::poll_fn(|cx| read.poll_next(cx)).await.unwrap();
+    let mut next = async || read.next().await.unwrap();
     assert_eq!(next().await, "event: report\ndata: \n\n");
     let piece = String::from_utf8(next().await.to_vec()).unwrap();
     assert_eq!(piece.matches("event: event\n").count(), 200);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use p2p_node_protocol::{Command, ErrorCode, Event, Handle, HandlerError, IncomingRequest, Respond};
+use p2p_node_protocol::{Command, ErrorCode, Event, Handle, HandlerError, IncomingRequest, Respond, Trust};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 
@@ -15,8 +15,12 @@ use super::{CallError, Calls, Link, Taker};
 /// one process. Others end with an error at once.
 pub(crate) const MAX_HANDLED: usize = 256;
 
-/// Maximum number of requests of one agent among them. Our choice: four agents cannot keep all others out.
-pub(crate) const MAX_HANDLED_OF_ASKER: usize = MAX_HANDLED / 4;
+/// Maximum number of requests of one agent among them: an eighth, our choice.
+pub(crate) const MAX_HANDLED_OF_ASKER: usize = MAX_HANDLED / 8;
+
+/// Maximum number of requests of agents that neither the program has allowed nor the registry names: half, as in
+/// the node. Their keys cost nothing, so without it a few of them keep all others out.
+pub(crate) const MAX_HANDLED_OF_STRANGERS: usize = MAX_HANDLED / 2;
 
 /// Longest text of an error, in bytes: what `respond` accepts.
 const MAX_MESSAGE_BYTES: usize = 1024;
@@ -35,6 +39,7 @@ struct Permitted {
 #[derive(Debug)]
 struct Ticket {
     asker: String,
+    is_stranger: bool,
     permitted: watch::Sender<Permitted>,
 }
 
@@ -55,11 +60,16 @@ impl Tickets {
     fn enter(&self, request: &IncomingRequest) -> Option<watch::Receiver<Permitted>> {
         let mut open = self.open();
         let of_asker = open.values().filter(|ticket| ticket.asker == request.from).count();
-        if open.len() >= MAX_HANDLED || of_asker >= MAX_HANDLED_OF_ASKER {
+        let of_strangers = open.values().filter(|ticket| ticket.is_stranger).count();
+        let is_stranger = !matches!(request.trust, Trust::Allowed | Trust::Registered);
+        let is_full = open.len() >= MAX_HANDLED;
+        let has_too_many = of_asker >= MAX_HANDLED_OF_ASKER;
+        let are_too_many = is_stranger && of_strangers >= MAX_HANDLED_OF_STRANGERS;
+        if is_full || has_too_many || are_too_many {
             return None;
         }
         let (permitted, receiver) = watch::channel(Permitted { parts: request.credit, is_over: false });
-        open.insert(request.ticket.clone(), Ticket { asker: request.from.clone(), permitted });
+        open.insert(request.ticket.clone(), Ticket { asker: request.from.clone(), is_stranger, permitted });
         Some(receiver)
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use super::handler::{MAX_HANDLED, MAX_HANDLED_OF_ASKER};
+use super::handler::{MAX_HANDLED, MAX_HANDLED_OF_ASKER, MAX_HANDLED_OF_STRANGERS};
 use super::{Link, Requests, Responder};
 
 /// The node's end of the lines of a client.
@@ -36,9 +36,13 @@ impl Node {
     }
 
     async fn request(&mut self, ticket: &str, from: &str) {
+        self.request_of(ticket, from, "unverified").await;
+    }
+
+    async fn request_of(&mut self, ticket: &str, from: &str, trust: &str) {
         self.write(json!({
             "type":"request","ticket":ticket,"from":from,"peerId":"12D3","data":1,"messageId":"m",
-            "deadlineMs":1000,"credit":1,"stream":true,"trust":"unverified",
+            "deadlineMs":1000,"credit":1,"stream":true,"trust":trust,
         }))
         .await;
     }
@@ -65,23 +69,29 @@ fn data(text: &str) -> Box<RawValue> {
 #[tokio::test]
 async fn requests_beyond_the_limits_are_refused_at_once_and_an_answered_one_makes_room() {
     let (mut requests, mut node, refused) = open().await;
-    let askers = MAX_HANDLED / MAX_HANDLED_OF_ASKER;
     let mut handled: Vec<Responder> = Vec::new();
+    let askers = MAX_HANDLED / MAX_HANDLED_OF_ASKER;
     for asker in 0..askers {
+        let is_stranger = handled.len() < MAX_HANDLED_OF_STRANGERS;
+        let trust = if is_stranger { "unverified" } else { "registered" };
         for number in 0..MAX_HANDLED_OF_ASKER {
-            node.request(&format!("{asker}-{number}"), &asker.to_string()).await;
+            node.request_of(&format!("{asker}-{number}"), &asker.to_string(), trust).await;
             handled.push(requests.next().await.unwrap().1);
         }
         // One more of this agent, while there is room for others.
-        node.request("more", &asker.to_string()).await;
+        node.request_of("more", &asker.to_string(), trust).await;
         let refusal = node.read().await;
         assert_eq!((&refusal["ticket"], &refusal["error"]["code"]), (&json!("more"), &json!("BUSY")));
+        if handled.len() == MAX_HANDLED_OF_STRANGERS {
+            node.request("stranger", "one more stranger").await;
+            assert_eq!(node.read().await["ticket"], "stranger");
+        }
     }
-    node.request("another", "another").await;
+    node.request_of("another", "another", "allowed").await;
     assert_eq!(node.read().await["ticket"], "another");
-    assert_eq!(refused.load(Ordering::Relaxed), askers as u64 + 1);
+    assert_eq!(refused.load(Ordering::Relaxed), askers as u64 + 2);
     handled.pop();
-    node.request("last", "another").await;
+    node.request_of("last", "another", "allowed").await;
     assert_eq!(requests.next().await.unwrap().0.ticket, "last");
 }
 

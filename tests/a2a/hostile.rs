@@ -43,7 +43,7 @@ fn answers_of_an_agent_that_are_not_a2a_are_clean_errors() {
             assert_eq!((&error["id"], &error["error"]["code"]), (&json!("mine"), &json!(-32006)), "{data}");
         }
     }
-    // Its own id, and whatever else it adds.
+    // Its own id, and fields that nobody asked for.
     let asking = std::thread::spawn({
         let agent = agent.clone();
         move || post(gateway, &agent, &call("GetTask", json!({"id": "1"})))

@@ -18,7 +18,7 @@ use p2p_node_core::file_io::{
     FetchFault, FileCommand, FileEvent, FileHash, HashFault, HashedFile, ServeEnd, StoredFile,
 };
 use p2p_node_core::input::{Input, Token};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
 
@@ -29,12 +29,14 @@ use super::byte_streams::{BoxedStream, OpenStream, Streams};
 
 /// Number of events that wait for the main loop. Our choice: a task waits when there are more.
 const EVENTS: usize = 256;
-/// Largest number of streams whose peer has not said what it wants, or that wait for the core. Our choice: twice
-/// as many as the core serves.
-const MAX_REQUESTED: usize = 64;
-/// Largest number of streams of one peer that has not said what it wants, so that no peer uses up
-/// [`MAX_REQUESTED`]. Our choice: twice as many as the core serves.
-const MAX_REQUESTED_PER_PEER: usize = 4;
+/// Largest number of streams whose peers have not said what they want. Our choice: twice as many as the core
+/// serves. The next one ends the oldest: a peer says at once what it wants, so the oldest is of one that does
+/// not. So peers that say nothing, which cost their owner nothing, keep no other out.
+const MAX_SILENT: usize = 64;
+/// Largest number of these streams of one peer. Our choice: twice as many as the core serves.
+const MAX_SILENT_PER_PEER: usize = 4;
+/// Largest number of refusals that are being written. Beyond it the streams end without one. Our choice.
+const MAX_REFUSALS: usize = 64;
 /// Time in which a peer must say which file it wants.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two reports of the progress of a transfer.
@@ -47,15 +49,21 @@ const MAX_LISTED: usize = 20_000;
 enum Event {
     ForCore(FileEvent),
     Requested {
-        peer: PeerId,
+        token: Token,
         hash: FileHash,
         stream: BoxedStream,
-        slot: OwnedSemaphorePermit,
     },
     /// The peer did not say in time what it wants.
     Silent {
-        peer: PeerId,
+        token: Token,
     },
+}
+
+/// A stream whose peer has not said what it wants.
+struct Silent {
+    token: Token,
+    peer: PeerId,
+    task: AbortHandle,
 }
 
 struct Fetching {
@@ -78,11 +86,12 @@ pub struct Files {
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     /// Files to hash, the first of which is being hashed. The core limits their number.
     to_hash: VecDeque<FileCommand>,
-    request_slots: Arc<Semaphore>,
-    /// Number of streams of each peer that has not said what it wants.
-    silent: HashMap<PeerId, usize>,
+    /// The oldest first.
+    silent: VecDeque<Silent>,
+    refusals: Arc<Semaphore>,
     last_token: Token,
-    requested: HashMap<Token, (BoxedStream, OwnedSemaphorePermit)>,
+    /// Streams about which the core decides in its next turn.
+    requested: HashMap<Token, BoxedStream>,
     /// The core limits the number of both.
     sending: HashMap<Token, Sending>,
     fetching: HashMap<Token, Fetching>,
@@ -100,8 +109,8 @@ impl Files {
             trees: Arc::default(),
             events: mpsc::channel(EVENTS),
             to_hash: VecDeque::new(),
-            request_slots: Arc::new(Semaphore::new(MAX_REQUESTED)),
-            silent: HashMap::new(),
+            silent: VecDeque::new(),
+            refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
             last_token: 0,
             requested: HashMap::new(),
             sending: HashMap::new(),
@@ -140,10 +149,12 @@ impl Files {
                 self.serve(token, Offered { path: path.into(), hash, size });
             }
             FileCommand::Refuse { token } => {
-                if let Some((stream, slot)) = self.requested.remove(&token) {
+                if let Some(stream) = self.requested.remove(&token)
+                    && let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned()
+                {
                     tokio::spawn(async move {
                         serve::refuse(stream).await;
-                        drop(slot);
+                        drop(place);
                     });
                 }
             }
@@ -171,14 +182,14 @@ impl Files {
                         self.on_event(&event);
                         return Input::File(event);
                     }
-                    Some(Event::Requested { peer, hash, stream, slot }) => {
-                        self.has_spoken(&peer);
-                        self.last_token += 1;
-                        let token = self.last_token;
-                        self.requested.insert(token, (stream, slot));
-                        return Input::File(FileEvent::Requested { token, peer, hash });
+                    Some(Event::Requested { token, hash, stream }) => {
+                        // Its place may have gone to another meanwhile.
+                        if let Some(peer) = self.end_silence(token) {
+                            self.requested.insert(token, stream);
+                            return Input::File(FileEvent::Requested { token, peer, hash });
+                        }
                     }
-                    Some(Event::Silent { peer }) => self.has_spoken(&peer),
+                    Some(Event::Silent { token }) => drop(self.end_silence(token)),
                     // Cannot happen, because the driver holds a sender.
                     None => std::future::pending().await,
                 },
@@ -216,42 +227,37 @@ impl Files {
         });
     }
 
-    /// Reads which file a peer wants. Closes the stream if there are too many.
+    /// Reads which file a peer wants. Closes the stream if the peer has too many.
     fn read_request(&mut self, peer: PeerId, mut stream: BoxedStream) {
-        let silent = self.silent.entry(peer).or_default();
-        if *silent >= MAX_REQUESTED_PER_PEER {
+        if self.silent.iter().filter(|silent| silent.peer == peer).count() >= MAX_SILENT_PER_PEER {
             return;
         }
-        let Ok(slot) = Arc::clone(&self.request_slots).try_acquire_owned() else {
-            if *silent == 0 {
-                self.silent.remove(&peer);
-            }
-            return;
-        };
-        *silent += 1;
-        let events = self.events.0.clone();
-        tokio::spawn(async move {
+        if self.silent.len() == MAX_SILENT
+            && let Some(oldest) = self.silent.pop_front()
+        {
+            oldest.task.abort();
+        }
+        self.last_token += 1;
+        let (token, events) = (self.last_token, self.events.0.clone());
+        let task = tokio::spawn(async move {
             let event = match timeout(REQUEST_TIMEOUT, framing::read_hash(&mut stream)).await {
-                Ok(Ok(hash)) => Event::Requested { peer, hash, stream, slot },
-                _ => Event::Silent { peer },
+                Ok(Ok(hash)) => Event::Requested { token, hash, stream },
+                _ => Event::Silent { token },
             };
             let _ = events.send(event).await;
         });
+        self.silent.push_back(Silent { token, peer, task: task.abort_handle() });
     }
 
-    /// Records that a stream of a peer says what it wants, or has ended.
-    fn has_spoken(&mut self, peer: &PeerId) {
-        if let Some(silent) = self.silent.get_mut(peer) {
-            *silent -= 1;
-            if *silent == 0 {
-                self.silent.remove(peer);
-            }
-        }
+    /// Forgets a stream whose peer says what it wants, or has ended it. Returns the peer, unless the stream lost
+    /// its place before.
+    fn end_silence(&mut self, token: Token) -> Option<PeerId> {
+        let place = self.silent.iter().position(|silent| silent.token == token)?;
+        self.silent.remove(place).map(|silent| silent.peer)
     }
 
     fn serve(&mut self, token: Token, offered: Offered) {
-        let Some((stream, slot)) = self.requested.remove(&token) else { return };
-        drop(slot);
+        let Some(stream) = self.requested.remove(&token) else { return };
         let (events, trees, sent) =
             (self.events.0.clone(), Arc::clone(&self.trees), Arc::<AtomicU64>::default());
         let (counter, reports) = (Arc::clone(&sent), self.events.0.clone());

@@ -68,17 +68,17 @@ async fn streams_of_a_silent_peer_are_few_and_those_of_others_are_served() {
     let (mut files, arrive) = driver();
     let (silent, other) = (PeerId::random(), PeerId::random());
     let (mut ends, hash) = (Vec::new(), [1; 32]);
-    for number in 0..=MAX_REQUESTED_PER_PEER {
+    for number in 0..=MAX_SILENT_PER_PEER {
         // The last one says what it wants.
-        let (stream, end) = peer(if number < MAX_REQUESTED_PER_PEER { &[] } else { &hash });
+        let (stream, end) = peer(if number < MAX_SILENT_PER_PEER { &[] } else { &hash });
         arrive.send((silent, stream)).await.unwrap();
         ends.push(end);
     }
     let (stream, _open) = peer(&[1; 32]);
     arrive.send((other, stream)).await.unwrap();
     assert_eq!(requester(&mut files).await, other, "the silent peer has too many streams");
-    assert_eq!(files.silent.get(&silent), Some(&MAX_REQUESTED_PER_PEER));
-    assert_eq!(MAX_REQUESTED - files.request_slots.available_permits(), MAX_REQUESTED_PER_PEER + 1);
+    assert!(files.silent.iter().all(|stream| stream.peer == silent));
+    assert_eq!(files.silent.len(), MAX_SILENT_PER_PEER);
     drop(ends);
     while !files.silent.is_empty() {
         tokio::select! {
@@ -90,6 +90,26 @@ async fn streams_of_a_silent_peer_are_few_and_those_of_others_are_served() {
     let (stream, _open) = peer(&[1; 32]);
     arrive.send((silent, stream)).await.unwrap();
     assert_eq!(requester(&mut files).await, silent);
+}
+
+#[tokio::test]
+async fn silent_streams_of_many_peers_keep_out_nobody_who_says_what_it_wants() {
+    let (mut files, arrive) = driver();
+    let mut ends = Vec::new();
+    for _ in 0..2 * MAX_SILENT {
+        let (stream, end) = peer(&[]);
+        arrive.send((PeerId::random(), stream)).await.unwrap();
+        ends.push(end);
+        tokio::select! {
+            biased;
+            input = files.next() => panic!("{input:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    assert_eq!(files.silent.len(), MAX_SILENT);
+    let (other, (stream, _open)) = (PeerId::random(), peer(&[1; 32]));
+    arrive.send((other, stream)).await.unwrap();
+    assert_eq!(requester(&mut files).await, other);
 }
 
 #[tokio::test]
