@@ -20,9 +20,9 @@ use super::connections::Connection;
 const TICK: Duration = Duration::from_millis(250);
 const TICKS_PER_REPORT: u32 = 4;
 
-/// Maximum number of events in one piece. Our choice: a person cannot read 800 events a second, and a busy
+/// Maximum number of events in one piece. Our choice: a person cannot read 200 events a second, and a busy
 /// node must not lose time with more.
-const MAX_EVENTS: usize = 200;
+const MAX_EVENTS: usize = 50;
 
 /// Maximum number of pieces that wait for one client: about 6 s. Then the server ends its connection, and
 /// the client may connect anew.

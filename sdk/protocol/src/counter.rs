@@ -55,6 +55,8 @@ counters! {
     "broadcasts_refused" => BroadcastsRefused,
     /// Checkpoints of streams that the store failed to persist.
     "checkpoints_not_persisted" => CheckpointsNotPersisted,
+    /// Pauses in which the node did not read a client, because it wrote too many commands while others needed the node.
+    "client_pauses" => ClientPauses,
     /// Clients that attached to the node.
     "clients_attached" => ClientsAttached,
     /// Attached clients whose connection the node closed, because they did not read the lines that the node must write.

@@ -77,8 +77,8 @@ impl Parent {
         leave(to.client, "shutdown", Some(to), cx);
     }
 
-    /// Hands the messages that wait to the clients, lets those go that have finished, and closes those
-    /// that do not read.
+    /// Hands the messages that wait to the clients, ends the pauses of those that wrote too many commands, lets
+    /// those go that have finished, and closes those that do not read.
     pub(crate) fn check_attached(
         &mut self,
         gossip: &mut Gossip,
@@ -88,6 +88,7 @@ impl Parent {
     ) {
         mail.hand_over_waiting(cx);
         let now = cx.now.mono;
+        cx.replies.clients.resume(now);
         let ids: Vec<ClientId> = cx.replies.clients.attached_ids().collect();
         for id in ids {
             let Some(client) = cx.replies.clients.get(id) else { continue };

@@ -83,6 +83,7 @@ impl Parent {
         if cx.phase != Phase::Exited {
             timers.enter("clients that leave", self.leaving_deadline(cx));
             timers.enter("patience with clients", cx.replies.clients.pace_deadline());
+            timers.enter("pauses of clients", cx.replies.clients.next_resumption());
         }
         match cx.phase {
             Phase::Flushing { deadline, stay_until, .. } => {

@@ -29,6 +29,7 @@ impl Parent {
         request: Request,
         cx: &mut Cx,
     ) -> Option<(ReplyTo, Command)> {
+        count_line(client, Some(&request.command), cx);
         if reject_duplicate_id(client, request.id.as_ref(), cx) {
             return None;
         }
@@ -68,6 +69,7 @@ impl Parent {
             + self.deferred.sends_of(id).count()
             + self.names.waiting_of(id).count();
         !cx.is_flushing()
+            && !client.commands.is_paused()
             && client.output.can_accept_command()
             && client.open_requests.len() + client.output.unread_others() < MAX_INFLIGHT
             && waiting + client.output.unread_sends() <= MAX_INFLIGHT
@@ -76,10 +78,18 @@ impl Parent {
     }
 }
 
+/// Counts a line of a client against what it may write while others need the node.
+fn count_line(client: ClientId, command: Option<&Command>, cx: &mut Cx) {
+    if cx.replies.clients.count_command(client, command, cx.now.mono) {
+        cx.stats.count(Counter::ClientPauses);
+    }
+}
+
 /// Reports a line that is not a command. The error carries the line's id, if one can be read,
 /// so that the client does not wait for an answer forever.
 pub(crate) fn on_bad_line(client: ClientId, bad: LineError, cx: &mut Cx) {
     cx.stats.count(Counter::LinesInvalid);
+    count_line(client, None, cx);
     if reject_duplicate_id(client, bad.id.as_ref(), cx) {
         return;
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use p2p_node_protocol::{Id, Limits, MAX_LINE_BYTES};
 use p2p_node_wire::time::Instant;
 
+use crate::replies::command_rate::CommandRate;
 use crate::replies::message_line_bytes;
 use crate::replies::output_queue::{self, MailLine, OutputQueue};
 use crate::replies::reply_to::ReplyTo;
@@ -103,6 +104,8 @@ pub(crate) struct Client {
     pub(crate) last_served: u64,
     /// How fast the client reads.
     pub(crate) pace: Pace,
+    /// How fast the client writes.
+    pub(crate) commands: CommandRate,
 }
 
 impl Client {
@@ -129,6 +132,7 @@ impl Client {
             leaving: None,
             last_served: 0,
             pace: Pace::default(),
+            commands: CommandRate::default(),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use p2p_node_protocol::DropCounts;
+use p2p_node_protocol::{Command, DropCounts};
+use p2p_node_wire::time::Instant;
 
 use crate::client_id::ClientId;
 use crate::replies::client::Client;
@@ -100,6 +101,27 @@ impl Clients {
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ClientId, &mut Client)> {
         let attached = self.attached.iter_mut().map(|(id, client)| (*id, client));
         std::iter::once((ClientId::PARENT, &mut self.parent)).chain(attached)
+    }
+
+    /// Counts a command of a client, or a line that is none. Returns `true` if the node reads no more of the
+    /// client for now, because it writes too many of them and other clients need the node too.
+    pub(crate) fn count_command(&mut self, id: ClientId, command: Option<&Command>, now: Instant) -> bool {
+        let needs_node =
+            |client: &Client| !client.is_gone && (client.wants_mail() || client.commands.is_active(now));
+        let is_shared = self.iter().any(|(other, client)| other != id && needs_node(client));
+        let Some(client) = self.get_mut(id) else { return false };
+        client.commands.count(command, is_shared, now);
+        client.commands.is_paused()
+    }
+
+    /// Ends the pauses of clients that wrote too many commands.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        self.iter_mut().for_each(|(_, client)| client.commands.resume(now));
+    }
+
+    /// Returns when the next of these pauses ends.
+    pub(crate) fn next_resumption(&self) -> Option<Instant> {
+        self.iter().filter_map(|(_, client)| client.commands.deadline()).min()
     }
 
     /// Returns `true` if no line waits for a client that still reads.

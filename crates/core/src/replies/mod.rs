@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod clients;
+pub(crate) mod command_rate;
 pub mod output_queue;
 pub(crate) mod recipients;
 pub mod reply_to;

@@ -12,6 +12,7 @@ mod capacity;
 mod clients;
 mod clocks;
 mod command_limits;
+mod command_rate;
 mod connections;
 mod dialer;
 mod discover;
