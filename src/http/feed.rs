@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -37,6 +37,8 @@ pub(super) struct Feed {
     followers: Mutex<Vec<Sender>>,
     number: watch::Sender<usize>,
     pending: Mutex<(String, usize)>,
+    /// The next piece has room for no event. Told without the lock, which a busy node would take for each message.
+    is_full: AtomicBool,
     dropped: AtomicU64,
 }
 
@@ -94,16 +96,11 @@ impl Feed {
     /// Queues an event of the node for the next piece. Payloads are never in it.
     pub(super) fn publish(&self, event: &Event, unix_ms: u64) {
         // A burst of messages must not cost the text of each.
-        if matches!(event, Event::Message(_) | Event::Delivery(_)) && self.is_full() {
+        if matches!(event, Event::Message(_) | Event::Delivery(_)) && self.is_full.load(Ordering::Relaxed) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         } else if let Some(entry) = entry(event, unix_ms) {
             self.push(&entry);
         }
-    }
-
-    /// Returns `true` if the next piece has room for no event.
-    fn is_full(&self) -> bool {
-        locked(&self.pending).1 == MAX_EVENTS
     }
 
     /// Queues an event for the next piece.
@@ -115,6 +112,7 @@ impl Feed {
             return;
         }
         *number += 1;
+        self.is_full.store(*number == MAX_EVENTS, Ordering::Relaxed);
         text.push_str("event: event\ndata: ");
         text.push_str(&entry.to_string());
         text.push_str("\n\n");
@@ -137,7 +135,7 @@ impl Feed {
             while self.has_followers() {
                 ticks.tick().await;
                 number += 1;
-                let events = std::mem::take(&mut *locked(&self.pending)).0;
+                let events = self.take_pending();
                 if !events.is_empty() {
                     self.send(&events.into());
                 }
@@ -147,8 +145,15 @@ impl Feed {
                     self.send(&report_piece(&report));
                 }
             }
-            *locked(&self.pending) = (String::new(), 0);
+            self.take_pending();
         }
+    }
+
+    /// Removes and returns the events of the next piece.
+    fn take_pending(&self) -> String {
+        let mut pending = locked(&self.pending);
+        self.is_full.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *pending).0
     }
 
     /// Sends a piece to every follower. Ends the connections of those that are too slow.

@@ -90,7 +90,8 @@ fn fault(guard: &Guard, tree: &Path) -> Option<String> {
         .env("SIM_REPORT", "ignored")
         // Random tests do not count either.
         .env("PROPTEST_CASES", "0")
-        .args(["test", "--offline", "--quiet"])
+        // What is compiled once for one test needs no optimisation.
+        .args(["test", "--offline", "--quiet", "--config", "profile.dev.package.p2p-node.opt-level=0"])
         .args(guard.test.split_whitespace())
         .output()
         .expect("cargo runs");

@@ -1,5 +1,7 @@
 //! Ids of streams and of messages.
 
+use std::fmt::Write;
+
 use alloy_primitives::Address;
 use p2p_node_protocol::Priority;
 
@@ -10,6 +12,9 @@ use crate::newtype::fixed_bytes;
 const DATABASE_DOMAIN: &[u8] = b"p2p-node/database/v1";
 const STREAM_DOMAIN: &[u8] = b"p2p-node/stream/v1";
 const MESSAGE_DOMAIN: &[u8] = b"p2p-node/message/v1";
+
+/// Most digits of a sequence number.
+const MAX_SEQ_DIGITS: usize = u64::MAX.ilog10() as usize + 1;
 
 fixed_bytes!(
     /// Id of a stream: 16 bytes, unique for each process, recipient and priority.
@@ -64,12 +69,14 @@ pub fn message_name(sender: &Address, stream: &StreamId) -> MessageIdPrefix {
 
 /// Returns the message id that parents see.
 pub fn message_id(name: &MessageIdPrefix, seq: u64) -> String {
-    // The node formats an id for each message and again for its delivery. `hex::encode` would
-    // allocate a string of its own.
+    // The node formats an id for each message and again for its delivery, so it allocates once. `hex::encode`
+    // would allocate a string of its own, and `format!` let the text grow.
     let mut digits = [0; 2 * size_of::<MessageIdPrefix>()];
     hex::encode_to_slice(name, &mut digits).expect("two digits for each byte");
     let digits = str::from_utf8(&digits).expect("digits are ASCII");
-    format!("{digits}-{seq}")
+    let mut text = String::with_capacity(digits.len() + 1 + MAX_SEQ_DIGITS);
+    write!(text, "{digits}-{seq}").expect("a text takes everything");
+    text
 }
 
 /// Parses a message id.
