@@ -3,11 +3,12 @@
 the broadcasts of the others.
 
     benches/spam.py [--node target/release/p2p-node] [--nodes 50] [--spammers 0 5 10 20] [--rate 200]
-                    [--calm 15] [--attack 30]
+                    [--calm 15] [--attack 30] [--class idle]
 
 All nodes talk over loopback. The honest nodes apply limits, which nodes on loopback otherwise do not
 (`--limits on`). The spammers are the same program without limits. They run when no other process wants to
-(the scheduling class `SCHED_IDLE`): on machines of their own they would take no processor time of the others. Each row is a network of its own: in the time
+(the scheduling class `SCHED_IDLE`): on machines of their own they would take no processor time of the others.
+With `--class other` they are as good as all others. Each row is a network of its own: in the time
 `--calm` the spammers are silent, then they send `--rate` broadcasts of 256 B a second each, one by one, so
 that each is a frame, or with `--together` that many at once, which share a frame. A row also says how many
 frames left the spammers, because they share the processors with all others, how many of the spammers some
@@ -80,7 +81,7 @@ class Attack:
         entries = hub.ready["addrs"][:1]
         honest = options.nodes - spammers - 1
         self.honest = [self.network.start(options.node, home, *options.honest) for _ in range(honest)]
-        spammer = ("chrt", home, "--idle", "0", options.node, *options.spammer)
+        spammer = ("chrt", home, f"--{options.spammer_class}", "0", options.node, *options.spammer)
         self.spammers = [self.network.start(*spammer) for _ in range(spammers)]
         for node in (*self.honest, *self.spammers):
             node.command(type="connect", protocol=1, bootstrapPeers=entries)
@@ -231,6 +232,7 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=1, help="broadcasts that a spammer sends at once")
     parser.add_argument("--calm", type=float, default=15.0)
     parser.add_argument("--attack", type=float, default=30.0)
+    parser.add_argument("--class", dest="spammer_class", choices=("idle", "other"), default="idle")
     parser.add_argument("--honest", nargs="*", default=["--limits=on"], help="arguments of honest nodes")
     parser.add_argument("--spammer", nargs="*", default=["--limits=off"], help="arguments of spammers")
     options = parser.parse_args()
