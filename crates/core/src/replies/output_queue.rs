@@ -5,6 +5,7 @@
 //! queued them.
 
 mod line;
+mod room;
 
 use std::ops::RangeInclusive;
 
@@ -162,26 +163,6 @@ impl OutputQueue {
     /// Returns the order number of the first line of a queue.
     fn order_of(&self, queue: usize) -> Option<u64> {
         self.queues[queue].first().map(|line| line.order)
-    }
-
-    /// Returns `true` if the mail queue has room for `payloads` besides those that are `coming`.
-    /// `has_high` allows the use of the high-priority reserve.
-    pub fn has_mail_room(&self, payloads: Budget, has_high: bool, coming: Budget) -> bool {
-        let waiting = self.waiting(MAIL) + in_lines(coming);
-        let share = self.share_of(MAIL_LIMIT);
-        let room = if has_high { share } else { without_part(share, HIGH_RESERVE) };
-        waiting.is_empty() || waiting.fits_all(in_lines(payloads), room)
-    }
-
-    /// Returns `true` if the client reads mail about as fast as the node receives it.
-    pub fn is_draining(&self) -> bool {
-        !self.waiting(MAIL).is_over(self.share_of(MAIL_LAG))
-    }
-
-    /// Returns `true` if mail uses more than half of its room.
-    pub fn is_behind(&self) -> bool {
-        let Limit { count, bytes } = self.share_of(MAIL_LIMIT);
-        self.waiting(MAIL).is_over(Limit { count: count / 2, bytes: bytes / 2 })
     }
 
     /// Returns the number of lines of mail that wait, and of all lines at the writer.

@@ -49,6 +49,12 @@ impl Cx {
             .is_some_and(|client| client.output.has_mail_room(Budget::of(1, bytes), false, Budget::default()))
     }
 
+    /// Returns `true` if a client has room for an answer with a payload of this size. The node has accepted the
+    /// answer, so it may take more than what the node accepts in the first place.
+    pub(crate) fn has_room_for_answer(&self, client: ClientId, bytes: usize) -> bool {
+        self.replies.clients.get(client).is_some_and(|client| client.output.has_answer_room(bytes))
+    }
+
     /// Returns `true` if a client reads about as fast as answers come.
     pub(crate) fn reads_calls(&self, client: ClientId) -> bool {
         self.replies.clients.get(client).is_some_and(|client| client.output.is_draining())

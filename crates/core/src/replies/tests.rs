@@ -151,7 +151,8 @@ fn client_that_does_not_read_delays_no_other_client() {
         command(&mut core, PARENT, &format!(r#"{{"type":"ping","id":{id}}}"#));
     }
     assert!(!core.can_accept_command(PARENT) && core.can_accept_command(SECOND));
-    for id in 0..2 * WRITER_LINES as i64 {
+    // Enough lines to fill the writer of the parent, and fewer commands than those at which a client pauses.
+    for id in 0..(WRITER_LINES - MAX_INFLIGHT) as i64 {
         core.cx.emit_error(ErrorEvent::new(ErrorCode::Internal, "an error"));
         command(&mut core, SECOND, &format!(r#"{{"type":"ping","id":{id}}}"#));
         let lines = core.lines_by_client().iter().filter(|(client, _)| *client == SECOND).count();

@@ -61,7 +61,7 @@ impl Requests {
             let error = AgentError { code: ErrorCode::MessageTooLarge, message, handler_code: None };
             return self.agent_failed(number, sender, error, mail, cx);
         }
-        if !cx.has_room_for_call(client, bytes) {
+        if !cx.has_room_for_answer(client, bytes) {
             let message = "the client does not read its answers fast enough";
             return self.fail(number, ErrorCode::Busy, message, mail, cx);
         }

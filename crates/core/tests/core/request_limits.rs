@@ -52,6 +52,28 @@ fn ten_thousand_requests_at_once_are_answered() {
 }
 
 #[test]
+fn answers_to_a_parent_that_reads_late_wait_and_none_is_lost() {
+    let mut mesh = mesh(2);
+    ask_many(&mut mesh, 0..10_000);
+    mesh.nodes[0].reads = false;
+    for request in requests(&mesh, 1) {
+        let line = json!({"type": "respond", "ticket": request["ticket"], "data": request["data"]});
+        mesh.queue_command(1, &line.to_string());
+        if request["data"].as_u64().unwrap() % 500 == 0 {
+            mesh.settle();
+        }
+    }
+    mesh.settle();
+    mesh.advance(Duration::from_secs(2));
+    let waiting = count(&mesh, 0, Counter::ResponsesReceived);
+    assert!((1_000..10_000).contains(&waiting), "the room for answers is not in use: {waiting}");
+    mesh.nodes[0].reads = true;
+    mesh.settle();
+    mesh.advance(Duration::from_secs(50));
+    assert_eq!((ends(&mesh, "result"), ends(&mesh, "error")), (10_000, 0));
+}
+
+#[test]
 fn requests_above_the_limits_of_asker_and_handler_are_refused_with_busy() {
     let mut mesh = mesh(2);
     ask_many(&mut mesh, 0..16_384);

@@ -106,6 +106,18 @@ fn single_broadcast_above_the_limit_is_accepted() {
 }
 
 #[test]
+fn accepted_answer_has_room_when_that_for_new_mail_is_in_use() {
+    let mut queue = OutputQueue::default();
+    let quarter = MAIL_BYTES / 4;
+    for number in 0..7 {
+        assert_eq!(queue.has_mail_room(Budget::of(1, quarter), true, Budget::default()), number < 3);
+        assert!(queue.has_answer_room(quarter), "{number}");
+        queue.mail(Priority::Medium, mark(number), quarter, None);
+    }
+    assert!(!queue.has_answer_room(quarter), "twice the room is the limit");
+}
+
+#[test]
 fn mail_queue_accepts_up_to_its_limits() {
     let mut queue = OutputQueue::default();
     assert!(
