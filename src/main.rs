@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::io::{Write, stderr, stdout};
 
 use clap::{CommandFactory, Parser};
-use mimalloc::MiMalloc;
 use p2p_node::config::{
     AttachArgs, BindArgs, Cli, Config, ExplorerArgs, KeygenArgs, RegisterArgs, RegistryArgs, RunArgs,
     SchemaArgs, Task,
@@ -16,10 +15,6 @@ use p2p_node::register::{self, RegisterError};
 use p2p_node::{attach, bind, demo, keygen, logging, mcp, node, pipe, schema, shell};
 use p2p_node_core::effect::ExitCode;
 use tracing::level_filters::LevelFilter;
-
-/// The allocator of the whole process. See docs/adr/0071-allocator.md.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> std::process::ExitCode {
     let code = match Cli::try_parse() {

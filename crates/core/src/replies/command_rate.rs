@@ -6,15 +6,15 @@ use p2p_node_protocol::Command;
 use p2p_node_wire::time::Instant;
 
 /// Commands a second that a client may write while others need the node. Our choice: far more than agents
-/// that work together write, and about a tenth of what a processor carries.
+/// that work together write, and about a tenth of what a node reads in a burst (docs/benchmarks.md).
 pub(crate) const COMMANDS_PER_SECOND: u64 = 20_000;
 
 /// Commands that a client may write at once beyond that. Our choice: twice the `send` commands that may wait
 /// for an answer.
 pub(crate) const COMMANDS_AT_ONCE: u64 = 2 * crate::MAX_INFLIGHT as u64;
 
-/// What a command counts whose answer describes the whole node. Our choice: about the work that the answer of
-/// a node with many peers takes.
+/// What a command counts whose answer describes the whole node. Our choice: that answer is some hundred times
+/// longer than others.
 const DESCRIPTION: u64 = 100;
 
 /// Length of a pause at least, so that the node does not turn to the client for each command. Our choice.

@@ -24,6 +24,18 @@ fn ask_many(mesh: &mut Mesh, ids: std::ops::Range<u32>) {
     mesh.advance(Duration::from_secs(2));
 }
 
+/// Writes the answers of node 1 to these requests and lets them arrive.
+fn answer_all<'a>(mesh: &mut Mesh, requests: impl Iterator<Item = &'a Value>) {
+    for request in requests {
+        let line = json!({"type": "respond", "ticket": request["ticket"], "data": request["data"]});
+        mesh.queue_command(1, &line.to_string());
+        if request["data"].as_u64().unwrap() % 500 == 0 {
+            mesh.settle();
+        }
+    }
+    mesh.settle();
+}
+
 fn ends(mesh: &Mesh, kind: &str) -> usize {
     mesh.lines(0, kind).iter().filter(|line| line["id"].is_u64()).count()
 }
@@ -36,14 +48,7 @@ fn ten_thousand_requests_at_once_are_answered() {
     let tickets: Vec<Value> = requests(&mesh, 1);
     assert_eq!((tickets.len(), ends(&mesh, "result")), (10_000, 0));
     assert!(mesh.reads_stdin(0), "open requests do not stop the commands behind them");
-    for request in tickets.iter().rev() {
-        let line = json!({"type": "respond", "ticket": request["ticket"], "data": request["data"]});
-        mesh.queue_command(1, &line.to_string());
-        if request["data"].as_u64().unwrap() % 500 == 0 {
-            mesh.settle();
-        }
-    }
-    mesh.settle();
+    answer_all(&mut mesh, tickets.iter().rev());
     mesh.advance(Duration::from_secs(2));
     assert_eq!((ends(&mesh, "result"), ends(&mesh, "error")), (10_000, 0));
     assert!(mesh.lines(0, "response").iter().all(|line| line["requestId"] == line["data"]));
@@ -56,14 +61,8 @@ fn answers_to_a_parent_that_reads_late_wait_and_none_is_lost() {
     let mut mesh = mesh(2);
     ask_many(&mut mesh, 0..10_000);
     mesh.nodes[0].reads = false;
-    for request in requests(&mesh, 1) {
-        let line = json!({"type": "respond", "ticket": request["ticket"], "data": request["data"]});
-        mesh.queue_command(1, &line.to_string());
-        if request["data"].as_u64().unwrap() % 500 == 0 {
-            mesh.settle();
-        }
-    }
-    mesh.settle();
+    let tickets = requests(&mesh, 1);
+    answer_all(&mut mesh, tickets.iter());
     mesh.advance(Duration::from_secs(2));
     let waiting = count(&mesh, 0, Counter::ResponsesReceived);
     assert!((1_000..10_000).contains(&waiting), "the room for answers is not in use: {waiting}");

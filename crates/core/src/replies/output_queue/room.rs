@@ -5,8 +5,8 @@ use crate::budget::{Budget, Limit};
 
 /// How many times the room for mail answers may use, in bytes. The node checks the room before it accepts a
 /// frame, and buffers frames that come before their turn. So answers that it has accepted, and whose senders
-/// repeat them no more, may come when the room is in use. Our choice: what is buffered takes less than the
-/// room itself.
+/// repeat them no more, may come when the room is in use. Our choice: the parent has
+/// 16 MiB more then, and one sender has at most 6 MiB that are buffered. Beyond it the request ends with `BUSY`.
 const ANSWER_ROOMS: usize = 2;
 
 impl OutputQueue {
