@@ -201,7 +201,10 @@ async fn events_beyond_the_limit_of_a_piece_are_dropped_and_counted() {
     let (connections, feed) = (Connections::new(), Arc::new(Feed::default()));
     let mut read = feed.follow(&connections.enter(), connections.stream().unwrap(), &Bytes::new());
     (0..1000).for_each(|number| feed.publish(&log(number), 1));
-    assert_eq!(feed.take_dropped(), 950);
+    let delivery = json!({"type": "delivery", "messageId": "a-1", "state": "delivered", "attempts": 1});
+    let delivery: Event = serde_json::from_value(delivery).unwrap();
+    feed.publish(&delivery, 1);
+    assert_eq!(feed.take_dropped(), 951);
     let running = Arc::clone(&feed);
     let sending = tokio::spawn(async move { running.run(|| async { None }).await });
     let mut next = async || read.next().await.unwrap();
@@ -209,6 +212,9 @@ async fn events_beyond_the_limit_of_a_piece_are_dropped_and_counted() {
     let piece = String::from_utf8(next().await.to_vec()).unwrap();
     assert_eq!(piece.matches("event: event\n").count(), 50);
     assert!(piece.ends_with("data: {\"kind\":\"log\",\"text\":\"test: 49\",\"timeMs\":1}\n\n"), "{piece}");
+    feed.publish(&delivery, 1);
+    let piece = String::from_utf8(next().await.to_vec()).unwrap();
+    assert!(piece.contains("delivered"), "the next piece has room: {piece}");
     sending.abort();
 }
 
