@@ -29,7 +29,6 @@ use crate::io::files::Files;
 use crate::io::keystore::IdentityLock;
 use crate::io::parent_watcher::ParentWatcher;
 use crate::io::sources::Sources;
-use crate::io::store::Store;
 use crate::io::swarm::SwarmDriver;
 use crate::io::traces::Traces;
 use crate::logging;
@@ -48,6 +47,7 @@ use p2p_node_core::client_id::ClientId;
 use p2p_node_core::crypto_task::POOL_QUEUE;
 use p2p_node_core::effect::{Effect, ExitCode};
 use p2p_node_core::input::{DropKind, Input, Now};
+use p2p_node_store::Store;
 pub(crate) use signals::Signals;
 pub use start::{StartError, VERSION};
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use p2p_node_protocol::{ErrorCode, ErrorEvent, Event};
 
-use crate::io::store::catch_panic::is_catching;
 use crate::pipe::CrashReporter;
 use p2p_node_core::effect::ExitCode;
+use p2p_node_store::catch_panic::is_catching;
 
 /// Maximum time to write the `error` event; the same time as for the last lines of a normal exit.
 const TIMEOUT: Duration = Duration::from_millis(500);
@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// any size.
 const MAX_TEXT: usize = 500;
 
-/// Installs the panic hook. Panics that [`crate::io::store::catch_panic`] catches do not end the
+/// Installs the panic hook. Panics that [`p2p_node_store::catch_panic`] catches do not end the
 /// process.
 pub fn end_process_on_panic(crash_reporter: CrashReporter) {
     let report = std::panic::take_hook();
@@ -64,7 +64,7 @@ mod tests {
     fn panic_test_child() {
         let pipe = Pipe::stdio().expect("a pipe");
         end_process_on_panic(pipe.crash_reporter());
-        assert_eq!(crate::io::store::catch_panic::catch_panic(|| -> u8 { panic!("expected") }), None);
+        assert_eq!(p2p_node_store::catch_panic::catch_panic(|| -> u8 { panic!("expected") }), None);
         let numbered = ErrorEvent::new(ErrorCode::Busy, "before");
         pipe.output.send(vec![(Event::Error(Box::new(numbered)), true)]).expect("room");
         let thread = std::thread::Builder::new().name("worker".to_owned());

@@ -1,7 +1,7 @@
 //! Data that a node reads from a disk, where other programs may have changed it: it decodes to the
 //! written value, or to an error.
 
-use p2p_node::io::store::{codec, mail};
+use p2p_node_store::{codec, mail};
 use p2p_node_wire::identity::presigned::{self, Proof, check_presigned, read_binding_file};
 use p2p_node_wire::identity::typed_data::{self, read_typed_data};
 

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use p2p_node_protocol::ErrorCode;
 use zeroize::Zeroizing;
 
-use super::disk::{Cause, make_directory, sync_name};
 pub use lock::{IdentityLock, InUse};
 use p2p_node_core::effect::ExitCode;
+use p2p_node_store::disk::{Cause, make_directory, sync_name};
 use p2p_node_wire::identity::SecretBytes;
 
 /// Name of the node key file in the data directory.
@@ -227,7 +227,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> KeyFileError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::disk::testing::synced;
+    use p2p_node_store::disk::testing::synced;
 
     fn directory() -> tempfile::TempDir {
         tempfile::tempdir().expect("a directory")

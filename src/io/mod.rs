@@ -4,7 +4,6 @@
 pub mod byte_streams;
 pub mod crypto;
 pub mod descriptors;
-pub mod disk;
 pub mod dns;
 pub mod dns_seeds;
 pub mod files;
@@ -14,6 +13,5 @@ pub mod peer_book;
 pub mod regions;
 pub mod rendezvous;
 pub mod sources;
-pub mod store;
 pub mod swarm;
 pub mod traces;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::start::StartError;
 use crate::config::Config;
-use crate::io::disk::make_directory;
 use crate::io::files::Files;
 use crate::io::swarm::SwarmDriver;
+use p2p_node_store::disk::make_directory;
 
 /// Longest path of the directory for received files, in bytes. Our choice: each `message` with a file carries it.
 const MAX_FILES_DIR_BYTES: usize = 1024;

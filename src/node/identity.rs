@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::start::StartError;
 use crate::config::Config;
-use crate::io::disk::Cause;
 use crate::io::keystore::{self, AGENT_KEY_FILE, KeyFileError, NODE_KEY_FILE};
 use p2p_node_core::KeySource;
+use p2p_node_store::disk::Cause;
 use p2p_node_wire::identity::binding::{BINDING_LIFE_SECS, is_future_generation};
 use p2p_node_wire::identity::presigned::{MAX_BINDING_FILE_BYTES, check_presigned, read_binding_file};
 use p2p_node_wire::identity::{AgentKey, Binding, NodeKey, SignedBinding};

@@ -27,13 +27,13 @@ use crate::io::files::Files;
 use crate::io::keystore::IdentityLock;
 use crate::io::parent_watcher::ParentWatcher;
 use crate::io::sources::Sources;
-use crate::io::store::Store;
 use crate::io::swarm::SwarmDriver;
 use crate::io::traces::Traces;
 use crate::pipe::{InputChunk, Line, Pipe};
 use crate::socket::{Door, SocketError, default_path};
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::{CoreConfig, MAX_INFLIGHT, MAX_INFLIGHT_BYTES};
+use p2p_node_store::Store;
 
 /// Number of attempts to start if the failure may be temporary.
 ///

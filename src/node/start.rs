@@ -15,10 +15,8 @@ use crate::chain::{Chain, ChainConfig};
 use crate::config::{Ack, Config, ConfigError, OnEof};
 use crate::grpc::{GrpcAddr, ListenError};
 use crate::io::descriptors;
-use crate::io::disk::Cause;
 use crate::io::keystore::{self, InUse, KeyFileError};
 use crate::io::sources::Sources;
-use crate::io::store::{self, Snapshot, Store};
 use crate::io::swarm::{
     MAX_HANDSHAKES, MIN_HANDSHAKES, PENDING, PENDING_OUTGOING, SwarmConfig, can_listen_on,
 };
@@ -28,6 +26,8 @@ use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
 use p2p_node_core::local::dht_mode::DhtMode;
 use p2p_node_core::peers::limits::{ConnectionLimits, MIN_CONNECTIONS};
+use p2p_node_store::disk::Cause;
+use p2p_node_store::{OpenError, Snapshot, Store};
 
 use p2p_node_wire::identity::{AgentKey, NodeKey};
 use p2p_node_wire::seal::suite::Suite;
@@ -56,7 +56,7 @@ pub enum StartError {
     Lock(#[from] InUse),
     /// Opening the data directory failed.
     #[error(transparent)]
-    DataDir(#[from] store::OpenError),
+    DataDir(#[from] OpenError),
     /// A bootstrap address or the region file is invalid.
     #[error("{0}")]
     Bootstrap(String),

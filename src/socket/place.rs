@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use p2p_node_core::effect::ExitCode;
 use p2p_node_protocol::ErrorCode;
+use p2p_node_store::disk;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
-use crate::io::{disk, rendezvous};
+use crate::io::rendezvous;
 
 /// Errors of the place of a socket.
 #[derive(Debug, thiserror::Error)]

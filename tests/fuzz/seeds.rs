@@ -6,7 +6,6 @@ use std::fs;
 
 use alloy::primitives::Address;
 use bytes::Bytes;
-use p2p_node::io::store::{codec, mail};
 use p2p_node_core::highest_seen::HighestSeen;
 use p2p_node_core::mail::inbound::digests::{ContentDigest, Digests};
 use p2p_node_core::mail::inbound::receive_window::StreamCheckpoint;
@@ -14,6 +13,7 @@ use p2p_node_core::mail::outbound::outbox::PersistedMessage;
 use p2p_node_core::outgoing::{OutgoingFile, OutgoingMessage};
 use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_protocol::{Priority, Route};
+use p2p_node_store::{codec, mail};
 use p2p_node_wire::envelope::{Encoding, FileOffer};
 use p2p_node_wire::identity::presigned::read_binding_file;
 use p2p_node_wire::identity::typed_data::read_typed_data;

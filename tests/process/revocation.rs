@@ -4,12 +4,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use p2p_node::io::store::{STORE_FILE, Store};
 use p2p_node::io::swarm::{DEFAULT_CONNECTION_TIMEOUT, SwarmConfig, SwarmDriver};
 use p2p_node_core::effect::NetworkCommand;
 use p2p_node_core::gate::address_scope::AddressScope;
 use p2p_node_core::input::Input;
 use p2p_node_core::local::addresses::Reachability;
+use p2p_node_store::{STORE_FILE, Store};
 use p2p_node_testing::forged::{self, plain_binding, plain_record};
 use p2p_node_wire::envelope::{
     Admission, Batch, Connect, FrameBody, MailResponse, Message, Payload, Response, Scope, Sealed, Side,

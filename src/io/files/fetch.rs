@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite};
 use p2p_node_core::file_io::{FetchFault, FileHash};
+use p2p_node_store::disk::sync_name;
 use rustix::fs::OFlags;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -20,7 +21,6 @@ use tokio::time::timeout;
 use super::content::{BLOCK_BYTES, Range, decode, hash_of, max_encoded};
 use super::framing::{Status, read_exact, read_length, read_status, request, write_all};
 use crate::io::byte_streams::BoxedStream;
-use crate::io::disk::sync_name;
 
 /// Number of ranges that are on their way. Our choice: 4 MiB fill a connection of 300 Mbit/s and 100 ms.
 const WINDOW: usize = 4;

@@ -5,9 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use p2p_node_store::disk;
 use sha2::{Digest, Sha256};
-
-use crate::io::disk;
 
 /// Name of the directory in the runtime directory.
 const NAME: &str = "p2p-node";

@@ -1,6 +1,6 @@
 //! Encoding of accepted messages in the store.
 
-use alloy::primitives::Address;
+use alloy_primitives::Address;
 use bytes::Bytes;
 use p2p_node_protocol::{Priority, Route};
 use sha2::{Digest, Sha256};

@@ -11,7 +11,7 @@ use redb::backends::FileBackend;
 use tempfile::TempDir;
 
 use super::*;
-use crate::io::disk::testing::synced;
+use crate::disk::testing::synced;
 use p2p_node_core::outgoing::OutgoingMessage;
 use p2p_node_core::replies::reply_to::ReplyTo;
 use p2p_node_wire::envelope::Encoding;

@@ -1,7 +1,7 @@
 //! Encoding of highest seen values, access rules and checkpoints in the store.
 
-use alloy::primitives::Address;
-use libp2p::PeerId;
+use alloy_primitives::Address;
+use libp2p_identity::PeerId;
 
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
 use p2p_node_core::highest_seen::HighestSeen;

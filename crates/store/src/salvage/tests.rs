@@ -1,7 +1,7 @@
 use p2p_node_wire::message_id::StreamId;
 use std::fs;
 
-use alloy::primitives::Address;
+use alloy_primitives::Address;
 use bytes::Bytes;
 use p2p_node_core::input::Input;
 use p2p_node_core::mail::outbound::outbox::PersistedMessage;

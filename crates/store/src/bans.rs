@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use alloy::primitives::Address;
-use libp2p::PeerId;
+use alloy_primitives::Address;
+use libp2p_identity::PeerId;
 use p2p_node_core::gate::host::Host;
 use p2p_node_core::gate::reputation::{Conduct, Party, PersistedBan};
 

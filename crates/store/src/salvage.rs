@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
 
-use alloy::primitives::Address;
+use alloy_primitives::Address;
 use redb::{AccessGuard, ReadOnlyTable, ReadableDatabase};
 
 use super::catch_panic::catch_panic;
 use super::file::{ACCOUNT, Changes, Database, FileError, Messages};
 use super::mail::{self, KEY_BYTES};
 use super::{Open, Snapshot};
-use crate::io::disk::sync_name;
+use crate::disk::sync_name;
 use p2p_node_core::mail::outbound::outbox::{OUTBOX_MAILS, PersistedMessage};
 
 /// Moves a damaged database aside, makes a new one and puts the mail into it that could be

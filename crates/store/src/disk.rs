@@ -71,12 +71,12 @@ pub fn sync_name(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = parent.unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()?;
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     testing::SYNCED.with_borrow_mut(|synced| synced.push(path.to_owned()));
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing {
     //! Records the synced directory entries for tests, because a sync has no other visible effect.
 

@@ -5,6 +5,7 @@
 pub mod bans;
 pub mod catch_panic;
 pub mod codec;
+pub mod disk;
 pub mod disk_reserve;
 mod file;
 pub mod mail;
@@ -18,11 +19,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alloy::primitives::Address;
+use alloy_primitives::Address;
 use p2p_node_protocol::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::io::disk::{Cause, make_directory};
+use crate::disk::{Cause, make_directory};
 use disk_reserve::{RESERVE_FILE, Reserve};
 use file::{Database, FileError, MAX_ROWS};
 pub use owner::OWNER_FILE;

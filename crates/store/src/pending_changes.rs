@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alloy::primitives::Address;
+use alloy_primitives::Address;
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
 use p2p_node_core::gate::reputation::{Party, PersistedBan};
 use p2p_node_core::highest_seen::HighestSeen;

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use alloy::primitives::Address;
+use alloy_primitives::Address;
 use redb::{
     Builder, DatabaseError, Key, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
     StorageError, TableDefinition, TableError, Value, WriteTransaction, backends::FileBackend,
@@ -19,7 +19,7 @@ use super::catch_panic::catch_panic;
 use super::codec::{self, KEY_BYTES, RowError};
 use super::mail;
 use super::salvage::recover_messages;
-use crate::io::disk::{Cause, sync_name};
+use crate::disk::{Cause, sync_name};
 use p2p_node_core::directory::record_table::{MAX_AGENTS, MAX_HIGHEST_SEEN};
 use p2p_node_core::gate::access_list::{AccessRule, Subject};
 use p2p_node_core::gate::reputation::{Party, PersistedBan};

@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use alloy::primitives::Address;
+use alloy_primitives::Address;
 use p2p_node_wire::record::RecordHash;
 use tempfile::TempDir;
 
@@ -34,7 +34,7 @@ fn reopened_database_has_last_access_rules() {
     let path = directory.path().join("db");
     let (mut file, _) = Database::open(&path, "dev", ANN).expect("made");
     let agent = Subject::Agent(Address::repeat_byte(1));
-    let node = Subject::Node(libp2p::PeerId::random());
+    let node = Subject::Node(libp2p_identity::PeerId::random());
     let set = |file: &mut Database, access_rules: &[(Subject, Option<AccessRule>)]| {
         file.write(&Changes { access_rules: access_rules.to_vec(), ..Changes::default() }).expect("written");
     };
