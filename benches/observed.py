@@ -7,8 +7,9 @@ Everything: `--http` with a reader of /metrics each second and one of /api/strea
 traces by OTLP to a collector that takes them and does nothing. The readers and the collector run in the
 scheduling class `SCHED_IDLE`: in an installation they have a machine of their own. The tests are those of
 `pipe.py`, in turns, each turn in another random order. "off again" is a second column of nodes as they come:
-what it differs from the first one is the noise of the machine. `--parts` adds a column for each part alone, to tell
-which costs what.
+what it differs from the first one is the noise of the machine. "readers elsewhere" are nodes as they come while the
+same readers read two other nodes, which do nothing else and run in that class too: what it differs from "off" is
+the cost of the readers on the same processors. `--parts` adds a column for each part alone, to tell which costs what.
 """
 
 import argparse
@@ -16,11 +17,12 @@ import http.client
 import json
 import os
 import random
+import statistics
 import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -29,6 +31,8 @@ from pipe import Node, Pair, burst, latency, window
 
 #: What can be on.
 PARTS = ("http", "log", "traces")
+#: The name of the column whose readers read other nodes.
+ELSEWHERE = "readers elsewhere"
 TESTS = {
     "latency": latency, "window": lambda pair: window(pair, 200_000), "burst": lambda pair: burst(pair, 500_000),
     "burst16k": lambda pair: burst(pair, 10_000, pipe.LARGE),
@@ -106,9 +110,9 @@ class Observer:
         self.process.wait(pipe.LIMIT)
 
 
-def command(program: str, parts: tuple[str, ...], observer: Observer) -> str:
+def command(program: str, parts: tuple[str, ...], observer: Observer, in_idle: bool) -> str:
     """The command of a node with these parts on."""
-    words = ["exec", program, "--network", "dev"]
+    words = ["exec", *(["chrt", "--idle", "0"] if in_idle else []), program, "--network", "dev"]
     if "http" in parts:
         words += ["--http", "127.0.0.1:0", "--observe"]
     if "log" in parts:
@@ -119,8 +123,8 @@ def command(program: str, parts: tuple[str, ...], observer: Observer) -> str:
 
 
 @contextmanager
-def pair_of(program: str, parts: tuple[str, ...], observer: Observer) -> Iterator[Pair]:
-    line = command(program, parts, observer)
+def pair_of(program: str, parts: tuple[str, ...], observer: Observer, in_idle: bool = False) -> Iterator[Pair]:
+    line = command(program, parts, observer, in_idle)
     with closing(Node("recipient", line)) as recipient:
         ready = recipient.connect([])
         with closing(Node("sender", line)) as sender:
@@ -129,6 +133,11 @@ def pair_of(program: str, parts: tuple[str, ...], observer: Observer) -> Iterato
                 observer.watch(ready)
                 observer.watch(other)
             yield Pair(sender, recipient, ready["address"])
+
+
+def cpu_of(pair: Pair) -> float:
+    """Seconds that both nodes have run."""
+    return pair.sender.cpu() + pair.recipient.cpu()
 
 
 def main() -> None:
@@ -142,19 +151,28 @@ def main() -> None:
     options = parser.parse_args()
     if options.look_on:
         return look_on(sys.stdin, sys.stdout)
-    columns = {"off": (), "on": PARTS, "off again": ()}
+    columns = {"off": (), "on": PARTS, "off again": (), ELSEWHERE: ()}
     if options.parts:
         columns |= {part: (part,) for part in PARTS}
     results: dict[str, dict[str, list[float]]] = {name: {} for name in columns}
+    used: list[float] = []
     order = random.Random(1)
     with closing(Observer()) as observer:
         for _ in range(options.runs):
             for name in order.sample(list(columns), len(columns)):
                 for test in options.tests.split(","):
-                    with pair_of(options.node, columns[name], observer) as pair:
+                    with ExitStack() as nodes:
+                        others = []
+                        if name == ELSEWHERE:
+                            others.append(nodes.enter_context(pair_of(options.node, PARTS, observer, in_idle=True)))
+                        pair = nodes.enter_context(pair_of(options.node, columns[name], observer))
+                        began, cpu = time.monotonic(), sum(map(cpu_of, others))
                         for row, value in TESTS[test](pair).items():
                             results[name].setdefault(row, []).append(value)
+                        if others:
+                            used.append((sum(map(cpu_of, others)) - cpu) / (time.monotonic() - began))
     print("\n".join(pipe.table(results)))
+    print(f"the two nodes elsewhere used {100 * statistics.median(used):.1f} % of a processor")
     if options.json:
         with open(options.json, "w") as file:
             json.dump(results, file, indent=2)

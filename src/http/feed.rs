@@ -93,13 +93,20 @@ impl Feed {
         Follower { pieces, _place: place }
     }
 
-    /// Queues an event of the node for the next piece. Payloads are never in it.
-    pub(super) fn publish(&self, event: &Event, unix_ms: u64) {
-        // A burst of messages must not cost the text of each.
-        if matches!(event, Event::Message(_) | Event::Delivery(_)) && self.is_full.load(Ordering::Relaxed) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        } else if let Some(entry) = entry(event, unix_ms) {
-            self.push(&entry);
+    /// Queues events of the node for the next piece. Payloads are never in them.
+    pub(super) fn publish<'a>(&self, events: impl Iterator<Item = &'a Event>, unix_ms: u64) {
+        let mut dropped = 0;
+        for event in events {
+            // A burst of messages must not cost the text of each.
+            if matches!(event, Event::Message(_) | Event::Delivery(_)) && self.is_full.load(Ordering::Relaxed)
+            {
+                dropped += 1;
+            } else if let Some(entry) = entry(event, unix_ms) {
+                self.push(&entry);
+            }
+        }
+        if dropped > 0 {
+            self.dropped.fetch_add(dropped, Ordering::Relaxed);
         }
     }
 

@@ -158,9 +158,9 @@ impl Http {
         self.server.feed.has_followers()
     }
 
-    /// Passes an event of the node to everybody who follows.
-    pub fn publish(&self, event: &Event, unix_ms: u64) {
-        self.server.feed.publish(event, unix_ms);
+    /// Passes events of the node to everybody who follows.
+    pub fn publish<'a>(&self, events: impl Iterator<Item = &'a Event>, unix_ms: u64) {
+        self.server.feed.publish(events, unix_ms);
     }
 
     /// Passes an event on that another server sent.

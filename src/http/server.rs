@@ -107,7 +107,7 @@ impl Server {
         loop {
             self.feed.until(true).await;
             tokio::select! {
-                () = observe(link, |event| self.feed.publish(event, unix_ms())) => {
+                () = observe(link, |event| self.feed.publish(std::iter::once(event), unix_ms())) => {
                     // The node has no room for a client, or is about to exit.
                     tokio::time::sleep(OBSERVE_PAUSE).await;
                 }

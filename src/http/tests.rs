@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::iter::once;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -200,10 +201,10 @@ async fn follower_that_does_not_read_is_cut_and_the_others_go_on() {
 async fn events_beyond_the_limit_of_a_piece_are_dropped_and_counted() {
     let (connections, feed) = (Connections::new(), Arc::new(Feed::default()));
     let mut read = feed.follow(&connections.enter(), connections.stream().unwrap(), &Bytes::new());
-    (0..1000).for_each(|number| feed.publish(&log(number), 1));
+    (0..1000).for_each(|number| feed.publish(once(&log(number)), 1));
     let delivery = serde_json::from_str(r#"{"messageId":"a-1","state":"delivered","attempts":1}"#);
     let delivery = Event::Delivery(delivery.unwrap());
-    feed.publish(&delivery, 1);
+    feed.publish(once(&delivery), 1);
     assert_eq!(feed.take_dropped(), 951);
     let running = Arc::clone(&feed);
     let sending = tokio::spawn(async move { running.run(|| async { None }).await });
@@ -212,7 +213,7 @@ async fn events_beyond_the_limit_of_a_piece_are_dropped_and_counted() {
     let piece = String::from_utf8(next().await.to_vec()).unwrap();
     assert_eq!(piece.matches("event: event\n").count(), 50);
     assert!(piece.ends_with("data: {\"kind\":\"log\",\"text\":\"test: 49\",\"timeMs\":1}\n\n"), "{piece}");
-    feed.publish(&delivery, 1);
+    feed.publish(once(&delivery), 1);
     let piece = String::from_utf8(next().await.to_vec()).unwrap();
     assert!(piece.contains("delivered"), "the next piece has room: {piece}");
     sending.abort();

@@ -67,15 +67,11 @@ impl Node {
         let mut told = BTreeSet::new();
         let has_clients = !of_clients.is_empty();
         let of_clients = of_clients.values().flatten().filter(|(event, _)| is_of_one_client(event));
-        for (event, _) in of_parent.iter().chain(of_clients) {
+        let events = of_parent.iter().chain(of_clients).map(|(event, _)| event).filter(|event| match event {
             // Several clients get one message, most often in the same turn.
-            let is_new = match event {
-                Event::Message(message) if has_clients => told.insert(message.message_id.as_str()),
-                _ => true,
-            };
-            if is_new {
-                http.publish(event, now.unix_ms);
-            }
-        }
+            Event::Message(message) if has_clients => told.insert(message.message_id.as_str()),
+            _ => true,
+        });
+        http.publish(events, now.unix_ms);
     }
 }

@@ -18,7 +18,7 @@ use crate::io::descriptors;
 use crate::io::keystore::{self, InUse, KeyFileError};
 use crate::io::sources::Sources;
 use crate::io::swarm::{
-    MAX_HANDSHAKES, MIN_HANDSHAKES, PENDING, PENDING_OUTGOING, SwarmConfig, can_listen_on,
+    MAX_HANDSHAKES, MIN_HANDSHAKES, PENDING, PENDING_OUTGOING, SwarmConfig, can_listen_on, key_log_warning,
 };
 use crate::io::traces::Traces;
 use crate::socket::SocketError;
@@ -237,7 +237,7 @@ fn swarm_config(
         return Err(StartError::LightServes);
     }
     let (sockets, too_few) = sockets(config.max_connections as u32, descriptors::raise_limit);
-    too_few.into_iter().for_each(notice);
+    too_few.into_iter().chain(key_log_warning()).for_each(notice);
     Ok(SwarmConfig {
         seed: node_key.seed(),
         network: config.network.clone(),

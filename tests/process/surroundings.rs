@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use p2p_node::io::swarm::KEY_LOG;
 use rustix::fs::OFlags;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -177,6 +178,18 @@ fn agent_with_ephemeral_key_leaves_no_files() {
     let output = node.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(entries(home.path()), 0);
+}
+
+#[test]
+fn node_warns_if_the_environment_has_its_secrets_written_to_a_file() {
+    let home = TempDir::new().unwrap();
+    let file = home.path().join("secrets").to_str().unwrap().to_owned();
+    let mut child = Child::spawn(&[], &[("PRIVATE_KEY", &test_key(0xb8)), (KEY_LOG, &file)]);
+    child.command(json!({"type": "connect", "protocol": 1}));
+    let log = child.expect("a warning", |event| event["type"] == "log" && event["namespace"] == "start");
+    let message = log["message"].as_str().unwrap();
+    assert!(log["level"] == "warn" && message.contains(KEY_LOG) && message.contains(&file), "{log}");
+    child.expect("ready", |event| event["type"] == "ready");
 }
 
 fn entries(path: &Path) -> usize {

@@ -5,3 +5,4 @@ mod container;
 mod cross;
 mod others;
 mod rust;
+mod rust_shared;

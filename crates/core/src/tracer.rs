@@ -73,13 +73,20 @@ pub(crate) struct Tracer {
     /// Random ids; absent if the node makes no spans.
     ids: Option<Jitter>,
     limiter: RateLimiter<SpanName>,
+    /// Until when spans of each name are above the limit, so that a message of a burst costs a comparison.
+    refused_until: [Instant; SPANS.max_keys],
     /// Spans above the limit since the last [`Tracer::take_dropped`].
     dropped: u64,
 }
 
 impl Tracer {
     pub(crate) fn new(seed: Option<u64>) -> Self {
-        Tracer { ids: seed.map(Jitter::new), limiter: RateLimiter::new(SPANS), dropped: 0 }
+        Tracer {
+            ids: seed.map(Jitter::new),
+            limiter: RateLimiter::new(SPANS),
+            refused_until: Default::default(),
+            dropped: 0,
+        }
     }
 
     /// Returns the number of spans that were above the limit since the last call.
@@ -87,18 +94,29 @@ impl Tracer {
         std::mem::take(&mut self.dropped)
     }
 
+    /// Returns `true` if one more span of this name is within the limit, and counts it.
+    fn admit(&mut self, name: SpanName, now: Instant) -> bool {
+        let refused_until = &mut self.refused_until[name as usize];
+        if now < *refused_until {
+            return false;
+        }
+        let is_admitted = self.limiter.admit(name, now);
+        *refused_until = now + self.limiter.wait(&name, 1, now).unwrap_or_default();
+        is_admitted
+    }
+
     /// Begins a span with this parent. Without a recorded span the message has the context of the
     /// parent, if there is one.
     fn begin(&mut self, name: SpanName, parent: Option<TraceContext>, now: Instant) -> Option<SendTrace> {
         let as_it_is = parent.map(|context| SendTrace { context, parent: None, is_recorded: false });
-        let Some(ids) = &mut self.ids else { return as_it_is };
-        if parent.is_some_and(|parent| !parent.is_sampled()) {
+        if self.ids.is_none() || parent.is_some_and(|parent| !parent.is_sampled()) {
             return as_it_is;
         }
-        if !self.limiter.admit(name, now) {
+        if !self.admit(name, now) {
             self.dropped += 1;
             return as_it_is;
         }
+        let ids = self.ids.as_mut()?;
         let mut id = || ids.seed().max(1).to_be_bytes();
         let span_id = id();
         let context = match parent {

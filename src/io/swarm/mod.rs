@@ -71,7 +71,9 @@ pub use self::mail::{MAIL_TIMEOUT, MAX_MAIL, MAX_MAIL_RESPONSE};
 pub use self::metrics::NETWORK_METRICS;
 pub use self::nat::{DEFAULT_RELAY_BYTES, MIN_RELAY_BYTES};
 pub use self::request::MAX_ADMISSION;
-pub use self::transport::{DEFAULT_CONNECTION_TIMEOUT, MAX_CONNECTION_TIMEOUT, MIN_CONNECTION_TIMEOUT};
+pub use self::transport::{
+    DEFAULT_CONNECTION_TIMEOUT, KEY_LOG, MAX_CONNECTION_TIMEOUT, MIN_CONNECTION_TIMEOUT, key_log_warning,
+};
 pub use p2p_node_core::gate::address_scope::AddressScope;
 
 /// Maximum number of received mail frames without a response. The core responds in the same turn,

@@ -60,6 +60,20 @@ pub(super) struct Built {
     pub degraded: Option<String>,
 }
 
+/// Variable of the environment that makes TLS libraries write the secrets of each connection to a file,
+/// for programs that decrypt recorded traffic. libp2p obeys it for QUIC, and nothing can forbid it.
+pub const KEY_LOG: &str = "SSLKEYLOGFILE";
+
+/// Returns a warning if the environment makes libp2p write secrets to a file.
+pub fn key_log_warning() -> Option<String> {
+    let file = std::env::var_os(KEY_LOG)?;
+    Some(format!(
+        "{KEY_LOG} is set: the secrets of QUIC connections are written to {}; unset it unless you want to \
+         decrypt the traffic of this node",
+        file.display()
+    ))
+}
+
 /// The addresses that the node may dial.
 #[derive(Clone, Debug)]
 pub(super) struct Dialable {
