@@ -37,5 +37,6 @@ pub mod pipe;
 pub mod register;
 pub mod schema;
 pub mod shell;
+mod side_runtime;
 pub mod socket;
 mod terminal;

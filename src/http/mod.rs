@@ -1,6 +1,6 @@
 //! The HTTP server of a node (`--http`): health, metrics, the report, and the explorer page.
 //!
-//! The server runs as tasks beside the loop of the node and holds no state of the node. It asks the loop
+//! The server runs on a thread of its own beside the loop of the node and holds no state of the node. It asks the loop
 //! by a bounded channel, and the loop answers at most once a second with new figures. Nothing can be
 //! changed through it. See docs/adr/0062-http.md.
 
@@ -28,7 +28,6 @@ use p2p_node_wire::time::{Instant, Now};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 pub(crate) use access::{has_token, is_address};
 pub(crate) use body::Body;
@@ -40,6 +39,7 @@ use metrics::Sample;
 use server::Server;
 
 use crate::inner::Link;
+use crate::side_runtime::SideRuntime;
 
 /// Maximum number of questions of the server that wait for the loop: as many as it has connections.
 const MAX_ASKS: usize = MAX_CONNECTIONS;
@@ -84,7 +84,8 @@ pub struct Http {
     server: Arc<Server>,
     report: Option<(Instant, Bytes)>,
     sample: Option<(Instant, Arc<Sample>)>,
-    task: JoinHandle<()>,
+    /// Where the server runs. Dropping it ends the server.
+    _side: SideRuntime,
 }
 
 impl Http {
@@ -94,12 +95,18 @@ impl Http {
     /// # Errors
     /// Fails if the address is in use or not of this machine.
     pub(crate) async fn bind(config: &HttpConfig, network: Registry, link: Option<Link>) -> io::Result<Http> {
-        let listener = TcpListener::bind(config.addr).await?;
+        let listener = TcpListener::bind(config.addr).await?.into_std()?;
         let addr = listener.local_addr()?;
+        let side = SideRuntime::start("http")?;
         let (sender, asks) = mpsc::channel(MAX_ASKS);
         let server = Arc::new(Server::new(config.token.clone(), network, sender, link));
-        let task = tokio::spawn(Arc::clone(&server).run(listener));
-        Ok(Http { addr, asks, server, report: None, sample: None, task })
+        let listener = {
+            // The runtime of the thread polls the listener.
+            let _entered = side.handle().enter();
+            TcpListener::from_std(listener)?
+        };
+        side.handle().spawn(Arc::clone(&server).run(listener));
+        Ok(Http { addr, asks, server, report: None, sample: None, _side: side })
     }
 
     /// Returns the URL of the server.
@@ -181,6 +188,5 @@ impl Http {
 impl Drop for Http {
     fn drop(&mut self) {
         self.server.connections.close();
-        self.task.abort();
     }
 }

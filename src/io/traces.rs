@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::side_runtime::SideRuntime;
+
 /// Maximum number of queued spans; further ones are dropped. The default of OpenTelemetry
 /// (`OTEL_BSP_MAX_QUEUE_SIZE`).
 const QUEUE: usize = 2048;
@@ -52,14 +54,16 @@ pub struct Traces {
     queue: mpsc::Sender<Span>,
     dropped: Arc<AtomicU64>,
     exporting: JoinHandle<()>,
+    /// Where the exporter runs.
+    _side: SideRuntime,
 }
 
 impl Traces {
-    /// Starts the exporter. Must be called within a runtime. Connects to nobody before the first span.
+    /// Starts the exporter on a thread of its own. Connects to nobody before the first span.
     ///
     /// # Errors
     /// Fails for an https URL if the system has no certificates.
-    pub fn start(config: TracesConfig) -> Result<Self, reqwest::Error> {
+    pub(crate) fn start(config: TracesConfig, side: SideRuntime) -> Result<Self, reqwest::Error> {
         let builder = Client::builder()
             .timeout(REQUEST_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
@@ -71,8 +75,8 @@ impl Traces {
         let (queue, spans) = mpsc::channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let export = Export { client, config, dropped: Arc::clone(&dropped), is_down: false };
-        let exporting = tokio::spawn(export.run(spans));
-        Ok(Traces { queue, dropped, exporting })
+        let exporting = side.handle().spawn(export.run(spans));
+        Ok(Traces { queue, dropped, exporting, _side: side })
     }
 
     /// Queues a span, or drops it if the queue is full.

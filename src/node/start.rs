@@ -21,6 +21,7 @@ use crate::io::swarm::{
     MAX_HANDSHAKES, MIN_HANDSHAKES, PENDING, PENDING_OUTGOING, SwarmConfig, can_listen_on, key_log_warning,
 };
 use crate::io::traces::Traces;
+use crate::side_runtime::SideRuntime;
 use crate::socket::SocketError;
 use p2p_node_core::CoreConfig;
 use p2p_node_core::effect::ExitCode;
@@ -281,8 +282,10 @@ fn open_chain(config: &Config, agent: Option<&AgentKey>) -> Result<Chain, StartE
 /// Starts the exporter of spans. Connects to nobody.
 fn start_traces(config: &Config, node_key: &NodeKey) -> Result<Option<Traces>, StartError> {
     let Some(traces) = config.traces(node_key.peer_id().to_string())? else { return Ok(None) };
+    let side = SideRuntime::start("traces")
+        .map_err(|error| StartError::system("starting the thread of the exporter failed", &error))?;
     let failed = |error| StartError::system("setting up the exporter of spans failed", &error);
-    Traces::start(traces).map(Some).map_err(failed)
+    Traces::start(traces, side).map(Some).map_err(failed)
 }
 
 /// Numbers that no other process has.
