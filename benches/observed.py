@@ -38,6 +38,7 @@ TESTS = {
     "burst16k": lambda pair: burst(pair, 10_000, pipe.LARGE),
 }
 SCRAPE_SECS = 1.0
+RESAMPLED = 5000
 
 
 class Collector(BaseHTTPRequestHandler):
@@ -135,6 +136,18 @@ def pair_of(program: str, parts: tuple[str, ...], observer: Observer, in_idle: b
             yield Pair(sender, recipient, ready["address"])
 
 
+def compared(results: dict[str, dict[str, list[float]]]) -> Iterator[str]:
+    """Yields for each row what "on" has of the mean of both columns "off", run by run, and between which
+    values 95 of 100 medians of resampled runs are."""
+    rng = random.Random(1)
+    for row, on in results["on"].items():
+        off = zip(results["off"][row], results["off again"][row])
+        ratios = [value / statistics.mean(pair) for value, pair in zip(on, off)]
+        medians = sorted(statistics.median(rng.choices(ratios, k=len(ratios))) for _ in range(RESAMPLED))
+        low, high = medians[RESAMPLED // 40], medians[-RESAMPLED // 40]
+        yield f"{row}: on has {statistics.median(ratios):.3f} of off ({low:.3f} to {high:.3f})"
+
+
 def cpu_of(pair: Pair) -> float:
     """Seconds that both nodes have run."""
     return pair.sender.cpu() + pair.recipient.cpu()
@@ -172,6 +185,7 @@ def main() -> None:
                         if others:
                             used.append((sum(map(cpu_of, others)) - cpu) / (time.monotonic() - began))
     print("\n".join(pipe.table(results)))
+    print("\n".join(compared(results)))
     print(f"the two nodes elsewhere used {100 * statistics.median(used):.1f} % of a processor")
     if options.json:
         with open(options.json, "w") as file:

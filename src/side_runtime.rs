@@ -1,18 +1,21 @@
 //! A runtime on a thread of its own, for work that must not delay the loop of the node.
 
 use std::io;
+use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// A thread with a runtime. Dropping it ends the thread and all tasks of the runtime.
+/// A thread with a runtime. Dropping it ends all tasks of the runtime, and waits for those that just run: they
+/// must not block.
 ///
 /// The thread also has an arena of the allocator: what its tasks allocate makes no holes in the heap of the
 /// loop.
 #[derive(Debug)]
 pub struct SideRuntime {
     handle: Handle,
-    _stop: oneshot::Sender<()>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl SideRuntime {
@@ -24,14 +27,29 @@ impl SideRuntime {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let run = move || drop(runtime.block_on(stopped));
-        std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
-        Ok(SideRuntime { handle, _stop: stop })
+        let run = move || {
+            // An error is the end, too: the sender is gone.
+            let _ = runtime.block_on(stopped);
+            // A lookup of a host name may block its thread for seconds.
+            runtime.shutdown_background();
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        Ok(SideRuntime { handle, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Returns the handle for new tasks.
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+}
+
+impl Drop for SideRuntime {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic has ended the process already.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -55,15 +73,15 @@ mod tests {
     #[tokio::test]
     async fn tasks_run_on_another_thread_and_end_with_it() {
         let side = SideRuntime::start("test").unwrap();
-        let there = side.handle().spawn(async { std::thread::current().id() }).await.unwrap();
-        assert_ne!(there, std::thread::current().id());
-        let (told, dropped) = oneshot::channel();
+        let there = side.handle().spawn(async { thread::current().id() }).await.unwrap();
+        assert_ne!(there, thread::current().id());
+        let (told, mut dropped) = oneshot::channel();
         let held = Held(Some(told));
         side.handle().spawn(async move {
             let _held = held;
             pending::<()>().await;
         });
         drop(side);
-        dropped.await.expect("the task is dropped");
+        assert_eq!(dropped.try_recv(), Ok(()), "the task is dropped");
     }
 }

@@ -1,8 +1,8 @@
 //! The HTTP server of a node (`--http`): health, metrics, the report, and the explorer page.
 //!
-//! The server runs on a thread of its own beside the loop of the node and holds no state of the node. It asks the loop
-//! by a bounded channel, and the loop answers at most once a second with new figures. Nothing can be
-//! changed through it. See docs/adr/0062-http.md.
+//! The server runs on a thread of its own and holds no state of the node. It asks the loop by a bounded
+//! channel, and the loop answers at most once a second with new figures. Nothing can be changed through it.
+//! See docs/adr/0062-http.md.
 
 mod access;
 mod assets;

@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::io::{Read, Write};
 use std::iter::once;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -168,6 +169,19 @@ async fn report_and_sample_are_made_at_most_once_a_second_however_often_somebody
         http.answer(Ask::Metrics(oneshot::channel().0), &source, now);
     }
     assert_eq!(source.0.get(), 6);
+}
+
+#[tokio::test]
+async fn health_check_is_answered_with_503_while_the_loop_hangs() {
+    let config = HttpConfig { addr: "127.0.0.1:0".parse().unwrap(), token: None };
+    let http = Http::bind(&config, Registry::default(), None).await.unwrap();
+    // Blocks the runtime of the loop until the answer is there.
+    let mut client = TcpStream::connect(http.addr).unwrap();
+    client.write_all(b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.ends_with("the node does not respond\n"), "{answer}");
 }
 
 fn is_ready(future: impl Future<Output = ()>) -> bool {

@@ -2,8 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Number of descriptors that are not connections: stdio, the runtime, listeners, the store and key
-/// files. The node uses about 20; 64 leaves reserve.
+/// Number of descriptors that are not connections: stdio, the runtimes, listeners, the store and key
+/// files. The node uses 15 to 30; 64 leaves reserve.
 const OTHERS: u64 = 64;
 
 /// Raises the soft limit of descriptors for `sockets` sockets, as far as the hard limit allows.
