@@ -13,9 +13,9 @@ use p2p_node_core::tracer::Span;
 use prost::Message as _;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Url};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::side_runtime::SideRuntime;
 
@@ -52,6 +52,8 @@ pub struct TracesConfig {
 /// The exporter. It never blocks: what does not fit is dropped and counted.
 pub struct Traces {
     queue: mpsc::Sender<Span>,
+    /// Ends the wait of the exporter for more spans when it is dropped.
+    open: watch::Sender<()>,
     dropped: Arc<AtomicU64>,
     exporting: JoinHandle<()>,
     /// Where the exporter runs.
@@ -75,8 +77,9 @@ impl Traces {
         let (queue, spans) = mpsc::channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let export = Export { client, config, dropped: Arc::clone(&dropped), is_down: false };
-        let exporting = side.handle().spawn(export.run(spans));
-        Ok(Traces { queue, dropped, exporting, _side: side })
+        let (open, is_open) = watch::channel(());
+        let exporting = side.handle().spawn(export.run(spans, is_open));
+        Ok(Traces { queue, open, dropped, exporting, _side: side })
     }
 
     /// Queues a span, or drops it if the queue is full.
@@ -93,7 +96,7 @@ impl Traces {
 
     /// Exports the queued spans, for at most [`FLUSH_TIMEOUT`].
     pub async fn close(self) {
-        drop(self.queue);
+        drop((self.queue, self.open));
         let abort = self.exporting.abort_handle();
         if timeout(FLUSH_TIMEOUT, self.exporting).await.is_err() {
             abort.abort();
@@ -111,17 +114,26 @@ struct Export {
 }
 
 impl Export {
-    async fn run(mut self, mut spans: mpsc::Receiver<Span>) {
+    async fn run(mut self, mut spans: mpsc::Receiver<Span>, mut is_open: watch::Receiver<()>) {
         while let Some(first) = spans.recv().await {
             let mut batch = vec![first];
-            let deadline = Instant::now() + DELAY;
-            while batch.len() < BATCH {
-                match timeout_at(deadline, spans.recv()).await {
-                    Ok(Some(span)) => batch.push(span),
-                    Ok(None) | Err(_) => break,
+            // Only the first span of a batch wakes this thread: to wake it for each costs the loop a call of the
+            // system, and a processor that the mail could use. The wait ends early when the node exits.
+            let _ = timeout(DELAY, is_open.changed()).await;
+            loop {
+                while batch.len() < BATCH
+                    && let Ok(span) = spans.try_recv()
+                {
+                    batch.push(span);
+                }
+                let is_last = batch.len() < BATCH;
+                if !batch.is_empty() {
+                    self.post(std::mem::take(&mut batch)).await;
+                }
+                if is_last {
+                    break;
                 }
             }
-            self.post(batch).await;
         }
     }
 

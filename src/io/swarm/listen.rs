@@ -5,12 +5,12 @@ use std::error::Error;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use libp2p::Multiaddr;
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
-use libp2p::{Multiaddr, Swarm};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
-use super::behaviour::Behaviour;
+use super::NodeSwarm;
 use p2p_node_core::input::Input;
 use p2p_node_core::local::addresses::is_relayed;
 
@@ -89,7 +89,7 @@ fn parts(addr: &Multiaddr) -> Option<(SocketAddr, bool)> {
 impl Listeners {
     /// Opens TCP and QUIC on these interfaces, all on one port. At least one interface must
     /// succeed.
-    pub(super) fn open(&mut self, swarm: &mut Swarm<Behaviour>, ips: &[IpAddr], port: u16) -> Vec<Input> {
+    pub(super) fn open(&mut self, swarm: &mut NodeSwarm, ips: &[IpAddr], port: u16) -> Vec<Input> {
         if self.state != ListenState::Closed {
             return Vec::new();
         }
@@ -122,7 +122,7 @@ impl Listeners {
     }
 
     /// Opens exactly these addresses.
-    pub(super) fn open_exactly(&mut self, swarm: &mut Swarm<Behaviour>, addrs: Vec<Multiaddr>) -> Vec<Input> {
+    pub(super) fn open_exactly(&mut self, swarm: &mut NodeSwarm, addrs: Vec<Multiaddr>) -> Vec<Input> {
         if self.state != ListenState::Closed {
             return Vec::new();
         }
@@ -136,7 +136,7 @@ impl Listeners {
     }
 
     /// Opens a socket. The error contains the reason, and `true` if other interfaces may succeed.
-    fn listen(&mut self, swarm: &mut Swarm<Behaviour>, addr: Multiaddr) -> Result<(), (String, bool)> {
+    fn listen(&mut self, swarm: &mut NodeSwarm, addr: Multiaddr) -> Result<(), (String, bool)> {
         match listen_exclusive(swarm, &addr) {
             Ok(id) => {
                 self.open.push(Socket { id, addr, has_address: false });
@@ -149,7 +149,7 @@ impl Listeners {
     }
 
     /// Opens the sockets that waited for the port.
-    fn open_rest(&mut self, swarm: &mut Swarm<Behaviour>, port: u16) -> Vec<Input> {
+    fn open_rest(&mut self, swarm: &mut NodeSwarm, port: u16) -> Vec<Input> {
         let mut rest = std::mem::take(&mut self.rest);
         let mut failures = Vec::new();
         // Without an IPv6 address on any interface, an IPv6 socket opens but never reports an
@@ -170,7 +170,7 @@ impl Listeners {
     /// Handles an address that a socket has reported.
     pub(super) fn on_address(
         &mut self,
-        swarm: &mut Swarm<Behaviour>,
+        swarm: &mut NodeSwarm,
         id: ListenerId,
         addr: &Multiaddr,
     ) -> Vec<Input> {
@@ -229,7 +229,7 @@ impl Listeners {
     }
 
     /// Returns the report if it is due. Call it when libp2p has no more events.
-    pub(super) fn poll_ready(&mut self, swarm: &Swarm<Behaviour>) -> Option<Input> {
+    pub(super) fn poll_ready(&mut self, swarm: &NodeSwarm) -> Option<Input> {
         if self.state != ListenState::ReportDue {
             return None;
         }
@@ -242,7 +242,7 @@ impl Listeners {
     }
 
     /// Closes all listeners without a report.
-    pub(super) fn close(&mut self, swarm: &mut Swarm<Behaviour>) {
+    pub(super) fn close(&mut self, swarm: &mut NodeSwarm) {
         self.state = ListenState::Closed;
         self.rest.clear();
         for Socket { id, .. } in self.open.drain(..) {
@@ -254,7 +254,7 @@ impl Listeners {
 /// Listens on an address that no other process uses. libp2p opens TCP sockets with `SO_REUSEPORT`,
 /// so a second node of the same user would silently share the port and get some of its connections.
 /// A probe socket without this option detects the conflict.
-fn listen_exclusive(swarm: &mut Swarm<Behaviour>, addr: &Multiaddr) -> io::Result<ListenerId> {
+fn listen_exclusive(swarm: &mut NodeSwarm, addr: &Multiaddr) -> io::Result<ListenerId> {
     if let Some((socket, is_tcp)) = parts(addr) {
         probe(socket, is_tcp)?;
     }

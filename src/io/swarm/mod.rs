@@ -20,6 +20,7 @@ mod meshes;
 mod metrics;
 mod nat;
 mod outbound;
+mod protocol_cache;
 mod refused_hosts;
 mod reports;
 mod request;
@@ -51,6 +52,7 @@ use self::listen::Listeners;
 use self::mail::Reply;
 use self::metrics::NetworkMetrics;
 use self::nat::NatState;
+use self::protocol_cache::ProtocolCache;
 use self::refused_hosts::RefusedHosts;
 use self::reports::LinkReports;
 use self::request::FailedReads;
@@ -171,10 +173,13 @@ pub enum SetupError {
     Gossip(String),
 }
 
+/// The swarm of a node.
+type NodeSwarm = Swarm<ProtocolCache<Behaviour>>;
+
 /// Driver of the libp2p swarm. [`SwarmDriver::apply`] executes commands of the core;
 /// [`SwarmDriver::next`] returns inputs for it.
 pub struct SwarmDriver {
-    swarm: Swarm<Behaviour>,
+    swarm: NodeSwarm,
     names: ProtocolNames,
     scope: AddressScope,
     listen_exactly: Option<Vec<Multiaddr>>,
@@ -239,7 +244,8 @@ impl SwarmDriver {
             // Sends the first message together with the protocol negotiation: a mail frame needs
             // one round trip instead of two.
             .with_substream_upgrade_protocol_override(Version::V1Lazy);
-        let swarm = Swarm::new(transport, behaviour, keypair.public().to_peer_id(), swarm_config);
+        let swarm =
+            Swarm::new(transport, ProtocolCache::new(behaviour), keypair.public().to_peer_id(), swarm_config);
         Ok(Self {
             swarm,
             names,

@@ -10,7 +10,7 @@ use libp2p::swarm::DialError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
 
-use super::behaviour::dht_mode;
+use super::behaviour::{Behaviour, dht_mode};
 use super::{MAX_MAIL_SENT, MAX_QUERIES, SwarmDriver, dht_store, gossip};
 use p2p_node_core::effect::{NetworkCommand, Verdict};
 use p2p_node_core::gate::address_scope::AddressScope;
@@ -90,14 +90,14 @@ impl SwarmDriver {
     }
 
     fn block(&mut self, peer: PeerId) {
-        let behaviour = self.swarm.behaviour_mut();
+        let behaviour: &mut Behaviour = self.swarm.behaviour_mut();
         behaviour.blocked.block_peer(peer);
         behaviour.kad.remove_peer(&peer);
         gossip::block(&mut behaviour.gossip, &peer);
     }
 
     fn unblock(&mut self, peer: PeerId) {
-        let behaviour = self.swarm.behaviour_mut();
+        let behaviour: &mut Behaviour = self.swarm.behaviour_mut();
         behaviour.blocked.unblock_peer(peer);
         gossip::unblock(&mut behaviour.gossip, &peer);
     }
