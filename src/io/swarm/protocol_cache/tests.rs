@@ -67,7 +67,7 @@ fn poll(handler: &mut Handler<Counted>) -> Vec<String> {
     assert!(handler.poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
     let protocols = handler.listen_protocol();
     assert_eq!(*protocols.timeout(), Duration::from_secs(3));
-    protocols.upgrade().protocol_info().map(|name| name.to_string()).collect()
+    UpgradeInfo::protocol_info(protocols.upgrade()).map(|name| name.to_string()).collect()
 }
 
 fn times_asked(handler: &Handler<Counted>) -> usize {
@@ -155,9 +155,9 @@ async fn peer_learns_of_a_protocol_that_a_node_begins_to_speak_and_speaks_it() {
     };
     peer.dial(address).unwrap();
     until_identified(&mut node, &mut peer, false).await;
-    node.kad.set_mode(Some(kad::Mode::Server));
+    node.behaviour_mut().kad.set_mode(Some(kad::Mode::Server));
     until_identified(&mut node, &mut peer, true).await;
-    peer.kad.get_closest_peers(*node.local_peer_id());
+    peer.behaviour_mut().kad.get_closest_peers(*node.local_peer_id());
     loop {
         let event = tokio::select! {
             _ = node.select_next_some() => continue,
