@@ -153,18 +153,24 @@ async fn peer_learns_of_a_protocol_that_a_node_begins_to_speak_and_speaks_it() {
             break address;
         }
     };
-    peer.dial(address).unwrap();
+    peer.dial(address.clone()).unwrap();
     until_identified(&mut node, &mut peer, false).await;
     node.behaviour_mut().kad.set_mode(Some(kad::Mode::Server));
     until_identified(&mut node, &mut peer, true).await;
+    peer.behaviour_mut().kad.add_address(node.local_peer_id(), address);
     peer.behaviour_mut().kad.get_closest_peers(*node.local_peer_id());
     loop {
         let event = tokio::select! {
             _ = node.select_next_some() => continue,
             event = peer.select_next_some() => event,
         };
-        if let SwarmEvent::Behaviour(DhtEvent::Kad(kad::Event::OutboundQueryProgressed { stats, .. })) = event
-        {
+        let SwarmEvent::Behaviour(DhtEvent::Kad(kad::Event::OutboundQueryProgressed {
+            result, stats, ..
+        })) = event
+        else {
+            continue;
+        };
+        if let kad::QueryResult::GetClosestPeers(_) = result {
             assert_eq!((stats.num_successes(), stats.num_failures()), (1, 0));
             return;
         }
