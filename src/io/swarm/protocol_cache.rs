@@ -184,10 +184,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         lock(&self.inner).on_behaviour_event(event);
     }
 
-    fn on_connection_event(
-        &mut self,
-        event: ConnectionEvent<Upgrade<H>, H::OutboundProtocol, (), H::OutboundOpenInfo>,
-    ) {
+    fn on_connection_event(&mut self, event: EventOf<'_, Self>) {
         self.is_stale = true;
         if let Some(event) = to_inner(event) {
             lock(&self.inner).on_connection_event(event);
@@ -195,11 +192,17 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
     }
 }
 
+/// An event of a connection as a handler gets it.
+type EventOf<'a, H> = ConnectionEvent<
+    'a,
+    <H as ConnectionHandler>::InboundProtocol,
+    <H as ConnectionHandler>::OutboundProtocol,
+    <H as ConnectionHandler>::InboundOpenInfo,
+    <H as ConnectionHandler>::OutboundOpenInfo,
+>;
+
 /// Returns the event for the inner handler, or `None` for a stream whose protocol it does not speak any more.
-fn to_inner<H: ConnectionHandler>(
-    event: ConnectionEvent<Upgrade<H>, H::OutboundProtocol, (), H::OutboundOpenInfo>,
-) -> Option<ConnectionEvent<H::InboundProtocol, H::OutboundProtocol, H::InboundOpenInfo, H::OutboundOpenInfo>>
-{
+fn to_inner<H: ConnectionHandler>(event: EventOf<'_, Handler<H>>) -> Option<EventOf<'_, H>> {
     Some(match event {
         ConnectionEvent::FullyNegotiatedInbound(stream) => {
             let (protocol, info) = stream.protocol;
