@@ -156,7 +156,8 @@ async fn peer_learns_of_a_protocol_that_a_node_begins_to_speak_and_speaks_it() {
     peer.dial(address.clone()).unwrap();
     until_identified(&mut node, &mut peer, false).await;
     node.behaviour_mut().kad.set_mode(Some(kad::Mode::Server));
-    until_identified(&mut node, &mut peer, true).await;
+    let told = until_identified(&mut node, &mut peer, true);
+    tokio::time::timeout(Duration::from_secs(30), told).await.expect("the peer is told");
     peer.behaviour_mut().kad.add_address(node.local_peer_id(), address);
     peer.behaviour_mut().kad.get_closest_peers(*node.local_peer_id());
     loop {
