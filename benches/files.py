@@ -67,9 +67,13 @@ class Agent:
         self.write({"type": "connect", "protocol": 1, "bootstrapPeers": bootstraps})
         return self.expect("ready")
 
-    def cpu(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def cpu(self) -> tuple[float, float]:
+        """Returns the seconds that the process has run, and those of its main thread, which encrypts."""
+        pid = self.process.pid
+        paths = Path(f"/proc/{pid}/stat"), Path(f"/proc/{pid}/task/{pid}/stat")
+        stats = [path.read_text().rpartition(")")[2].split() for path in paths]
+        all_threads, main = ((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") for fields in stats)
+        return all_threads, main
 
 
 def raw(source: Path, target: Path) -> float:
@@ -194,8 +198,9 @@ def main() -> None:
                     figures["raw"].append(seconds)
                     figures["read"].append(read)
                     figures["node"].append(took)
-                    spent = sender.cpu() - cpu[0], recipient.cpu() - cpu[1]
-                    print(f"CPU: sender {spent[0]:.2f} s, recipient {spent[1]:.2f} s", file=sys.stderr)
+                    for name, agent, before in zip(("sender", "recipient"), (sender, recipient), cpu):
+                        for thread, since, now in zip(("", ", main thread"), before, agent.cpu()):
+                            figures.setdefault(f"CPU of the {name}{thread}", []).append(now - since)
         finally:
             sender.process.kill()
             recipient.process.kill()
@@ -204,6 +209,9 @@ def main() -> None:
         print(f"raw TCP, file to file:  {rate['raw']:8.0f} MiB/s")
         print(f"node, file to file:     {rate['node']:8.0f} MiB/s  ({median['raw'] / median['node']:.2f} of raw)")
         print(f"reading before `accepted`: {rate['read']:5.0f} MiB/s")
+        for name, seconds in median.items():
+            if name.startswith("CPU"):
+                print(f"{name}: {seconds:.2f} s")
         if ssh:
             print(f"scp, file to file:      {rate['scp']:8.0f} MiB/s  ({median['raw'] / median['scp']:.2f} of raw)")
 

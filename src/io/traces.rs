@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use crate::side_runtime::SideRuntime;
 
 /// Maximum number of queued spans; further ones are dropped. The default of OpenTelemetry
-/// (`OTEL_BSP_MAX_QUEUE_SIZE`).
+/// (`OTEL_BSP_MAX_QUEUE_SIZE`). All that the limit of spans lets through in [`DELAY`] has room.
 const QUEUE: usize = 2048;
 /// Maximum number of spans in a request. The default of OpenTelemetry
 /// (`OTEL_BSP_MAX_EXPORT_BATCH_SIZE`).
@@ -159,5 +159,18 @@ impl Export {
             }
         }
         self.is_down = failure.is_some();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p_node_core::tracer::SPANS;
+
+    use super::*;
+
+    #[test]
+    fn queue_has_room_for_all_spans_between_two_batches() {
+        let earned = DELAY.div_duration_f64(SPANS.interval).ceil() as usize;
+        assert!(SPANS.max_keys * (SPANS.burst as usize + earned) <= QUEUE);
     }
 }

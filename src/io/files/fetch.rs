@@ -24,8 +24,6 @@ use crate::io::byte_streams::BoxedStream;
 
 /// Number of ranges that are on their way. Our choice: 4 MiB fill a connection of 300 Mbit/s and 100 ms.
 const WINDOW: usize = 4;
-/// Number of ranges in memory: one is read, one waits, and one is written.
-const BUFFERS: usize = 3;
 /// Time in which the peer must begin to send. Our choice: it may have to read a file of 1 GiB from a slow disk
 /// before.
 const BEGIN: Duration = Duration::from_secs(300);
@@ -110,12 +108,9 @@ async fn copy(
     let (size, hash) = (target.size, target.hash);
     let (asked, mut expected) = mpsc::channel(WINDOW);
     let (bodies, mut arrived) = mpsc::channel(1);
-    // A buffer that was written is read into again, so that none is cleared for each range.
-    let (written, mut spare) = mpsc::channel(BUFFERS);
     let reading = async move {
         while let Some(range) = expected.recv().await {
-            let mut body = spare.try_recv().unwrap_or_default();
-            read_range(reader, range, &mut body).await?;
+            let body = read_range(reader, range).await?;
             if bodies.send((range, body)).await.is_err() {
                 break;
             }
@@ -132,10 +127,10 @@ async fn copy(
                 let _ = asked.try_send(range);
                 next += range.length;
             }
-            write_next(&mut arrived, &written, file, (hash, size), &mut progress).await?;
+            write_next(&mut arrived, file, hash, size, &mut progress).await?;
         }
         drop(asked);
-        while write_next(&mut arrived, &written, file, (hash, size), &mut progress).await? {}
+        while write_next(&mut arrived, file, hash, size, &mut progress).await? {}
         Ok(())
     };
     tokio::try_join!(reading, writing).map(|_| ())
@@ -144,37 +139,27 @@ async fn copy(
 /// Checks and writes the next range. Returns `false` after the last one.
 async fn write_next(
     arrived: &mut mpsc::Receiver<(Range, Vec<u8>)>,
-    written: &mpsc::Sender<Vec<u8>>,
     file: &Arc<File>,
-    (hash, size): (FileHash, u64),
+    hash: FileHash,
+    size: u64,
     progress: &mut impl FnMut(u64),
 ) -> Result<bool, FetchFault> {
     let Some((range, body)) = arrived.recv().await else { return Ok(false) };
     let file = Arc::clone(file);
-    let decoded = blocking(move || {
-        let is_proven = decode(&body, &hash, size, range, &file).map_err(disk)?;
-        Ok((is_proven, body))
-    });
-    let (is_proven, body) = decoded.await?;
+    let is_proven = blocking(move || decode(&body, &hash, size, range, &file).map_err(disk)).await?;
     if !is_proven {
         return Err(FetchFault::Wrong);
     }
-    // Without a reader there is nothing to read any more.
-    let _ = written.try_send(body);
     progress(range.offset + range.length);
     Ok(true)
 }
 
-/// Reads the answer to a request for a range into `body`.
-async fn read_range(
-    reader: &mut (impl AsyncRead + Unpin),
-    range: Range,
-    body: &mut Vec<u8>,
-) -> Result<(), FetchFault> {
+async fn read_range(reader: &mut (impl AsyncRead + Unpin), range: Range) -> Result<Vec<u8>, FetchFault> {
     check(read_status(reader).await.map_err(broken)?)?;
     let length = read_length(reader, max_encoded(range.length)).await.map_err(broken)?;
-    body.resize(length.ok_or(FetchFault::Wrong)?, 0);
-    read_exact(reader, body).await.map_err(broken)
+    let mut body = vec![0; length.ok_or(FetchFault::Wrong)?];
+    read_exact(reader, &mut body).await.map_err(broken)?;
+    Ok(body)
 }
 
 /// Opens the part of a file. Returns how much of it is there.

@@ -201,7 +201,7 @@ type EventOf<'a, H> = ConnectionEvent<
     <H as ConnectionHandler>::OutboundOpenInfo,
 >;
 
-/// Returns the event for the inner handler, or `None` for a stream whose protocol it does not speak any more.
+/// Returns the event for the inner handler. `None` stands for a stream whose protocol it does not speak any more.
 fn to_inner<H: ConnectionHandler>(event: EventOf<'_, Handler<H>>) -> Option<EventOf<'_, H>> {
     Some(match event {
         ConnectionEvent::FullyNegotiatedInbound(stream) => {
@@ -219,7 +219,11 @@ fn to_inner<H: ConnectionHandler>(event: EventOf<'_, Handler<H>>) -> Option<Even
         ConnectionEvent::AddressChange(change) => ConnectionEvent::AddressChange(change),
         ConnectionEvent::LocalProtocolsChange(change) => ConnectionEvent::LocalProtocolsChange(change),
         ConnectionEvent::RemoteProtocolsChange(change) => ConnectionEvent::RemoteProtocolsChange(change),
-        _ => unreachable!("an event of connections that this version of libp2p does not have"),
+        // An event that a later version of libp2p adds. A connection goes on without it.
+        _ => {
+            tracing::debug!("the handler of a connection does not know an event of libp2p");
+            return None;
+        }
     })
 }
 
