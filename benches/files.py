@@ -205,7 +205,7 @@ def main() -> None:
             sender.process.kill()
             recipient.process.kill()
         median = {name: statistics.median(values) for name, values in figures.items() if values}
-        rate = {name: args.mib / seconds for name, seconds in median.items()}
+        rate = {name: args.mib / median[name] for name in ("raw", "read", "node", "scp") if name in median}
         print(f"raw TCP, file to file:  {rate['raw']:8.0f} MiB/s")
         print(f"node, file to file:     {rate['node']:8.0f} MiB/s  ({median['raw'] / median['node']:.2f} of raw)")
         print(f"reading before `accepted`: {rate['read']:5.0f} MiB/s")
