@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::ExplorerError;
 use super::client::{Client, Events, Piece};
 use crate::config::Config;
-use crate::http::{Ask, Http, HttpConfig};
+use crate::http::{Ask, Http, HttpConfig, Report};
 
 /// Where the page is without `--http`.
 pub(super) const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -65,7 +65,7 @@ async fn answer(ask: Ask, client: &Client, http: &Option<Http>, events: &mut Opt
         Ask::Metrics(to) => drop(to),
         Ask::Report(to) => {
             match client.report().await {
-                Ok(report) => drop(to.send(report)),
+                Ok(report) => drop(to.send(Report::Relayed(report))),
                 Err(error) => tracing::debug!(%error, "report"),
             }
             let has_followers = http.as_ref().is_some_and(Http::has_followers);

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
-use p2p_node_protocol::{Event, Level};
-use serde_json::{Value, json};
+use p2p_node_protocol::Event;
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::connections::Connection;
+use super::entry::Entry;
 
 /// Time between two pieces of the stream, and the number of pieces after which a report follows: one second.
 const TICK: Duration = Duration::from_millis(250);
@@ -28,15 +29,23 @@ const MAX_EVENTS: usize = 50;
 /// the client may connect anew.
 const MAX_PIECES: usize = 32;
 
-/// Longest text of an event, in characters. Names and reasons that peers supply are shorter.
-const MAX_TEXT: usize = 300;
+/// Room of a piece, in bytes, that is there from its begin: for as many broadcasts as fit, and their names.
+const PIECE_BYTES: usize = MAX_EVENTS * 256;
+
+/// The next piece.
+#[derive(Default)]
+struct Pending {
+    text: Vec<u8>,
+    /// The number of events in it.
+    number: usize,
+}
 
 /// The followers of the events, and the events since the last piece.
 #[derive(Default)]
 pub(super) struct Feed {
     followers: Mutex<Vec<Sender>>,
     number: watch::Sender<usize>,
-    pending: Mutex<(String, usize)>,
+    pending: Mutex<Pending>,
     /// The next piece has room for no event. Told without the lock, which a busy node would take for each message.
     is_full: AtomicBool,
     dropped: AtomicU64,
@@ -101,7 +110,7 @@ impl Feed {
             if matches!(event, Event::Message(_) | Event::Delivery(_)) && self.is_full.load(Ordering::Relaxed)
             {
                 dropped += 1;
-            } else if let Some(entry) = entry(event, unix_ms) {
+            } else if let Some(entry) = Entry::of(event, unix_ms) {
                 self.push(&entry);
             }
         }
@@ -111,18 +120,20 @@ impl Feed {
     }
 
     /// Queues an event for the next piece.
-    pub(super) fn push(&self, entry: &Value) {
+    pub(super) fn push(&self, entry: &impl Serialize) {
         let mut pending = locked(&self.pending);
-        let (text, number) = &mut *pending;
-        if *number == MAX_EVENTS {
+        if pending.number == MAX_EVENTS {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        *number += 1;
-        self.is_full.store(*number == MAX_EVENTS, Ordering::Relaxed);
-        text.push_str("event: event\ndata: ");
-        text.push_str(&entry.to_string());
-        text.push_str("\n\n");
+        pending.number += 1;
+        self.is_full.store(pending.number == MAX_EVENTS, Ordering::Relaxed);
+        pending.text.extend_from_slice(b"event: event\ndata: ");
+        // An entry has texts and numbers alone, and there is always room for more bytes.
+        if let Err(error) = serde_json::to_writer(&mut pending.text, entry) {
+            tracing::error!(%error, "the event has no form as JSON");
+        }
+        pending.text.extend_from_slice(b"\n\n");
     }
 
     /// Waits until somebody follows, or until nobody does.
@@ -138,6 +149,7 @@ impl Feed {
             let mut ticks = tokio::time::interval(TICK);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks.tick().await;
+            locked(&self.pending).text.reserve(PIECE_BYTES);
             let mut number = 0;
             while self.has_followers() {
                 ticks.tick().await;
@@ -156,11 +168,13 @@ impl Feed {
         }
     }
 
-    /// Removes and returns the events of the next piece.
-    fn take_pending(&self) -> String {
+    /// Removes and returns the events of the next piece. This thread allocates and frees what they need, so the
+    /// loop of the node only fills it.
+    fn take_pending(&self) -> Vec<u8> {
+        let next = Pending { text: Vec::with_capacity(PIECE_BYTES), number: 0 };
         let mut pending = locked(&self.pending);
         self.is_full.store(false, Ordering::Relaxed);
-        std::mem::take(&mut *pending).0
+        std::mem::replace(&mut *pending, next).text
     }
 
     /// Sends a piece to every follower. Ends the connections of those that are too slow.
@@ -182,50 +196,4 @@ impl Feed {
     pub(super) fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)
     }
-}
-
-/// Returns an event as followers see it, or `None` if it is none of theirs.
-pub(super) fn entry(event: &Event, unix_ms: u64) -> Option<Value> {
-    let (kind, text, fields) = match event {
-        Event::PeerConnected(peer) => {
-            ("peer_connected", "connected".to_owned(), json!({ "peerId": peer.peer_id }))
-        }
-        Event::PeerDisconnected(peer) => {
-            let reason = peer
-                .reason
-                .as_deref()
-                .map_or("disconnected".to_owned(), |reason| format!("disconnected: {reason}"));
-            ("peer_disconnected", reason, json!({ "peerId": peer.peer_id }))
-        }
-        Event::PeerDiscovered(peer) => {
-            let name = peer.name.as_deref().unwrap_or_default();
-            ("peer_discovered", format!("{} {name}", peer.address), json!({ "peerId": peer.peer_id }))
-        }
-        Event::PeerBanned(ban) => {
-            ("peer_banned", format!("banned: {}", ban.reason), json!({ "peerId": ban.peer_id }))
-        }
-        Event::Message(message) => match &message.topic {
-            Some(topic) => {
-                let fields = json!({ "peerId": message.peer_id, "topic": topic });
-                ("broadcast", format!("from {}", message.from), fields)
-            }
-            None => ("message", format!("from {}", message.from), json!({ "peerId": message.peer_id })),
-        },
-        Event::Delivery(delivery) => {
-            let code = delivery.code.map(|code| format!(" ({code})")).unwrap_or_default();
-            let state = serde_json::to_value(delivery.state).ok()?;
-            ("delivery", format!("{}{code}", state.as_str()?), json!({}))
-        }
-        Event::Log(log) if log.level != Level::Debug => {
-            ("log", format!("{}: {}", log.namespace, log.message), json!({}))
-        }
-        _ => return None,
-    };
-    let text: String = text.chars().take(MAX_TEXT).collect();
-    let mut entry = json!({ "timeMs": unix_ms, "kind": kind, "text": text });
-    let fields = fields.as_object()?.iter().filter(|(_, value)| !value.is_null());
-    for (name, value) in fields {
-        entry[name] = value.clone();
-    }
-    Some(entry)
 }

@@ -9,8 +9,10 @@ mod assets;
 mod body;
 mod config;
 mod connections;
+mod entry;
 mod feed;
 pub mod metrics;
+mod report;
 mod routes;
 mod server;
 #[cfg(test)]
@@ -21,9 +23,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use p2p_node_core::input::DropKind;
-use p2p_node_protocol::Event;
+use p2p_node_protocol::{Event, NetworkReport};
 use p2p_node_wire::time::{Instant, Now};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -36,6 +37,7 @@ pub use config::{HttpConfig, MIN_TOKEN_BYTES};
 pub(crate) use connections::{Connection, Connections};
 pub use connections::{MAX_CONNECTIONS, MAX_STREAMS};
 use metrics::Sample;
+pub use report::Report;
 use server::Server;
 
 use crate::inner::Link;
@@ -52,8 +54,8 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 pub enum Ask {
     /// Whether the node is ready.
     Ready(oneshot::Sender<bool>),
-    /// The report, as JSON.
-    Report(oneshot::Sender<Bytes>),
+    /// The report.
+    Report(oneshot::Sender<Report>),
     /// The values of all metrics.
     Metrics(oneshot::Sender<Arc<Sample>>),
 }
@@ -62,19 +64,22 @@ pub enum Ask {
 pub trait Source {
     /// Returns `true` if the node is ready and does not close.
     fn is_ready(&self) -> bool;
-    /// Returns the report, as JSON.
-    ///
-    /// # Errors
-    /// Fails only if the report has no form as JSON.
-    fn report(&self) -> serde_json::Result<Bytes>;
+    /// Returns the report.
+    fn report(&self) -> NetworkReport;
     /// Returns the values of all metrics.
     fn sample(&self) -> Sample;
 }
 
-/// Returns what was made a short time ago.
-fn recent<T: Clone>(made: &Option<(Instant, T)>, now: Now) -> Option<T> {
-    let (at, made) = made.as_ref()?;
-    (now.mono.saturating_since(*at) < SAMPLE_INTERVAL).then(|| made.clone())
+/// Returns what was made a short time ago, or makes it.
+fn recent<T>(made: &mut Option<(Instant, Arc<T>)>, now: Now, make: impl FnOnce() -> T) -> Arc<T> {
+    if let Some((at, made)) = made
+        && now.mono.saturating_since(*at) < SAMPLE_INTERVAL
+    {
+        return Arc::clone(made);
+    }
+    let new = Arc::new(make());
+    *made = Some((now.mono, Arc::clone(&new)));
+    new
 }
 
 /// The loop's end of a running server. Dropping it ends the server and all its connections.
@@ -82,7 +87,7 @@ pub struct Http {
     addr: SocketAddr,
     asks: mpsc::Receiver<Ask>,
     server: Arc<Server>,
-    report: Option<(Instant, Bytes)>,
+    report: Option<(Instant, Arc<NetworkReport>)>,
     sample: Option<(Instant, Arc<Sample>)>,
     /// Where the server runs. Dropping it ends the server.
     _side: SideRuntime,
@@ -133,31 +138,12 @@ impl Http {
     pub fn answer(&mut self, ask: Ask, source: &impl Source, now: Now) {
         match ask {
             Ask::Ready(to) => drop(to.send(source.is_ready())),
-            Ask::Report(to) => match self.report(source, now) {
-                Ok(report) => drop(to.send(report)),
-                // Without an answer the server says that the node does not respond.
-                Err(error) => tracing::error!(%error, "the report has no form as JSON"),
-            },
-            Ask::Metrics(to) => drop(to.send(self.sample(source, now))),
+            Ask::Report(to) => {
+                let report = recent(&mut self.report, now, || source.report());
+                drop(to.send(Report::Own(report)));
+            }
+            Ask::Metrics(to) => drop(to.send(recent(&mut self.sample, now, || source.sample()))),
         }
-    }
-
-    fn report(&mut self, source: &impl Source, now: Now) -> serde_json::Result<Bytes> {
-        if let Some(report) = recent(&self.report, now) {
-            return Ok(report);
-        }
-        let report = source.report()?;
-        self.report = Some((now.mono, report.clone()));
-        Ok(report)
-    }
-
-    fn sample(&mut self, source: &impl Source, now: Now) -> Arc<Sample> {
-        if let Some(sample) = recent(&self.sample, now) {
-            return sample;
-        }
-        let sample = Arc::new(source.sample());
-        self.sample = Some((now.mono, Arc::clone(&sample)));
-        sample
     }
 
     /// Returns `true` if somebody follows the events.

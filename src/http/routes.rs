@@ -54,7 +54,7 @@ impl Server {
                 None => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the node does not respond\n"),
             },
             "/metrics" => self.metrics(request).await,
-            "/api/report" => match self.ask(Ask::Report).await {
+            "/api/report" => match self.report().await {
                 Some(report) => response(StatusCode::OK, JSON, report),
                 None => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the node does not respond\n"),
             },
@@ -88,7 +88,7 @@ impl Server {
             self.count_refused();
             return response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many follow the events already\n");
         };
-        let Some(report) = self.ask(Ask::Report).await else {
+        let Some(report) = self.report().await else {
             return response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the node does not respond\n");
         };
         if method == Method::HEAD {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -97,7 +98,7 @@ impl Server {
                 }
             }
         };
-        tokio::join!(accepting, self.feed.run(|| self.ask(Ask::Report)), self.observe());
+        tokio::join!(accepting, self.feed.run(|| self.report()), self.observe());
     }
 
     /// Looks on as a client while somebody follows the events, because a node without a parent tells them
@@ -149,6 +150,12 @@ impl Server {
         let (sender, answer) = oneshot::channel();
         self.asks.try_send(ask(sender)).ok()?;
         tokio::time::timeout(ANSWER_TIMEOUT, answer).await.ok()?.ok()
+    }
+
+    /// Asks the loop for the report, and returns it as JSON. Returns `None` if the loop does not answer in time.
+    pub(super) async fn report(&self) -> Option<Bytes> {
+        let json = self.ask(Ask::Report).await?.into_json();
+        json.inspect_err(|error| tracing::error!(%error, "the report has no form as JSON")).ok()
     }
 
     /// Counts a refused request.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
-use p2p_node_protocol::{Event, Level, Log};
+use p2p_node_protocol::{Event, Level, Log, NetworkReport};
 use p2p_node_wire::time::{Instant, Now};
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
@@ -146,9 +146,9 @@ impl Source for Counting {
         true
     }
 
-    fn report(&self) -> serde_json::Result<Bytes> {
+    fn report(&self) -> NetworkReport {
         self.0.set(self.0.get() + 1);
-        Ok(Bytes::new())
+        NetworkReport::default()
     }
 
     fn sample(&self) -> Sample {
@@ -252,15 +252,4 @@ async fn connection_beyond_the_limit_ends_the_oldest_that_has_not_asked_or_is_re
     assert!(connections.place().await.is_some());
     let streams: Vec<_> = std::iter::from_fn(|| connections.stream()).collect();
     assert_eq!(streams.len(), MAX_STREAMS);
-}
-
-#[test]
-fn payloads_and_debug_logs_are_not_among_the_events() {
-    let message = r#"{"type":"message","from":"0x01","data":"secret payload","peerId":"p","messageId":"m","priority":"medium","sentAtMs":1,"receivedAtMs":1,"route":"direct","trust":"verified"}"#;
-    let event = p2p_node_protocol::line::decode_event(message.as_bytes());
-    let entry = event.ok().flatten().and_then(|event| super::feed::entry(&event, 7)).unwrap().to_string();
-    assert_eq!(entry, r#"{"kind":"message","peerId":"p","text":"from 0x01","timeMs":7}"#);
-    let Event::Log(log) = log(1) else { unreachable!("made above") };
-    let debug = Event::Log(Box::new(Log { level: Level::Debug, ..*log }));
-    assert_eq!(super::feed::entry(&debug, 1), None);
 }

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use p2p_node_core::Core;
 use p2p_node_core::client_id::ClientId;
 use p2p_node_core::input::{Input, Now};
-use p2p_node_protocol::Event;
+use p2p_node_protocol::{Event, NetworkReport};
 
 use super::Node;
 use super::start::VERSION;
@@ -19,15 +18,15 @@ impl Source for Core {
         Core::is_ready(self)
     }
 
-    fn report(&self) -> serde_json::Result<Bytes> {
-        serde_json::to_vec(&Core::report(self)).map(Bytes::from)
+    fn report(&self) -> NetworkReport {
+        Core::report(self)
     }
 
     fn sample(&self) -> Sample {
         Sample {
             version: VERSION,
             is_ready: Core::is_ready(self),
-            health_score: Core::report(self).metrics.health_score,
+            health_score: Core::health_score(self),
             stats: self.stats().clone(),
             snapshot: self.snapshot(),
             usage: self.usage(),

@@ -48,7 +48,7 @@ pub mod tracer;
 mod turn;
 pub mod usage;
 
-use p2p_node_protocol::{Command, Level, MAX_LINE_BYTES, NetworkReport, Request};
+use p2p_node_protocol::{Command, Level, Request};
 use p2p_node_wire::seal::kem::Keyring;
 use p2p_node_wire::time::Instant;
 
@@ -380,12 +380,6 @@ impl Core {
     /// Returns the state of the node at this time.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::of(&self.local, &self.directory, &self.peers, &self.gossip, &self.mail, &self.cx)
-    }
-
-    /// Returns the network report, as the command `report` does.
-    pub fn report(&self) -> NetworkReport {
-        let Core { local, gate, directory, peers, gossip, mail, cx, .. } = self;
-        Sources { local, gate, directory, peers, gossip, mail, cx }.report(MAX_LINE_BYTES)
     }
 
     /// Returns `true` if the node is ready and does not close.

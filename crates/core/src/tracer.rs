@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use p2p_node_protocol::{Counter, Delivery, DeliveryState, Message, Priority, Route};
+use p2p_node_protocol::{Counter, Delivery, Message, Priority, Route};
 use p2p_node_wire::time::Instant;
 use p2p_node_wire::trace_context::TraceContext;
 
@@ -171,13 +171,7 @@ impl Cx {
     /// Ends the span of a message that the node accepted, and names its context in the `delivery`.
     pub(crate) fn end_mail_span(&mut self, draft: &OutgoingMessage, delivery: &mut Delivery) {
         delivery.traceparent = draft.trace.map(|trace| trace.context.to_string());
-        let outcome = match delivery.state {
-            DeliveryState::Delivered => "delivered",
-            DeliveryState::Expired => "expired",
-            DeliveryState::Rejected => "rejected",
-            DeliveryState::Failed | DeliveryState::Unknown => "failed",
-        };
-        self.end_send_span(draft, &delivery.message_id, delivery.route, outcome);
+        self.end_send_span(draft, &delivery.message_id, delivery.route, delivery.state.as_str());
     }
 
     /// Ends the span of a message or broadcast that the node accepted.

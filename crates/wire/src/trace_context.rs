@@ -35,8 +35,12 @@ impl TraceContext {
         if text.len() != TRACEPARENT_BYTES || !text.bytes().enumerate().all(is_written_right) {
             return None;
         }
-        let fields = text.strip_prefix("00-")?.replace('-', "");
-        Self::decode(&hex::decode(fields).ok()?)
+        let mut bytes = [0; TRACE_CONTEXT_BYTES];
+        let [trace, span, flags] = [3..35, 36..52, 53..55].map(|field| &text[field]);
+        hex::decode_to_slice(trace, &mut bytes[..16]).ok()?;
+        hex::decode_to_slice(span, &mut bytes[16..24]).ok()?;
+        hex::decode_to_slice(flags, &mut bytes[24..]).ok()?;
+        Self::decode(&bytes).filter(|_| text.starts_with("00-"))
     }
 
     /// Decodes the form of the wire. Returns `None` unless the length is right and no id is zero.
@@ -70,8 +74,15 @@ impl TraceContext {
 /// Writes the `traceparent`.
 impl fmt::Display for TraceContext {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (trace, span) = (hex::encode(self.trace_id), hex::encode(self.span_id));
-        write!(formatter, "00-{trace}-{span}-{:02x}", self.flags)
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        let (fields, flags) = text.split_at_mut(53);
+        let (trace, span) = fields.split_at_mut(36);
+        // The lengths are right, so nothing can fail.
+        let encoded = hex::encode_to_slice(self.trace_id, &mut trace[3..35])
+            .and_then(|()| hex::encode_to_slice(self.span_id, &mut span[..16]))
+            .and_then(|()| hex::encode_to_slice([self.flags], flags));
+        encoded.map_err(|_| fmt::Error)?;
+        formatter.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

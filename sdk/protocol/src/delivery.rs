@@ -59,3 +59,16 @@ pub enum DeliveryState {
     #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
 }
+
+impl DeliveryState {
+    /// Returns the state as JSON has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DeliveryState::Delivered => "delivered",
+            DeliveryState::Expired => "expired",
+            DeliveryState::Rejected => "rejected",
+            DeliveryState::Failed => "failed",
+            DeliveryState::Unknown => "unknown",
+        }
+    }
+}

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{
-    Distribution, Edge, NetworkReport, Performance, RegistryState, ReportMetrics, ReportNode, Role,
-    TopicReport, Topology,
+    Distribution, Edge, MAX_LINE_BYTES, NetworkReport, Performance, RegistryState, ReportMetrics, ReportNode,
+    Role, TopicReport, Topology,
 };
 
+use crate::Core;
 use crate::cx::Cx;
 use crate::directory::Directory;
 use crate::gate::Gate;
@@ -49,6 +50,24 @@ pub(crate) struct Sources<'a> {
     pub(crate) gossip: &'a Gossip,
     pub(crate) mail: &'a Mail,
     pub(crate) cx: &'a Cx,
+}
+
+impl Core {
+    fn sources(&self) -> Sources<'_> {
+        let Core { local, gate, directory, peers, gossip, mail, cx, .. } = self;
+        Sources { local, gate, directory, peers, gossip, mail, cx }
+    }
+
+    /// Returns the network report, as the command `report` does.
+    pub fn report(&self) -> NetworkReport {
+        self.sources().report(MAX_LINE_BYTES)
+    }
+
+    /// Returns the health score of the network, from 0 to 100, without the rest of the report.
+    pub fn health_score(&self) -> f64 {
+        let sources = self.sources();
+        sources.metrics(&nodes::known(&sources)).health_score
+    }
 }
 
 impl<'a> Sources<'a> {
