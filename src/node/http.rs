@@ -26,7 +26,6 @@ impl Source for Core {
         Sample {
             version: VERSION,
             is_ready: Core::is_ready(self),
-            health_score: Core::health_score(self),
             stats: self.stats().clone(),
             snapshot: self.snapshot(),
             usage: self.usage(),

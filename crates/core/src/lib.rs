@@ -48,7 +48,7 @@ pub mod tracer;
 mod turn;
 pub mod usage;
 
-use p2p_node_protocol::{Command, Level, Request};
+use p2p_node_protocol::{Command, Level, MAX_LINE_BYTES, NetworkReport, Request};
 use p2p_node_wire::seal::kem::Keyring;
 use p2p_node_wire::time::Instant;
 
@@ -311,14 +311,12 @@ impl Core {
             Command::Unsubscribe(unsubscribe) => gossip.unsubscribe(to, &unsubscribe.topic, local, cx),
             Command::Capabilities(set) => local.set_capabilities(to, set.capabilities, cx),
             Command::Status(_) => {
-                let max_line = cx.max_line(to.client);
-                let status = Sources { local, gate, directory, peers, gossip, mail, cx }.status(max_line);
-                cx.answer(to, "status", |answer| answer.status = Some(Box::new(status)));
+                let status = Sources::of(self).status(self.cx.max_line(to.client));
+                self.cx.answer(to, "status", |answer| answer.status = Some(Box::new(status)));
             }
             Command::Report(_) => {
-                let max_line = cx.max_line(to.client);
-                let report = Sources { local, gate, directory, peers, gossip, mail, cx }.report(max_line);
-                cx.answer(to, "report", |answer| answer.report = Some(Box::new(report)));
+                let report = Sources::of(self).report(self.cx.max_line(to.client));
+                self.cx.answer(to, "report", |answer| answer.report = Some(Box::new(report)));
             }
             Command::Peers(_) => list_peers(to, gate, directory, peers, &Uses { gossip, mail }, cx),
             Command::Block(_) | Command::Allow(_) | Command::Unblock(_) => {
@@ -379,7 +377,12 @@ impl Core {
 
     /// Returns the state of the node at this time.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::of(&self.local, &self.directory, &self.peers, &self.gossip, &self.mail, &self.cx)
+        Snapshot::of(&Sources::of(self))
+    }
+
+    /// Returns the network report, as the command `report` does.
+    pub fn report(&self) -> NetworkReport {
+        Sources::of(self).report(MAX_LINE_BYTES)
     }
 
     /// Returns `true` if the node is ready and does not close.

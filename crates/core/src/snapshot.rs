@@ -1,32 +1,16 @@
-//! A snapshot of the node, for metrics and tests.
+//! A snapshot of the node, for its metrics.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use alloy_primitives::Address;
-use libp2p_identity::PeerId;
-use multiaddr::Multiaddr;
+use crate::report::Sources;
 
-use crate::cx::Cx;
-use crate::directory::Directory;
-use crate::gossip::Gossip;
-use crate::local::Local;
-use crate::mail::Mail;
-use crate::peers::Peers;
-
-/// A copy of the state of the node at one time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the metrics of the node say beside its counters and the sizes of its collections.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// Our PeerId.
-    pub peer_id: PeerId,
-    /// Our agent's address.
-    pub address: Address,
     /// Time since the process started.
     pub uptime: Duration,
-    /// Addresses on which the node listens, with `/p2p/`.
-    pub addrs: Vec<Multiaddr>,
-    /// Addresses of its record.
-    pub published: Vec<Multiaddr>,
+    /// Health score of the network, from 0 to 100.
+    pub health_score: f64,
     /// Number of connected peers that the node reaches only through a relay.
     pub relayed: usize,
     /// Number of connected peers.
@@ -35,42 +19,30 @@ pub struct Snapshot {
     pub servers: usize,
     /// Number of known agents.
     pub agents: usize,
-    /// Topics to which clients subscribed.
-    pub topics: Vec<String>,
+    /// Number of topics to which clients subscribed.
+    pub topics: usize,
     /// Number of messages in the outbox.
     pub outbox: usize,
     /// Bytes of messages in the outbox.
     pub outbox_bytes: usize,
     /// Number of broadcasts that wait for subscribers.
     pub queued_broadcasts: usize,
-    /// Counters that are not zero, by name.
-    pub counters: BTreeMap<String, u64>,
 }
 
 impl Snapshot {
-    pub(crate) fn of(
-        local: &Local,
-        directory: &Directory,
-        peers: &Peers,
-        gossip: &Gossip,
-        mail: &Mail,
-        cx: &Cx,
-    ) -> Self {
+    pub(crate) fn of(sources: &Sources<'_>) -> Self {
+        let Sources { directory, peers, gossip, mail, cx, .. } = sources;
         Snapshot {
-            peer_id: cx.identity.peer,
-            address: cx.identity.address,
             uptime: cx.now.mono.since_start(),
-            addrs: local.listening(cx),
-            published: local.addresses.published(cx.now.mono),
+            health_score: sources.health_score(),
             relayed: peers.table.connections().filter(|(_, connection)| connection.is_relayed).count(),
             peers: peers.table.connections_len(),
             servers: peers.table.servers_len(),
             agents: directory.records.len(),
-            topics: gossip.subscribed.topics().into_iter().collect(),
+            topics: gossip.subscribed.topics().len(),
             outbox: mail.outbox.len(),
             outbox_bytes: mail.outbox.bytes(),
             queued_broadcasts: gossip.broadcasts.queued(),
-            counters: cx.stats.snapshot(),
         }
     }
 }

@@ -1,8 +1,5 @@
 //! The table of all metrics in `docs/metrics.md`.
 
-use std::time::Duration;
-
-use libp2p::PeerId;
 use p2p_node_core::snapshot::Snapshot;
 use p2p_node_core::stats::Stats;
 use p2p_node_core::usage::Usage;
@@ -37,24 +34,8 @@ pub(in crate::http) fn empty() -> Sample {
     Sample {
         version: "",
         is_ready: false,
-        health_score: 0.0,
         stats: Stats::default(),
-        snapshot: Snapshot {
-            peer_id: PeerId::from_multihash(Default::default()).unwrap_or_else(|_| PeerId::random()),
-            address: alloy::primitives::Address::ZERO,
-            uptime: Duration::ZERO,
-            addrs: Vec::new(),
-            published: Vec::new(),
-            relayed: 0,
-            peers: 0,
-            servers: 0,
-            agents: 0,
-            topics: Vec::new(),
-            outbox: 0,
-            outbox_bytes: 0,
-            queued_broadcasts: 0,
-            counters: Default::default(),
-        },
+        snapshot: Snapshot::default(),
         usage: vec![Usage { name: "", size: 0, limit: 0 }],
     }
 }

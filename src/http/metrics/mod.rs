@@ -42,8 +42,6 @@ pub struct Sample {
     pub stats: Stats,
     /// What the node knows and holds.
     pub snapshot: Snapshot,
-    /// Health score of the network, from 0 to 100.
-    pub health_score: f64,
     /// The collections with their limits.
     pub usage: Vec<Usage>,
 }
@@ -97,7 +95,7 @@ fn registry(sample: &Sample) -> Registry {
         ("relayed_peers", "Connected peers that the node reaches only through a relay", *relayed),
         ("dht_servers", "Connected DHT servers", *servers),
         ("known_agents", "Agents of which the node has a record", *agents),
-        ("subscribed_topics", "Topics to which the program of the node subscribed", topics.len()),
+        ("subscribed_topics", "Topics to which the program of the node subscribed", *topics),
         ("outbox_messages", "Accepted messages that have not ended", *outbox),
         ("queued_broadcasts", "Broadcasts that wait for subscribers", broadcasts),
     ];
@@ -113,7 +111,7 @@ fn registry(sample: &Sample) -> Registry {
     );
     let uptime = ConstGauge::new(uptime.as_secs_f64());
     registry.register_with_unit("uptime", "Time since the node started", Unit::Seconds, uptime);
-    let score = ConstGauge::new(sample.health_score);
+    let score = ConstGauge::new(sample.snapshot.health_score);
     registry.register("health_score", "Health score of the network, from 0 to 100", score);
     register_traffic(&mut registry, &sample.stats.traffic);
     register_usage(&mut registry, &sample.usage);

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 use p2p_node_protocol::{
-    Distribution, Edge, MAX_LINE_BYTES, NetworkReport, Performance, RegistryState, ReportMetrics, ReportNode,
-    Role, TopicReport, Topology,
+    Distribution, Edge, NetworkReport, Performance, RegistryState, ReportMetrics, ReportNode, Role,
+    TopicReport, Topology,
 };
 
 use crate::Core;
@@ -52,25 +52,12 @@ pub(crate) struct Sources<'a> {
     pub(crate) cx: &'a Cx,
 }
 
-impl Core {
-    fn sources(&self) -> Sources<'_> {
-        let Core { local, gate, directory, peers, gossip, mail, cx, .. } = self;
+impl<'a> Sources<'a> {
+    pub(crate) fn of(core: &'a Core) -> Self {
+        let Core { local, gate, directory, peers, gossip, mail, cx, .. } = core;
         Sources { local, gate, directory, peers, gossip, mail, cx }
     }
 
-    /// Returns the network report, as the command `report` does.
-    pub fn report(&self) -> NetworkReport {
-        self.sources().report(MAX_LINE_BYTES)
-    }
-
-    /// Returns the health score of the network, from 0 to 100, without the rest of the report.
-    pub fn health_score(&self) -> f64 {
-        let sources = self.sources();
-        sources.metrics(&nodes::known(&sources)).health_score
-    }
-}
-
-impl<'a> Sources<'a> {
     /// Returns the capabilities of this agent.
     pub(crate) fn own_capabilities(&self) -> &'a [String] {
         self.local.record.current().map(|record| &record.record.capabilities[..]).unwrap_or_default()
@@ -101,6 +88,11 @@ impl<'a> Sources<'a> {
         report.distribution = self.distribution(&known, &mut room);
         report.topology = self.topology(known, health, &mut room);
         report
+    }
+
+    /// Returns the health score of the network, from 0 to 100.
+    pub(crate) fn health_score(&self) -> f64 {
+        self.metrics(&nodes::known(self)).health_score
     }
 
     /// Returns the metrics, which are those of the TOS document.
