@@ -136,16 +136,33 @@ def pair_of(program: str, parts: tuple[str, ...], observer: Observer, in_idle: b
             yield Pair(sender, recipient, ready["address"])
 
 
-def compared(results: dict[str, dict[str, list[float]]]) -> Iterator[str]:
-    """Yields for each row what "on" has of the mean of both columns "off", run by run, and between which
-    values 95 of 100 medians of resampled runs are."""
+def share(values: list[float], bases: list[float]) -> str:
+    """Returns what the values have of the bases, run by run, and between which values 95 of 100 medians of
+    resampled runs are."""
     rng = random.Random(1)
+    ratios = [value / base for value, base in zip(values, bases)]
+    medians = sorted(statistics.median(rng.choices(ratios, k=len(ratios))) for _ in range(RESAMPLED))
+    low, high = medians[RESAMPLED // 40], medians[-RESAMPLED // 40]
+    return f"{statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})"
+
+
+def compared(results: dict[str, dict[str, list[float]]]) -> Iterator[str]:
+    """Yields for each row what "on" has of the mean of both columns "off", and of "readers elsewhere"."""
     for row, on in results["on"].items():
-        off = zip(results["off"][row], results["off again"][row])
-        ratios = [value / statistics.mean(pair) for value, pair in zip(on, off)]
-        medians = sorted(statistics.median(rng.choices(ratios, k=len(ratios))) for _ in range(RESAMPLED))
-        low, high = medians[RESAMPLED // 40], medians[-RESAMPLED // 40]
-        yield f"{row}: on has {statistics.median(ratios):.3f} of off ({low:.3f} to {high:.3f})"
+        off = [statistics.mean(pair) for pair in zip(results["off"][row], results["off again"][row])]
+        elsewhere = results[ELSEWHERE][row]
+        yield f"{row}: on has {share(on, off)} of off, and {share(on, elsewhere)} of {ELSEWHERE}"
+
+
+def together(files: list[str]) -> dict[str, dict[str, list[float]]]:
+    """Returns the figures of all runs of several files of `--json`."""
+    results: dict[str, dict[str, list[float]]] = {}
+    for file in files:
+        with open(file) as text:
+            for name, rows in json.load(text).items():
+                for row, values in rows.items():
+                    results.setdefault(name, {}).setdefault(row, []).extend(values)
+    return results
 
 
 def cpu_of(pair: Pair) -> float:
@@ -160,10 +177,14 @@ def main() -> None:
     parser.add_argument("--tests", default=",".join(TESTS), help="default: %(default)s")
     parser.add_argument("--parts", action="store_true", help="also a column for each part alone")
     parser.add_argument("--json", metavar="FILE", help="also write every figure of every run")
+    parser.add_argument("--compare", metavar="FILE", nargs="+", help="measure nothing: compare the runs of these files")
     parser.add_argument("--look-on", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.look_on:
         return look_on(sys.stdin, sys.stdout)
+    if options.compare:
+        print("\n".join(compared(together(options.compare))))
+        return None
     columns = {"off": (), "on": PARTS, "off again": (), ELSEWHERE: ()}
     if options.parts:
         columns |= {part: (part,) for part in PARTS}

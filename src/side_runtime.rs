@@ -6,13 +6,13 @@ use std::thread::{self, JoinHandle};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// By how much the niceness of the thread is above that of the process. Our choice: the loop, which wakes
-/// often and runs shortly, displaces the thread at once, and the thread still gets about a tenth of a
-/// processor that is busy (the kernel's weights are 1024 and 110).
+/// By how much the niceness of the thread is above that of the process. Our choice: the loop is preferred to the
+/// thread, which still gets about a tenth of a processor that both want (the kernel weighs a niceness of 0 with
+/// 1024, and one of 10 with 110).
 #[cfg(target_os = "linux")]
 const ADDED_NICENESS: i32 = 10;
 
-/// Gives way to the loop. Elsewhere than on Linux a niceness is that of the whole process.
+/// Gives way to the loop. On other systems a niceness is that of the whole process.
 #[cfg(target_os = "linux")]
 fn give_way() -> io::Result<()> {
     use rustix::process::{getpriority_process, setpriority_process};

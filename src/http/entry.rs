@@ -1,4 +1,4 @@
-//! An event as those see it who follow the node: one line of text, and who or what it is about.
+//! An event as followers of the node see it: a line of text, and who or what it is about.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,7 +23,7 @@ pub(super) struct Entry<'a> {
     topic: Option<&'a str>,
 }
 
-/// The text of an event. What is there for each message needs no memory.
+/// The text of an event. The texts of messages and deliveries are written without an allocation.
 #[derive(Debug)]
 enum Text<'a> {
     From(&'a str),
@@ -94,7 +94,7 @@ fn other<'a>(text: impl Into<Cow<'a, str>>) -> Text<'a> {
 
 #[cfg(test)]
 mod tests {
-    use p2p_node_protocol::{DeliveryState, Log, line::decode_event};
+    use p2p_node_protocol::{Log, line::decode_event};
 
     use super::*;
 
@@ -116,10 +116,31 @@ mod tests {
     }
 
     #[test]
-    fn state_of_a_delivery_is_the_same_as_in_its_line() {
-        use DeliveryState::{Delivered, Expired, Failed, Rejected, Unknown};
-        for state in [Delivered, Expired, Failed, Rejected, Unknown] {
-            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+    fn peers_have_their_reasons_and_names() {
+        for (line, expected) in [
+            (
+                r#"{"type":"peer_connected","peerId":"p"}"#,
+                r#"{"kind":"peer_connected","peerId":"p","text":"connected","timeMs":7}"#,
+            ),
+            (
+                r#"{"type":"peer_disconnected","peerId":"p"}"#,
+                r#"{"kind":"peer_disconnected","peerId":"p","text":"disconnected","timeMs":7}"#,
+            ),
+            (
+                r#"{"type":"peer_disconnected","peerId":"p","reason":"idle"}"#,
+                r#"{"kind":"peer_disconnected","peerId":"p","text":"disconnected: idle","timeMs":7}"#,
+            ),
+            (
+                r#"{"type":"peer_discovered","peerId":"p","address":"0x01","name":"n","topics":[],"capabilities":[],"addrs":[]}"#,
+                r#"{"kind":"peer_discovered","peerId":"p","text":"0x01 n","timeMs":7}"#,
+            ),
+            (
+                r#"{"type":"peer_banned","reason":"forged","untilMs":9}"#,
+                r#"{"kind":"peer_banned","text":"banned: forged","timeMs":7}"#,
+            ),
+        ] {
+            let event = decode_event(line.as_bytes()).unwrap().unwrap();
+            assert_eq!(json(&event).as_deref(), Some(expected));
         }
     }
 

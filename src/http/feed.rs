@@ -29,7 +29,7 @@ const MAX_EVENTS: usize = 50;
 /// the client may connect anew.
 const MAX_PIECES: usize = 32;
 
-/// Room of a piece, in bytes, that is there from its begin: for as many broadcasts as fit, and their names.
+/// Room that a piece has from the start, in bytes: enough for [`MAX_EVENTS`] messages. Our choice.
 const PIECE_BYTES: usize = MAX_EVENTS * 256;
 
 /// The next piece.
@@ -144,12 +144,13 @@ impl Feed {
 
     /// Sends pieces while somebody follows. `report` asks the loop.
     pub(super) async fn run<F: Future<Output = Option<Bytes>>>(&self, report: impl Fn() -> F) {
+        // Each piece that is taken leaves another one with room.
+        self.take_pending();
         loop {
             self.until(true).await;
             let mut ticks = tokio::time::interval(TICK);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks.tick().await;
-            locked(&self.pending).text.reserve(PIECE_BYTES);
             let mut number = 0;
             while self.has_followers() {
                 ticks.tick().await;
@@ -168,8 +169,8 @@ impl Feed {
         }
     }
 
-    /// Removes and returns the events of the next piece. This thread allocates and frees what they need, so the
-    /// loop of the node only fills it.
+    /// Removes and returns the events of the next piece. This thread allocates and frees the piece, so that the loop
+    /// of the node only fills it.
     fn take_pending(&self) -> Vec<u8> {
         let next = Pending { text: Vec::with_capacity(PIECE_BYTES), number: 0 };
         let mut pending = locked(&self.pending);
@@ -189,7 +190,7 @@ impl Feed {
                 false
             }
         });
-        self.number.send_replace(followers.len());
+        self.number.send_if_modified(|number| std::mem::replace(number, followers.len()) != followers.len());
     }
 
     /// Returns the number of events and followers that were dropped since the last call.

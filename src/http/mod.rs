@@ -37,7 +37,7 @@ pub use config::{HttpConfig, MIN_TOKEN_BYTES};
 pub(crate) use connections::{Connection, Connections};
 pub use connections::{MAX_CONNECTIONS, MAX_STREAMS};
 use metrics::Sample;
-pub use report::Report;
+pub use report::{OwnReport, Report};
 use server::Server;
 
 use crate::inner::Link;
@@ -46,8 +46,8 @@ use crate::side_runtime::SideRuntime;
 /// Maximum number of questions of the server that wait for the loop: as many as it has connections.
 const MAX_ASKS: usize = MAX_CONNECTIONS;
 
-/// Shortest time between two samples of the node. Our choice: a person sees no more, and a report of 500
-/// nodes takes the loop some milliseconds.
+/// Shortest time between two samples of the node, and between two reports. Our choice: a person sees no more, and
+/// both take time of the loop.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A question of the server to the loop. The loop answers all of them in one turn.
@@ -87,7 +87,7 @@ pub struct Http {
     addr: SocketAddr,
     asks: mpsc::Receiver<Ask>,
     server: Arc<Server>,
-    report: Option<(Instant, Arc<NetworkReport>)>,
+    report: Option<(Instant, Arc<OwnReport>)>,
     sample: Option<(Instant, Arc<Sample>)>,
     /// Where the server runs. Dropping it ends the server.
     _side: SideRuntime,
@@ -139,7 +139,7 @@ impl Http {
         match ask {
             Ask::Ready(to) => drop(to.send(source.is_ready())),
             Ask::Report(to) => {
-                let report = recent(&mut self.report, now, || source.report());
+                let report = recent(&mut self.report, now, || source.report().into());
                 drop(to.send(Report::Own(report)));
             }
             Ask::Metrics(to) => drop(to.send(recent(&mut self.sample, now, || source.sample()))),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::report::Sources;
 
-/// What the metrics of the node say beside its counters and the sizes of its collections.
+/// What the metrics of the node say besides its counters and the sizes of its collections.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Time since the process started.
@@ -39,7 +39,7 @@ impl Snapshot {
             peers: peers.table.connections_len(),
             servers: peers.table.servers_len(),
             agents: directory.records.len(),
-            topics: gossip.subscribed.topics().len(),
+            topics: gossip.subscribed.len(),
             outbox: mail.outbox.len(),
             outbox_bytes: mail.outbox.bytes(),
             queued_broadcasts: gossip.broadcasts.queued(),

@@ -105,6 +105,9 @@ mod tests {
         assert_eq!((context.flags, context.is_sampled()), (1, true));
         assert_eq!(context.to_string(), EXAMPLE);
         assert_eq!(TraceContext::decode(&context.encode()), Some(context));
+        let other = TraceContext { flags: 0xa0, ..context };
+        assert_eq!(other.to_string(), EXAMPLE.replace("-01", "-a0"));
+        assert_eq!(TraceContext::parse(&other.to_string()), Some(other));
     }
 
     #[test]

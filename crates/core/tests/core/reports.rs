@@ -77,6 +77,7 @@ fn report_shows_self_connected_nodes_and_why_the_score_is_low() {
         metrics["causes"].as_array().unwrap().iter().map(|cause| cause["cause"].as_str().unwrap()).collect();
     assert_eq!(causes, ["few_peers", "high_latency"]);
     assert_eq!(metrics["healthScore"], 100.0 - 40.0 - 20.0);
+    assert_eq!(mesh.nodes[1].core.snapshot().health_score, 40.0);
     assert_eq!(report["latency"]["pingMs"]["count"], 1);
 }
 

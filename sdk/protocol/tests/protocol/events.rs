@@ -310,3 +310,11 @@ fn error_codes_are_unique_upper_snake_case() {
     }
     assert!(!ErrorCode::ALL.contains(&ErrorCode::Unknown));
 }
+
+#[test]
+fn name_of_a_delivery_state_is_the_same_as_in_its_line() {
+    use DeliveryState::{Delivered, Expired, Failed, Rejected, Unknown};
+    for state in [Delivered, Expired, Failed, Rejected, Unknown] {
+        assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+    }
+}
