@@ -19,7 +19,7 @@ pub enum Report {
 #[derive(Debug)]
 pub struct OwnReport {
     report: NetworkReport,
-    json: OnceLock<Bytes>,
+    json: OnceLock<Result<Bytes, String>>,
 }
 
 impl From<NetworkReport> for OwnReport {
@@ -28,21 +28,22 @@ impl From<NetworkReport> for OwnReport {
     }
 }
 
+impl OwnReport {
+    fn write(&self) -> Result<Bytes, String> {
+        serde_json::to_vec(&self.report).map(Bytes::from).map_err(|error| error.to_string())
+    }
+}
+
 impl Report {
     /// Returns the report as JSON.
     ///
     /// # Errors
     /// Fails only if the report has no form as JSON.
-    pub fn into_json(self) -> serde_json::Result<Bytes> {
-        let own = match self {
-            Report::Own(own) => own,
-            Report::Relayed(json) => return Ok(json),
-        };
-        if let Some(json) = own.json.get() {
-            return Ok(json.clone());
+    pub fn into_json(self) -> Result<Bytes, String> {
+        match self {
+            Report::Own(own) => own.json.get_or_init(|| own.write()).clone(),
+            Report::Relayed(json) => Ok(json),
         }
-        let json = serde_json::to_vec(&own.report)?.into();
-        Ok(own.json.get_or_init(|| json).clone())
     }
 }
 
