@@ -131,11 +131,11 @@ mod tests {
                 r#"{"kind":"peer_disconnected","peerId":"p","text":"disconnected: idle","timeMs":7}"#,
             ),
             (
-                r#"{"type":"peer_discovered","peerId":"p","address":"0x01","name":"n","topics":[],"capabilities":[],"addrs":[]}"#,
+                r#"{"type":"peer_discovered","peerId":"p","address":"0x01","name":"n","topics":[],"trust":"verified","role":"full","addrs":[],"capabilities":[],"expiresAtMs":9}"#,
                 r#"{"kind":"peer_discovered","peerId":"p","text":"0x01 n","timeMs":7}"#,
             ),
             (
-                r#"{"type":"peer_banned","reason":"forged","untilMs":9}"#,
+                r#"{"type":"peer_banned","reason":"forged","score":0.1,"untilMs":9}"#,
                 r#"{"kind":"peer_banned","text":"banned: forged","timeMs":7}"#,
             ),
         ] {

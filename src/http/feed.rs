@@ -145,7 +145,7 @@ impl Feed {
     /// Sends pieces while somebody follows. `report` asks the loop.
     pub(super) async fn run<F: Future<Output = Option<Bytes>>>(&self, report: impl Fn() -> F) {
         // Each piece that is taken leaves another one with room.
-        self.take_pending();
+        locked(&self.pending).text.reserve(PIECE_BYTES);
         loop {
             self.until(true).await;
             let mut ticks = tokio::time::interval(TICK);
