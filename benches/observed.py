@@ -2,6 +2,7 @@
 """Measures what it costs that somebody looks on: two nodes as they come, and two nodes with everything on.
 
     benches/observed.py [--node target/release/p2p-node] [--runs 5] [--tests latency,window,burst,burst16k]
+    benches/observed.py --compare FILE...
 
 Everything: `--http` with a reader of /metrics each second and one of /api/stream, `--observe`, logs as JSON, and
 traces by OTLP to a collector that takes them and does nothing. The readers and the collector run in the
@@ -10,6 +11,9 @@ scheduling class `SCHED_IDLE`: in an installation they have a machine of their o
 what it differs from the first one is the noise of the machine. "readers elsewhere" are nodes as they come while the
 same readers read two other nodes, which do nothing else and run in that class too: what it differs from "off" is
 the cost of the readers on the same processors. `--parts` adds a column for each part alone, to tell which costs what.
+
+`--json FILE` keeps the figures of every run. `--compare` measures nothing: it compares the runs of several such files
+together.
 """
 
 import argparse
